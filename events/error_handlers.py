@@ -1,0 +1,45 @@
+"""What goes wrong, as the client sees it: REST framework's shapes, and never a 500 for anything a client sends."""
+
+import sys
+from typing import Any
+
+from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.request import UnreadablePostError
+from django.views import defaults
+from rest_framework import status
+from rest_framework.exceptions import ParseError
+from rest_framework.response import Response
+from rest_framework.views import exception_handler
+
+from events.exceptions import DATABASE_AWAY, RequestTooLarge, ServiceUnavailable
+
+
+def api_exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
+    """REST framework's handler, which also knows what Django and the database raise."""
+    if isinstance(exc, DATABASE_AWAY):
+        exc = ServiceUnavailable()
+    elif isinstance(exc, RequestDataTooBig):
+        exc = RequestTooLarge(str(exc))
+    elif isinstance(exc, SuspiciousOperation | UnreadablePostError):
+        exc = ParseError(str(exc))
+    return exception_handler(exc, context)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """404 for a path that leads nowhere: JSON under ``/api/``, a page elsewhere."""
+    if request.path.startswith("/api/"):
+        return JsonResponse({"detail": "Not found."}, status=status.HTTP_404_NOT_FOUND)
+    return defaults.page_not_found(request, exception)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """500 of our own making; 503 where the database is away, also outside the API (log-in, token, admin)."""
+    if isinstance(sys.exc_info()[1], DATABASE_AWAY):
+        unavailable = ServiceUnavailable()
+        return JsonResponse(
+            {"detail": unavailable.detail},
+            status=unavailable.status_code,
+            headers={"Retry-After": str(unavailable.wait)},
+        )
+    return defaults.server_error(request)

@@ -1,0 +1,103 @@
+"""``manage.py prepare_first_visit``: someone to log in as, a client, and data to look at."""
+
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any, TypedDict, cast
+
+from django.conf import settings
+from django.contrib.auth.hashers import check_password
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.core.management.base import BaseCommand
+from oauth2_provider.generators import generate_client_id, generate_client_secret
+from oauth2_provider.models import Application
+
+from events.models import Event
+
+TRY_IT = """
+Get a token, send an event, read the aggregates:
+
+  TOKEN=$(curl -s -u '{client_id}:{client_secret}' \\
+    -d grant_type=client_credentials -d 'scope=read write aggregation' {url}/o/token/ \\
+    | python3 -c 'import json, sys; print(json.load(sys.stdin)["access_token"])')
+
+  curl -s -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \\
+    -d '{{"namespace": "Frontend", "name": "pageView", "timestamp": "2020-11-12T11:10:00Z", "value": 1}}' \\
+    {url}/api/track/
+
+  curl -s -H "Authorization: Bearer $TOKEN" \\
+    '{url}/api/events/Frontend/pageView?granularity=month&aggregationType=avg'
+"""
+
+
+class Credentials(TypedDict):
+    """What a first visit needs to get in."""
+
+    username: str
+    password: str
+    client_id: str
+    client_secret: str
+
+
+class Command(BaseCommand):
+    help = (
+        "Create an admin user, an OAuth2 client and the demo data, each only where missing, "
+        "and print how to use them. Their credentials are kept in local/credentials.json with mode 600."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        credentials = self._credentials(settings.LOCAL_DIR / "credentials.json")
+        self._prepare_demo_data()
+        self._prepare_user(credentials)
+        self._prepare_client(credentials)
+
+    def _credentials(self, path: Path) -> Credentials:
+        if path.exists():
+            return cast(Credentials, json.loads(path.read_text(encoding="utf-8")))
+        credentials = Credentials(
+            username="admin",
+            password=secrets.token_urlsafe(12),
+            client_id=generate_client_id(),
+            client_secret=generate_client_secret(),
+        )
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            json.dump(credentials, file, indent=2)
+        return credentials
+
+    def _prepare_demo_data(self) -> None:
+        if not Event.objects.exists():
+            call_command("loaddata", str(settings.BASE_DIR / "data.json"), verbosity=0)
+            self.stdout.write("Demo data: loaded")
+
+    def _prepare_user(self, credentials: Credentials) -> None:
+        username, password = credentials["username"], credentials["password"]
+        if not User.objects.filter(is_superuser=True).exists():
+            User.objects.create_superuser(username, password=password)
+        user = User.objects.filter(username=username, is_superuser=True).first()
+        known = user is not None and check_password(password, user.password)
+        log_in = f"{username} / {password}" if known else "with a superuser of your own"
+        self.stdout.write(f"Log in at {self._url()}/admin/: {log_in}")
+
+    def _prepare_client(self, credentials: Credentials) -> None:
+        application, _ = Application.objects.get_or_create(
+            client_id=credentials["client_id"],
+            defaults={
+                "name": "First visit",
+                "client_secret": credentials["client_secret"],
+                "client_type": Application.CLIENT_CONFIDENTIAL,
+                "authorization_grant_type": Application.GRANT_CLIENT_CREDENTIALS,
+                "user": User.objects.filter(is_superuser=True).first(),
+            },
+        )
+        if not check_password(credentials["client_secret"], application.client_secret):
+            self.stdout.write("The first client's secret was changed; register another client at /o/applications/.")
+            return
+        self.stdout.write(f"Client id: {credentials['client_id']}")
+        self.stdout.write(f"Client secret: {credentials['client_secret']}")
+        self.stdout.write(TRY_IT.format(url=self._url(), **credentials))
+
+    def _url(self) -> str:
+        return f"http://{settings.HOST}:{settings.PORT}"

@@ -1,0 +1,58 @@
+"""``manage.py serve``: the service under granian, the server meant for production."""
+
+import os
+import socket
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+
+
+class Command(BaseCommand):
+    help = "Serve on HOST and PORT with SERVER_WORKERS processes of SERVER_THREADS threads, until SIGTERM or SIGINT."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--prepare", action="store_true", help="first migrate, and create what a first visit needs where missing"
+        )
+
+    def handle(self, *args: Any, prepare: bool, **options: Any) -> None:
+        self._check_port()
+        if prepare:
+            call_command("migrate", verbosity=0)
+            call_command("prepare_first_visit")
+        self.stdout.write(f"Serving on http://{settings.HOST}:{settings.PORT}/ – stop with Ctrl+C.")
+        self.stdout.flush()
+        # The server replaces this process, so that signals and exit codes are its own.
+        os.execv(sys.executable, [sys.executable, "-m", "granian", *self._server_arguments()])  # noqa: S606
+
+    def _check_port(self) -> None:
+        try:
+            family = socket.AF_INET6 if ":" in settings.HOST else socket.AF_INET
+            socket.create_server((settings.HOST, settings.PORT), family=family).close()
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else error
+            raise CommandError(
+                f"Can't listen on {settings.HOST}:{settings.PORT}: {reason}. "
+                "Stop what uses it, or choose another with the variables HOST and PORT."
+            ) from None
+
+    def _server_arguments(self) -> list[str]:
+        return [
+            *("--interface", "wsgi"),
+            *("--host", settings.HOST),
+            *("--port", str(settings.PORT)),
+            *("--workers", str(settings.SERVER_WORKERS)),
+            *("--blocking-threads", str(settings.SERVER_THREADS)),
+            # A thread keeps its database connection, so an idle one is kept rather than started again.
+            *("--blocking-threads-idle-timeout", "600"),
+            # What was taken is finished; a worker that takes longer is stuck.
+            *("--workers-kill-timeout", "8"),
+            "--respawn-failed-workers",
+            "--no-ws",
+            *("--log-level", "warning"),
+            "tracking_api.wsgi:application",
+        ]

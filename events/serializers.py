@@ -1,0 +1,166 @@
+"""The contract of bodies, paths and query parameters: what is accepted, and what is said of the rest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from math import isfinite
+from typing import Any, cast
+
+from django.http import QueryDict
+from rest_framework import serializers
+
+from events import timestamps
+from events.aggregation import AGGREGATION_TYPES, GRANULARITIES
+from events.models import Event, validate_path_segment
+
+_NUMBER_TEXT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
+
+
+def _is_text_only(field: serializers.Field[Any, Any, Any, Any]) -> bool:
+    """Whether the input is a form or a query, where a number can't be told from text."""
+    return isinstance(field.root.initial_data, QueryDict)
+
+
+class StrictFieldsMixin(serializers.Serializer[Any]):
+    """Refuses what it doesn't know, and what is given more than once: what is not used must not be accepted."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        """As the serializer's own, with the unknown keys among the errors."""
+        errors: dict[str, Any] = {}
+        if isinstance(data, Mapping):
+            unknown = sorted(set(data) - set(self.fields))
+            accepted = ", ".join(self.fields) or "none"
+            errors = {_printable(key): [f"Unknown field. Accepted: {accepted}."] for key in unknown[:20]}
+            if isinstance(data, QueryDict):
+                repeated = [key for key, values in data.lists() if key in self.fields and len(values) > 1]
+                errors |= {key: ["This field may be given only once."] for key in repeated}
+        validated: dict[str, Any] = {}
+        try:
+            validated = super().to_internal_value(data)
+        except serializers.ValidationError as error:
+            errors = {**cast(dict[str, Any], error.detail), **errors}
+        if errors:
+            raise serializers.ValidationError(errors)
+        return validated
+
+
+class TextField(serializers.CharField):
+    """Text exactly as sent; a number or anything else is refused."""
+
+    def to_internal_value(self, data: Any) -> str:
+        """The text. Raises ValidationError."""
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return data
+
+
+class NumberField(serializers.FloatField):
+    """A finite number; in a form, its text."""
+
+    def to_internal_value(self, data: Any) -> float:
+        """The number as a double. Raises ValidationError."""
+        if isinstance(data, str) and _is_text_only(self) and _NUMBER_TEXT.fullmatch(data):
+            data = float(data)
+        if isinstance(data, bool) or not isinstance(data, int | float):
+            self.fail("invalid")
+        try:
+            number = float(data)
+        except OverflowError:
+            self.fail("invalid")
+        if not isfinite(number):
+            self.fail("invalid")
+        return number
+
+
+class TimestampField(serializers.Field[datetime, Any, str, Any]):
+    """An instant: ISO 8601 text or unix time."""
+
+    default_error_messages = {"invalid": f"Must be {timestamps.ACCEPTED}."}
+
+    def to_internal_value(self, data: Any) -> datetime:
+        """The instant in UTC. Raises ValidationError."""
+        try:
+            if isinstance(data, str):
+                return timestamps.from_text(data) if _is_text_only(self) else timestamps.from_iso(data)
+            if isinstance(data, int | float) and not isinstance(data, bool):
+                return timestamps.from_unix(data)
+        except ValueError:
+            pass
+        self.fail("invalid")
+
+    def to_representation(self, value: datetime) -> str:
+        """``2020-11-12T11:10:00Z``."""
+        return timestamps.to_text(value)
+
+
+class NamedChoiceField(serializers.ChoiceField):
+    """One of a few words; the error lists them."""
+
+    def __init__(self, choices: list[str], **kwargs: Any) -> None:
+        message = f"“{{input}}” is not accepted. Choose one of: {', '.join(choices)}."
+        super().__init__(choices, error_messages={"invalid_choice": message}, **kwargs)
+
+
+def _segment() -> TextField:
+    return TextField(max_length=255, trim_whitespace=False, validators=[validate_path_segment])
+
+
+class EventSerializer(StrictFieldsMixin, serializers.ModelSerializer[Event]):
+    """One event, as sent and as answered."""
+
+    namespace = _segment()
+    name = _segment()
+    timestamp = TimestampField()
+    value = NumberField()
+
+    class Meta:
+        model = Event
+        fields = ("namespace", "name", "timestamp", "value")
+
+
+class NamespaceSerializer(serializers.Serializer[Any]):
+    """The path of one namespace's catalogue."""
+
+    namespace = _segment()
+
+
+class SeriesPathSerializer(NamespaceSerializer):
+    """The path of a series."""
+
+    name = _segment()
+
+
+class NoQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any]):
+    """The query of an endpoint that takes no parameters."""
+
+
+class AggregationQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any]):
+    """The query of the aggregation endpoint; a parameter left empty counts as not given."""
+
+    tsMin = TimestampField(source="ts_min", default=None)
+    tsMax = TimestampField(source="ts_max", default=None)
+    granularity = NamedChoiceField(choices=list(GRANULARITIES), default="none")
+    aggregationType = NamedChoiceField(choices=list(AGGREGATION_TYPES), source="aggregation_type", default="avg")
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Refuses a window that ends before it starts."""
+        if attrs["ts_min"] and attrs["ts_max"] and attrs["ts_min"] > attrs["ts_max"]:
+            raise serializers.ValidationError({"tsMin": ["Must not be later than tsMax."]})
+        return attrs
+
+
+class SeriesSerializer(serializers.Serializer[Any]):
+    """One line of the catalogue."""
+
+    namespace = serializers.CharField()
+    name = serializers.CharField()
+    count = serializers.IntegerField()
+    firstTimestamp = TimestampField(source="first_timestamp")
+    lastTimestamp = TimestampField(source="last_timestamp")
+
+
+def _printable(key: object) -> str:
+    """A key that can be put into an answer: no lone surrogates, and no longer than a line."""
+    return str(key)[:100].encode(errors="backslashreplace").decode()

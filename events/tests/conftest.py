@@ -1,0 +1,62 @@
+"""Fixtures that more than one test file uses."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.utils import timezone
+from oauth2_provider.models import AccessToken, Application, set_token_value
+from rest_framework.test import APIClient
+
+from events.models import Event
+
+
+@pytest.fixture(autouse=True)
+def plain_staticfiles(settings):
+    """No scan of every static file for each test client."""
+    settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if "whitenoise" not in name]
+
+
+@pytest.fixture
+def application(db):
+    return Application.objects.create(
+        name="Shop",
+        client_id="shop",
+        client_secret="shop-secret",
+        client_type=Application.CLIENT_CONFIDENTIAL,
+        authorization_grant_type=Application.GRANT_CLIENT_CREDENTIALS,
+    )
+
+
+@pytest.fixture
+def make_token(application):
+    """Makes a token of the client; gives its text."""
+
+    def make(scope, expires_in=timedelta(hours=1), text="token-of-the-shop", **fields):
+        token = AccessToken(application=application, scope=scope, expires=timezone.now() + expires_in, **fields)
+        set_token_value(token, text)
+        token.save()
+        return text
+
+    return make
+
+
+@pytest.fixture
+def client_with_scopes(make_token):
+    """Makes an API client whose token has these scopes."""
+
+    def make(scope):
+        return APIClient(headers={"Authorization": f"Bearer {make_token(scope)}"})
+
+    return make
+
+
+@pytest.fixture
+def make_event(db):
+    """Makes a stored event; timestamps may be given as ISO text."""
+
+    def make(namespace="Frontend", name="pageView", timestamp="2020-11-12T11:10:00", value=1.0):
+        if isinstance(timestamp, str):
+            timestamp = datetime.fromisoformat(timestamp).replace(tzinfo=UTC)
+        return Event.objects.create(namespace=namespace, name=name, timestamp=timestamp, value=value)
+
+    return make

@@ -1,0 +1,92 @@
+"""The service as a process of its own, for tests of what a test client can't show."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg2
+
+PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
+START_SECONDS = 60
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+@contextmanager
+def own_database(directory):
+    """The URL of an empty database on the kind of server that the tests run on, dropped after."""
+    server = os.environ.get("TEST_DATABASE_URL")
+    if not server:
+        yield f"sqlite:///{directory / 'service.sqlite3'}"
+        return
+    name = f"service_{uuid.uuid4().hex}"
+    with closing(psycopg2.connect(server)) as connection:
+        connection.autocommit = True
+        connection.cursor().execute(f"CREATE DATABASE {name}")
+        try:
+            yield urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
+        finally:
+            connection.cursor().execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def environment(directory, **variables):
+    """The environment of a process of the service: nothing of the caller's settings, its files in ``directory``."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(directory),
+        "ENV_FILE": os.devnull,
+        "LOCAL_DIR": str(directory / "local"),
+        **{name: str(value) for name, value in variables.items()},
+    }
+
+
+def manage(*arguments, env, **options):
+    """A finished ``manage.py`` call, its output as text."""
+    command = [sys.executable, str(PROJECT_DIR / "manage.py"), *arguments]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, **options)
+
+
+@contextmanager
+def served(env, *arguments, command=None, cwd=None):
+    """A server process listening on the port that ``env`` names; stopped after, hard if it doesn't stop by itself."""
+    log = Path(env["HOME"]) / "server.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command or [sys.executable, str(PROJECT_DIR / "manage.py"), "serve", *arguments],
+            env=env, cwd=cwd, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    process.log = log
+    try:
+        wait_for(int(env["PORT"]), process)
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(15)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait_for(port, process, seconds=START_SECONDS):
+    """Returns once the port takes connections. Raises where the process ends or the time runs out first."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended:\n{process.log.read_text()}")
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise TimeoutError(f"no server after {seconds} s:\n{process.log.read_text()}")

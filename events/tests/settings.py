@@ -1,0 +1,10 @@
+"""The service's settings for tests: apart from any .env, on SQLite or the server that TEST_DATABASE_URL names."""
+
+import os
+
+os.environ["ENV_FILE"] = os.devnull
+os.environ["DATABASE_URL"] = os.environ.get("TEST_DATABASE_URL") or "sqlite:///test.sqlite3"
+
+from tracking_api.settings import *  # noqa: F403
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -1,0 +1,127 @@
+"""The environment: what is read, what is refused, and what is made where it is missing."""
+
+import re
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from events.tests.service import PROJECT_DIR, environment
+from tracking_api import environment as readers
+
+SHOW = "from django.conf import settings; print(eval('settings.' + {!r}))"
+
+
+def show(expression, directory, **variables):
+    """What the settings hold in a process with these variables, or the last line of what it says instead."""
+    env = {**environment(directory, **variables), "DJANGO_SETTINGS_MODULE": "tracking_api.settings"}
+    done = subprocess.run(
+        [sys.executable, "-c", SHOW.format(expression)], cwd=PROJECT_DIR, env=env, capture_output=True, text=True
+    )
+    return (done.stdout or done.stderr).strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("DEBUG", "maybe", "DEBUG must be one of true or false, not 'maybe'."),
+        ("PORT", "eighty", "PORT must be a whole number of at least 1 and at most 65535, not 'eighty'."),
+        ("PORT", "70000", "PORT must be a whole number of at least 1 and at most 65535, not '70000'."),
+        ("SERVER_WORKERS", "0", "SERVER_WORKERS must be a whole number of at least 1, not '0'."),
+        ("MAX_BODY_BYTES", "10MB", "MAX_BODY_BYTES must be a whole number of at least 1, not '10MB'."),
+        ("CSRF_TRUSTED_ORIGINS", "a.example", "CSRF_TRUSTED_ORIGINS must list origins such as https://a.example, not 'a.example'."),
+        ("DATABASE_TIMEOUT_SECONDS", "", "DATABASE_TIMEOUT_SECONDS must be a whole number of at least 1, not ''."),
+        *(("DATABASE_URL", url, "DATABASE_URL must be sqlite:///path/to/file or postgres://user:password@host:port/name")
+          for url in ("", "db.sqlite3", "mysql://u:secret@h/n", "postgres://u:secret@h:port/n", "postgres://h:1")),
+    ],
+)  # fmt: skip
+def test_it_refuses_a_value_that_it_cannot_read(tmp_path, name, value, said):
+    line = show("DEBUG", tmp_path, **{name: value})
+
+    assert said in line
+    assert "ImproperlyConfigured" in line
+    assert "secret" not in line
+
+
+@pytest.mark.parametrize(("value", "expected"), [("TRUE", True), ("1", True), ("on", True), ("no", False), ("", False)])
+def test_it_reads_booleans(monkeypatch, value, expected):
+    monkeypatch.setenv("X", value)
+
+    assert readers.boolean("X", default=True) is expected
+
+
+def test_lists_may_have_blanks(monkeypatch):
+    monkeypatch.setenv("X", " a.example , ,b.example,")
+
+    assert readers.texts("X", []) == ["a.example", "b.example"]
+
+
+@pytest.mark.parametrize("value", ["0", "x", "1.5", "²"])
+def test_it_refuses_numbers_below_the_least(monkeypatch, value):
+    monkeypatch.setenv("X", value)
+
+    with pytest.raises(ImproperlyConfigured, match=f"^X must be a whole number of at least 1, not '{value}'.$"):
+        readers.integer("X", 5, minimum=1)
+
+
+def test_sqlite_is_durable_and_waits(tmp_path):
+    options = show("DATABASES['default']['OPTIONS']", tmp_path, DATABASE_URL="sqlite:////tmp/x.sqlite3")
+
+    assert "'timeout': 5, 'transaction_mode': 'IMMEDIATE'" in options
+    assert "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" in options
+
+
+def test_postgresql_connections_persist_and_are_checked(tmp_path):
+    url = "postgres://ada:love%2Flace@db.example:5433/events?sslmode=require"
+
+    database = show("DATABASES['default']", tmp_path, DATABASE_URL=url)
+
+    for part in (
+        "'ENGINE': 'django.db.backends.postgresql'", "'NAME': 'events'", "'USER': 'ada'", "'PASSWORD': 'love/lace'",
+        "'HOST': 'db.example'", "'PORT': 5433", "'sslmode': 'require'", "'connect_timeout': 5",
+        "'CONN_MAX_AGE': 600", "'CONN_HEALTH_CHECKS': True",
+    ):  # fmt: skip
+        assert part in database
+
+
+def test_an_env_file_is_read_and_the_environment_wins(tmp_path):
+    (tmp_path / ".env").write_text("PORT=8001\nHOST=0.0.0.0\n")
+
+    assert show("HOST", tmp_path, ENV_FILE=tmp_path / ".env") == "0.0.0.0"
+    assert show("PORT", tmp_path, ENV_FILE=tmp_path / ".env", PORT=8002) == "8002"
+
+
+def test_the_defaults_are_safe(tmp_path):
+    assert show("DEBUG", tmp_path) == "False"
+    assert show("ALLOWED_HOSTS", tmp_path) == "['localhost', '127.0.0.1', '[::1]']"
+    assert show("HOST", tmp_path) == "127.0.0.1"
+
+
+def test_a_missing_secret_is_made_once_and_kept_private(tmp_path):
+    with ThreadPoolExecutor(4) as pool:
+        secrets = set(pool.map(lambda _: show("SECRET_KEY", tmp_path), range(4)))
+
+    assert len(secrets) == 1
+    assert len(secrets.pop()) >= 50
+    [file] = (tmp_path / "local").iterdir()
+    assert (file.name, stat.S_IMODE(file.stat().st_mode)) == ("secret_key", 0o600)
+    assert show("SECRET_KEY", tmp_path, SECRET_KEY="given") == "given"
+
+
+def test_every_variable_is_documented():
+    """The settings, the example file and the README name the same variables."""
+    settings = (PROJECT_DIR / "tracking_api/settings.py").read_text() + (
+        PROJECT_DIR / "tracking_api/environment.py"
+    ).read_text()
+    read = set(re.findall(r'environment\.\w+\(\s*"([A-Z_]+)"', settings)) | set(
+        re.findall(r' integer\("([A-Z_]+)"', settings)
+    )
+    example = re.findall(r"^#([A-Z_]+)=", (PROJECT_DIR / ".env.example").read_text(), re.MULTILINE)
+    readme = re.findall(r"^\| `([A-Z_]+)` \|", (PROJECT_DIR / "README.md").read_text(), re.MULTILINE)
+
+    assert len(read) > 10
+    assert read == set(example)
+    assert read == set(readme)

@@ -1,0 +1,143 @@
+"""From the log-in page to a token: the pages under ``/o/`` and ``/accounts/``."""
+
+import base64
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from oauth2_provider.models import AccessToken, Application
+from rest_framework.test import APIClient
+
+REGISTER = "/o/applications/register/"
+
+
+@pytest.fixture
+def user(db):
+    return User.objects.create_user("ada", password="lovelace")
+
+
+def fetch_token(**fields):
+    return Client().post("/o/token/", {"grant_type": "client_credentials", **fields})
+
+
+def test_registering_leads_to_the_log_in_page_and_back(client, user):
+    response = client.get(REGISTER, follow=True)
+    assert response.redirect_chain == [(f"/accounts/login/?next={REGISTER}", 302)]
+    assert "Log in to the Tracking API" in response.text
+
+    response = client.post(
+        response.redirect_chain[-1][0], {"username": "ada", "password": "lovelace", "next": REGISTER}, follow=True
+    )
+
+    assert response.redirect_chain == [(REGISTER, 302)]
+    assert "Register a new application" in response.text
+
+
+def test_a_wrong_password_stays_on_the_log_in_page(client, user):
+    response = client.post("/accounts/login/", {"username": "ada", "password": "byron"})
+
+    assert response.status_code == 200
+    assert "Please enter a correct username and password." in response.text
+
+
+def test_logging_in_never_leads_to_another_host(client, user):
+    response = client.post(
+        "/accounts/login/", {"username": "ada", "password": "lovelace", "next": "https://evil.example/"}
+    )
+
+    assert (response.status_code, response["Location"]) == (302, "/o/applications/")
+
+
+def test_logging_out_leads_to_the_log_in_page(client, user):
+    client.force_login(user)
+
+    response = client.post("/accounts/logout/")
+
+    assert (response.status_code, response["Location"]) == (302, "/accounts/login/")
+    assert client.get(REGISTER).status_code == 302
+
+
+def test_a_registered_client_gets_a_token_that_opens_both_endpoints(client, user):
+    client.force_login(user)
+    form = client.get(REGISTER).context["form"]
+    response = client.post(
+        REGISTER,
+        {
+            "name": "Shop",
+            "client_id": form["client_id"].value(),
+            "client_secret": form["client_secret"].value(),
+            "hash_client_secret": "on",
+            "client_type": "confidential",
+            "authorization_grant_type": "client-credentials",
+        },
+    )
+    assert response.status_code == 302
+    assert Application.objects.get().user == user
+
+    response = fetch_token(
+        client_id=form["client_id"].value(),
+        client_secret=form["client_secret"].value(),
+        scope="read write aggregation",
+    )
+    answer = response.json()
+    token = answer.pop("access_token")
+    assert answer == {"expires_in": 36000, "token_type": "Bearer", "scope": "read write aggregation"}
+
+    api = APIClient(headers={"Authorization": f"Bearer {token}"})
+    event = {"namespace": "Frontend", "name": "pageView", "timestamp": "2020-11-12T11:10:00Z", "value": 142}
+    assert api.post("/api/track/", event).status_code == 201
+    answer = api.get("/api/events/Frontend/pageView").json()
+    assert answer == [{"aggregatedTimestamp": "2020-11-12T11:10:00Z", "value": 142.0}]
+
+
+def test_a_token_asked_for_without_scope_may_read_and_write_but_not_aggregate(application):
+    answer = fetch_token(client_id="shop", client_secret="shop-secret").json()
+
+    assert answer["scope"] == "read write"
+    api = APIClient(headers={"Authorization": f"Bearer {answer['access_token']}"})
+    assert api.get("/api/events/").status_code == 200
+    assert api.get("/api/events/a/b").status_code == 403
+
+
+def test_the_client_may_name_itself_in_the_authorization_header(application):
+    credentials = base64.b64encode(b"shop:shop-secret").decode()
+
+    response = Client().post(
+        "/o/token/", {"grant_type": "client_credentials"}, headers={"Authorization": f"Basic {credentials}"}
+    )
+
+    assert response.status_code == 200
+    assert AccessToken.objects.get().user is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "error"),
+    [
+        ({"client_id": "shop", "client_secret": "wrong"}, 401, "invalid_client"),
+        ({"client_id": "nobody", "client_secret": "shop-secret"}, 401, "invalid_client"),
+        ({}, 401, "invalid_client"),
+        ({"client_id": "shop", "client_secret": "shop-secret", "scope": "read everything"}, 400, "invalid_scope"),
+        ({"client_id": "shop", "client_secret": "shop-secret", "grant_type": "password"}, 400, "invalid_request"),
+        ({"client_id": "shop", "client_secret": "shop-secret", "grant_type": "x"}, 400, "unsupported_grant_type"),
+        ({"client_id": "\0", "client_secret": "\0"}, 401, "invalid_client"),
+        ({"client_id": "x" * 10_000, "client_secret": "x" * 10_000}, 401, "invalid_client"),
+    ],
+)
+def test_it_refuses_a_token(application, fields, status, error):
+    response = fetch_token(**fields)
+
+    assert (response.status_code, response.json()["error"]) == (status, error)
+    assert not AccessToken.objects.exists()
+
+
+@pytest.mark.parametrize("path", ["abc", "0", "99999999999999999999", "-"])
+def test_an_application_that_is_not_there_is_not_found(client, user, path):
+    client.force_login(user)
+
+    assert client.get(f"/o/applications/{path}/").status_code == 404
+
+
+def test_a_page_that_is_not_there_is_a_page_and_an_endpoint_that_is_not_there_is_json(client):
+    assert client.get("/nowhere/")["Content-Type"] == "text/html; charset=utf-8"
+    response = client.get("/api/nowhere/")
+    assert (response.status_code, response.json()) == (404, {"detail": "Not found."})

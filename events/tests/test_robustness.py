@@ -1,0 +1,167 @@
+"""A served process against what no well-behaved client sends, and without its database."""
+
+import base64
+import json
+import random
+import socket
+import sqlite3
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from events.tests import service
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    """A prepared and served service: its environment and a token for everything."""
+    directory = tmp_path_factory.mktemp("service")
+    with service.own_database(directory) as url:
+        env = service.environment(
+            directory, DATABASE_URL=url, PORT=service.free_port(), DATABASE_TIMEOUT_SECONDS=1, RETRY_AFTER_SECONDS=7
+        )
+        with service.served(env, "--prepare"):
+            yield {**env, "TOKEN": fetch_token(env)}
+
+
+def call(env, method, path, body=None, **headers):
+    """Status, headers and body of an answer."""
+    connection = HTTPConnection("127.0.0.1", int(env["PORT"]), timeout=30)
+    try:
+        connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+        response = connection.getresponse()
+        return response.status, response.headers, response.read()
+    finally:
+        connection.close()
+
+
+def fetch_token(env):
+    client = json.loads(Path(env["LOCAL_DIR"], "credentials.json").read_text())
+    basic = base64.b64encode(f"{client['client_id']}:{client['client_secret']}".encode()).decode()
+    form = "grant_type=client_credentials&scope=read+write+aggregation"
+    headers = {"Authorization": f"Basic {basic}", "Content_Type": "application/x-www-form-urlencoded"}
+    return json.loads(call(env, "POST", "/o/token/", form, **headers)[2])["access_token"]
+
+
+def raw(env, data, then_close=False):
+    """Send bytes as they are; the status line's code, or 0 where the server hangs up."""
+    with socket.create_connection(("127.0.0.1", int(env["PORT"])), timeout=30) as connection:
+        connection.sendall(data)
+        if then_close:
+            connection.shutdown(socket.SHUT_WR)
+        answer = connection.recv(65536)
+    return int(answer.split(b" ")[1]) if answer else 0
+
+
+def request(env, line, *headers, body=b""):
+    lines = [
+        line,
+        b"Host: 127.0.0.1",
+        b"Authorization: Bearer " + env["TOKEN"].encode(),
+        b"Connection: close",
+        *headers,
+    ]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+JSON = b"Content-Type: application/json"
+
+
+@pytest.mark.parametrize(
+    ("line", "headers", "body", "expected"),
+    [
+        (b"GET /api/events/a%00b/c HTTP/1.1", [], b"", {400}),
+        (b"GET /api/events/a/b%2Fc HTTP/1.1", [], b"", {404}),
+        (b"GET /api/events/%2E%2E/b HTTP/1.1", [], b"", {400}),
+        (b"GET /api/events/\xff\xfe/b HTTP/1.1", [], b"", {200, 400}),
+        (b"GET /api/events/%FF/%ED%A0%80 HTTP/1.1", [], b"", {200}),
+        (b"GET /api/events/a/b?tsMin=nan HTTP/1.1", [], b"", {400}),
+        (b"GET /api/events/a/b?tsMin=" + b"9" * 400 + b" HTTP/1.1", [], b"", {400}),
+        (b"GET /api/events/a/b?%ED%A0%80=1 HTTP/1.1", [], b"", {400}),
+        (b"GET /api/events/a/b?" + b"a=1&" * 2000 + b" HTTP/1.1", [], b"", {400}),
+        (b"GET /api/events/" + b"a" * 20_000 + b"/b HTTP/1.1", [], b"", {400, 414}),
+        (b"GET /api/events/ HTTP/1.1", [b"Accept: " + b"x" * 5000], b"", {200}),
+        (b"GET /api/events/ HTTP/1.1", [b"Cookie: sessionid=\xff; csrftoken=\x01"], b"", {200, 400}),
+        (b"GET /admin/ HTTP/1.1", [b"Cookie: sessionid=" + b"x" * 5000], b"", {302}),
+        (b"GET /accounts/login/?next=%00 HTTP/1.1", [], b"", {200}),
+        (b"POST /api/track/ HTTP/1.1", [JSON, b"Content-Length: 4"], b"\xff\xfe\xfd\xfc", {400}),
+        (b"POST /api/track/ HTTP/1.1", [JSON, b"Content-Length: -1"], b"", {0, 400}),
+        (b"POST /api/track/ HTTP/1.1", [JSON, b"Content-Length: 9999999999999999999999"], b"", {0, 400, 413}),
+        (b"POST /api/track/ HTTP/1.1", [JSON, b"Content-Length: 100000"], b"[" * 100_000, {400}),
+        (b"POST /api/track/ HTTP/1.1", [JSON, b"Content-Length: 0"], b"", {400}),
+        (b"POST /api/track/ HTTP/1.1", [b"Content-Type: multipart/form-data", b"Content-Length: 3"], b"abc", {400}),
+        (b"POST /api/track/ HTTP/1.1", [b"Content-Type: \xff/\xff", b"Content-Length: 3"], b"abc", {400, 415}),
+        (b"POST /o/token/ HTTP/1.1", [b"Content-Type: application/x-www-form-urlencoded", b"Content-Length: 22"],
+         b"client_id=%00&scope=%FF", {400, 401}),
+        (b"BREW /api/track/ HTTP/1.1", [], b"", {405}),
+        (b"TRACE / HTTP/1.1", [], b"", {302, 405}),
+        (b"\x16\x03\x01\x02\x00\x01\x00", [], b"", {0, 400}),
+    ],
+)  # fmt: skip
+def test_no_request_is_an_error_of_the_server(running, line, headers, body, expected):
+    assert raw(running, request(running, line, *headers, body=body)) in expected
+
+
+def test_a_body_cut_short_stores_nothing(running):
+    body = b'{"namespace": "cut", "name": "a", "timestamp": 1, "value": 1}'
+    data = request(running, b"POST /api/track/ HTTP/1.1", JSON, b"Content-Length: 1000", body=body)
+
+    assert raw(running, data, then_close=True) in {0, 400}
+
+    assert get(running, "/api/events/cut")[2] == b"[]"
+
+
+def get(env, path):
+    return call(env, "GET", path, Authorization=f"Bearer {env['TOKEN']}")
+
+
+def test_garbage_never_makes_a_500(running):
+    chance = random.Random(7)
+    alphabet = [b"{", b"}", b"[", b"]", b'"', b":", b",", b"1", b"-", b".", b"e", b"\\u", b"d800", b"\\", b"\0", b"\xff",
+                b"null", b"true", b"NaN", b"namespace", b"timestamp", b"value", b"name", b"&", b"=", b"%", b"--b", b"\r\n"]  # fmt: skip
+    types = ["application/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=b", "a/b", ""]
+    for _ in range(400):
+        body = b"".join(chance.choices(alphabet, k=chance.randrange(1, 30)))
+        path = chance.choice(["/api/track/", "/api/track", "/o/token/"])
+        headers = {"Authorization": f"Bearer {running['TOKEN']}", "Content_Type": chance.choice(types)}
+
+        status, _, answer = call(running, "POST", path, body, **headers)
+
+        assert status in {400, 401, 415}, (body, headers, answer)
+
+
+def test_an_unreachable_database_is_a_503_everywhere(running, tmp_path):
+    nowhere = f"postgres://ada@127.0.0.1:{service.free_port()}/none"
+    env = service.environment(tmp_path, DATABASE_URL=nowhere, PORT=service.free_port(), RETRY_AFTER_SECONDS=7)
+    said = {"detail": "The database can't be reached or is busy. Nothing was stored; try again."}
+    token = {"Authorization": "Bearer some-token"}
+    form = {"Content_Type": "application/x-www-form-urlencoded"}
+    with service.served(env):
+        for method, path, body, headers in [
+            ("POST", "/api/track/", "{}", {**token, "Content_Type": "application/json"}),
+            ("GET", "/api/events/a/b", None, token),
+            ("GET", "/api/events/", None, token),
+            ("POST", "/o/token/", "grant_type=client_credentials&client_id=a&client_secret=b", form),
+            ("GET", "/admin/", None, {"Cookie": f"sessionid={'a' * 32}"}),
+        ]:
+            status, answer_headers, answer = call(env, method, path, body, **headers)
+
+            assert (status, answer_headers["Retry-After"], json.loads(answer)) == (503, "7", said), path
+        assert call(env, "GET", "/accounts/login/")[0] == 200
+
+
+def test_a_locked_sqlite_is_waited_for_and_then_a_503(running):
+    if not running["DATABASE_URL"].startswith("sqlite"):
+        return
+    headers = {"Authorization": f"Bearer {running['TOKEN']}", "Content_Type": "application/json"}
+    event = json.dumps({"namespace": "locked", "name": "a", "timestamp": 1, "value": 1})
+    holder = sqlite3.connect(running["DATABASE_URL"].removeprefix("sqlite:///"))
+    holder.execute("BEGIN IMMEDIATE")
+
+    status, answer_headers, _ = call(running, "POST", "/api/track/", event, **headers)
+
+    assert (status, answer_headers["Retry-After"]) == (503, "7")
+    holder.close()
+    assert get(running, "/api/events/locked")[2] == b"[]"
+    assert call(running, "POST", "/api/track/", event, **headers)[0] == 201

@@ -1,0 +1,146 @@
+"""``script/install``, ``manage.py serve`` and ``manage.py prepare_first_visit``."""
+
+import json
+import os
+import shutil
+import socket
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from oauth2_provider.models import Application
+
+from events.models import Event
+from events.tests import service
+from events.tests.service import PROJECT_DIR
+
+
+@pytest.fixture
+def env(tmp_path):
+    with service.own_database(tmp_path) as url:
+        yield service.environment(tmp_path, DATABASE_URL=url, PORT=service.free_port())
+
+
+def test_a_taken_port_is_said_before_anything_is_created(env, tmp_path):
+    with socket.create_server(("127.0.0.1", int(env["PORT"]))):
+        done = service.manage("serve", "--prepare", env=env)
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"CommandError: Can't listen on 127.0.0.1:{env['PORT']}: Address already in use. "
+        "Stop what uses it, or choose another with the variables HOST and PORT.\n"
+    )
+    assert [path.name for path in (tmp_path / "local").iterdir()] == ["secret_key"]
+
+
+def test_it_serves_with_the_workers_asked_for_and_stops_when_told(env):
+    assert service.manage("migrate", env=env).returncode == 0
+
+    with service.served({**env, "SERVER_WORKERS": "3", "SERVER_THREADS": "1"}) as process:
+        command = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
+        assert command[command.index(b"--workers") + 1] == b"3"
+        assert command[command.index(b"--blocking-threads") + 1] == b"1"
+        process.terminate()
+        assert process.wait(10) == 0
+
+
+def test_the_first_visit_finds_all_it_needs(settings, tmp_path, db, capsys):
+    settings.LOCAL_DIR = tmp_path / "local"
+
+    call_command("prepare_first_visit")
+
+    file = tmp_path / "local/credentials.json"
+    credentials = json.loads(file.read_text())
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert User.objects.get().check_password(credentials["password"])
+    assert User.objects.get().is_superuser
+    application = Application.objects.get()
+    assert (application.client_id, application.client_type, application.authorization_grant_type) == (
+        credentials["client_id"],
+        "confidential",
+        "client-credentials",
+    )
+    assert Event.objects.count() > 2000
+    printed = capsys.readouterr().out
+    for value in (f"admin / {credentials['password']}", credentials["client_id"], credentials["client_secret"]):
+        assert value in printed
+
+
+def test_the_second_visit_finds_the_same(settings, tmp_path, db, capsys):
+    settings.LOCAL_DIR = tmp_path / "local"
+    call_command("prepare_first_visit")
+    printed = capsys.readouterr().out.removeprefix("Demo data: loaded\n")
+    before = [list(model.objects.order_by("pk").values()) for model in (User, Application, Event)]
+
+    call_command("prepare_first_visit")
+
+    assert [list(model.objects.order_by("pk").values()) for model in (User, Application, Event)] == before
+    assert capsys.readouterr().out == printed
+
+
+def test_what_is_there_already_is_left_alone(settings, tmp_path, make_event, capsys):
+    settings.LOCAL_DIR = tmp_path / "local"
+    User.objects.create_superuser("ada", password="lovelace")
+    make_event()
+
+    call_command("prepare_first_visit")
+
+    assert User.objects.get().username == "ada"
+    assert Event.objects.count() == 1
+    assert "/admin/: with a superuser of your own\n" in capsys.readouterr().out
+
+
+def test_a_changed_secret_is_not_printed(settings, tmp_path, db, capsys):
+    settings.LOCAL_DIR = tmp_path / "local"
+    call_command("prepare_first_visit")
+    application = Application.objects.get()
+    application.client_secret = "another"
+    application.save()
+    capsys.readouterr()
+
+    call_command("prepare_first_visit")
+
+    printed = capsys.readouterr().out
+    assert "The first client's secret was changed; register another client at /o/applications/." in printed
+    assert "curl" not in printed
+
+
+@pytest.fixture
+def bare_project(tmp_path):
+    """``script/install`` alone, with a directory for stand-ins of Python."""
+    (tmp_path / "script").mkdir()
+    (tmp_path / "bin").mkdir()
+    shutil.copy(PROJECT_DIR / "script/install", tmp_path / "script")
+    for tool in ("sh", "dirname", "cat", "cksum", "env"):
+        (tmp_path / "bin" / tool).symlink_to(shutil.which(tool))
+    return tmp_path
+
+
+def install(project, **variables):
+    return subprocess.run(
+        [project / "script/install", "requirements.txt"],
+        env={"PATH": str(project / "bin"), **variables}, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("variables", [{}, {"PYTHON": "python3"}])
+def test_a_python_too_old_is_said(bare_project, variables):
+    python = bare_project / "bin/python3"
+    python.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.18 && exit\nexit 1\n')
+    python.chmod(0o755)
+
+    done = install(bare_project, **variables)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[0] == "The Tracking API needs Python 3.11 or newer; this is Python 3.9.18."
+    assert not os.path.exists(bare_project / ".venv")
+
+
+def test_no_python_is_said(bare_project):
+    done = install(bare_project)
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == "The Tracking API needs Python 3.11 or newer; this is no Python at all."

@@ -1,0 +1,12 @@
+"""Paths of the API, each with and without its trailing slash."""
+
+from django.urls import re_path
+
+from events.views import AggregationView, CatalogueView, TrackView
+
+urlpatterns = [
+    re_path(r"^track/?\Z", TrackView.as_view(), name="track"),
+    re_path(r"^events/?\Z", CatalogueView.as_view(), name="catalogue"),
+    re_path(r"^events/(?P<namespace>[^/]+)/?\Z", CatalogueView.as_view(), name="namespace-catalogue"),
+    re_path(r"^events/(?P<namespace>[^/]+)/(?P<name>[^/]+)/?\Z", AggregationView.as_view(), name="aggregation"),
+]

@@ -1,0 +1,65 @@
+"""The endpoints. Each authenticates, validates, calls one thing and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rest_framework import serializers, status
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from events.aggregation import aggregate
+from events.models import Event
+from events.serializers import (
+    AggregationQuerySerializer,
+    EventSerializer,
+    NamespaceSerializer,
+    NoQuerySerializer,
+    SeriesPathSerializer,
+    SeriesSerializer,
+)
+
+
+def _validated(serializer_class: type[serializers.Serializer[Any]], data: Mapping[str, Any]) -> dict[str, Any]:
+    serializer = serializer_class(data=data)
+    serializer.is_valid(raise_exception=True)
+    return dict(serializer.validated_data)
+
+
+class TrackView(APIView):
+    """``POST /api/track/``: store an event."""
+
+    required_scopes = ["write"]
+
+    def post(self, request: Request) -> Response:
+        """201 with the stored event, once it is committed."""
+        serializer = EventSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        serializer.save()
+        return Response(serializer.data, status=status.HTTP_201_CREATED)
+
+
+class AggregationView(APIView):
+    """``GET /api/events/<namespace>/<name>``: aggregates of one series."""
+
+    required_scopes = ["aggregation"]
+
+    def get(self, request: Request, namespace: str, name: str) -> Response:
+        """200 with a list of ``{"aggregatedTimestamp", "value"}``, ordered by time."""
+        series = _validated(SeriesPathSerializer, {"namespace": namespace, "name": name})
+        query = _validated(AggregationQuerySerializer, request.query_params)
+        return Response(aggregate(**series, **query))
+
+
+class CatalogueView(APIView):
+    """``GET /api/events/`` and ``GET /api/events/<namespace>``: the series there are."""
+
+    required_scopes = ["read"]
+
+    def get(self, request: Request, namespace: str | None = None) -> Response:
+        """200 with a list of series, ordered by namespace and name."""
+        _validated(NoQuerySerializer, request.query_params)
+        chosen = {} if namespace is None else _validated(NamespaceSerializer, {"namespace": namespace})
+        return Response(SeriesSerializer(Event.objects.filter(**chosen).catalogue(), many=True).data)

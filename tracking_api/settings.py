@@ -1,0 +1,140 @@
+"""Settings, read from the environment; README.md lists the variables."""
+
+import os
+from pathlib import Path
+
+from tracking_api import environment
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+environment.read_file(Path(os.environ.get("ENV_FILE", BASE_DIR / ".env")))
+
+# Where what is made once for this machine is kept: the secret key, the first credentials
+LOCAL_DIR = Path(environment.text("LOCAL_DIR", str(BASE_DIR / "local")))
+
+# Core
+
+DEBUG = environment.boolean("DEBUG", default=False)
+SECRET_KEY = environment.secret("SECRET_KEY", LOCAL_DIR / "secret_key")
+ALLOWED_HOSTS = environment.texts("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = environment.origins("CSRF_TRUSTED_ORIGINS")
+ROOT_URLCONF = "tracking_api.urls"
+WSGI_APPLICATION = "tracking_api.wsgi.application"
+
+INSTALLED_APPS = [
+    "events",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "oauth2_provider",
+    "rest_framework",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# Database
+
+DATABASES = {"default": environment.database("DATABASE_URL", f"sqlite:///{BASE_DIR / 'db.sqlite3'}")}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Log-in
+
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "oauth2_provider:list"
+LOGOUT_REDIRECT_URL = "login"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+# Language and time
+
+USE_I18N = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+# Static files: served by the application itself, from where the packages keep them
+
+STATIC_URL = "static/"
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = False
+
+# OAuth2
+
+OAUTH2_PROVIDER = {
+    "SCOPES": {
+        "read": "Read the catalogue of series",
+        "write": "Track events",
+        "aggregation": "Read aggregates of events",
+    },
+    "DEFAULT_SCOPES": ["read", "write"],
+    "ACCESS_TOKEN_EXPIRE_SECONDS": environment.integer("ACCESS_TOKEN_EXPIRE_SECONDS", 36_000, minimum=1),
+    "REFRESH_TOKEN_REUSE_PROTECTION": True,
+    # RFC 9700, the current practice for OAuth2: no implicit and no password grant, PKCE by S256 only,
+    # tokens in the header only, the issuer named in authorization answers, tokens stored as digests.
+    "COMPLIANT_BCP_RFC9700_IMPLICIT_GRANT": True,
+    "COMPLIANT_BCP_RFC9700_PASSWORD_GRANT": True,
+    "COMPLIANT_BCP_RFC9700_PKCE_METHOD": True,
+    "COMPLIANT_BCP_RFC9700_ACCESS_TOKEN_TRANSPORT": True,
+    "COMPLIANT_BCP_RFC9700_AUTHZ_RESPONSE_ISS": True,
+    "COMPLIANT_BCP_RFC9700_TOKEN_STORAGE": True,
+}
+
+# REST framework
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["events.authentication.BearerAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["events.authentication.TokenHasScope"],
+    "DEFAULT_PARSER_CLASSES": [
+        "events.parsers.JSONParser",
+        "events.parsers.FormParser",
+        "events.parsers.MultiPartParser",
+    ],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "events.negotiation.JSONAlways",
+    "EXCEPTION_HANDLER": "events.error_handlers.api_exception_handler",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+
+# Limits
+
+MAX_BODY_BYTES = environment.integer("MAX_BODY_BYTES", 10_000_000, minimum=1)
+RETRY_AFTER_SECONDS = environment.integer("RETRY_AFTER_SECONDS", 1, minimum=1)
+
+# Server: what `manage.py serve` listens on and how many take requests side by side
+
+HOST = environment.text("HOST", "127.0.0.1")
+PORT = environment.integer("PORT", 8000, minimum=1, maximum=65_535)
+SERVER_WORKERS = environment.integer("SERVER_WORKERS", 2, minimum=1)
+SERVER_THREADS = environment.integer("SERVER_THREADS", 4, minimum=1)
