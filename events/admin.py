@@ -40,14 +40,15 @@ class SeriesPartFilter(admin.SimpleListFilter):
         """The first few of them; another one can still be given in the URL."""
         return [(value, value) for value in islice(self.values(request), MOST_CHOICES)]
 
+    def has_output(self) -> bool:
+        """Also where a value is given that doesn't occur, which must not let everything through."""
+        return self.value() is not None or super().has_output()
+
     def queryset(self, request: HttpRequest, queryset: Any) -> EventQuerySet:
         """The events with just that value."""
         value = self.value()
-        events = cast(EventQuerySet, queryset)
-        if value is None:
-            return events
-        # PostgreSQL can't compare with a NUL, which no event has
-        return events.none() if "\0" in value else events.filter(**{str(self.parameter_name): value})
+        chosen = {} if value is None else {str(self.parameter_name): value}
+        return cast(EventQuerySet, queryset).filter(**chosen)
 
 
 class NamespaceFilter(SeriesPartFilter):
@@ -61,14 +62,15 @@ class NamespaceFilter(SeriesPartFilter):
 
 
 class NameFilter(SeriesPartFilter):
-    """Events of one name; shown once a namespace is chosen, whose names it lists."""
+    """Events of one name, in the chosen namespace or in all."""
 
     title = parameter_name = "name"
 
     def values(self, request: HttpRequest) -> Iterator[str]:
-        """The names of the chosen namespace."""
+        """The names of the chosen namespace; each name once, where none is chosen."""
         namespace = request.GET.get("namespace")
-        return Event.objects.names(namespace) if namespace and "\0" not in namespace else iter(())
+        namespaces = Event.objects.namespaces() if namespace is None else iter([namespace])
+        return iter(dict.fromkeys(name for each in namespaces for name in Event.objects.names(each)))
 
 
 class WindowForm(forms.Form):
@@ -138,20 +140,27 @@ class EventAdmin(admin.ModelAdmin):
         return ("-timestamp", "-pk") if {"namespace", "name"} <= request.GET.keys() else ("-pk",)
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[EventQuerySet, bool]:
-        """The events of the series whose namespace or name contains the term, found in the index, not in the rows."""
+        """The events whose namespace or name contains the term; which do is found in the index, not in the rows."""
         term = search_term.strip().lower()
         if not term:
             return queryset, False
-        matches = Q(pk__in=[])
-        for namespace in Event.objects.namespaces():
-            if term in namespace.lower():
-                matches |= Q(namespace=namespace)
-            else:
-                names = [name for name in Event.objects.names(namespace) if term in name.lower()]
-                if names:
-                    matches |= Q(namespace=namespace, name__in=names)
-        return queryset.filter(matches), False
+        namespaces = list(Event.objects.namespaces())
+        names = {name for namespace in namespaces for name in Event.objects.names(namespace)}
+        matches = Q(namespace__in=[namespace for namespace in namespaces if term in namespace.lower()])
+        return queryset.filter(matches | Q(name__in=[name for name in names if term in name.lower()])), False
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
+        """Those of the filters above: any other could read the whole table, or fail on its value."""
+        return lookup in {"namespace", "name", *WindowForm.base_fields}
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """Nothing: what a URL holds is not checked as a form is."""
+        return {}
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        """The list, which tells its template where the pages end."""
+        """The list, which tells its template where the pages end. An action takes what was ticked, never all."""
+        if "select_across" in request.POST:
+            ticked = request.POST.copy()
+            del ticked["select_across"]
+            request.POST = ticked  # type: ignore[assignment]
         return super().changelist_view(request, {"most_rows": BoundedPaginator.most_rows, **(extra_context or {})})

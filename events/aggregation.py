@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from math import isfinite
 from typing import Any, TypedDict
 
+from django.conf import settings
 from django.db import DataError, models
 from django.db.models import Avg, Count, F, Max, Min, Sum
 from django.db.models.functions import TruncDay, TruncHour, TruncMinute, TruncMonth, TruncWeek, TruncYear
@@ -53,7 +54,8 @@ def aggregate(
     """The buckets of a series within [ts_min, ts_max], both ends included, ordered by time.
 
     Buckets without events are left out. ``none`` groups nothing but equal timestamps. Weeks start on Monday; all
-    units are those of UTC. One query. Raises ValidationError where a sum is beyond what a double holds.
+    units are those of UTC. One query, two where values are so large that their sum overflows. Raises ValidationError
+    where a sum is beyond what a double holds, or there are more than ``MAX_ITEMS`` buckets.
     """
     events = Event.objects.of_series(namespace, name).within(ts_min, ts_max)
     try:
@@ -71,13 +73,20 @@ def _buckets(
 ) -> list[tuple[datetime, Any]]:
     trunc = GRANULARITIES[granularity]
     bucket = F("timestamp") if trunc is None else trunc("timestamp", tzinfo=UTC)
-    return list(
+    buckets = (
         events.annotate(bucket=bucket)
         .values("bucket")
         .annotate(first_timestamp=Min("timestamp"), aggregate=aggregate)
         .order_by("bucket")
         .values_list("first_timestamp", "aggregate")
     )
+    found = list(buckets[: settings.MAX_ITEMS + 1])
+    if len(found) > settings.MAX_ITEMS:
+        coarser = {"none": "minute", "minute": "hour", "hour": "day"}.get(granularity, "year")
+        most = f"More than {settings.MAX_ITEMS} items"
+        advice = f"{most}; choose a shorter window or a coarser granularity, such as {coarser}."
+        raise ValidationError({"granularity": [advice]})
+    return found
 
 
 def _buckets_of_huge_values(

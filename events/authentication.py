@@ -3,18 +3,77 @@
 from __future__ import annotations
 
 import hashlib
+import time
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from cachetools import TLRUCache
+from django.conf import settings
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
+from django.db.models import Model
+from django.db.models.signals import post_delete, post_save
+from django.dispatch import receiver
 from oauth2_provider.contrib.rest_framework import OAuth2Authentication
 from oauth2_provider.contrib.rest_framework import TokenHasScope as ToolkitTokenHasScope
-from oauth2_provider.models import AccessToken
+from oauth2_provider.models import AccessToken, Application
 from oauth2_provider.utils import parse_bearer_token
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 if TYPE_CHECKING:  # its module loads this one
     from rest_framework.views import APIView
+
+
+def _forgotten_at(digest: str, token: AccessToken, now: float) -> float:
+    return float(min(now + settings.TOKEN_CACHE_SECONDS, token.expires.timestamp()))
+
+
+class TokenMemory:
+    """The tokens this process has looked up lately, by their digest, so that most calls need no query for theirs.
+
+    Each is kept for ``TOKEN_CACHE_SECONDS``, and never past its expiry; the least used of too many are dropped.
+    """
+
+    most_tokens = 10_000
+
+    def __init__(self) -> None:
+        self._tokens: TLRUCache[str, AccessToken] = TLRUCache(self.most_tokens, ttu=_forgotten_at, timer=time.time)
+        self._lock = Lock()
+
+    def get(self, digest: str) -> AccessToken | None:
+        """The token with that digest, from memory or from the database; None where there is none."""
+        with self._lock:
+            token = self._tokens.get(digest)
+        if token is None:
+            token = AccessToken.objects.select_related("application", "user").filter(token_checksum=digest).first()
+            if token is not None:
+                with self._lock:
+                    self._tokens[digest] = token
+        return token
+
+    def forget(self, digest: str | None = None) -> None:
+        """Forget one token, or all."""
+        with self._lock:
+            if digest is None:
+                self._tokens.clear()
+            else:
+                self._tokens.pop(digest, None)
+
+
+token_memory = TokenMemory()
+
+
+@receiver([post_save, post_delete], sender=AccessToken)
+@receiver([post_save, post_delete], sender=Application)
+@receiver([post_save, post_delete], sender=User)
+def forget_changed_tokens(sender: type[Model], instance: Model, **kwargs: Any) -> None:
+    """Let a change through the ORM take effect at once in this process."""
+    token_memory.forget(instance.token_checksum if isinstance(instance, AccessToken) else None)
+
+
+def client_of(token: AccessToken) -> str:
+    """What names the client that a token was issued to."""
+    return token.application.client_id if token.application else f"user {token.user_id}"
 
 
 class BearerAuthentication(OAuth2Authentication):
@@ -26,31 +85,28 @@ class BearerAuthentication(OAuth2Authentication):
     def authenticate(self, request: Request) -> tuple[AbstractBaseUser | AnonymousUser, AccessToken] | None:
         """The token and its user, who is anonymous for client credentials; None without a bearer token.
 
-        One query. Raises AuthenticationFailed where the token is unknown, expired, or for another resource.
+        One query at most. Raises AuthenticationFailed where the token is unknown, expired, or for another resource.
         """
         raw_token = parse_bearer_token(request.META.get("HTTP_AUTHORIZATION", ""))
         if raw_token is None:
             return None
-        token = self._usable_token(raw_token, request)
-        if token is None:
+        token = token_memory.get(hashlib.sha256(raw_token.encode()).hexdigest())
+        if token is None or not _is_usable(token, request):
             detail = "The access token is unknown or has expired."
             # where the toolkit looks for what WWW-Authenticate says
             request.oauth2_error = {"error": "invalid_token", "error_description": detail}  # type: ignore[attr-defined]
             raise AuthenticationFailed(detail)
         return token.user or AnonymousUser(), token
 
-    def _usable_token(self, raw_token: str, request: Request) -> AccessToken | None:
-        digest = hashlib.sha256(raw_token.encode()).hexdigest()
-        token = AccessToken.objects.select_related("application", "user").filter(token_checksum=digest).first()
-        if token is None or token.is_expired():
-            return None
-        if token.resource and not token.allows_audience(request.build_absolute_uri(request.path)):  # RFC 8707
-            return None
-        if token.user and not token.user.is_active:
-            return None
-        if token.application and not token.application.is_usable(request):
-            return None
-        return token
+
+def _is_usable(token: AccessToken, request: Request) -> bool:
+    if token.is_expired():
+        return False
+    if token.resource and not token.allows_audience(request.build_absolute_uri(request.path)):  # RFC 8707
+        return False
+    if token.user and not token.user.is_active:
+        return False
+    return not token.application or bool(token.application.is_usable(request))
 
 
 class TokenHasScope(ToolkitTokenHasScope):

@@ -1,5 +1,6 @@
 """What goes wrong, as the client sees it: REST framework's shapes, and never a 500 for anything a client sends."""
 
+import logging
 import sys
 from typing import Any
 
@@ -12,12 +13,15 @@ from rest_framework.exceptions import ParseError
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
-from events.exceptions import DATABASE_AWAY, RequestTooLarge, ServiceUnavailable
+from events.exceptions import RequestTooLarge, ServiceUnavailable, is_database_away
+
+logger = logging.getLogger(__name__)
 
 
 def api_exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
     """REST framework's handler, which also knows what Django and the database raise."""
-    if isinstance(exc, DATABASE_AWAY):
+    if is_database_away(exc):
+        logger.error("%s: %s", type(exc).__name__, str(exc).strip())
         exc = ServiceUnavailable()
     elif isinstance(exc, RequestDataTooBig):
         exc = RequestTooLarge(str(exc))
@@ -35,7 +39,7 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """500 of our own making; 503 where the database is away, also outside the API (log-in, token, admin)."""
-    if isinstance(sys.exc_info()[1], DATABASE_AWAY):
+    if is_database_away(sys.exc_info()[1]):
         unavailable = ServiceUnavailable()
         return JsonResponse(
             {"detail": unavailable.detail},

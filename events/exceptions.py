@@ -1,12 +1,24 @@
 """Errors of the API that REST framework has no class for."""
 
+import sqlite3
+
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from rest_framework import status
 from rest_framework.exceptions import APIException
 
-# What the database raises while it can't be reached, is locked, or is out of room; the next attempt may succeed.
-DATABASE_AWAY = (OperationalError, InterfaceError)
+_SQLITE_AWAY = {
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
+}  # fmt: skip
+
+
+def is_database_away(error: BaseException | None) -> bool:
+    """Whether it says that the database can't be reached, is locked, or has no room: the next attempt may succeed."""
+    if isinstance(error, OperationalError) and isinstance(error.__cause__, sqlite3.Error):
+        # SQLite has this one class for its own troubles and for mistakes in our statements
+        return error.__cause__.sqlite_errorcode & 0xFF in _SQLITE_AWAY
+    return isinstance(error, OperationalError | InterfaceError)
 
 
 class RequestTooLarge(APIException):
@@ -16,12 +28,20 @@ class RequestTooLarge(APIException):
     default_code = "too_large"
 
 
+class IdempotencyKeyReused(APIException):
+    """422: the key came before, with other events."""
+
+    status_code = status.HTTP_422_UNPROCESSABLE_ENTITY
+    default_code = "idempotency_key_reused"
+    default_detail = "This Idempotency-Key was used for another body."
+
+
 class ServiceUnavailable(APIException):
-    """503 with ``Retry-After``: nothing of the request was stored, and the client may send it again."""
+    """503 with ``Retry-After``: the client may send the request again."""
 
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     default_code = "unavailable"
-    default_detail = "The database can't be reached or is busy. Nothing was stored; try again."
+    default_detail = "The database can't be reached or is busy; try again."
 
     def __init__(self) -> None:
         super().__init__()

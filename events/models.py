@@ -1,14 +1,15 @@
-"""Event, the append-only log that everything else is read from."""
+"""Event, the append-only log that everything else is read from; IdempotencyKey, the requests carried out."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypedDict
 
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.utils import timezone
 
 from events import timestamps
 
@@ -110,3 +111,30 @@ class Event(models.Model):
     def natural_key(self) -> tuple[str, str, datetime, float]:
         """All of it: what tells an event from others in a fixture, whatever its id."""
         return self.namespace, self.name, self.timestamp, self.value
+
+
+class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):
+    """Keys chosen by age."""
+
+    def older_than(self, age: timedelta) -> IdempotencyKeyQuerySet:
+        """Keys whose requests came longer ago than that."""
+        return self.filter(created__lt=timezone.now() - age)
+
+
+class IdempotencyKey(models.Model):
+    """A request that was carried out: sent again by the same client under the same key, it does nothing."""
+
+    client = models.CharField(max_length=255)
+    key = models.CharField(max_length=100)
+    digest = models.CharField(max_length=64, help_text="SHA-256 of the events.")
+    created = models.DateTimeField(auto_now_add=True)
+
+    objects = IdempotencyKeyQuerySet.as_manager()
+
+    class Meta:
+        # Serves pruning by age.
+        indexes = [models.Index(fields=["created"], name="idempotency_key_created")]
+        constraints = [models.UniqueConstraint(fields=["client", "key"], name="idempotency_key_once_a_client")]
+
+    def __str__(self) -> str:
+        return f"{self.key} of {self.client}"

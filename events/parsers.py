@@ -1,8 +1,8 @@
-"""Bodies into data: strictly UTF-8 and never more than the limit, so that what is stored is what was sent."""
+"""Bodies into events: whole, unpacked, and never more than the limit."""
 
 from __future__ import annotations
 
-import json
+import zlib
 from collections.abc import Mapping
 from io import BytesIO
 from typing import IO, Any
@@ -11,62 +11,58 @@ from urllib.parse import parse_qsl
 from django.conf import settings
 from django.http import QueryDict
 from rest_framework import parsers
-from rest_framework.exceptions import ParseError
-from rest_framework.request import Request
+from rest_framework.exceptions import ParseError, UnsupportedMediaType
 
 from events.exceptions import RequestTooLarge
+from events.ingest import Batch, decode_form, decode_json, decode_ndjson
 
 Context = Mapping[str, Any] | None
+_PIECE_BYTES = 1 << 16
 
 
-def read_body(stream: IO[bytes], parser_context: Context) -> bytes:
-    """The whole body.
+class EventParser(parsers.BaseParser):
+    """Reads a body and leaves it to ``decode``; so ``request.data`` is a Batch of valid events."""
 
-    Raises RequestTooLarge past ``MAX_BODY_BYTES``, without reading on, and ParseError where the body is shorter than
-    its ``Content-Length``: the client went away while it sent, and what did arrive may well be valid by itself.
-    """
-    limit = settings.MAX_BODY_BYTES
-    body = stream.read(limit + 1)
-    if len(body) > limit:
-        raise RequestTooLarge(f"The body is larger than the {limit} bytes allowed.")
-    request: Request | None = (parser_context or {}).get("request")
-    if request and len(body) < int(request.META.get("CONTENT_LENGTH") or 0):
-        raise ParseError("The body ended before its Content-Length.")
-    return body
+    def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Context = None) -> Any:
+        """The events, as a Batch. Raises what ``read_body`` and ``decode`` raise."""
+        context = parser_context or {}
+        return self.decode(read_body(stream, context["request"].META), media_type, context)
+
+    def decode(self, body: bytes, media_type: str | None, context: Mapping[str, Any]) -> Batch:
+        """The events in a body. Raises ParseError, ValidationError or RequestTooLarge."""
+        raise NotImplementedError
 
 
-class JSONParser(parsers.BaseParser):
-    """JSON in UTF-8, as RFC 8259 has it: without NaN and infinities."""
+class EventJSONParser(EventParser):
+    """An event or an array of events, in JSON."""
 
     media_type = "application/json"
 
-    def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Context = None) -> Any:
-        """The decoded value. Raises ParseError, also for nesting too deep to follow."""
-        try:
-            return json.loads(read_body(stream, parser_context).decode(), parse_constant=_refuse_constant)
-        except UnicodeDecodeError as error:
-            raise ParseError(f"The body is not UTF-8: {error.reason} at byte {error.start}.") from None
-        except ValueError as error:
-            raise ParseError(f"JSON parse error - {error}") from None
-        except RecursionError:
-            raise ParseError("JSON parse error - nested too deeply") from None
+    def decode(self, body: bytes, media_type: str | None, context: Mapping[str, Any]) -> Batch:
+        """One event by itself, or as many as there are."""
+        return decode_json(body)
 
 
-class FormParser(parsers.BaseParser):
-    """URL-encoded forms in UTF-8."""
+class EventNDJSONParser(EventParser):
+    """Events in JSON, one a line."""
+
+    media_type = "application/x-ndjson"
+
+    def decode(self, body: bytes, media_type: str | None, context: Mapping[str, Any]) -> Batch:
+        """As many events as there are lines."""
+        return decode_ndjson(body)
+
+
+class EventFormParser(EventParser):
+    """An event as a URL-encoded form in UTF-8."""
 
     media_type = "application/x-www-form-urlencoded"
 
-    def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Context = None) -> QueryDict:
-        """The fields, each with every value it was given. Raises ParseError."""
-        limit = settings.DATA_UPLOAD_MAX_NUMBER_FIELDS
+    def decode(self, body: bytes, media_type: str | None, context: Mapping[str, Any]) -> Batch:
+        """One event."""
+        most_fields = settings.DATA_UPLOAD_MAX_NUMBER_FIELDS
         try:
-            pairs = parse_qsl(
-                read_body(stream, parser_context).decode(),
-                keep_blank_values=True,
-                errors="strict",
-                max_num_fields=limit,
-            )
+            pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=most_fields)
         except UnicodeDecodeError:
             raise ParseError("The form is not UTF-8.") from None
         except ValueError as error:
@@ -74,27 +70,71 @@ class FormParser(parsers.BaseParser):
         fields = QueryDict(mutable=True)
         for key, value in pairs:
             fields.appendlist(key, value)
-        return fields
+        return decode_form(fields)
 
 
-class MultiPartParser(parsers.MultiPartParser):
-    """Multipart forms in UTF-8."""
+class EventMultiPartParser(EventParser):
+    """An event as a multipart form in UTF-8."""
 
-    def parse(
-        self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
-    ) -> parsers.DataAndFiles[Any, Any]:
-        """The fields and files. Raises ParseError."""
+    media_type = "multipart/form-data"
+
+    def decode(self, body: bytes, media_type: str | None, context: Mapping[str, Any]) -> Batch:
+        """One event."""
+        if not body.rstrip().endswith(b"--"):
+            raise ParseError("The multipart form ends before its closing boundary.")
         # Django replaces what it can't decode. Latin-1 decodes every byte, so the bytes can be had back and judged.
-        context = {**(parser_context or {}), "encoding": "latin-1"}
-        parsed = super().parse(BytesIO(read_body(stream, parser_context)), media_type, context)
+        parsed = parsers.MultiPartParser().parse(BytesIO(body), media_type, {**context, "encoding": "latin-1"})
         fields = QueryDict(mutable=True)
         try:
             for key, values in parsed.data.lists():
-                fields.setlist(key, [value.encode("latin-1").decode() for value in values])
+                fields.setlist(_utf8(key), [_utf8(value) for value in values])
         except UnicodeError:
             raise ParseError("The form is not UTF-8.") from None
-        return parsers.DataAndFiles(fields, parsed.files)
+        fields.update(parsed.files)  # a file is no value of any field, and is refused as such
+        return decode_form(fields)
 
 
-def _refuse_constant(constant: str) -> float:
-    raise ValueError(f"{constant} is not JSON")
+def _utf8(latin: str) -> str:
+    return latin.encode("latin-1").decode()
+
+
+def read_body(stream: IO[bytes], meta: Mapping[str, Any]) -> bytes:
+    """The whole body, unpacked where ``Content-Encoding`` is gzip.
+
+    Raises RequestTooLarge past ``MAX_BODY_BYTES``, packed or unpacked, without reading on; UnsupportedMediaType for
+    another encoding; ParseError for what is not gzip.
+    """
+    if int(meta.get("CONTENT_LENGTH") or 0) > settings.MAX_BODY_BYTES:
+        raise _too_large()
+    encoding = meta.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()
+    if encoding == "gzip":
+        return _unpack(stream)
+    if encoding != "identity":
+        raise UnsupportedMediaType(encoding, f"Unsupported content encoding “{encoding}”: only gzip is known.")
+    body = stream.read(settings.MAX_BODY_BYTES + 1)
+    if len(body) > settings.MAX_BODY_BYTES:
+        raise _too_large()
+    return body
+
+
+def _unpack(stream: IO[bytes]) -> bytes:
+    body = bytearray()
+    member = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # 16: with gzip's header and checksum
+    try:
+        while piece := stream.read(_PIECE_BYTES):
+            while piece:
+                if member.eof:  # a gzip file may have several members
+                    member = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+                body += member.decompress(piece, settings.MAX_BODY_BYTES + 1 - len(body))
+                if len(body) > settings.MAX_BODY_BYTES:
+                    raise _too_large()
+                piece = member.unused_data if member.eof else member.unconsumed_tail
+    except zlib.error as error:
+        raise ParseError(f"The body is not gzip: {error}.") from None
+    if not member.eof:
+        raise ParseError("The gzip body ends too early.")
+    return bytes(body)
+
+
+def _too_large() -> RequestTooLarge:
+    return RequestTooLarge(f"The body is larger than the {settings.MAX_BODY_BYTES} bytes allowed.")

@@ -13,7 +13,7 @@ from rest_framework import serializers
 
 from events import timestamps
 from events.aggregation import AGGREGATION_TYPES, GRANULARITIES
-from events.models import Event, validate_path_segment
+from events.models import validate_path_segment
 
 _NUMBER_TEXT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 
@@ -24,7 +24,7 @@ def _is_text_only(field: serializers.Field[Any, Any, Any, Any]) -> bool:
 
 
 class StrictFieldsMixin(serializers.Serializer[Any]):
-    """Refuses what it doesn't know, and what is given more than once: what is not used must not be accepted."""
+    """Refuses what it doesn't know, and what a form or query gives twice: what is not used must not be accepted."""
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         """As the serializer's own, with the unknown keys among the errors."""
@@ -102,22 +102,22 @@ class NamedChoiceField(serializers.ChoiceField):
         message = f"“{{input}}” is not accepted. Choose one of: {', '.join(choices)}."
         super().__init__(choices, error_messages={"invalid_choice": message}, **kwargs)
 
+    def to_internal_value(self, data: Any) -> Any:
+        """The word. Raises ValidationError, which repeats no more of the input than a line holds."""
+        return super().to_internal_value(data[:50] if isinstance(data, str) else data)
+
 
 def _segment() -> TextField:
     return TextField(max_length=255, trim_whitespace=False, validators=[validate_path_segment])
 
 
-class EventSerializer(StrictFieldsMixin, serializers.ModelSerializer[Event]):
-    """One event, as sent and as answered."""
+class EventSerializer(StrictFieldsMixin, serializers.Serializer[Any]):
+    """One event as it is sent: the contract of every body, whichever way it is decoded."""
 
     namespace = _segment()
     name = _segment()
     timestamp = TimestampField()
     value = NumberField()
-
-    class Meta:
-        model = Event
-        fields = ("namespace", "name", "timestamp", "value")
 
 
 class NamespaceSerializer(serializers.Serializer[Any]):

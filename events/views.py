@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from rest_framework import serializers, status
 from rest_framework.request import Request
@@ -11,10 +11,12 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from events.aggregation import aggregate
+from events.authentication import client_of
+from events.ingest import Batch, decode_json, idempotency_key_of, store
 from events.models import Event
+from events.parsers import EventFormParser, EventJSONParser, EventMultiPartParser, EventNDJSONParser
 from events.serializers import (
     AggregationQuerySerializer,
-    EventSerializer,
     NamespaceSerializer,
     NoQuerySerializer,
     SeriesPathSerializer,
@@ -29,16 +31,17 @@ def _validated(serializer_class: type[serializers.Serializer[Any]], data: Mappin
 
 
 class TrackView(APIView):
-    """``POST /api/track/``: store an event."""
+    """``POST /api/track/``: store events."""
 
     required_scopes = ["write"]
+    parser_classes = [EventJSONParser, EventNDJSONParser, EventFormParser, EventMultiPartParser]
 
     def post(self, request: Request) -> Response:
-        """201 with the stored event, once it is committed."""
-        serializer = EventSerializer(data=request.data)
-        serializer.is_valid(raise_exception=True)
-        serializer.save()
-        return Response(serializer.data, status=status.HTTP_201_CREATED)
+        """201 with the stored event or the number of stored events, once they are committed."""
+        # without a body REST framework asks no parser
+        batch = cast(Batch, request.data or decode_json(b"{}"))
+        answer = store(batch, client_of(request.auth), idempotency_key_of(request))
+        return Response(answer, status=status.HTTP_201_CREATED)
 
 
 class AggregationView(APIView):

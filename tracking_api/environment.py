@@ -1,30 +1,37 @@
 """Typed readers of environment variables; each refuses a value that it can't read, naming the variable."""
 
+import ipaddress
 import os
+import re
 import secrets
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-_env = environ.Env()
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}
 _SQLITE = "django.db.backends.sqlite3"
-_POSTGRESQL = "django.db.backends.postgresql"
+_POSTGRESQL = "tracking_api.postgresql"
+_ENV_LINE = re.compile(r"\s*(?:#.*|(?:export\s+)?[A-Za-z_]\w*=.*)?")
 
 
 def read_file(path: Path) -> None:
     """Add the variables of a ``.env`` file, where there is one; a variable already set wins."""
-    if path.is_file():
-        environ.Env.read_env(path)
+    if not path.is_file():
+        return
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not _ENV_LINE.fullmatch(line):
+            raise ImproperlyConfigured(f"{path}, line {number}, must be NAME=value: {line.split('=')[0]!r}")
+    environ.Env.read_env(path)
 
 
 def text(name: str, default: str) -> str:
     """The variable as it is."""
-    return str(_env.str(name, default=default))
+    return os.environ.get(name, default)
 
 
 def boolean(name: str, *, default: bool) -> bool:
@@ -37,17 +44,21 @@ def boolean(name: str, *, default: bool) -> bool:
     raise ImproperlyConfigured(f"{name} must be one of true or false, not {value!r}.")
 
 
-def integer(name: str, default: int, *, minimum: int, maximum: int | None = None) -> int:
+def integer(name: str, default: int, *, minimum: int, maximum: int = 2**31 - 1) -> int:
     """A whole number between ``minimum`` and ``maximum``, both included."""
     value = text(name, str(default)).strip()
-    wanted = f"a whole number of at least {minimum}" + (f" and at most {maximum}" if maximum else "")
+    if re.fullmatch(r"[0-9]{1,10}", value) and minimum <= int(value) <= maximum:
+        return int(value)
+    raise ImproperlyConfigured(f"{name} must be a whole number from {minimum} to {maximum}, not {value!r}.")
+
+
+def address(name: str, default: str) -> str:
+    """An IP address to listen on."""
+    value = text(name, default)
     try:
-        number = int(value)
+        return str(ipaddress.ip_address(value))
     except ValueError:
-        raise ImproperlyConfigured(f"{name} must be {wanted}, not {value!r}.") from None
-    if number < minimum or (maximum is not None and number > maximum):
-        raise ImproperlyConfigured(f"{name} must be {wanted}, not {value!r}.")
-    return number
+        raise ImproperlyConfigured(f"{name} must be an IP address such as 127.0.0.1 or ::, not {value!r}.") from None
 
 
 def texts(name: str, default: list[str]) -> list[str]:
@@ -55,11 +66,20 @@ def texts(name: str, default: list[str]) -> list[str]:
     return [part.strip() for part in text(name, ",".join(default)).split(",") if part.strip()]
 
 
+def hosts(name: str, default: list[str]) -> list[str]:
+    """A list of host names, without scheme, port or path."""
+    values = texts(name, default)
+    for value in values:
+        if not re.fullmatch(r"\*|\.?[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]", value):
+            raise ImproperlyConfigured(f"{name} must list host names such as a.example, not {value!r}.")
+    return values
+
+
 def origins(name: str) -> list[str]:
-    """A list of origins with their scheme, such as ``https://tracking.example.org``."""
+    """A list of origins: scheme, host and, where it isn't the scheme's own, port."""
     values = texts(name, [])
     for value in values:
-        if not value.startswith(("http://", "https://")):
+        if not re.fullmatch(r"https?://[^/\s]+", value):
             raise ImproperlyConfigured(f"{name} must list origins such as https://a.example, not {value!r}.")
     return values
 
@@ -70,46 +90,71 @@ def database(name: str, default: str) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            config: dict[str, Any] = dict(_env.db_url(name, default=default))
+            config = dict(environ.Env.db_url_config(text(name, default)))
         except Exception as error:  # whatever its parts raise; the URL may hold a password and isn't repeated
             raise ImproperlyConfigured(f"{wanted} ({type(error).__name__}).") from None
-    if config.get("ENGINE") not in (_SQLITE, _POSTGRESQL) or not config.get("NAME"):
+    if not config.get("NAME"):
         raise ImproperlyConfigured(f"{wanted}.")
-    options = dict(config.get("OPTIONS", {}))
-    busy_seconds = integer("DATABASE_TIMEOUT_SECONDS", 5, minimum=1)
+    timeout_seconds = integer("DATABASE_TIMEOUT_SECONDS", 5, minimum=1, maximum=3600)
+    connection_seconds = integer("DATABASE_CONNECTION_SECONDS", 600, minimum=0)
     if config["ENGINE"] == _SQLITE:
-        # WAL lets readers go on beside one writer. FULL syncs every commit, so that a 201 survives a power cut.
-        # IMMEDIATE takes the write lock at BEGIN, where waiting works; a lock upgrade later fails at once.
-        config["OPTIONS"] = {
-            "timeout": busy_seconds,
-            "transaction_mode": "IMMEDIATE",
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
-            **options,
-        }
-    else:
-        config["OPTIONS"] = {"connect_timeout": busy_seconds, **options}
-        config["CONN_MAX_AGE"] = integer("DATABASE_CONNECTION_SECONDS", 600, minimum=0)
+        options = _sqlite_options(timeout_seconds)
+    elif config["ENGINE"] == "django.db.backends.postgresql":
+        config["ENGINE"] = _POSTGRESQL
         config["CONN_HEALTH_CHECKS"] = True
+        options = _postgresql_options(timeout_seconds)
+    else:
+        raise ImproperlyConfigured(f"{wanted}.")
+    config["CONN_MAX_AGE"] = connection_seconds
+    config["OPTIONS"] = {**options, **config.get("OPTIONS", {})}
     return config
 
 
+def _sqlite_options(timeout_seconds: int) -> dict[str, Any]:
+    # WAL lets readers go on beside one writer. FULL syncs every commit, so that a 201 survives a power cut.
+    # IMMEDIATE takes the write lock at BEGIN, where waiting works; a lock upgrade later fails at once.
+    return {
+        "timeout": timeout_seconds,
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+    }
+
+
+def _postgresql_options(timeout_seconds: int) -> dict[str, Any]:
+    # Nothing waits for ever: not for a connection, nor for a lock, nor for a server that has gone without a word.
+    return {
+        "connect_timeout": timeout_seconds,
+        "options": f"-c lock_timeout={timeout_seconds}s",
+        "tcp_user_timeout": timeout_seconds * 1000,
+        "keepalives_idle": 30,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+    }
+
+
 def secret(name: str, path: Path) -> str:
-    """The variable or, where it isn't set, a random secret made once and kept in ``path`` with mode 600."""
-    value = text(name, "")
-    if value:
-        return value
+    """The variable or, where it isn't set, a random secret made once and kept in ``path``, readable by us only."""
+    return text(name, "") or kept(path, lambda: secrets.token_urlsafe(50))
+
+
+def kept(path: Path, make: Callable[[], str]) -> str:
+    """What a file with mode 600 holds; made where it is missing, whole, and once however many processes ask."""
     try:
-        return path.read_text(encoding="ascii")
-    except FileNotFoundError:
-        pass
-    path.parent.mkdir(mode=0o700, exist_ok=True)
+        if not path.exists():
+            _make(path, make())
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ImproperlyConfigured(f"LOCAL_DIR must be a directory to write to: {error}.") from None
+
+
+def _make(path: Path, content: str) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.touch(mode=0o600)
-    draft.write_text(secrets.token_urlsafe(50), encoding="ascii")
+    draft.write_text(content, encoding="utf-8")
     try:
-        os.link(draft, path)  # fails where another process was first, so all of them read one secret
+        os.link(draft, path)  # fails where another process was first, so all of them read the same
     except FileExistsError:
         pass
     finally:
         draft.unlink()
-    return path.read_text(encoding="ascii")

@@ -16,7 +16,7 @@ LOCAL_DIR = Path(environment.text("LOCAL_DIR", str(BASE_DIR / "local")))
 
 DEBUG = environment.boolean("DEBUG", default=False)
 SECRET_KEY = environment.secret("SECRET_KEY", LOCAL_DIR / "secret_key")
-ALLOWED_HOSTS = environment.texts("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+ALLOWED_HOSTS = environment.hosts("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = environment.origins("CSRF_TRUSTED_ORIGINS")
 ROOT_URLCONF = "tracking_api.urls"
 WSGI_APPLICATION = "tracking_api.wsgi.application"
@@ -35,6 +35,8 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "events.middleware.BearerMiddleware",
+    "events.middleware.RefuseNullMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -93,16 +95,19 @@ WHITENOISE_AUTOREFRESH = False
 # OAuth2
 
 OAUTH2_PROVIDER = {
+    "OAUTH2_SERVER_CLASS": "oauthlib.oauth2.BackendApplicationServer",  # client credentials only
     "SCOPES": {
         "read": "Read the catalogue of series",
         "write": "Track events",
         "aggregation": "Read aggregates of events",
     },
     "DEFAULT_SCOPES": ["read", "write"],
-    "ACCESS_TOKEN_EXPIRE_SECONDS": environment.integer("ACCESS_TOKEN_EXPIRE_SECONDS", 36_000, minimum=1),
+    "ACCESS_TOKEN_EXPIRE_SECONDS": environment.integer(
+        "ACCESS_TOKEN_EXPIRE_SECONDS", 36_000, minimum=1, maximum=10 * 365 * 86_400
+    ),
     "REFRESH_TOKEN_REUSE_PROTECTION": True,
-    # RFC 9700, the current practice for OAuth2: no implicit and no password grant, PKCE by S256 only,
-    # tokens in the header only, the issuer named in authorization answers, tokens stored as digests.
+    # RFC 9700, the current practice for OAuth2: besides what the server class leaves out anyway, tokens are taken
+    # from the header only and stored as digests.
     "COMPLIANT_BCP_RFC9700_IMPLICIT_GRANT": True,
     "COMPLIANT_BCP_RFC9700_PASSWORD_GRANT": True,
     "COMPLIANT_BCP_RFC9700_PKCE_METHOD": True,
@@ -116,25 +121,36 @@ OAUTH2_PROVIDER = {
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["events.authentication.BearerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["events.authentication.TokenHasScope"],
-    "DEFAULT_PARSER_CLASSES": [
-        "events.parsers.JSONParser",
-        "events.parsers.FormParser",
-        "events.parsers.MultiPartParser",
-    ],
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_RENDERER_CLASSES": ["events.renderers.JSONRenderer"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "events.negotiation.JSONAlways",
     "EXCEPTION_HANDLER": "events.error_handlers.api_exception_handler",
-    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+
+# Logs: what goes wrong, on standard error
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": "WARNING"},
+    # a refused request is the client's business, and would let anyone fill the log
+    "loggers": {name: {"level": "ERROR"} for name in ("django.request", "django.security", "oauth2_provider")},
 }
 
 # Limits
 
+MAX_EVENTS = environment.integer("MAX_EVENTS", 10_000, minimum=1)
 MAX_BODY_BYTES = environment.integer("MAX_BODY_BYTES", 10_000_000, minimum=1)
+DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
+MAX_ITEMS = environment.integer("MAX_ITEMS", 100_000, minimum=1)
 RETRY_AFTER_SECONDS = environment.integer("RETRY_AFTER_SECONDS", 1, minimum=1)
+IDEMPOTENCY_KEEP_HOURS = environment.integer("IDEMPOTENCY_KEEP_HOURS", 48, minimum=1)
+TOKEN_CACHE_SECONDS = environment.integer("TOKEN_CACHE_SECONDS", 10, minimum=0)
 
 # Server: what `manage.py serve` listens on and how many take requests side by side
 
-HOST = environment.text("HOST", "127.0.0.1")
+HOST = environment.address("HOST", "127.0.0.1")
 PORT = environment.integer("PORT", 8000, minimum=1, maximum=65_535)
 SERVER_WORKERS = environment.integer("SERVER_WORKERS", 2, minimum=1)
 SERVER_THREADS = environment.integer("SERVER_THREADS", 4, minimum=1)

@@ -7,6 +7,7 @@ from django.utils import timezone
 from oauth2_provider.models import AccessToken, Application, set_token_value
 from rest_framework.test import APIClient
 
+from events.authentication import token_memory
 from events.models import Event
 
 
@@ -14,6 +15,11 @@ from events.models import Event
 def plain_staticfiles(settings):
     """No scan of every static file for each test client."""
     settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if "whitenoise" not in name]
+
+
+@pytest.fixture(autouse=True)
+def empty_token_memory():
+    token_memory.forget()
 
 
 @pytest.fixture
@@ -32,7 +38,8 @@ def make_token(application):
     """Makes a token of the client; gives its text."""
 
     def make(scope, expires_in=timedelta(hours=1), text="token-of-the-shop", **fields):
-        token = AccessToken(application=application, scope=scope, expires=timezone.now() + expires_in, **fields)
+        fields = {"application": application, "expires": timezone.now() + expires_in, **fields}
+        token = AccessToken(scope=scope, **fields)
         set_token_value(token, text)
         token.save()
         return text

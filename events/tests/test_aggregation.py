@@ -133,6 +133,7 @@ def test_a_series_without_events_is_an_empty_list(client, make_event):
     ("query", "answer"),
     [
         ("granularity=fortnight", {"granularity": [f"“fortnight” is not accepted. {CHOOSE}{', '.join(GRANULARITIES)}."]}),
+        (f"granularity={'x' * 5000}", {"granularity": [f"“{'x' * 50}” is not accepted. {CHOOSE}{', '.join(GRANULARITIES)}."]}),
         ("granularity=Day", {"granularity": [f"“Day” is not accepted. {CHOOSE}{', '.join(GRANULARITIES)}."]}),
         ("aggregationType=median", {"aggregationType": [f"“median” is not accepted. {CHOOSE}avg, min, max, sum, count."]}),
         ("granularity=day&granularity=hour", {"granularity": ["This field may be given only once."]}),
@@ -187,6 +188,22 @@ def test_it_takes_nothing_but_get(client, method):
     response = getattr(client, method)(PATH)
 
     assert (response.status_code, response.json()) == (405, {"detail": f'Method "{method.upper()}" not allowed.'})
+
+
+@pytest.mark.parametrize(
+    ("granularity", "coarser"), [("none", "minute"), ("minute", "hour"), ("hour", "day"), ("day", "year")]
+)
+def test_it_refuses_more_items_than_the_limit(client, make_event, settings, granularity, coarser):
+    settings.MAX_ITEMS = 2
+    for day in (1, 2):
+        make_event(timestamp=f"2020-11-0{day}T00:00:00")
+    assert len(items(client.get(PATH, {"granularity": granularity}))) == 2
+    make_event(timestamp="2020-11-03T00:00:00")
+
+    response = client.get(PATH, {"granularity": granularity})
+
+    advice = f"More than 2 items; choose a shorter window or a coarser granularity, such as {coarser}."
+    assert (response.status_code, response.json()) == (400, {"granularity": [advice]})
 
 
 BIG = 1.7e308

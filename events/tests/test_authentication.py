@@ -1,11 +1,15 @@
 """Bearer tokens, whatever the endpoint."""
 
+import time
 from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
+from django.utils import timezone
 from oauth2_provider.models import AccessToken
 from rest_framework.test import APIClient
+
+from events.authentication import TokenMemory, token_memory
 
 PATH = "/api/events/"
 UNKNOWN = "The access token is unknown or has expired."
@@ -74,7 +78,8 @@ def test_it_refuses_the_token_of_a_disabled_user(make_token):
     token = make_token("read", user=user)
     assert get(f"Bearer {token}").status_code == 200
 
-    User.objects.update(is_active=False)
+    user.is_active = False
+    user.save()
 
     assert get(f"Bearer {token}").status_code == 401
 
@@ -90,3 +95,106 @@ def test_the_stored_token_is_a_digest_only(make_token):
     make_token("read")
 
     assert AccessToken.objects.get().token == ""
+
+
+def count_queries(call, django_assert_max_num_queries):
+    with django_assert_max_num_queries(9) as captured:
+        call()
+    return sum("oauth2_provider_accesstoken" in query["sql"] for query in captured)
+
+
+def test_a_token_is_looked_up_once(client_with_scopes, settings, django_assert_max_num_queries):
+    client = client_with_scopes("read")
+    settings.TOKEN_CACHE_SECONDS = 10
+
+    found = [count_queries(lambda: client.get(PATH), django_assert_max_num_queries) for _ in range(3)]
+
+    assert found == [1, 0, 0]
+
+
+def test_a_token_is_remembered_for_some_seconds(
+    client_with_scopes, settings, django_assert_max_num_queries, monkeypatch
+):
+    now = time.time()
+    monkeypatch.setattr(token_memory._tokens.timer, "_Timer__timer", lambda: now, raising=False)
+    client = client_with_scopes("read")
+
+    def lookups():
+        return count_queries(lambda: client.get(PATH), django_assert_max_num_queries)
+
+    assert lookups() == 1
+    now += 9.9
+    assert lookups() == 0
+    now += 0.2
+    assert lookups() == 1
+
+
+def test_the_memory_can_be_turned_off(client_with_scopes, settings, django_assert_max_num_queries):
+    settings.TOKEN_CACHE_SECONDS = 0
+    client = client_with_scopes("read")
+
+    assert [count_queries(lambda: client.get(PATH), django_assert_max_num_queries) for _ in range(3)] == [1, 1, 1]
+
+
+def test_a_remembered_token_expires_on_time(make_token):
+    token = make_token("read", expires_in=timedelta(seconds=1))
+    assert get(f"Bearer {token}").status_code == 200
+
+    time.sleep(1.1)
+
+    assert get(f"Bearer {token}").status_code == 401
+
+
+@pytest.mark.parametrize("change", ["revoke", "delete", "queryset", "scope", "application", "expire"])
+def test_a_change_through_the_orm_takes_effect_at_once(make_token, change):
+    token = make_token("read")
+    assert get(f"Bearer {token}").status_code == 200
+    stored = AccessToken.objects.get()
+
+    if change == "revoke":
+        stored.revoke()
+    elif change == "delete":
+        stored.delete()
+    elif change == "queryset":
+        AccessToken.objects.all().delete()
+    elif change == "application":
+        stored.application.delete()
+    elif change == "expire":
+        stored.expires = timezone.now()
+        stored.save()
+    else:
+        stored.scope = "write"
+        stored.save()
+
+    assert get(f"Bearer {token}").status_code == (403 if change == "scope" else 401)
+
+
+def test_a_wrong_token_is_not_remembered(make_token):
+    assert get("Bearer later").status_code == 401
+
+    make_token("read", text="later")
+
+    assert get("Bearer later").status_code == 200
+
+
+def test_the_memory_is_bounded(make_token, monkeypatch):
+    memory = TokenMemory()
+    monkeypatch.setattr(TokenMemory, "most_tokens", 2)
+    small = TokenMemory()
+    for text in ("a", "b", "c"):
+        make_token("read", text=text)
+    digests = list(AccessToken.objects.values_list("token_checksum", flat=True))
+
+    for digest in digests:
+        memory.get(digest)
+        small.get(digest)
+
+    assert (len(memory._tokens), len(small._tokens)) == (3, 2)
+
+
+def test_the_scope_is_checked_on_every_request(client_with_scopes):
+    client = client_with_scopes("read")
+
+    assert client.get(PATH).status_code == 200
+    assert client.get("/api/events/a/b").status_code == 403
+    assert client.get(PATH).status_code == 200

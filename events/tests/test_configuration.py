@@ -24,17 +24,27 @@ def show(expression, directory, **variables):
     return (done.stdout or done.stderr).strip().splitlines()[-1]
 
 
+DATABASE_URL_SAID = "DATABASE_URL must be sqlite:///path/to/file or postgres://user:password@host:port/name"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
         ("DEBUG", "maybe", "DEBUG must be one of true or false, not 'maybe'."),
-        ("PORT", "eighty", "PORT must be a whole number of at least 1 and at most 65535, not 'eighty'."),
-        ("PORT", "70000", "PORT must be a whole number of at least 1 and at most 65535, not '70000'."),
-        ("SERVER_WORKERS", "0", "SERVER_WORKERS must be a whole number of at least 1, not '0'."),
-        ("MAX_BODY_BYTES", "10MB", "MAX_BODY_BYTES must be a whole number of at least 1, not '10MB'."),
+        ("DEBUG", "$DEBUG", "DEBUG must be one of true or false, not '$debug'."),
+        ("PORT", "eighty", "PORT must be a whole number from 1 to 65535, not 'eighty'."),
+        ("PORT", "70000", "PORT must be a whole number from 1 to 65535, not '70000'."),
+        ("SERVER_WORKERS", "0", "SERVER_WORKERS must be a whole number from 1 to 2147483647, not '0'."),
+        ("MAX_BODY_BYTES", "10MB", "MAX_BODY_BYTES must be a whole number from 1 to 2147483647, not '10MB'."),
+        ("ACCESS_TOKEN_EXPIRE_SECONDS", "9" * 12, "ACCESS_TOKEN_EXPIRE_SECONDS must be a whole number from 1 to 315360000"),
+        ("HOST", "", "HOST must be an IP address such as 127.0.0.1 or ::, not ''."),
+        ("HOST", "a.example", "HOST must be an IP address such as 127.0.0.1 or ::, not 'a.example'."),
+        ("ALLOWED_HOSTS", "http://a.example", "ALLOWED_HOSTS must list host names such as a.example, not 'http://a.example'."),
         ("CSRF_TRUSTED_ORIGINS", "a.example", "CSRF_TRUSTED_ORIGINS must list origins such as https://a.example, not 'a.example'."),
-        ("DATABASE_TIMEOUT_SECONDS", "", "DATABASE_TIMEOUT_SECONDS must be a whole number of at least 1, not ''."),
-        *(("DATABASE_URL", url, "DATABASE_URL must be sqlite:///path/to/file or postgres://user:password@host:port/name")
+        ("CSRF_TRUSTED_ORIGINS", "https://a/b", "CSRF_TRUSTED_ORIGINS must list origins such as https://a.example, not 'https://a/b'."),
+        ("DATABASE_TIMEOUT_SECONDS", "", "DATABASE_TIMEOUT_SECONDS must be a whole number from 1 to 3600, not ''."),
+        ("LOCAL_DIR", "/dev/null/x", "LOCAL_DIR must be a directory to write to: "),
+        *(("DATABASE_URL", url, DATABASE_URL_SAID)
           for url in ("", "db.sqlite3", "mysql://u:secret@h/n", "postgres://u:secret@h:port/n", "postgres://h:1")),
     ],
 )  # fmt: skip
@@ -44,6 +54,14 @@ def test_it_refuses_a_value_that_it_cannot_read(tmp_path, name, value, said):
     assert said in line
     assert "ImproperlyConfigured" in line
     assert "secret" not in line
+
+
+def test_it_refuses_a_line_of_the_env_file_that_it_cannot_read(tmp_path):
+    (tmp_path / ".env").write_text("# a comment\n\nDEBUG=true\nPORT = 8001\n")
+
+    line = show("PORT", tmp_path, ENV_FILE=tmp_path / ".env")
+
+    assert line.endswith(f"ImproperlyConfigured: {tmp_path}/.env, line 4, must be NAME=value: 'PORT '")
 
 
 @pytest.mark.parametrize(("value", "expected"), [("TRUE", True), ("1", True), ("on", True), ("no", False), ("", False)])
@@ -63,7 +81,7 @@ def test_lists_may_have_blanks(monkeypatch):
 def test_it_refuses_numbers_below_the_least(monkeypatch, value):
     monkeypatch.setenv("X", value)
 
-    with pytest.raises(ImproperlyConfigured, match=f"^X must be a whole number of at least 1, not '{value}'.$"):
+    with pytest.raises(ImproperlyConfigured, match=f"^X must be a whole number from 1 to 2147483647, not '{value}'.$"):
         readers.integer("X", 5, minimum=1)
 
 
@@ -80,9 +98,9 @@ def test_postgresql_connections_persist_and_are_checked(tmp_path):
     database = show("DATABASES['default']", tmp_path, DATABASE_URL=url)
 
     for part in (
-        "'ENGINE': 'django.db.backends.postgresql'", "'NAME': 'events'", "'USER': 'ada'", "'PASSWORD': 'love/lace'",
+        "'ENGINE': 'tracking_api.postgresql'", "'NAME': 'events'", "'USER': 'ada'", "'PASSWORD': 'love/lace'",
         "'HOST': 'db.example'", "'PORT': 5433", "'sslmode': 'require'", "'connect_timeout': 5",
-        "'CONN_MAX_AGE': 600", "'CONN_HEALTH_CHECKS': True",
+        "'CONN_MAX_AGE': 600", "'CONN_HEALTH_CHECKS': True", "lock_timeout=5s", "'tcp_user_timeout': 5000",
     ):  # fmt: skip
         assert part in database
 
@@ -108,7 +126,7 @@ def test_a_missing_secret_is_made_once_and_kept_private(tmp_path):
     assert len(secrets.pop()) >= 50
     [file] = (tmp_path / "local").iterdir()
     assert (file.name, stat.S_IMODE(file.stat().st_mode)) == ("secret_key", 0o600)
-    assert show("SECRET_KEY", tmp_path, SECRET_KEY="given") == "given"
+    assert show("SECRET_KEY", tmp_path, SECRET_KEY="$given") == "$given"
 
 
 def test_every_variable_is_documented():

@@ -9,6 +9,7 @@ from oauth2_provider.models import AccessToken, Application
 from rest_framework.test import APIClient
 
 REGISTER = "/o/applications/register/"
+SHOP = {"client_id": "shop", "client_secret": "shop-secret"}
 
 
 @pytest.fixture
@@ -117,9 +118,15 @@ def test_the_client_may_name_itself_in_the_authorization_header(application):
         ({"client_id": "nobody", "client_secret": "shop-secret"}, 401, "invalid_client"),
         ({}, 401, "invalid_client"),
         ({"client_id": "shop", "client_secret": "shop-secret", "scope": "read everything"}, 400, "invalid_scope"),
-        ({"client_id": "shop", "client_secret": "shop-secret", "grant_type": "password"}, 400, "invalid_request"),
+        (
+            {"client_id": "shop", "client_secret": "shop-secret", "grant_type": "password"},
+            400,
+            "unsupported_grant_type",
+        ),
         ({"client_id": "shop", "client_secret": "shop-secret", "grant_type": "x"}, 400, "unsupported_grant_type"),
-        ({"client_id": "\0", "client_secret": "\0"}, 401, "invalid_client"),
+        ({**SHOP, "grant_type": "urn:ietf:params:oauth:grant-type:device_code"}, 400, "unsupported_grant_type"),
+        ({**SHOP, "grant_type": "authorization_code", "code": "x"}, 400, "unsupported_grant_type"),
+        ({**SHOP, "grant_type": ""}, 400, "invalid_request"),
         ({"client_id": "x" * 10_000, "client_secret": "x" * 10_000}, 401, "invalid_client"),
     ],
 )
@@ -128,6 +135,18 @@ def test_it_refuses_a_token(application, fields, status, error):
 
     assert (response.status_code, response.json()["error"]) == (status, error)
     assert not AccessToken.objects.exists()
+
+
+@pytest.mark.parametrize("field", ["client_id", "client_secret", "scope", "resource", "grant_type", "other"])
+def test_a_null_character_is_refused(application, field):
+    response = fetch_token(**{**SHOP, field: "a\0b"})
+
+    assert (response.status_code, response.text) == (400, "Null characters are not allowed.")
+
+
+@pytest.mark.parametrize("path", ["authorize/", "device-authorization/", "device/", "register/", "userinfo/"])
+def test_other_flows_are_not_there(client, path):
+    assert client.get(f"/o/{path}").status_code == client.post(f"/o/{path}").status_code == 404
 
 
 @pytest.mark.parametrize("path", ["abc", "0", "99999999999999999999", "-"])

@@ -5,9 +5,12 @@ import json
 import random
 import socket
 import sqlite3
+import time
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 
+import psycopg2
 import pytest
 
 from events.tests import service
@@ -84,7 +87,7 @@ JSON = b"Content-Type: application/json"
         (b"GET /api/events/ HTTP/1.1", [b"Accept: " + b"x" * 5000], b"", {200}),
         (b"GET /api/events/ HTTP/1.1", [b"Cookie: sessionid=\xff; csrftoken=\x01"], b"", {200, 400}),
         (b"GET /admin/ HTTP/1.1", [b"Cookie: sessionid=" + b"x" * 5000], b"", {302}),
-        (b"GET /accounts/login/?next=%00 HTTP/1.1", [], b"", {200}),
+        (b"GET /accounts/login/?next=%00 HTTP/1.1", [], b"", {400}),
         (b"POST /api/track/ HTTP/1.1", [JSON, b"Content-Length: 4"], b"\xff\xfe\xfd\xfc", {400}),
         (b"POST /api/track/ HTTP/1.1", [JSON, b"Content-Length: -1"], b"", {0, 400}),
         (b"POST /api/track/ HTTP/1.1", [JSON, b"Content-Length: 9999999999999999999999"], b"", {0, 400, 413}),
@@ -134,7 +137,7 @@ def test_garbage_never_makes_a_500(running):
 def test_an_unreachable_database_is_a_503_everywhere(running, tmp_path):
     nowhere = f"postgres://ada@127.0.0.1:{service.free_port()}/none"
     env = service.environment(tmp_path, DATABASE_URL=nowhere, PORT=service.free_port(), RETRY_AFTER_SECONDS=7)
-    said = {"detail": "The database can't be reached or is busy. Nothing was stored; try again."}
+    said = {"detail": "The database can't be reached or is busy; try again."}
     token = {"Authorization": "Bearer some-token"}
     form = {"Content_Type": "application/x-www-form-urlencoded"}
     with service.served(env):
@@ -151,17 +154,40 @@ def test_an_unreachable_database_is_a_503_everywhere(running, tmp_path):
         assert call(env, "GET", "/accounts/login/")[0] == 200
 
 
-def test_a_locked_sqlite_is_waited_for_and_then_a_503(running):
-    if not running["DATABASE_URL"].startswith("sqlite"):
-        return
+@contextmanager
+def locked(url):
+    """Another process writes, and doesn't finish."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as holder:
+            holder.execute("BEGIN IMMEDIATE")
+            yield
+    else:
+        with closing(psycopg2.connect(url)) as holder:
+            holder.cursor().execute("LOCK TABLE events_event IN EXCLUSIVE MODE")
+            yield
+
+
+def test_a_locked_database_is_waited_for_and_then_a_503(running):
     headers = {"Authorization": f"Bearer {running['TOKEN']}", "Content_Type": "application/json"}
     event = json.dumps({"namespace": "locked", "name": "a", "timestamp": 1, "value": 1})
-    holder = sqlite3.connect(running["DATABASE_URL"].removeprefix("sqlite:///"))
-    holder.execute("BEGIN IMMEDIATE")
-
-    status, answer_headers, _ = call(running, "POST", "/api/track/", event, **headers)
+    with locked(running["DATABASE_URL"]):
+        start = time.monotonic()
+        status, answer_headers, _ = call(running, "POST", "/api/track/", event, **headers)
+        waited = time.monotonic() - start
 
     assert (status, answer_headers["Retry-After"]) == (503, "7")
-    holder.close()
+    assert waited >= 1
     assert get(running, "/api/events/locked")[2] == b"[]"
     assert call(running, "POST", "/api/track/", event, **headers)[0] == 201
+
+
+def test_a_missing_table_is_our_mistake_and_logged(running, tmp_path):
+    with service.own_database(tmp_path) as url:
+        env = service.environment(tmp_path, DATABASE_URL=url, PORT=service.free_port())
+        with service.served(env) as process:
+            status, _, _ = call(env, "GET", "/api/events/", Authorization="Bearer x")
+
+        assert status == 500
+        log = process.log.read_text()
+        assert "ERROR django.request: Internal Server Error: /api/events/" in log
+        assert "oauth2_provider_accesstoken" in log

@@ -42,7 +42,6 @@ def test_it_serves_with_the_workers_asked_for_and_stops_when_told(env):
     with service.served({**env, "SERVER_WORKERS": "3", "SERVER_THREADS": "1"}) as process:
         command = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
         assert command[command.index(b"--workers") + 1] == b"3"
-        assert command[command.index(b"--blocking-threads") + 1] == b"1"
         process.terminate()
         assert process.wait(10) == 0
 

@@ -1,7 +1,6 @@
 """``manage.py prepare_first_visit``: someone to log in as, a client, and data to look at."""
 
 import json
-import os
 import secrets
 from pathlib import Path
 from typing import Any, TypedDict, cast
@@ -15,6 +14,7 @@ from oauth2_provider.generators import generate_client_id, generate_client_secre
 from oauth2_provider.models import Application
 
 from events.models import Event
+from tracking_api import environment
 
 TRY_IT = """
 Get a token, send an event, read the aggregates:
@@ -54,18 +54,16 @@ class Command(BaseCommand):
         self._prepare_client(credentials)
 
     def _credentials(self, path: Path) -> Credentials:
-        if path.exists():
-            return cast(Credentials, json.loads(path.read_text(encoding="utf-8")))
+        return cast(Credentials, json.loads(environment.kept(path, self._make_credentials)))
+
+    def _make_credentials(self) -> str:
         credentials = Credentials(
             username="admin",
             password=secrets.token_urlsafe(12),
             client_id=generate_client_id(),
             client_secret=generate_client_secret(),
         )
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            json.dump(credentials, file, indent=2)
-        return credentials
+        return json.dumps(credentials, indent=2)
 
     def _prepare_demo_data(self) -> None:
         if not Event.objects.exists():
@@ -100,4 +98,6 @@ class Command(BaseCommand):
         self.stdout.write(TRY_IT.format(url=self._url(), **credentials))
 
     def _url(self) -> str:
-        return f"http://{settings.HOST}:{settings.PORT}"
+        # an address to listen on everywhere is none to call
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.HOST, settings.HOST)  # noqa: S104
+        return f"http://[{host}]:{settings.PORT}" if ":" in host else f"http://{host}:{settings.PORT}"

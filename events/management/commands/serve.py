@@ -10,6 +10,8 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
+READING_THREADS = 512
+
 
 class Command(BaseCommand):
     help = "Serve on HOST and PORT with SERVER_WORKERS processes of SERVER_THREADS threads, until SIGTERM or SIGINT."
@@ -46,13 +48,13 @@ class Command(BaseCommand):
             *("--host", settings.HOST),
             *("--port", str(settings.PORT)),
             *("--workers", str(settings.SERVER_WORKERS)),
-            *("--blocking-threads", str(settings.SERVER_THREADS)),
-            # A thread keeps its database connection, so an idle one is kept rather than started again.
-            *("--blocking-threads-idle-timeout", "600"),
+            *("--http", "1"),
+            # They only read bodies and wait; tracking_api/wsgi.py hands the work to SERVER_THREADS others.
+            *("--blocking-threads", str(READING_THREADS)),
             # What was taken is finished; a worker that takes longer is stuck.
             *("--workers-kill-timeout", "8"),
             "--respawn-failed-workers",
             "--no-ws",
-            *("--log-level", "warning"),
+            *("--log-level", "error"),  # a warning would tell that these are many threads
             "tracking_api.wsgi:application",
         ]

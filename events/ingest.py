@@ -1,0 +1,212 @@
+"""Bodies into stored events: decode and validate, then commit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Annotated, Any
+
+import msgspec
+from django.conf import settings
+from django.core.exceptions import ValidationError as DjangoValidationError
+from django.core.validators import ProhibitNullCharactersValidator
+from django.db import transaction
+from django.http import QueryDict
+from rest_framework.exceptions import ParseError, ValidationError
+from rest_framework.request import Request
+from rest_framework.serializers import as_serializer_error
+
+from events import storage, timestamps
+from events.exceptions import IdempotencyKeyReused, RequestTooLarge
+from events.models import IdempotencyKey, validate_path_segment
+from events.serializers import EventSerializer
+from events.storage import Row
+
+MOST_ITEMS_NAMED = 100
+MOST_KEY_CHARACTERS = 100
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The valid events of one request; ``single`` where it was one event by itself, and is answered as one."""
+
+    rows: Sequence[Row]
+    single: bool = False
+
+    def answer(self) -> dict[str, Any]:
+        """What the client is told once the events are stored."""
+        if not self.single:
+            return {"accepted": len(self.rows)}
+        [row] = self.rows
+        timestamp = timestamps.to_text(timestamps.from_microseconds(row.microseconds))
+        return {"namespace": row.namespace, "name": row.name, "timestamp": timestamp, "value": row.value}
+
+    def digest(self) -> str:
+        """The same for the same events in the same order, however they were written down."""
+        return hashlib.sha256(msgspec.msgpack.encode((self.single, self.rows))).hexdigest()
+
+
+# Decoding, the fast way. It accepts part of what the serializer accepts, and gives the same rows; whatever it doesn't
+# accept, the serializer judges again and finds the words for.
+
+_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+
+
+class _Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    namespace: _Text
+    name: _Text
+    timestamp: datetime | int | float
+    value: float
+
+
+_decode_event = msgspec.json.Decoder(_Event).decode
+_decode_events = msgspec.json.Decoder(list[_Event]).decode
+_prohibit_null = ProhibitNullCharactersValidator()
+
+
+@lru_cache(maxsize=10_000)
+def _check_segment(text: str) -> None:
+    _prohibit_null(text)
+    validate_path_segment(text)
+
+
+def _row(event: _Event) -> Row:
+    _check_segment(event.namespace)
+    _check_segment(event.name)
+    timestamp = event.timestamp
+    if isinstance(timestamp, datetime):
+        microseconds = timestamps.microseconds_of(timestamp)
+    else:
+        microseconds = timestamps.microseconds_of_unix(timestamp)
+    return Row(event.namespace, event.name, microseconds, event.value)
+
+
+_NOT_FAST = (ValueError, RecursionError, msgspec.MsgspecError, DjangoValidationError)
+
+
+def decode_json(body: bytes) -> Batch:
+    """One event, or an array of them. Raises ParseError, ValidationError, or RequestTooLarge past ``MAX_EVENTS``."""
+    try:
+        if body[:64].lstrip()[:1] == b"[":
+            events = _decode_events(body)
+            _check_count(len(events))
+            return Batch(list(map(_row, events)))
+        return Batch([_row(_decode_event(body))], single=True)
+    except _NOT_FAST:
+        data = _load_json(body)
+    if not isinstance(data, list):
+        return Batch([_judge(EventSerializer(data={}), data)], single=True)
+    _check_count(len(data))
+    return Batch(_judge_all(data))
+
+
+def decode_ndjson(body: bytes) -> Batch:
+    """One event a line; blank lines don't count. Raises ValidationError, or RequestTooLarge past ``MAX_EVENTS``."""
+    lines = [line for line in body.split(b"\n") if line and not line.isspace()]
+    _check_count(len(lines))
+    try:
+        return Batch([_row(_decode_event(line)) for line in lines])
+    except _NOT_FAST:
+        return Batch(_judge_all(map(_load_line, lines)))
+
+
+def decode_form(fields: QueryDict) -> Batch:
+    """One event of a form. Raises ValidationError."""
+    return Batch([_judge(EventSerializer(data=fields), fields)], single=True)
+
+
+# Decoding, the way that explains.
+
+
+def _load_json(body: bytes) -> Any:
+    try:
+        return json.loads(body.decode(), parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise ParseError(f"The body is not UTF-8: {error.reason} at byte {error.start}.") from None
+    except ValueError as error:
+        # Python says of a long number which of its settings would allow it
+        reason = "number too long" if "set_int_max_str_digits" in str(error) else error
+        raise ParseError(f"JSON parse error - {reason}") from None
+    except RecursionError:
+        raise ParseError("JSON parse error - nested too deeply") from None
+
+
+def _load_line(line: bytes) -> Any:
+    try:
+        return _load_json(line)
+    except ParseError as error:
+        return error
+
+
+def _refuse_constant(constant: str) -> float:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _judge(serializer: EventSerializer, item: Any) -> Row:
+    try:
+        event = serializer.run_validation(item)
+    except ValidationError as error:
+        raise ValidationError(as_serializer_error(error)) from None
+    microseconds = timestamps.microseconds_of(event["timestamp"])
+    return Row(event["namespace"], event["name"], microseconds, event["value"])
+
+
+def _judge_all(items: Iterable[Any]) -> list[Row]:
+    serializer = EventSerializer(data={})
+    rows: list[Row] = []
+    errors: dict[str, Any] = {}
+    for index, item in enumerate(items):
+        try:
+            if isinstance(item, ParseError):
+                errors[str(index)] = {"detail": item.detail}
+            else:
+                rows.append(_judge(serializer, item))
+        except ValidationError as error:
+            errors[str(index)] = error.detail
+        if len(errors) == MOST_ITEMS_NAMED:
+            break
+    if errors:
+        raise ValidationError(errors)
+    return rows
+
+
+def _check_count(count: int) -> None:
+    if count > settings.MAX_EVENTS:
+        raise RequestTooLarge(f"The request has {count} events; {settings.MAX_EVENTS} are allowed.")
+
+
+# Storing.
+
+
+def idempotency_key_of(request: Request) -> str | None:
+    """The ``Idempotency-Key`` header; None without one. Raises ValidationError."""
+    key: str | None = request.META.get("HTTP_IDEMPOTENCY_KEY")
+    if key is not None and not 1 <= len(key) <= MOST_KEY_CHARACTERS:
+        raise ValidationError({"Idempotency-Key": [f"Must have 1 to {MOST_KEY_CHARACTERS} characters."]})
+    return key
+
+
+def store(batch: Batch, client: str, idempotency_key: str | None) -> dict[str, Any]:
+    """Commit the events, all or none, and give the answer.
+
+    With a key: where this client used it before for the same events, nothing is stored and the answer is that of the
+    first time; a request under way with the same key is waited for. Raises IdempotencyKeyReused where it was used
+    for other events. One query; with a key five at most, in one transaction.
+    """
+    if idempotency_key is None:
+        storage.append(batch.rows)
+        return batch.answer()
+    digest = batch.digest()
+    with transaction.atomic():
+        first, is_new = IdempotencyKey.objects.get_or_create(
+            client=client, key=idempotency_key, defaults={"digest": digest}
+        )
+        if is_new:
+            storage.append(batch.rows)
+    if first.digest != digest:
+        raise IdempotencyKeyReused
+    return batch.answer()  # it follows from the events, and so is that of the first time

@@ -1,0 +1,56 @@
+"""What a request meets before its view."""
+
+from collections.abc import Callable, Iterator
+
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, QueryDict
+from django.http.response import HttpResponseBase
+from django.template.response import SimpleTemplateResponse
+from django.urls import resolve
+
+
+class BearerMiddleware:
+    """Calls the API's view at once where the request names its own credentials.
+
+    Such a request has no use for the middleware behind this one: sessions, the log-in, messages, CSRF and framing are
+    about browsers. Views are REST framework's and so exempt from CSRF checks anyway.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """The view's answer, or that of all middleware and the view."""
+        if "HTTP_AUTHORIZATION" not in request.META or not request.path_info.startswith("/api/"):
+            return self.get_response(request)
+        request.get_host()  # refuses a host that is not ours, as CommonMiddleware does
+        match = request.resolver_match = resolve(request.path_info)
+        response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
+        if isinstance(response, SimpleTemplateResponse):
+            response.render()
+        if isinstance(response, HttpResponse):
+            response.headers["Content-Length"] = str(len(response.content))
+        return response
+
+
+class RefuseNullMiddleware:
+    """Answers 400 where a path, query or form holds a NUL, which PostgreSQL can't be asked about.
+
+    The API's own fields say so themselves; this is for the pages of Django and the toolkit, which don't look.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """The page's answer, or 400."""
+        if not request.path_info.startswith("/api/"):
+            texts = [request.path_info, *(text for data in (request.GET, request.POST) for text in _texts(data))]
+            if any("\0" in text for text in texts):
+                return HttpResponseBadRequest("Null characters are not allowed.", content_type="text/plain")
+        return self.get_response(request)
+
+
+def _texts(data: QueryDict) -> Iterator[str]:
+    for key, values in data.lists():
+        yield str(key)
+        yield from map(str, values)

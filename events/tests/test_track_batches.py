@@ -1,0 +1,237 @@
+"""``POST /api/track/`` with many events at once, packed or not."""
+
+import gzip
+import json
+import tracemalloc
+import zlib
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from events.models import Event
+
+EVENT = {"namespace": "Frontend", "name": "pageView", "timestamp": "2020-11-12T11:10:00Z", "value": 142.5}
+STORED = {"namespace": "Frontend", "name": "pageView", "timestamp": "2020-11-12T11:10:00Z", "value": 142.5}
+NO_NUMBER = "A valid number is required."
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+
+
+@pytest.fixture
+def client(client_with_scopes):
+    return client_with_scopes("write")
+
+
+def batch(count):
+    """Events of three series, a millisecond and some apart, in every way to write a timestamp that JSON has."""
+    start = datetime(2020, 11, 12, 11, 10, tzinfo=UTC)
+    for number in range(count):
+        timestamp = start + timedelta(milliseconds=number, microseconds=number % 7)
+        written = [timestamp.isoformat(), timestamp.timestamp(), timestamp.strftime("%Y-%m-%dT%H:%M:%S.%f")]
+        yield {"namespace": "Bäck", "name": f"n{number % 3}", "timestamp": written[number % 3], "value": number / 8}
+
+
+def stored():
+    return list(Event.objects.order_by("pk").values_list("namespace", "name", "timestamp", "value"))
+
+
+def expected(count):
+    start = datetime(2020, 11, 12, 11, 10, tzinfo=UTC)
+    return [
+        ("Bäck", f"n{number % 3}", start + timedelta(milliseconds=number, microseconds=number % 7), number / 8)
+        for number in range(count)
+    ]
+
+
+def ndjson(items):
+    return b"\n".join(json.dumps(item).encode() for item in items)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 500])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("content_type", [JSON, NDJSON])
+def test_it_stores_a_batch(client, count, packed, content_type):
+    items = list(batch(count))
+    body = json.dumps(items).encode() if content_type == JSON else ndjson(items) or b"\n"
+    headers = {"Content-Encoding": "gzip"} if packed else {}
+
+    response = client.post(
+        "/api/track/", gzip.compress(body) if packed else body, content_type=content_type, headers=headers
+    )
+
+    assert (response.status_code, response.json()) == (201, {"accepted": count})
+    assert stored() == expected(count)
+
+
+def test_a_batch_is_one_statement(client):
+    client.post("/api/track/", EVENT)  # so that the token is remembered
+
+    with CaptureQueriesContext(connection) as captured:
+        assert client.post("/api/track/", list(batch(100))).status_code == 201
+
+    statements = [query["sql"] for query in captured if "SAVEPOINT" not in query["sql"]]  # SQLite's transaction
+    assert len(statements) == 1
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        (JSON, json.dumps(EVENT).encode()),
+        ("application/x-www-form-urlencoded", b"namespace=Frontend&name=pageView&timestamp=1605179400&value=142.5"),
+        (
+            "multipart/form-data; boundary=b",
+            b"".join(
+                b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (key.encode(), str(value).encode())
+                for key, value in EVENT.items()
+            )
+            + b"--b--\r\n",
+        ),
+    ],
+)
+def test_it_unpacks_a_single_event(client, content_type, body):
+    response = client.post(
+        "/api/track/", gzip.compress(body), content_type=content_type, headers={"Content-Encoding": " GZIP "}
+    )
+
+    assert (response.status_code, response.json()) == (201, STORED)
+
+
+def test_blank_lines_do_not_count(client):
+    body = b"\r\n  \n" + ndjson([EVENT]) + b"\r\n\n" + ndjson([{**EVENT, "value": "x"}]) + b"\n\n"
+
+    response = client.post("/api/track/", body, content_type=NDJSON)
+
+    assert (response.status_code, response.json()) == (400, {"1": {"value": [NO_NUMBER]}})
+
+
+def test_one_bad_item_and_nothing_is_stored(client):
+    items = list(batch(20))
+    items[17]["value"] = "x"
+    del items[3]["name"]
+    items[5] = 7
+    items[6] = None
+
+    response = client.post("/api/track/", items)
+
+    assert response.status_code == 400
+    assert response.json() == {
+        "3": {"name": ["This field is required."]},
+        "5": {"non_field_errors": ["Invalid data. Expected a dictionary, but got int."]},
+        "6": {"non_field_errors": ["This field may not be null."]},
+        "17": {"value": [NO_NUMBER]},
+    }
+    assert not Event.objects.exists()
+
+
+def test_a_line_that_is_no_json_is_an_item_with_a_detail(client):
+    body = ndjson([EVENT]) + b'\n{"namespace": \n[1]\n\xff\n' + ndjson([EVENT]) + ndjson([EVENT])
+
+    response = client.post("/api/track/", body, content_type=NDJSON)
+
+    assert response.status_code == 400
+    assert response.json() == {
+        "1": {"detail": "JSON parse error - Expecting value: line 1 column 15 (char 14)"},
+        "2": {"non_field_errors": ["Invalid data. Expected a dictionary, but got list."]},
+        "3": {"detail": "The body is not UTF-8: invalid start byte at byte 0."},
+        "4": {
+            "detail": f"JSON parse error - Extra data: line 1 column {len(json.dumps(EVENT)) + 1} (char {len(json.dumps(EVENT))})"
+        },
+    }
+    assert not Event.objects.exists()
+
+
+@pytest.mark.parametrize("content_type", [JSON, NDJSON])
+def test_it_names_the_first_hundred_bad_items(client, content_type):
+    items = [{**EVENT, "value": None} for _ in range(150)]
+    body = json.dumps(items).encode() if content_type == JSON else ndjson(items)
+
+    response = client.post("/api/track/", body, content_type=content_type)
+
+    assert response.status_code == 400
+    assert response.json() == {str(index): {"value": ["This field may not be null."]} for index in range(100)}
+
+
+@pytest.mark.parametrize("content_type", [JSON, NDJSON])
+@pytest.mark.parametrize("value", [1, "bad"])
+def test_it_refuses_more_events_than_the_limit(client, settings, content_type, value):
+    settings.MAX_EVENTS = 3
+    items = [{**EVENT, "value": value}] * 4
+    body = json.dumps(items).encode() if content_type == JSON else ndjson(items)
+
+    response = client.post("/api/track/", body, content_type=content_type)
+
+    assert (response.status_code, response.json()) == (413, {"detail": "The request has 4 events; 3 are allowed."})
+    assert not Event.objects.exists()
+    assert client.post("/api/track/", [EVENT] * 3).status_code == 201
+
+
+def post_packed(client, body, encoding="gzip"):
+    return client.post("/api/track/", body, content_type=JSON, headers={"Content-Encoding": encoding})
+
+
+def test_it_reads_a_gzip_body_of_several_members(client):
+    body = json.dumps([EVENT] * 9).encode()
+
+    response = post_packed(client, gzip.compress(body[:100]) + gzip.compress(b"") + gzip.compress(body[100:]))
+
+    assert (response.status_code, response.json()) == (201, {"accepted": 9})
+
+
+PACKED = gzip.compress(json.dumps([EVENT] * 100).encode())
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (PACKED[:-1], "The gzip body ends too early."),
+        (PACKED[:40], "The gzip body ends too early."),
+        (PACKED[:5], "The gzip body ends too early."),
+        (b"not gzip at all", "The body is not gzip: Error -3 while decompressing data: incorrect header check."),
+        (
+            json.dumps(EVENT).encode(),
+            "The body is not gzip: Error -3 while decompressing data: incorrect header check.",
+        ),
+        (zlib.compress(b"[]"), "The body is not gzip: Error -3 while decompressing data: incorrect header check."),
+        (PACKED + b"rest", "The body is not gzip: Error -3 while decompressing data: incorrect header check."),
+        (PACKED[:-8] + b"\0" * 8, "The body is not gzip: Error -3 while decompressing data: incorrect data check."),
+    ],
+)
+def test_it_refuses_false_gzip(client, body, detail):
+    response = post_packed(client, body)
+
+    assert (response.status_code, response.json()) == (400, {"detail": detail})
+    assert not Event.objects.exists()
+
+
+@pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip", "zstd", "x" * 1000, ""])
+def test_it_refuses_another_encoding(client, encoding):
+    response = post_packed(client, PACKED, encoding)
+
+    detail = f"Unsupported content encoding “{encoding}”: only gzip is known."
+    assert (response.status_code, response.json()) == (415, {"detail": detail})
+
+
+def test_identity_is_no_encoding(client):
+    response = post_packed(client, json.dumps(EVENT).encode(), "identity")
+
+    assert (response.status_code, response.json()) == (201, STORED)
+
+
+def test_a_gzip_bomb_costs_no_more_memory_than_the_limit(client, settings):
+    settings.MAX_BODY_BYTES = 1_000_000
+    packer = zlib.compressobj(9, wbits=31)
+    bomb = b"".join(packer.compress(b" " * 1_000_000) for _ in range(500)) + packer.flush()
+    assert len(bomb) < 600_000
+    tracemalloc.start()
+
+    response = post_packed(client, bomb)
+
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (response.status_code, response.json()) == (
+        413,
+        {"detail": "The body is larger than the 1000000 bytes allowed."},
+    )
+    assert peak < 8_000_000
