@@ -1,11 +1,17 @@
 """What a request meets before its view."""
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, QueryDict
 from django.http.response import HttpResponseBase
 from django.template.response import SimpleTemplateResponse
-from django.urls import resolve
+from django.urls import ResolverMatch, resolve
+
+
+@lru_cache(maxsize=1_000)
+def _resolved(path: str) -> ResolverMatch:
+    return resolve(path)
 
 
 class BearerMiddleware:
@@ -23,7 +29,7 @@ class BearerMiddleware:
         if "HTTP_AUTHORIZATION" not in request.META or not request.path_info.startswith("/api/"):
             return self.get_response(request)
         request.get_host()  # refuses a host that is not ours, as CommonMiddleware does
-        match = request.resolver_match = resolve(request.path_info)
+        match = request.resolver_match = _resolved(request.path_info)
         response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
         if isinstance(response, SimpleTemplateResponse):
             response.render()

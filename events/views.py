@@ -33,7 +33,7 @@ def _validated(serializer_class: type[serializers.Serializer[Any]], data: Mappin
 class TrackView(APIView):
     """``POST /api/track/``: store events."""
 
-    required_scopes = ["write"]
+    required_scope = "write"
     parser_classes = [EventJSONParser, EventNDJSONParser, EventFormParser, EventMultiPartParser]
 
     def post(self, request: Request) -> Response:
@@ -47,7 +47,7 @@ class TrackView(APIView):
 class AggregationView(APIView):
     """``GET /api/events/<namespace>/<name>``: aggregates of one series."""
 
-    required_scopes = ["aggregation"]
+    required_scope = "aggregation"
 
     def get(self, request: Request, namespace: str, name: str) -> Response:
         """200 with a list of ``{"aggregatedTimestamp", "value"}``, ordered by time."""
@@ -59,7 +59,7 @@ class AggregationView(APIView):
 class CatalogueView(APIView):
     """``GET /api/events/`` and ``GET /api/events/<namespace>``: the series there are."""
 
-    required_scopes = ["read"]
+    required_scope = "read"
 
     def get(self, request: Request, namespace: str | None = None) -> Response:
         """200 with a list of series, ordered by namespace and name."""

@@ -1,47 +1,82 @@
 """The WSGI entry point: ``tracking_api.wsgi:application``.
 
-The server's threads, of which there are many, read the bodies; SERVER_THREADS threads, each with a database connection
-of its own, do the work. So a client that sends slowly, or stops halfway, keeps nobody else waiting.
+The server has many threads, and any of them may wait for a client that sends slowly, or stops halfway. Only once its
+request is whole does a thread take one of SERVER_THREADS database connections and work; so slow clients keep nobody
+waiting, and the database sees no more connections than it was promised.
 """
 
+import gc
 import os
-from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
-from tempfile import SpooledTemporaryFile
-from typing import TYPE_CHECKING, Any
+from io import BytesIO
+from queue import SimpleQueue
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tracking_api.settings")
 
-_django = get_wsgi_application()
-_workers = ThreadPoolExecutor(settings.SERVER_THREADS, thread_name_prefix="worker")
 _PIECE_BYTES = 1 << 16
 _BODY_IN_MEMORY_BYTES = 1 << 20
+_django = get_wsgi_application()
+
+
+def _shared_connections() -> "SimpleQueue[BaseDatabaseWrapper]":
+    queue: SimpleQueue[BaseDatabaseWrapper] = SimpleQueue()
+    for _ in range(settings.SERVER_THREADS):
+        connection = connections.create_connection(DEFAULT_DB_ALIAS)
+        connection.inc_thread_sharing()  # by one thread after another, never by two at once
+        queue.put(connection)
+    return queue
+
+
+_free_connections = _shared_connections()
+
+# What is loaded by now stays: without it a full collection has little to look at, and holds nobody up for long.
+gc.collect()
+gc.freeze()
 
 
 def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Any:
-    """Read the body here, whole, and answer in a worker; refuse a body that can't be known to be whole."""
+    """Read the body whole, then answer with one of the connections; refuse a body that can't be known to be whole."""
     if "HTTP_TRANSFER_ENCODING" in environ:
         # The server gives a chunked body that breaks off as one that ends.
         return _refuse(start_response, HTTPStatus.LENGTH_REQUIRED, "The body must come with its Content-Length.")
     length = int(environ.get("CONTENT_LENGTH") or 0)
-    if not 0 < length <= settings.MAX_BODY_BYTES:  # without a body, or with one that is refused unread
-        return _workers.submit(_django, environ, start_response).result()
-    with SpooledTemporaryFile(_BODY_IN_MEMORY_BYTES) as body:
-        missing = length
-        while missing and (piece := environ["wsgi.input"].read(min(missing, _PIECE_BYTES))):
-            body.write(piece)
-            missing -= len(piece)
-        if missing:
+    if 0 < length <= settings.MAX_BODY_BYTES:  # a larger one is refused unread
+        body = _read(environ["wsgi.input"], length)
+        if body is None:
             return _refuse(start_response, HTTPStatus.BAD_REQUEST, "The body ended before its Content-Length.")
-        body.seek(0)
         environ["wsgi.input"] = body
-        return _workers.submit(_django, environ, start_response).result()
+    connection = _free_connections.get()
+    try:
+        connections[DEFAULT_DB_ALIAS] = connection
+        return _django(environ, start_response)
+    finally:
+        del connections[DEFAULT_DB_ALIAS]  # an answer that is streamed opens one of its own
+        _free_connections.put(connection)
+
+
+def _read(stream: IO[bytes], length: int) -> IO[bytes] | None:
+    """The body, in memory or in a file where it is large; None where it ends too early."""
+    body: IO[bytes] = BytesIO() if length <= _BODY_IN_MEMORY_BYTES else TemporaryFile()  # noqa: SIM115
+    missing = length
+    while missing:
+        piece = stream.read(min(missing, _PIECE_BYTES))
+        if not piece:
+            body.close()
+            return None
+        body.write(piece)
+        missing -= len(piece)
+    body.seek(0)
+    return body
 
 
 def _refuse(start_response: "StartResponse", status: HTTPStatus, detail: str) -> list[bytes]:

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
-READING_THREADS = 512
+MOST_THREADS = 512
 
 
 class Command(BaseCommand):
@@ -49,8 +49,8 @@ class Command(BaseCommand):
             *("--port", str(settings.PORT)),
             *("--workers", str(settings.SERVER_WORKERS)),
             *("--http", "1"),
-            # They only read bodies and wait; tracking_api/wsgi.py hands the work to SERVER_THREADS others.
-            *("--blocking-threads", str(READING_THREADS)),
+            # Most of them wait for a client or a connection; tracking_api/wsgi.py lets SERVER_THREADS work at a time.
+            *("--blocking-threads", str(MOST_THREADS)),
             # What was taken is finished; a worker that takes longer is stuck.
             *("--workers-kill-timeout", "8"),
             "--respawn-failed-workers",
