@@ -41,7 +41,9 @@ def own_database(directory):
 
 def environment(directory, **variables):
     """The environment of a process of the service: nothing of the caller's settings, its files in ``directory``."""
+    measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
     return {
+        **measured,
         "PATH": os.environ["PATH"],
         "HOME": str(directory),
         "ENV_FILE": os.devnull,

@@ -127,7 +127,7 @@ def test_concurrent_duplicates_are_stored_once(client):
             response = post(twin, [EVENT] * 50)
             answers.append((response.status_code, response.json()))
         finally:
-            connection.close()
+            connection.connection.close()  # not Django's close(), which leaves a database in memory open
 
     threads = [threading.Thread(target=send) for _ in range(4)]
     for thread in threads:

