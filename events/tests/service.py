@@ -1,5 +1,7 @@
 """The service as a process of its own, for tests of what a test client can't show."""
 
+import base64
+import json
 import os
 import signal
 import socket
@@ -8,6 +10,7 @@ import sys
 import time
 import uuid
 from contextlib import closing, contextmanager, suppress
+from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -92,3 +95,22 @@ def wait_for(port, process, seconds=START_SECONDS):
         except OSError:
             time.sleep(0.05)
     raise TimeoutError(f"no server after {seconds} s:\n{process.log.read_text()}")
+
+
+def call(env, method, path, body=None, **headers):
+    """Status, headers and body of an answer."""
+    connection = HTTPConnection("127.0.0.1", int(env["PORT"]), timeout=30)
+    try:
+        connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+        response = connection.getresponse()
+        return response.status, response.headers, response.read()
+    finally:
+        connection.close()
+
+
+def fetch_token(env):
+    client = json.loads(Path(env["LOCAL_DIR"], "credentials.json").read_text())
+    basic = base64.b64encode(f"{client['client_id']}:{client['client_secret']}".encode()).decode()
+    form = "grant_type=client_credentials&scope=read+write+aggregation"
+    headers = {"Authorization": f"Basic {basic}", "Content_Type": "application/x-www-form-urlencoded"}
+    return json.loads(call(env, "POST", "/o/token/", form, **headers)[2])["access_token"]

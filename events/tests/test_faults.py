@@ -18,7 +18,7 @@ from django.db import connection
 
 from events.models import Event
 from events.tests import service
-from events.tests.test_robustness import call, fetch_token
+from events.tests.service import call, fetch_token
 
 ON_POSTGRESQL = bool(os.environ.get("TEST_DATABASE_URL"))
 

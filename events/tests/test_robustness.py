@@ -1,19 +1,17 @@
 """A served process against what no well-behaved client sends, and without its database."""
 
-import base64
 import json
 import random
 import socket
 import sqlite3
 import time
 from contextlib import closing, contextmanager
-from http.client import HTTPConnection
-from pathlib import Path
 
 import psycopg2
 import pytest
 
 from events.tests import service
+from events.tests.service import call, fetch_token
 
 
 @pytest.fixture(scope="module")
@@ -26,25 +24,6 @@ def running(tmp_path_factory):
         )
         with service.served(env, "--prepare"):
             yield {**env, "TOKEN": fetch_token(env)}
-
-
-def call(env, method, path, body=None, **headers):
-    """Status, headers and body of an answer."""
-    connection = HTTPConnection("127.0.0.1", int(env["PORT"]), timeout=30)
-    try:
-        connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
-        response = connection.getresponse()
-        return response.status, response.headers, response.read()
-    finally:
-        connection.close()
-
-
-def fetch_token(env):
-    client = json.loads(Path(env["LOCAL_DIR"], "credentials.json").read_text())
-    basic = base64.b64encode(f"{client['client_id']}:{client['client_secret']}".encode()).decode()
-    form = "grant_type=client_credentials&scope=read+write+aggregation"
-    headers = {"Authorization": f"Basic {basic}", "Content_Type": "application/x-www-form-urlencoded"}
-    return json.loads(call(env, "POST", "/o/token/", form, **headers)[2])["access_token"]
 
 
 def raw(env, data, then_close=False):
