@@ -1,102 +1,155 @@
-"""Window → buckets: what the aggregation endpoint answers."""
+"""Question → answer: what the aggregation endpoint gives."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
 from math import isfinite
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from django.conf import settings
-from django.db import DataError, models
-from django.db.models import Avg, Count, F, Max, Min, Sum
-from django.db.models.functions import TruncDay, TruncHour, TruncMinute, TruncMonth, TruncWeek, TruncYear
 from rest_framework.exceptions import ValidationError
 
-from events import timestamps
-from events.models import Event, EventQuerySet
+from events import buckets, rollups, timestamps
+from events.models import Event, Rollup, Watermark
+from events.reading import Bucket, Reader
+from events.snapshot import snapshot
 
-GRANULARITIES: dict[str, type[models.Func] | None] = {
-    "minute": TruncMinute,
-    "hour": TruncHour,
-    "day": TruncDay,
-    "week": TruncWeek,
-    "month": TruncMonth,
-    "year": TruncYear,
-    "none": None,
-}
-AGGREGATION_TYPES: dict[str, type[models.Aggregate]] = {
-    "avg": Avg,
-    "min": Min,
-    "max": Max,
-    "sum": Sum,
-    "count": Count,
-}
-# Adding up to 2**64 doubles of any size can't overflow once each is divided by this; a power of two keeps every digit.
-_HEADROOM = 2.0**64
+AGGREGATION_TYPES = ("avg", "min", "max", "sum", "count")
+FILLS = ("none", "null", "zero", "previous")
+LABELS = ("first", "bucket")
 
 
 class Item(TypedDict):
-    """One bucket: the lowest timestamp of its events, and their values made one."""
+    """One bucket: the lowest timestamp of its events or its start, and their values made one."""
 
     aggregatedTimestamp: str
-    value: float | int
+    value: float | int | None
 
 
-def aggregate(
-    namespace: str,
-    name: str,
-    *,
-    ts_min: datetime | None,
-    ts_max: datetime | None,
-    granularity: str,
-    aggregation_type: str,
-) -> list[Item]:
-    """The buckets of a series within [ts_min, ts_max], both ends included, ordered by time.
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked of one series; the window [ts_min, ts_max] includes both ends, and None leaves one open."""
 
-    Buckets without events are left out. ``none`` groups nothing but equal timestamps. Weeks start on Monday; all
-    units are those of UTC. One query, two where values are so large that their sum overflows. Raises ValidationError
-    where a sum is beyond what a double holds, or there are more than ``MAX_ITEMS`` buckets.
+    namespace: str
+    name: str
+    ts_min: datetime | None = None
+    ts_max: datetime | None = None
+    granularity: str = "none"
+    aggregation_type: str = "avg"
+    zone: tzinfo = UTC
+    fill: str = "none"
+    label: str = "first"
+
+    def reader(self, first: datetime, last: datetime) -> Reader:
+        """What reads the buckets between two instants, both included."""
+        return Reader(self.namespace, self.name, first, last, self.granularity, self.aggregation_type, self.zone)
+
+
+def aggregate(question: Question) -> list[Item]:
+    """The buckets of a series within its window, ordered by time; exact, and as fresh as the last commit.
+
+    ``none`` groups nothing but equal timestamps, and is never filled. All queries see one snapshot of the database;
+    one of them reads the buckets. Raises ValidationError where there are more than ``MAX_ITEMS`` of them, where a sum
+    is beyond what a double holds, or where the zone's calendar leaves the years 1 to 9999.
     """
-    events = Event.objects.of_series(namespace, name).within(ts_min, ts_max)
-    try:
-        buckets = _buckets(events, granularity, AGGREGATION_TYPES[aggregation_type]("value"))
-        overflow = any(value is None or not isfinite(value) for _, value in buckets)
-    except DataError:  # how PostgreSQL reports it; SQLite answers infinity, or null for infinity less infinity
-        overflow = True
-    if overflow:
-        buckets = _buckets_of_huge_values(events, granularity, aggregation_type)
-    return [Item(aggregatedTimestamp=timestamps.to_text(timestamp), value=value) for timestamp, value in buckets]
-
-
-def _buckets(
-    events: EventQuerySet, granularity: str, aggregate: models.expressions.Combinable
-) -> list[tuple[datetime, Any]]:
-    trunc = GRANULARITIES[granularity]
-    bucket = F("timestamp") if trunc is None else trunc("timestamp", tzinfo=UTC)
-    buckets = (
-        events.annotate(bucket=bucket)
-        .values("bucket")
-        .annotate(first_timestamp=Min("timestamp"), aggregate=aggregate)
-        .order_by("bucket")
-        .values_list("first_timestamp", "aggregate")
-    )
-    found = list(buckets[: settings.MAX_ITEMS + 1])
+    with snapshot():
+        extent = _extent(question)
+        window = extent and _window(question, *extent)
+        if not extent or not window:
+            return []
+        mark = rollups.watermark()
+        _check_count(question, *window, mark)
+        found = _read(question, max(window[0], extent[0]), min(window[1], extent[1]), mark)
+        newest = Event.objects.order_by("pk").values_list("pk", flat=True).last()
+    if newest and newest - mark.event_id > settings.ROLLUP_TAIL_EVENTS:
+        rollups.roll_up_aside()
     if len(found) > settings.MAX_ITEMS:
-        coarser = {"none": "minute", "minute": "hour", "hour": "day"}.get(granularity, "year")
-        most = f"More than {settings.MAX_ITEMS} items"
-        advice = f"{most}; choose a shorter window or a coarser granularity, such as {coarser}."
-        raise ValidationError({"granularity": [advice]})
+        raise _too_many(question, *window)
+    if question.fill == "none" or question.granularity == "none":
+        return [Item(aggregatedTimestamp=_label(question, bucket), value=bucket.value) for bucket in found]
+    return list(_filled(question, found, *window))
+
+
+def _extent(question: Question) -> tuple[datetime, datetime] | None:
+    """The first and the last timestamp of the series; None without events."""
+    instants = Event.objects.of_series(question.namespace, question.name).order_by("timestamp")
+    ends = [instants.values_list("timestamp", flat=True).first(), instants.values_list("timestamp", flat=True).last()]
+    rolled_up = Rollup.objects.of_series(question.namespace, question.name).whole_series()
+    for both in rolled_up.values_list("first_timestamp", "last_timestamp"):
+        ends += both  # whose events may be gone
+    known = [end for end in ends if end is not None]
+    return (min(known), max(known)) if known else None
+
+
+def _window(question: Question, first: datetime, last: datetime) -> tuple[datetime, datetime] | None:
+    """The window, cut to where the series is unless buckets are filled beyond; None where nothing lies within."""
+    if question.fill == "none":
+        start, end = max(first, question.ts_min or first), min(last, question.ts_max or last)
+    else:
+        start, end = question.ts_min or first, question.ts_max or last
+    try:
+        for instant in (start, end):
+            instant.astimezone(question.zone)
+    except OverflowError:
+        raise ValidationError({"timezone": ["Its calendar leaves the years 1 to 9999 in this window."]}) from None
+    return (start, end) if start <= end else None
+
+
+def _check_count(question: Question, first: datetime, last: datetime, mark: Watermark) -> None:
+    """Refuse more items than are allowed before they are read, as far as that is known without reading them."""
+    if question.granularity == "none":
+        return  # reading them is bounded instead
+    if buckets.count(first, last, question.granularity, question.zone) <= settings.MAX_ITEMS:
+        return
+    most = settings.MAX_ITEMS + 1
+    if question.fill != "none" or question.reader(first, last).count_stored(mark, most) == most:
+        raise _too_many(question, first, last)
+
+
+def _too_many(question: Question, first: datetime, last: datetime) -> ValidationError:
+    finer = buckets.GRANULARITIES.index(question.granularity) if question.granularity != "none" else -1
+    coarser = [each for each in buckets.GRANULARITIES[finer + 1 :] if each != "none"]
+    counts = {each: buckets.count(first, last, each, question.zone) for each in coarser}
+    fits = next((each for each, count in counts.items() if count <= settings.MAX_ITEMS), None)
+    advice = "choose a shorter window" + (f", or a coarser granularity such as {fits}." if fits else ".")
+    return ValidationError({"granularity": [f"More than {settings.MAX_ITEMS} items; {advice}"]})
+
+
+def _read(question: Question, first: datetime, last: datetime, mark: Watermark) -> list[Bucket]:
+    if first > last:
+        return []
+    reader = question.reader(first, last)
+    found = reader.read_ungrouped(settings.MAX_ITEMS + 1) if question.granularity == "none" else reader.read(mark)
+    if not all(isfinite(bucket.value) for bucket in found):
+        found = reader.read_huge()
+        if not all(isfinite(bucket.value) for bucket in found):
+            raise ValidationError({"aggregationType": ["The sum of a bucket is beyond what a double holds."]})
     return found
 
 
-def _buckets_of_huge_values(
-    events: EventQuerySet, granularity: str, aggregation_type: str
-) -> list[tuple[datetime, float]]:
-    # Not Avg: PostgreSQL's also adds up squares, which overflow long before the values do.
-    scaled: models.expressions.Combinable = Sum(F("value") / _HEADROOM)
-    if aggregation_type == "avg":
-        scaled = scaled / Count("pk")
-    buckets = [(timestamp, value * _HEADROOM) for timestamp, value in _buckets(events, granularity, scaled)]
-    if not all(isfinite(value) for _, value in buckets):
-        raise ValidationError({"aggregationType": ["The sum of a bucket is beyond what a double holds."]})
-    return buckets
+def _filled(question: Question, found: list[Bucket], first: datetime, last: datetime) -> Iterator[Item]:
+    """Every bucket between both instants in order; those without events have their start for a timestamp."""
+    by_start = {_start(question, bucket): bucket for bucket in found}
+    value: float | int | None = None
+    if question.fill == "zero":
+        value = 0 if question.aggregation_type == "count" else 0.0
+    for start in buckets.starts(first, last, question.granularity, question.zone):
+        bucket = by_start.get(start)
+        if bucket is None:
+            yield Item(aggregatedTimestamp=timestamps.to_text(start), value=value)
+            continue
+        yield Item(aggregatedTimestamp=_label(question, bucket), value=bucket.value)
+        if question.fill == "previous":
+            value = bucket.value
+
+
+def _start(question: Question, bucket: Bucket) -> datetime:
+    return buckets.start_of(datetime.fromisoformat(bucket.first), question.granularity, question.zone)
+
+
+def _label(question: Question, bucket: Bucket) -> str:
+    if question.label == "first" or question.granularity == "none":
+        return bucket.first
+    return timestamps.to_text(_start(question, bucket))

@@ -7,3 +7,7 @@ class EventsConfig(AppConfig):
     """Tracks events and answers aggregates of them."""
 
     name = "events"
+
+    def ready(self) -> None:
+        """Have the database functions ready before the first connection."""
+        from events import functions  # noqa: F401

@@ -13,14 +13,17 @@ from rest_framework.exceptions import ParseError
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
-from events.exceptions import RequestTooLarge, ServiceUnavailable, is_database_away
+from events.exceptions import RequestTooLarge, ServiceUnavailable, StatementCancelled, is_cancelled, is_database_away
 
 logger = logging.getLogger(__name__)
 
 
 def api_exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
     """REST framework's handler, which also knows what Django and the database raise."""
-    if is_database_away(exc):
+    if is_cancelled(exc):
+        logger.error("%s: %s", type(exc).__name__, str(exc).strip())
+        exc = StatementCancelled()
+    elif is_database_away(exc):
         logger.error("%s: %s", type(exc).__name__, str(exc).strip())
         exc = ServiceUnavailable()
     elif isinstance(exc, RequestDataTooBig):
@@ -39,8 +42,9 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """500 of our own making; 503 where the database is away, also outside the API (log-in, token, admin)."""
-    if is_database_away(sys.exc_info()[1]):
-        unavailable = ServiceUnavailable()
+    error = sys.exc_info()[1]
+    if is_cancelled(error) or is_database_away(error):
+        unavailable = StatementCancelled() if is_cancelled(error) else ServiceUnavailable()
         return JsonResponse(
             {"detail": unavailable.detail},
             status=unavailable.status_code,

@@ -2,6 +2,7 @@
 
 import sqlite3
 
+import psycopg2.errors
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from rest_framework import status
@@ -19,6 +20,14 @@ def is_database_away(error: BaseException | None) -> bool:
         # SQLite has this one class for its own troubles and for mistakes in our statements
         return error.__cause__.sqlite_errorcode & 0xFF in _SQLITE_AWAY
     return isinstance(error, OperationalError | InterfaceError)
+
+
+def is_cancelled(error: BaseException | None) -> bool:
+    """Whether it says that the database cancelled a statement that took too long."""
+    cause = error.__cause__ if error else None
+    if isinstance(cause, sqlite3.Error):
+        return getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
+    return isinstance(cause, psycopg2.errors.QueryCanceled)
 
 
 class RequestTooLarge(APIException):
@@ -43,6 +52,13 @@ class ServiceUnavailable(APIException):
     default_code = "unavailable"
     default_detail = "The database can't be reached or is busy; try again."
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail)
         self.wait = settings.RETRY_AFTER_SECONDS  # REST framework turns it into Retry-After
+
+
+class StatementCancelled(ServiceUnavailable):
+    """503: the question took the database too long."""
+
+    def __init__(self) -> None:
+        super().__init__(f"Cancelled after {settings.STATEMENT_TIMEOUT_SECONDS} s; ask for less, or try again.")

@@ -1,27 +1,18 @@
-"""Event, the append-only log that everything else is read from; IdempotencyKey, the requests carried out."""
+"""Event, the append-only log; Rollup and Watermark, what is read of it; IdempotencyKey, the requests carried out."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from typing import TypedDict
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils import timezone
 
 from events import timestamps
-
-
-class Series(TypedDict):
-    """One line of the catalogue: all events of one namespace and name."""
-
-    namespace: str
-    name: str
-    count: int
-    first_timestamp: datetime
-    last_timestamp: datetime
 
 
 def validate_path_segment(value: str) -> None:
@@ -55,15 +46,13 @@ class EventQuerySet(models.QuerySet["Event"]):
             events = events.filter(timestamp__lte=ts_max)
         return events
 
-    def catalogue(self) -> list[Series]:
-        """Every series with its count, first and last timestamp, ordered by namespace and name. One query."""
-        rows = self.order_by().values("namespace", "name").annotate(
-            count=models.Count("pk"),
-            first_timestamp=models.Min("timestamp"),
-            last_timestamp=models.Max("timestamp"),
-        )  # fmt: skip
-        # sorted here, by code point: a database sorts by its own collation
-        return sorted((Series(**row) for row in rows), key=lambda series: (series["namespace"], series["name"]))
+    def after(self, event_id: int) -> EventQuerySet:
+        """Events past a watermark."""
+        return self.filter(pk__gt=event_id)
+
+    def up_to(self, event_id: int) -> EventQuerySet:
+        """Events up to a watermark, which are in the rollups."""
+        return self.filter(pk__lte=event_id)
 
     def namespaces(self) -> Iterator[str]:
         """The distinct namespaces. One query each, none of which reads more than one index entry."""
@@ -72,6 +61,32 @@ class EventQuerySet(models.QuerySet["Event"]):
     def names(self, namespace: str) -> Iterator[str]:
         """The distinct names within a namespace, read as the namespaces are."""
         return self.filter(namespace=namespace)._distinct("name")
+
+    # What changes events that are stored keeps the rollups true: `events.rollups` wraps it.
+
+    def update(self, **values: Any) -> int:
+        """Change every event, and rebuild the buckets that it left and those that it came to. One transaction."""
+        moved = None if values.keys() & {"namespace", "name", "timestamp"} else ()
+        with _rebuilding(self, moved):
+            return super().update(**values)
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """Delete every event, and rebuild the buckets that it left. One transaction, and no event is loaded."""
+        if self.query.is_sliced or self.query.distinct or self.query.values_select:
+            raise TypeError("Cannot delete a queryset with a limit, distinct() or values().")
+        events = self.order_by()
+        with _rebuilding(events, ()):
+            count = events._raw_delete(events.db)
+        return count, {self.model._meta.label: count}
+
+    def bulk_create(self, objs: Iterable[Event], *args: Any, **kwargs: Any) -> list[Event]:
+        """As Django's; events with an id of the caller's choice may belong to buckets that are rolled up."""
+        events = list(objs)
+        ids = list(filter(None, (event.pk for event in events)))
+        if not ids:
+            return super().bulk_create(events, *args, **kwargs)
+        with _rebuilding(Event.objects.filter(pk__in=ids), ids):
+            return super().bulk_create(events, *args, **kwargs)
 
     def _distinct(self, field: str) -> Iterator[str]:
         # A loose index scan, which neither database does for DISTINCT: that one reads every row.
@@ -111,6 +126,90 @@ class Event(models.Model):
     def natural_key(self) -> tuple[str, str, datetime, float]:
         """All of it: what tells an event from others in a fixture, whatever its id."""
         return self.namespace, self.name, self.timestamp, self.value
+
+    def save_base(self, *args: Any, **kwargs: Any) -> None:
+        """As Django's, which saving and loading a fixture come down to; a stored event's buckets are rebuilt."""
+        if self.pk is None:
+            super().save_base(*args, **kwargs)
+            return
+        with _rebuilding(Event.objects.filter(pk=self.pk), [self.pk]):
+            super().save_base(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        """As Django's; the event's buckets are rebuilt."""
+        with _rebuilding(Event.objects.filter(pk=self.pk), ()):
+            return super().delete(*args, **kwargs)
+
+
+def _rebuilding(events: EventQuerySet, ids: Sequence[int] | None) -> AbstractContextManager[None]:
+    from events import rollups  # it stands above the models, and only a change of what is stored calls up to it
+
+    return rollups.rebuilding(events, ids)
+
+
+class Resolution(models.IntegerChoices):
+    """What a rollup holds the events of; the value is its length in seconds."""
+
+    MINUTE = 60
+    HOUR = 3600
+    SERIES = 0, "whole series"
+
+
+class RollupQuerySet(models.QuerySet["Rollup"]):
+    """Rollups chosen by series and resolution; each method chains."""
+
+    def of_series(self, namespace: str, name: str) -> RollupQuerySet:
+        """Rollups of one series, of every resolution."""
+        return self.filter(namespace=namespace, name=name)
+
+    def whole_series(self) -> RollupQuerySet:
+        """The one rollup of each series that holds all of its events up to the watermark."""
+        return self.filter(resolution=Resolution.SERIES)
+
+
+class Rollup(models.Model):
+    """What is kept of one series' events up to the watermark in one minute, in one hour, or altogether."""
+
+    pk = models.CompositePrimaryKey("resolution", "namespace", "name", "bucket")
+    resolution = models.SmallIntegerField(choices=Resolution.choices)
+    namespace = models.CharField(max_length=255)
+    name = models.CharField(max_length=255)
+    bucket = models.DateTimeField(help_text="The start of the minute or hour in UTC; of a whole series, 1970.")
+    first_timestamp = models.DateTimeField()
+    last_timestamp = models.DateTimeField()
+    count = models.BigIntegerField()
+    sum = models.FloatField(help_text="Infinity where a value is so large that the sum might not fit a double.")
+    min = models.FloatField()
+    max = models.FloatField()
+
+    objects = RollupQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}, {self.get_resolution_display()} {timestamps.to_text(self.bucket)}"
+
+    def save_base(self, raw: bool = False, *args: Any, **kwargs: Any) -> None:
+        """As Django's, but not from a fixture: its events are rolled up here, whatever they were elsewhere."""
+        if not raw:
+            super().save_base(raw, *args, **kwargs)
+
+
+class Watermark(models.Model):
+    """The one row that says how far the rollups go: all events up to an id, and none past it."""
+
+    event_id = models.BigIntegerField(default=0)
+    resolutions = models.CharField(max_length=50, help_text="Which resolutions hold them, finest first.")
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=models.Q(id=1), name="watermark_one_row")]
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.event_id} by {self.resolutions}"
+
+    def save_base(self, raw: bool = False, *args: Any, **kwargs: Any) -> None:
+        """As Django's, but not from a fixture, as with the rollups."""
+        if not raw:
+            super().save_base(raw, *args, **kwargs)
 
 
 class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, tzinfo
+from functools import cache
 from math import isfinite
 from typing import Any, cast
+from zoneinfo import ZoneInfo, available_timezones
 
 from django.http import QueryDict
 from rest_framework import serializers
 
 from events import timestamps
-from events.aggregation import AGGREGATION_TYPES, GRANULARITIES
+from events.aggregation import AGGREGATION_TYPES, FILLS, LABELS
+from events.buckets import GRANULARITIES
 from events.models import validate_path_segment
 
+_zone_names = cache(available_timezones)
 _NUMBER_TEXT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 
 
@@ -98,13 +102,31 @@ class TimestampField(serializers.Field[datetime, Any, str, Any]):
 class NamedChoiceField(serializers.ChoiceField):
     """One of a few words; the error lists them."""
 
-    def __init__(self, choices: list[str], **kwargs: Any) -> None:
+    def __init__(self, choices: Sequence[str], **kwargs: Any) -> None:
         message = f"“{{input}}” is not accepted. Choose one of: {', '.join(choices)}."
-        super().__init__(choices, error_messages={"invalid_choice": message}, **kwargs)
+        super().__init__(list(choices), error_messages={"invalid_choice": message}, **kwargs)
 
     def to_internal_value(self, data: Any) -> Any:
         """The word. Raises ValidationError, which repeats no more of the input than a line holds."""
         return super().to_internal_value(data[:50] if isinstance(data, str) else data)
+
+
+class TimeZoneField(serializers.Field[tzinfo, Any, str, Any]):
+    """A time zone by its IANA name."""
+
+    default_error_messages = {"invalid": "Must be the IANA name of a time zone, such as Europe/Berlin."}
+
+    def to_internal_value(self, data: Any) -> tzinfo:
+        """The zone; ``datetime.UTC`` for UTC. Raises ValidationError."""
+        if data == "UTC":
+            return UTC
+        if data not in _zone_names():
+            self.fail("invalid")
+        return ZoneInfo(data)
+
+    def to_representation(self, value: tzinfo) -> str:
+        """Its name."""
+        return str(value)
 
 
 def _segment() -> TextField:
@@ -141,8 +163,11 @@ class AggregationQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any])
 
     tsMin = TimestampField(source="ts_min", default=None)
     tsMax = TimestampField(source="ts_max", default=None)
-    granularity = NamedChoiceField(choices=list(GRANULARITIES), default="none")
-    aggregationType = NamedChoiceField(choices=list(AGGREGATION_TYPES), source="aggregation_type", default="avg")
+    granularity = NamedChoiceField(choices=GRANULARITIES, default="none")
+    aggregationType = NamedChoiceField(choices=AGGREGATION_TYPES, source="aggregation_type", default="avg")
+    timezone = TimeZoneField(source="zone", default=UTC)
+    fill = NamedChoiceField(choices=FILLS, default="none")
+    timestamp = NamedChoiceField(choices=LABELS, source="label", default="first")
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Refuses a window that ends before it starts."""

@@ -10,10 +10,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from events.aggregation import aggregate
+from events.aggregation import Question, aggregate
 from events.authentication import client_of
+from events.catalogue import catalogue
 from events.ingest import Batch, decode_json, idempotency_key_of, store
-from events.models import Event
 from events.parsers import EventFormParser, EventJSONParser, EventMultiPartParser, EventNDJSONParser
 from events.serializers import (
     AggregationQuerySerializer,
@@ -53,7 +53,7 @@ class AggregationView(APIView):
         """200 with a list of ``{"aggregatedTimestamp", "value"}``, ordered by time."""
         series = _validated(SeriesPathSerializer, {"namespace": namespace, "name": name})
         query = _validated(AggregationQuerySerializer, request.query_params)
-        return Response(aggregate(**series, **query))
+        return Response(aggregate(Question(**series, **query)))
 
 
 class CatalogueView(APIView):
@@ -65,4 +65,4 @@ class CatalogueView(APIView):
         """200 with a list of series, ordered by namespace and name."""
         _validated(NoQuerySerializer, request.query_params)
         chosen = {} if namespace is None else _validated(NamespaceSerializer, {"namespace": namespace})
-        return Response(SeriesSerializer(Event.objects.filter(**chosen).catalogue(), many=True).data)
+        return Response(SeriesSerializer(catalogue(**chosen), many=True).data)

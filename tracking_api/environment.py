@@ -84,6 +84,14 @@ def origins(name: str) -> list[str]:
     return values
 
 
+def choices(name: str, default: list[str], allowed: list[str]) -> list[str]:
+    """A list of allowed words in the order of ``allowed``, at least one."""
+    values = texts(name, default)
+    if not values or not set(values) <= set(allowed):
+        raise ImproperlyConfigured(f"{name} must list one or more of {', '.join(allowed)}, not {text(name, '')!r}.")
+    return [value for value in allowed if value in values]
+
+
 def database(name: str, default: str) -> dict[str, Any]:
     """Django's database dictionary for a ``sqlite:///path`` or ``postgres://user:password@host:port/name`` URL."""
     wanted = f"{name} must be sqlite:///path/to/file or postgres://user:password@host:port/name"

@@ -18,6 +18,8 @@ from django.core.wsgi import get_wsgi_application
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from tracking_api.statement_timeout import limit_statements
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
@@ -26,6 +28,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tracking_api.settings")
 _PIECE_BYTES = 1 << 16
 _BODY_IN_MEMORY_BYTES = 1 << 20
 _django = get_wsgi_application()
+limit_statements()
 
 
 def _shared_connections() -> "SimpleQueue[BaseDatabaseWrapper]":

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 import sys
 from argparse import ArgumentParser
 from typing import Any
@@ -21,11 +22,19 @@ class Command(BaseCommand):
             "--prepare", action="store_true", help="first migrate, and create what a first visit needs where missing"
         )
 
-    def handle(self, *args: Any, prepare: bool, **options: Any) -> None:
+        parser.add_argument(
+            "--worker", action="store_true", help="also run the worker beside it, as manage.py roll_up --watch does"
+        )
+
+    def handle(self, *args: Any, prepare: bool, worker: bool, **options: Any) -> None:
         self._check_port()
         if prepare:
             call_command("migrate", verbosity=0)
             call_command("prepare_first_visit")
+        if worker:
+            # It ends with the server, which this process becomes.
+            command = [sys.executable, sys.argv[0], "roll_up", "--watch", "1", "--parent", str(os.getpid())]
+            subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603
         self.stdout.write(f"Serving on http://{settings.HOST}:{settings.PORT}/ – stop with Ctrl+C.")
         self.stdout.flush()
         # The server replaces this process, so that signals and exit codes are its own.

@@ -1,0 +1,42 @@
+"""Database functions that neither Django nor SQLite has a word for."""
+
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+from django.dispatch import receiver
+
+from events.buckets import start_of
+
+
+class TruncClock(models.Func):
+    """An instant truncated to the minute or hour of a zone's clocks, as an instant.
+
+    Where the clocks go back, the repeated hour is another one. Django's truncation gives what the clocks show, which
+    is the same for both.
+    """
+
+    function = "DATE_TRUNC"
+    output_field = models.DateTimeField()
+
+    def __init__(self, instant: Any, granularity: str, zone: tzinfo) -> None:
+        super().__init__(models.Value(granularity), instant, models.Value(str(zone)))
+
+    def as_sqlite(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
+        """By the function below, which PostgreSQL has of its own."""
+        return self.as_sql(compiler, connection, function="EVENTS_TRUNC_CLOCK", **context)
+
+
+@receiver(connection_created)
+def add_functions(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
+    """Teach SQLite, which has no time zones, to truncate in one."""
+    if connection.vendor == "sqlite":
+        connection.connection.create_function("EVENTS_TRUNC_CLOCK", 3, _trunc_clock, deterministic=True)
+
+
+def _trunc_clock(granularity: str, text: str, zone: str) -> str:
+    instant = datetime.fromisoformat(text).replace(tzinfo=UTC)
+    return str(start_of(instant, granularity, ZoneInfo(zone)).replace(tzinfo=None))

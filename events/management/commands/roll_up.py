@@ -1,0 +1,79 @@
+"""``manage.py roll_up``: move the watermark, once or as a worker."""
+
+import logging
+import os
+import signal
+import threading
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, InterfaceError, connection
+from tqdm import tqdm
+
+from events import rollups
+from events.models import Event
+
+logger = logging.getLogger(__name__)
+
+
+class Command(BaseCommand):
+    help = (
+        "Add every event to the rollups that is not in them yet, and stop; or go on as a worker. Two at once do no "
+        "harm: one works, the other steps aside."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--watch",
+            type=float,
+            metavar="SECONDS",
+            help="go on until SIGTERM or SIGINT, looking for new events so often",
+        )
+        parser.add_argument(
+            "--rebuild",
+            action="store_true",
+            help="empty the rollups first, and fill them as ROLLUP_RESOLUTIONS says; answers stay right meanwhile",
+        )
+        parser.add_argument("--parent", type=int, metavar="PID", help="also stop when that parent process is gone")
+
+    def handle(self, *args: Any, watch: float | None, rebuild: bool, parent: int | None, **options: Any) -> None:
+        if watch is not None and not watch > 0:
+            raise CommandError("--watch takes a number of seconds above 0.")
+        self.parent = parent
+        self.stopping = threading.Event()
+        self.added = self.steps = 0
+        if rebuild:
+            rollups.start_over()
+        if watch is None:
+            self._catch_up()
+        else:
+            self._watch(watch)
+        self.stdout.write(
+            f"Rolled up {self.added} events in {self.steps} steps; the watermark is at {rollups.watermark().event_id}."
+        )
+
+    def _watch(self, seconds: float) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.stopping.set())
+        while self._is_wanted():
+            try:
+                self._catch_up()
+            except (DatabaseError, InterfaceError) as error:
+                logger.error("The roller will try again: %s", str(error).strip())
+                connection.close()
+            self.stopping.wait(seconds)
+
+    def _is_wanted(self) -> bool:
+        return not self.stopping.is_set() and self.parent in {None, os.getppid()}
+
+    def _catch_up(self) -> None:
+        newest = Event.objects.order_by("pk").values_list("pk", flat=True).last() or 0
+        start = rollups.watermark().event_id
+        # shown for a long run only, and only where someone looks
+        with tqdm(total=newest - start, unit=" events", delay=1, disable=None, dynamic_ncols=True) as bar:
+            while self._is_wanted() and (step := rollups.roll_up(self._is_wanted)):
+                self.added += step.events
+                self.steps += 1
+                bar.update(step.event_id - start)
+                start = step.event_id

@@ -1,0 +1,46 @@
+"""``manage.py verify_rollups``: whether the rollups are what the events make."""
+
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from django.core.management.base import BaseCommand, CommandError
+from tqdm import tqdm
+
+from events import rollups, verification
+from events.verification import Difference
+
+
+class Command(BaseCommand):
+    help = (
+        "Compare every rollup with the events up to the watermark, print what differs, and exit with 1 if anything "
+        "does. The service goes on meanwhile."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--repair", action="store_true", help="rebuild what differs")
+
+    def handle(self, *args: Any, repair: bool, **options: Any) -> None:
+        count = 0
+        series = verification.series()
+        with tqdm(total=rollups.event_count(), unit=" events", delay=1, disable=None, dynamic_ncols=True) as bar:
+            for namespace, name in series:
+                found = list(self._compare(namespace, name, bar))
+                for difference in found:
+                    self.stdout.write(str(difference))
+                count += len(found)
+                if found and repair:
+                    verification.repair(found)
+        if count and not repair:
+            raise CommandError(f"{count} rollups differ from their events. Rebuild them with --repair.")
+        self.stdout.write(f"Repaired {count} rollups." if count else f"All rollups of {len(series)} series are right.")
+
+    def _compare(self, namespace: str, name: str, bar: "tqdm[NoReturn]") -> Iterator[Difference]:
+        differs = False
+        for stretch in verification.stretches(namespace, name):
+            events, found = verification.differences(stretch)
+            bar.update(events)
+            differs = differs or bool(found)
+            yield from found
+        if not differs and (whole := verification.series_difference(namespace, name)):
+            yield whole

@@ -1,0 +1,305 @@
+"""Keeps the rollups true: the roller adds events to them, and what changes stored events rebuilds them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from operator import or_
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.db import DatabaseError, connection, models, transaction
+from django.db.models import Case, Count, Max, Min, Q, Sum, Value, When
+from django.db.models.functions import TruncHour, TruncMinute
+
+from events.models import Event, EventQuerySet, Resolution, Rollup, Watermark
+from events.timestamps import EPOCH
+
+logger = logging.getLogger(__name__)
+
+# Adding up 2**63 doubles of less than this can't overflow.
+HUGE = 2.0**900
+
+_HOUR = timedelta(hours=1)
+_TRUNC = {Resolution.MINUTE: TruncMinute, Resolution.HOUR: TruncHour}
+_KEY = ("resolution", "namespace", "name", "bucket")
+_COLUMNS = (*_KEY, "first_timestamp", "last_timestamp", "count", "sum", "min", "max")
+_TABLE = Rollup._meta.db_table
+_STEP = "events_rollup_step"
+# A step holds the lock that changes of stored events wait for; on SQLite it is the one that every writer waits for.
+_STEP_EVENTS = {"postgresql": 100_000, "sqlite": 2_000}
+_RANGES_A_STATEMENT = 50
+_SETTLE_POLL_SECONDS = 0.005
+_PATIENCE_SECONDS = 1
+_stepping_aside = threading.Lock()
+
+
+class Step(NamedTuple):
+    """What a step of the roller did."""
+
+    events: int
+    event_id: int
+
+
+def total(field: str = "value") -> models.expressions.Combinable:
+    """The sum of events' values that never overflows: infinity where a value is huge, be the sum large or not."""
+    huge = Q(least__lte=-HUGE) | Q(most__gte=HUGE)
+    safe = Q(**{f"{field}__gt": -HUGE, f"{field}__lt": HUGE})
+    return Case(When(huge, then=Value(float("inf"))), default=Sum(field, filter=safe))
+
+
+def watermark() -> Watermark:
+    """The watermark; before the first event is rolled up, one that holds none."""
+    return Watermark.objects.first() or Watermark(event_id=0, resolutions=",".join(settings.ROLLUP_RESOLUTIONS))
+
+
+def resolutions_of(mark: Watermark) -> list[Resolution]:
+    """The resolutions that the rollups hold, finest first."""
+    return [Resolution[name.upper()] for name in mark.resolutions.split(",")]
+
+
+def event_count() -> int:
+    """How many events the rollups hold."""
+    return Rollup.objects.whole_series().aggregate(count=Sum("count"))["count"] or 0
+
+
+# The roller.
+
+
+def roll_up(patience: Callable[[], bool] = lambda: False) -> Step | None:
+    """Add the next events to the rollups and move the watermark past them, in one transaction.
+
+    None where there is nothing to do: every event is rolled up, another roller is at work, or transactions with ids
+    on both sides of the new watermark are still open. Those are waited for as long as ``patience`` says so.
+    """
+    settled = _settled_id(patience)
+    if settled is None:
+        return None
+    with transaction.atomic():
+        mark = locking_watermark(skip_locked=True).first()
+        if mark is None:
+            return None
+        events = Event.objects.after(mark.event_id).up_to(settled).order_by("pk")
+        ids = events.values_list("pk", flat=True)
+        limit = _STEP_EVENTS[connection.vendor]
+        last = ids[limit - 1 : limit].first() or ids.last()
+        if last is None:
+            return None
+        resolutions = resolutions_of(mark)
+        count = _fill_step(events.up_to(last), resolutions[0])
+        _add_step([*resolutions, Resolution.SERIES], finest=resolutions[0])
+        Watermark.objects.update(event_id=last)
+        return Step(count, last)
+
+
+def roll_up_aside() -> None:
+    """Have a thread of its own take one step, unless one is at it already; for a service without a worker."""
+    if _stepping_aside.acquire(blocking=False):
+        threading.Thread(target=_step_aside, daemon=True).start()
+
+
+def _step_aside() -> None:
+    try:
+        give_up = time.monotonic() + _PATIENCE_SECONDS
+        roll_up(lambda: time.monotonic() < give_up)
+    except DatabaseError as error:
+        logger.warning("No step of the roller: %s", error)
+    finally:
+        connection.close()
+        _stepping_aside.release()
+
+
+def start_over() -> None:
+    """Empty the rollups, to hold from now on what ROLLUP_RESOLUTIONS says; until they are full, events are read."""
+    with transaction.atomic():
+        locking_watermark().get()
+        Rollup.objects.all()._raw_delete(connection.alias)
+        Watermark.objects.update(event_id=0, resolutions=",".join(settings.ROLLUP_RESOLUTIONS))
+
+
+def _settled_id(patience: Callable[[], bool]) -> int | None:
+    """An id up to which every transaction has ended, whether it committed or not; None where patience ran out.
+
+    Ids are handed out before they are committed, so the highest visible one says nothing about lower ones. As
+    CREATE INDEX CONCURRENTLY does, this waits for the transactions that hold a writer's lock on the log at this moment:
+    a writer takes the lock before its ids, so an id handed out by now belongs to one of those or to one that has
+    ended. Unlike LOCK TABLE it holds no writer up. On SQLite writers come one at a time, and leave no gaps.
+    """
+    if connection.vendor == "sqlite":
+        return Event.objects.order_by("pk").values_list("pk", flat=True).last()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_get_serial_sequence(%s, 'id')", [Event._meta.db_table])
+        sequence = cursor.fetchone()[0]
+        cursor.execute(f"SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {sequence}")  # noqa: S608
+        last = int(cursor.fetchone()[0])
+        waited_for = _writers()
+        while waited_for:
+            if not patience():
+                return None
+            time.sleep(_SETTLE_POLL_SECONDS)
+            waited_for &= _writers()
+    return last
+
+
+def _writers() -> set[str]:
+    """The other transactions that hold a lock on the log of the kind that writers take, or a stronger one."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT virtualtransaction FROM pg_locks WHERE locktype = 'relation' AND relation = %s::regclass"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            " AND mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')"
+            " AND granted AND pid IS DISTINCT FROM pg_backend_pid()",
+            [Event._meta.db_table],
+        )
+        return {transaction for (transaction,) in cursor.fetchall()}
+
+
+def locking_watermark(*, skip_locked: bool = False) -> models.QuerySet[Watermark]:
+    """Gives the watermark, which nobody else moves or relies on until this transaction ends."""
+    if not Watermark.objects.exists():
+        first = Watermark(pk=1, resolutions=",".join(settings.ROLLUP_RESOLUTIONS))
+        Watermark.objects.bulk_create([first], ignore_conflicts=True)
+    return Watermark.objects.select_for_update(skip_locked=skip_locked)
+
+
+# Changes of what is stored.
+
+
+@contextmanager
+def rebuilding(events: EventQuerySet, ids: Sequence[int] | None = None) -> Iterator[None]:
+    """Rebuild the buckets that the events lie in before and after what the block does to them, in one transaction.
+
+    ``ids`` names the events afterwards; None means the same ones. Only events up to the watermark count: the others
+    are in no bucket yet. Until the transaction ends no roller works, and no other change.
+    """
+    with transaction.atomic():
+        mark = locking_watermark().get()
+        old = events.up_to(mark.event_id)
+        touched = _hours(old)
+        if ids is None:
+            ids = list(old.order_by().values_list("pk", flat=True))
+        yield
+        for start in range(0, len(ids), 1_000):
+            new = Event.objects.filter(pk__in=ids[start : start + 1_000]).up_to(mark.event_id)
+            for series, hours in _hours(new).items():
+                touched[series] |= hours
+        for (namespace, name), hours in touched.items():
+            rebuild(mark, namespace, name, ranges_of(hours))
+
+
+def rebuild(mark: Watermark, namespace: str, name: str, ranges: Sequence[tuple[datetime, datetime]]) -> None:
+    """Compute a series' rollups anew from its events, in ranges of whole hours, both ends included.
+
+    Within a transaction that has locked the watermark.
+    """
+    resolutions = resolutions_of(mark)
+    rollups = Rollup.objects.of_series(namespace, name)
+    events = Event.objects.of_series(namespace, name).up_to(mark.event_id)
+    for start in range(0, len(ranges), _RANGES_A_STATEMENT):
+        part = ranges[start : start + _RANGES_A_STATEMENT]
+        within = reduce(or_, (Q(bucket__range=each) for each in part))
+        rollups.filter(within, resolution__in=resolutions)._raw_delete(connection.alias)
+        _fill_step(events.filter(reduce(or_, (Q(timestamp__range=each) for each in part))), resolutions[0])
+        _add_step(resolutions, finest=resolutions[0])
+    rollups.whole_series()._raw_delete(connection.alias)
+    whole = merged(rollups.filter(resolution=resolutions[-1]), Resolution.SERIES)
+    _execute(f"INSERT INTO {_TABLE} ({', '.join(_COLUMNS)})", whole)
+
+
+def _hours(events: EventQuerySet) -> defaultdict[tuple[str, str], set[datetime]]:
+    found: defaultdict[tuple[str, str], set[datetime]] = defaultdict(set)
+    hours = events.order_by().annotate(hour=TruncHour("timestamp", tzinfo=UTC))
+    for namespace, name, hour in hours.values_list("namespace", "name", "hour").distinct().iterator():
+        found[namespace, name].add(hour)
+    return found
+
+
+def ranges_of(hours: set[datetime]) -> list[tuple[datetime, datetime]]:
+    """Hours that follow each other as one range; its end is its last microsecond."""
+    ranges: list[tuple[datetime, datetime]] = []
+    for hour in sorted(hours):
+        end = hour + timedelta(minutes=59, seconds=59, microseconds=999_999)
+        if ranges and hour - ranges[-1][1] < _HOUR:
+            ranges[-1] = ranges[-1][0], end
+        else:
+            ranges.append((hour, end))
+    return ranges
+
+
+# The statements. Both databases know INSERT … SELECT … ON CONFLICT, for which the ORM has no word.
+
+
+def _fill_step(events: EventQuerySet, resolution: Resolution) -> int:
+    """Put the events' aggregates into the temporary table that one step's buckets are computed from; their number."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {_STEP} (LIKE {_TABLE}) ON COMMIT DELETE ROWS"
+            if connection.vendor == "postgresql"
+            else f"CREATE TEMPORARY TABLE IF NOT EXISTS {_STEP} AS SELECT * FROM {_TABLE} WHERE false"  # noqa: S608
+        )
+        cursor.execute(f"DELETE FROM {_STEP}")  # noqa: S608
+        _execute(f"INSERT INTO {_STEP} ({', '.join(_COLUMNS)})", of_events(events, resolution))
+        cursor.execute(f"SELECT coalesce(sum(count), 0) FROM {_STEP}")  # noqa: S608
+        return int(cursor.fetchone()[0])
+
+
+def _add_step(resolutions: Sequence[Resolution], *, finest: Resolution) -> None:
+    """Add what is in the temporary table to the rollups of those resolutions, in the order of their key."""
+    least, most = ("LEAST", "GREATEST") if connection.vendor == "postgresql" else ("MIN", "MAX")
+    conflict = (
+        f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET"
+        f" first_timestamp = {least}({_TABLE}.first_timestamp, excluded.first_timestamp),"
+        f" last_timestamp = {most}({_TABLE}.last_timestamp, excluded.last_timestamp),"
+        f" count = {_TABLE}.count + excluded.count, sum = {_TABLE}.sum + excluded.sum,"
+        f" min = {least}({_TABLE}.min, excluded.min), max = {most}({_TABLE}.max, excluded.max)"
+    )
+    for resolution in resolutions:
+        rows = merged(Rollup.objects.all(), resolution, grouped=resolution != finest)
+        _execute(f"INSERT INTO {_TABLE} ({', '.join(_COLUMNS)})", rows, conflict, from_step=True)
+
+
+def of_events(events: EventQuerySet, resolution: Resolution) -> models.QuerySet[Any]:
+    """The rollups that the events make, as rows of ``_COLUMNS``."""
+    return (
+        events.order_by()
+        .annotate(key=Value(resolution.value), start=_TRUNC[resolution]("timestamp", tzinfo=UTC))
+        .values("key", "namespace", "name", "start")
+        .annotate(
+            first=Min("timestamp"), last=Max("timestamp"), number=Count("pk"),
+            least=Min("value"), most=Max("value"), total=total(),
+        )
+        .values_list("key", "namespace", "name", "start", "first", "last", "number", "total", "least", "most")
+    )  # fmt: skip
+
+
+def merged(rollups: models.QuerySet[Rollup], resolution: Resolution, *, grouped: bool = True) -> models.QuerySet[Any]:
+    """The rollups of that resolution that finer ones make, as rows of ``_COLUMNS`` in the order of their key."""
+    if not grouped:
+        return rollups.order_by("namespace", "name", "bucket").values_list(*_COLUMNS)
+    start: models.expressions.Combinable = Value(EPOCH, models.DateTimeField())
+    if resolution != Resolution.SERIES:
+        start = _TRUNC[resolution]("bucket", tzinfo=UTC)
+    return (
+        rollups.annotate(key=Value(resolution.value), start=start)
+        .values("key", "namespace", "name", "start")
+        .annotate(
+            first=Min("first_timestamp"), last=Max("last_timestamp"), number=Sum("count"),
+            least=Min("min"), most=Max("max"), total=Sum("sum"),
+        )
+        .order_by("namespace", "name", "start")
+        .values_list("key", "namespace", "name", "start", "first", "last", "number", "total", "least", "most")
+    )  # fmt: skip
+
+
+def _execute(insert: str, rows: models.QuerySet[Any], conflict: str = "", *, from_step: bool = False) -> None:
+    sql, parameters = rows.query.sql_with_params()
+    if from_step:
+        sql = sql.replace(f'"{_TABLE}"', f'"{_STEP}"')  # the temporary table, which has the same columns
+    with connection.cursor() as cursor:
+        cursor.execute(f"{insert} {sql} {conflict}", parameters)

@@ -1,0 +1,153 @@
+"""Compares the rollups with the events they were made from, and rebuilds where they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from math import isclose
+from typing import Any, NamedTuple
+
+from django.db import transaction
+from django.db.models import QuerySet
+
+from events import rollups, timestamps
+from events.buckets import MICROSECOND
+from events.models import Event, Resolution, Rollup
+from events.snapshot import snapshot
+
+_STRETCH = timedelta(days=31)
+_FIELDS = ("bucket", "first_timestamp", "last_timestamp", "count", "sum", "min", "max")
+
+
+class Difference(NamedTuple):
+    """One bucket that is not what its events make; None where it is missing, or should be."""
+
+    namespace: str
+    name: str
+    resolution: Resolution
+    bucket: datetime
+    stored: dict[str, Any] | None
+    computed: dict[str, Any] | None
+
+    def __str__(self) -> str:
+        where = f"{self.namespace}/{self.name}, {self.resolution.label} {timestamps.to_text(self.bucket)}"
+        if self.stored is None or self.computed is None:
+            return f"{where}: {'missing' if self.stored is None else 'stored without events'}"
+        said = [
+            f"{field} {_said(self.stored[field])} is {_said(self.computed[field])} by the events"
+            for field in _FIELDS
+            if self.stored[field] != self.computed[field]
+        ]
+        return f"{where}: {', '.join(said)}"
+
+
+class Stretch(NamedTuple):
+    """A part of a series that is compared at a time: whole days of UTC, both ends included."""
+
+    namespace: str
+    name: str
+    start: datetime
+    end: datetime
+
+
+def series() -> list[tuple[str, str]]:
+    """Every series that has events or rollups, in order."""
+    rolled_up = Rollup.objects.order_by().values_list("namespace", "name").distinct()
+    logged = ((each, name) for each in Event.objects.namespaces() for name in Event.objects.names(each))
+    return sorted({*rolled_up, *logged})
+
+
+def stretches(namespace: str, name: str) -> Iterator[Stretch]:
+    """The stretches of a series that hold events or rollups, in order."""
+    events = Event.objects.of_series(namespace, name).order_by("timestamp").values_list("timestamp", flat=True)
+    stored = Rollup.objects.of_series(namespace, name).exclude(resolution=Resolution.SERIES)
+    buckets = stored.order_by("bucket").values_list("bucket", flat=True)
+    after = datetime.min.replace(tzinfo=UTC)
+    while True:
+        next_ones = [events.filter(timestamp__gte=after).first(), buckets.filter(bucket__gte=after).first()]
+        known = [each for each in next_ones if each is not None]
+        if not known:
+            return
+        start = min(known).replace(hour=0, minute=0, second=0, microsecond=0)
+        try:
+            after = start + _STRETCH
+            end = after - MICROSECOND
+        except OverflowError:
+            yield Stretch(namespace, name, start, datetime.max.replace(tzinfo=UTC))
+            return
+        yield Stretch(namespace, name, start, end)
+
+
+def differences(stretch: Stretch) -> tuple[int, list[Difference]]:
+    """How many events up to the watermark lie in the stretch, and its minutes and hours that differ from them."""
+    count = 0
+    found: list[Difference] = []
+    with snapshot():
+        mark = rollups.watermark()
+        for resolution in rollups.resolutions_of(mark):
+            rows = Rollup.objects.of_series(stretch.namespace, stretch.name).filter(
+                resolution=resolution, bucket__range=(stretch.start, stretch.end)
+            )
+            events = Event.objects.of_series(stretch.namespace, stretch.name).within(stretch.start, stretch.end)
+            computed = _computed(rollups.of_events(events.up_to(mark.event_id), resolution))
+            found += _compare(stretch, resolution, _by_bucket(rows.values_list(*_FIELDS)), computed)
+            count = sum(aggregate["count"] for aggregate in computed.values())
+    return count, found
+
+
+def series_difference(namespace: str, name: str) -> Difference | None:
+    """How the rollup of a whole series differs from its finest rollups; None where it doesn't."""
+    with snapshot():
+        mark = rollups.watermark()
+        of_series = Rollup.objects.of_series(namespace, name)
+        finest = of_series.filter(resolution=rollups.resolutions_of(mark)[0])
+        stored = _by_bucket(of_series.whole_series().values_list(*_FIELDS))
+        computed = _computed(rollups.merged(finest, Resolution.SERIES))
+    stretch = Stretch(namespace, name, timestamps.EPOCH, timestamps.EPOCH)
+    return next(_compare(stretch, Resolution.SERIES, stored, computed), None)
+
+
+def repair(found: list[Difference]) -> None:
+    """Rebuild the differing buckets of one series from its events, in one transaction."""
+    namespace, name = found[0].namespace, found[0].name
+    hours = {each.bucket.replace(minute=0) for each in found if each.resolution != Resolution.SERIES}
+    with transaction.atomic():
+        mark = rollups.locking_watermark().get()
+        rollups.rebuild(mark, namespace, name, rollups.ranges_of(hours))
+
+
+def _by_bucket(rows: QuerySet[Any, Any]) -> dict[datetime, dict[str, Any]]:
+    return {row[0]: dict(zip(_FIELDS, row, strict=True)) for row in rows}
+
+
+def _computed(rows: QuerySet[Any, Any]) -> dict[datetime, dict[str, Any]]:
+    found = {}
+    for _, _, _, bucket, *rest in rows:
+        found[bucket] = dict(zip(_FIELDS, (bucket, *rest), strict=True))
+    return found
+
+
+def _compare(
+    stretch: Stretch,
+    resolution: Resolution,
+    stored: dict[datetime, dict[str, Any]],
+    computed: dict[datetime, dict[str, Any]],
+) -> Iterator[Difference]:
+    for bucket in sorted(stored.keys() | computed.keys()):
+        a, b = stored.get(bucket), computed.get(bucket)
+        if a is None or b is None or not _same(a, b):
+            yield Difference(stretch.namespace, stretch.name, resolution, bucket, a, b)
+
+
+def _same(stored: dict[str, Any], computed: dict[str, Any]) -> bool:
+    largest = max(abs(computed["min"]), abs(computed["max"]))
+    rounding = 1e-12 * computed["count"] * largest  # the last digits of a sum depend on the order of its values
+    return all(
+        stored[field] == computed[field]
+        or (field == "sum" and isclose(stored[field], computed[field], rel_tol=0, abs_tol=rounding))
+        for field in _FIELDS
+    )
+
+
+def _said(value: Any) -> str:
+    return timestamps.to_text(value) if isinstance(value, datetime) else f"{value:.12g}"
