@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -127,13 +127,11 @@ class Event(models.Model):
         """All of it: what tells an event from others in a fixture, whatever its id."""
         return self.namespace, self.name, self.timestamp, self.value
 
-    def save_base(self, *args: Any, **kwargs: Any) -> None:
-        """As Django's, which saving and loading a fixture come down to; a stored event's buckets are rebuilt."""
-        if self.pk is None:
-            super().save_base(*args, **kwargs)
-            return
-        with _rebuilding(Event.objects.filter(pk=self.pk), [self.pk]):
-            super().save_base(*args, **kwargs)
+    # This and not save(), which fixtures pass by.
+    def _save_table(self, *args: Any, **kwargs: Any) -> bool:
+        ids = list(filter(None, [self.pk]))  # none for an event that gets its id now, past the watermark
+        with _rebuilding(Event.objects.filter(pk__in=ids), ids) if ids else nullcontext():
+            return bool(super()._save_table(*args, **kwargs))  # type: ignore[misc]  # not in the stubs
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         """As Django's; the event's buckets are rebuilt."""
@@ -187,10 +185,9 @@ class Rollup(models.Model):
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}, {self.get_resolution_display()} {timestamps.to_text(self.bucket)}"
 
-    def save_base(self, raw: bool = False, *args: Any, **kwargs: Any) -> None:
-        """As Django's, but not from a fixture: its events are rolled up here, whatever they were elsewhere."""
-        if not raw:
-            super().save_base(raw, *args, **kwargs)
+    # Not from a fixture: its events are rolled up here, whatever they were elsewhere.
+    def _save_table(self, raw: bool = False, *args: Any, **kwargs: Any) -> bool:
+        return not raw and super()._save_table(raw, *args, **kwargs)  # type: ignore[misc]  # not in the stubs
 
 
 class Watermark(models.Model):
@@ -206,10 +203,9 @@ class Watermark(models.Model):
     def __str__(self) -> str:
         return f"{self.event_id} by {self.resolutions}"
 
-    def save_base(self, raw: bool = False, *args: Any, **kwargs: Any) -> None:
-        """As Django's, but not from a fixture, as with the rollups."""
-        if not raw:
-            super().save_base(raw, *args, **kwargs)
+    # Nor this from a fixture.
+    def _save_table(self, raw: bool = False, *args: Any, **kwargs: Any) -> bool:
+        return not raw and super()._save_table(raw, *args, **kwargs)  # type: ignore[misc]  # not in the stubs
 
 
 class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):

@@ -170,3 +170,38 @@ def test_a_missing_table_is_our_mistake_and_logged(running, tmp_path):
         log = process.log.read_text()
         assert "ERROR django.request: Internal Server Error: /api/events/" in log
         assert "oauth2_provider_accesstoken" in log
+
+
+@contextmanager
+def slow(url):
+    """Questions about the series a/b take seconds: it has many events on SQLite, on PostgreSQL they are locked."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
+            connection.execute(
+                "INSERT INTO events_event (namespace, name, timestamp, value) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL"
+                " SELECT i + 1 FROM n WHERE i < 400000) SELECT 'a', 'b', datetime(i, 'unixepoch'), i FROM n"
+            )
+            connection.commit()
+        yield
+    else:
+        with closing(psycopg2.connect(url)) as connection:
+            connection.cursor().execute("INSERT INTO events_event VALUES (DEFAULT, 'a', 'b', '1970-01-01 12:00', 1)")
+            connection.commit()
+            connection.cursor().execute("LOCK TABLE events_event IN ACCESS EXCLUSIVE MODE")
+            yield
+
+
+def test_a_statement_that_takes_too_long_is_cancelled_and_a_503(tmp_path):
+    with service.own_database(tmp_path) as url:
+        limits = {"STATEMENT_TIMEOUT_SECONDS": 1, "ROLLUP_TAIL_EVENTS": 1_000_000_000, "RETRY_AFTER_SECONDS": 7}
+        env = service.environment(tmp_path, DATABASE_URL=url, PORT=service.free_port(), SERVER_WORKERS=1, **limits)
+        with service.served(env, "--prepare"):
+            env["TOKEN"] = fetch_token(env)
+            with slow(url):
+                status, headers, answer = get(env, "/api/events/a/b?granularity=day&aggregationType=sum")
+
+            assert (status, headers["Retry-After"]) == (503, "7")
+            assert json.loads(answer) == {"detail": "Cancelled after 1 s; ask for less, or try again."}
+            status, _, answer = get(env, "/api/events/a/b?granularity=day&tsMin=40000&tsMax=43200&aggregationType=max")
+            assert (status, len(json.loads(answer))) == (200, 1)
+        assert (tmp_path / "server.log").read_text().count("ERROR events.error_handlers: OperationalError: ") == 1

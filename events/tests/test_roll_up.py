@@ -1,0 +1,199 @@
+"""``manage.py roll_up``, and the worker that runs beside the server."""
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing, contextmanager
+from io import StringIO
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg2
+import pytest
+from django.core.management import CommandError, call_command
+
+from events import rollups
+from events.models import Event, Rollup
+from events.tests import service
+from events.tests.service import PROJECT_DIR, call, fetch_token
+
+
+def roll_up(*arguments):
+    output = StringIO()
+    call_command("roll_up", *arguments, stdout=output)
+    return output.getvalue()
+
+
+def test_it_says_what_it_did(make_event):
+    last = [make_event() for _ in range(3)][-1].pk
+
+    assert roll_up() == f"Rolled up 3 events in 1 steps; the watermark is at {last}.\n"
+    assert roll_up() == f"Rolled up 0 events in 0 steps; the watermark is at {last}.\n"
+    assert roll_up("--rebuild") == f"Rolled up 3 events in 1 steps; the watermark is at {last}.\n"
+    assert Rollup.objects.get(resolution=0).count == 3
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan"])
+def test_it_needs_some_time_between_looks(seconds, db):
+    with pytest.raises(CommandError, match="--watch takes a number of seconds above 0"):
+        roll_up(f"--watch={seconds}")
+
+
+@pytest.fixture
+def env(tmp_path):
+    with service.own_database(tmp_path) as url:
+        env = service.environment(tmp_path, DATABASE_URL=url, PORT=service.free_port(), SERVER_WORKERS=1)
+        assert service.manage("migrate", env=env).returncode == 0
+        assert service.manage("prepare_first_visit", env=env).returncode == 0
+        yield env
+
+
+def query(env, sql):
+    url = env["DATABASE_URL"]
+    connection = sqlite3.connect(urlsplit(url).path, timeout=20) if url.startswith("sqlite") else psycopg2.connect(url)
+    with closing(connection):
+        cursor = connection.cursor()
+        cursor.execute(sql)
+        return cursor.fetchall()
+
+
+def counts(env):
+    """How many events there are, and how many of them are in the rollups."""
+    [(events,)] = query(env, "SELECT count(*) FROM events_event")
+    [(rolled_up,)] = query(env, "SELECT coalesce(sum(count), 0) FROM events_rollup WHERE resolution = 0")
+    return events, rolled_up
+
+
+@contextmanager
+def worker(env, *arguments):
+    command = [sys.executable, str(PROJECT_DIR / "manage.py"), "roll_up", "--watch", "0.2", *arguments]
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_until(condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def batch(count, start):
+    return json.dumps(
+        [{"namespace": "S", "name": "n", "timestamp": start + 20 * number, "value": number} for number in range(count)]
+    ).encode()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_worker_keeps_up_and_ends_when_told(env, number):
+    [(before, _)] = [counts(env)]
+    with worker(env) as process:
+        wait_until(lambda: counts(env) == (before, before))
+        with service.served(env):
+            headers = {"Authorization": f"Bearer {fetch_token(env)}", "Content_Type": "application/json"}
+            assert call(env, "POST", "/api/track/", batch(10, 1_600_000_000), **headers)[0] == 201
+        wait_until(lambda: counts(env) == (before + 10, before + 10))
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=10)
+
+    assert process.returncode == 0
+    [(watermark,)] = query(env, "SELECT max(id) FROM events_event")
+    assert output.startswith(f"Rolled up {before + 10} events in ")
+    assert output.endswith(f" steps; the watermark is at {watermark}.\n")
+
+
+def test_two_workers_killed_and_started_under_load_count_every_event_once(env):
+    [(before, _)] = [counts(env)]
+    with service.served(env):
+        headers = {"Authorization": f"Bearer {fetch_token(env)}", "Content_Type": "application/json"}
+        sent = 0
+        for turn in range(4):
+            with worker(env) as first, worker(env) as second:
+                for number in range(12):
+                    status, _, body = call(env, "POST", "/api/track/", batch(50, 1_600_000_000 + 7 * number), **headers)
+                    assert status == 201, body
+                    sent += 50
+                    time.sleep(0.04)
+                (first if turn % 2 else second).send_signal(signal.SIGKILL)
+
+    assert service.manage("roll_up", env=env).returncode == 0
+    assert counts(env) == (before + sent, before + sent)
+    done = service.manage("verify_rollups", env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    [(series,)] = query(env, "SELECT count(*) FROM (SELECT DISTINCT namespace, name FROM events_event) AS series")
+    assert done.stdout == f"All rollups of {series} series are right.\n"
+
+
+def test_the_worker_goes_on_after_the_database_was_away(env):
+    [(before, _)] = [counts(env)]
+    if not env["DATABASE_URL"].startswith("sqlite"):
+        with worker(env) as process:
+            wait_until(lambda: counts(env) == (before, before))
+            query(env, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                       " AND datname = current_database()")  # fmt: skip
+            query_and_commit(
+                env, "INSERT INTO events_event (namespace, name, timestamp, value) VALUES ('S', 'n', '2024-01-01', 1)"
+            )
+            wait_until(lambda: counts(env) == (before + 1, before + 1))
+            assert process.poll() is None
+    else:
+        with closing(sqlite3.connect(urlsplit(env["DATABASE_URL"]).path, isolation_level=None)) as locking:
+            locking.execute("BEGIN IMMEDIATE")
+            with worker({**env, "DATABASE_TIMEOUT_SECONDS": "1"}) as process:
+                time.sleep(4)
+                assert process.poll() is None
+                locking.execute("ROLLBACK")
+                wait_until(lambda: counts(env) == (before, before))
+
+
+def query_and_commit(env, sql):
+    with closing(psycopg2.connect(env["DATABASE_URL"])) as connection:
+        connection.cursor().execute(sql)
+        connection.commit()
+
+
+def children(pid):
+    return [
+        int(child) for child in subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()
+    ]
+
+
+def is_running(pid):
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_servers_worker_ends_with_it(env, number):
+    [(before, _)] = [counts(env)]
+    with service.served(env, "--worker") as process:
+        wait_until(lambda: counts(env) == (before, before))
+        [beside] = [pid for pid in children(process.pid) if "roll_up" in Path(f"/proc/{pid}/cmdline").read_text()]
+        process.send_signal(number)
+        process.wait(15)
+        wait_until(lambda: not is_running(beside))
+
+
+def test_a_rebuild_answers_rightly_meanwhile(make_event, client_with_scopes, monkeypatch):
+    monkeypatch.setattr(rollups, "_STEP_EVENTS", {"postgresql": 2, "sqlite": 2})
+    for minute in range(10):
+        make_event(timestamp=f"2024-01-01T00:{minute * 6:02}:00", value=minute)
+    roll_up()
+    client = client_with_scopes("aggregation")
+    path = "/api/events/Frontend/pageView?granularity=day&aggregationType=sum"
+    answers = [client.get(path).json()]
+
+    rollups.start_over()
+    answers.append(client.get(path).json())
+    while rollups.roll_up():
+        answers.append(client.get(path).json())
+
+    assert answers == [[{"aggregatedTimestamp": "2024-01-01T00:00:00Z", "value": 45.0}]] * 7
+    assert Event.objects.count() == rollups.event_count() == 10
