@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from math import isfinite
+from operator import itemgetter
 from typing import TypedDict
 
 from django.conf import settings
@@ -25,7 +26,7 @@ class Item(TypedDict):
     """One bucket: the lowest timestamp of its events or its start, and their values made one."""
 
     aggregatedTimestamp: str
-    value: float | int | None
+    value: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,14 +62,14 @@ def aggregate(question: Question) -> list[Item]:
             return []
         mark = rollups.watermark()
         _check_count(question, *window, mark)
-        found = _read(question, max(window[0], extent[0]), min(window[1], extent[1]), mark)
-        newest = Event.objects.order_by("pk").values_list("pk", flat=True).last()
-    if newest and newest - mark.event_id > settings.ROLLUP_TAIL_EVENTS:
+        tail = (Event.objects.order_by("pk").values_list("pk", flat=True).last() or 0) - mark.event_id
+        found = _read(question, max(window[0], extent[0]), min(window[1], extent[1]), mark, has_tail=tail > 0)
+    if tail > settings.ROLLUP_TAIL_EVENTS:
         rollups.roll_up_aside()
     if len(found) > settings.MAX_ITEMS:
         raise _too_many(question, *window)
     if question.fill == "none" or question.granularity == "none":
-        return [Item(aggregatedTimestamp=_label(question, bucket), value=bucket.value) for bucket in found]
+        return [{"aggregatedTimestamp": timestamp, "value": value} for timestamp, value in _labelled(question, found)]
     return list(_filled(question, found, *window))
 
 
@@ -117,39 +118,44 @@ def _too_many(question: Question, first: datetime, last: datetime) -> Validation
     return ValidationError({"granularity": [f"More than {settings.MAX_ITEMS} items; {advice}"]})
 
 
-def _read(question: Question, first: datetime, last: datetime, mark: Watermark) -> list[Bucket]:
+def _read(question: Question, first: datetime, last: datetime, mark: Watermark, *, has_tail: bool) -> list[Bucket]:
     if first > last:
         return []
     reader = question.reader(first, last)
-    found = reader.read_ungrouped(settings.MAX_ITEMS + 1) if question.granularity == "none" else reader.read(mark)
-    if not all(isfinite(bucket.value) for bucket in found):
+    if question.granularity == "none":
+        found = reader.read_ungrouped(settings.MAX_ITEMS + 1)
+    else:
+        found = reader.read(mark, has_tail=has_tail)
+    if not _are_finite(found):
         found = reader.read_huge()
-        if not all(isfinite(bucket.value) for bucket in found):
+        if not _are_finite(found):
             raise ValidationError({"aggregationType": ["The sum of a bucket is beyond what a double holds."]})
     return found
 
 
+def _are_finite(found: list[Bucket]) -> bool:
+    return all(map(isfinite, map(itemgetter(1), found)))
+
+
+def _labelled(question: Question, found: list[Bucket]) -> list[Bucket]:
+    if question.label == "first" or question.granularity == "none":
+        return found
+    return [(timestamps.to_text(_start(question, timestamp)), value) for timestamp, value in found]
+
+
 def _filled(question: Question, found: list[Bucket], first: datetime, last: datetime) -> Iterator[Item]:
     """Every bucket between both instants in order; those without events have their start for a timestamp."""
-    by_start = {_start(question, bucket): bucket for bucket in found}
-    value: float | int | None = None
+    starts = [_start(question, timestamp) for timestamp, _ in found]
+    by_start = dict(zip(starts, _labelled(question, found), strict=True))
+    value: float | None = None
     if question.fill == "zero":
         value = 0 if question.aggregation_type == "count" else 0.0
     for start in buckets.starts(first, last, question.granularity, question.zone):
-        bucket = by_start.get(start)
-        if bucket is None:
-            yield Item(aggregatedTimestamp=timestamps.to_text(start), value=value)
-            continue
-        yield Item(aggregatedTimestamp=_label(question, bucket), value=bucket.value)
+        timestamp, known = by_start.get(start) or (timestamps.to_text(start), value)
+        yield {"aggregatedTimestamp": timestamp, "value": known}
         if question.fill == "previous":
-            value = bucket.value
+            value = known
 
 
-def _start(question: Question, bucket: Bucket) -> datetime:
-    return buckets.start_of(datetime.fromisoformat(bucket.first), question.granularity, question.zone)
-
-
-def _label(question: Question, bucket: Bucket) -> str:
-    if question.label == "first" or question.granularity == "none":
-        return bucket.first
-    return timestamps.to_text(_start(question, bucket))
+def _start(question: Question, timestamp: str) -> datetime:
+    return buckets.start_of(datetime.fromisoformat(timestamp), question.granularity, question.zone)

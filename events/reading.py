@@ -8,7 +8,7 @@ from datetime import UTC, datetime, tzinfo
 from functools import cached_property
 from itertools import chain
 from operator import add
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db import connection, models
 from django.db.models import BigIntegerField, Count, F, Max, Min, Sum
@@ -40,11 +40,8 @@ _COLUMNS = {
 _HEADROOM = 2.0**64
 
 
-class Bucket(NamedTuple):
-    """A bucket that holds events: their lowest timestamp as the API writes it, and their values made one."""
-
-    first: str
-    value: float | int
+# A bucket that holds events: their lowest timestamp as the API writes it, and their values made one.
+Bucket = tuple[str, float]
 
 
 @dataclass(frozen=True)
@@ -68,11 +65,12 @@ class Reader:
         seconds = {"minute": 60, "hour": 3600}.get(self.granularity)
         return seconds is not None and self._composes(seconds)
 
-    def read(self, mark: Watermark) -> list[Bucket]:
+    def read(self, mark: Watermark, *, has_tail: bool) -> list[Bucket]:
         """The buckets in order, by one statement; a sum that might not fit a double is infinite."""
         usable = [each for each in reversed(rollups.resolutions_of(mark)) if self._composes(each.value)]
         parts = [self._piece(piece, mark.event_id) for piece in plan(self.first, self.last, usable)]
-        parts.append(self._events(self._all_events().after(mark.event_id)))
+        if has_tail:
+            parts.append(self._events(self._all_events().after(mark.event_id)))
         return self._merged(_fetch(parts))
 
     def read_ungrouped(self, most: int) -> list[Bucket]:
@@ -86,7 +84,7 @@ class Reader:
         A sum that is itself beyond a double is infinite.
         """
         scaled = self._grouped(self._all_events(), "timestamp", total=Sum(F("value") / _HEADROOM))
-        return [bucket._replace(value=bucket.value * _HEADROOM) for bucket in self._merged(_fetch([scaled]))]
+        return [(first, value * _HEADROOM) for first, value in self._merged(_fetch([scaled]))]
 
     def count_stored(self, mark: Watermark, most: int) -> int:
         """How many buckets are stored as they are asked for, counted no further than ``most``. One query."""
@@ -153,17 +151,17 @@ class Reader:
             key, row = (row[0][:key_end], row) if key_end else (row[1], (row[0], *row[2:]))
             known = merged.get(key)
             merged[key] = row if known is None else (min(known[0], row[0]), *map(both, known[1:], row[1:]))
-        columns = sorted(merged.values())
         if self.aggregation_type == "avg":
-            return [Bucket(_iso(first), total / number) for first, total, number in columns]
-        return [Bucket(_iso(first), value) for first, value in columns]
+            return [(_iso(first), total / number) for first, total, number in sorted(merged.values())]
+        return [(_iso(first), value) for first, value in sorted(merged.values())]
 
 
 def _iso(text: str) -> str:
     """The text that the API gives, of the text that either database does."""
-    text = text.removesuffix("+00")
-    fraction = text[19:]
-    return f"{text[:10]}T{text[11:19]}{fraction and fraction.ljust(7, '0')}Z"
+    if text[19:20] == ".":
+        text = f"{text[:19]}{text[19:].removesuffix('+00').ljust(7, '0')}"
+        return f"{text[:10]}T{text[11:]}Z"
+    return f"{text[:10]}T{text[11:19]}Z"
 
 
 def _text(instant: Any) -> Cast:
