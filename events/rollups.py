@@ -259,9 +259,27 @@ def _add_step(resolutions: Sequence[Resolution], *, finest: Resolution) -> None:
         f" count = {_TABLE}.count + excluded.count, sum = {_TABLE}.sum + excluded.sum,"
         f" min = {least}({_TABLE}.min, excluded.min), max = {most}({_TABLE}.max, excluded.max)"
     )
+    is_new_ground = _is_new_ground()
     for resolution in resolutions:
         rows = merged(Rollup.objects.all(), resolution, grouped=resolution != finest)
-        _execute(f"INSERT INTO {_TABLE} ({', '.join(_COLUMNS)})", rows, conflict, from_step=True)
+        clause = "" if is_new_ground and resolution != Resolution.SERIES else conflict
+        _execute(f"INSERT INTO {_TABLE} ({', '.join(_COLUMNS)})", rows, clause, from_step=True)
+
+
+def _is_new_ground() -> bool:
+    """Whether every bucket of the step is later than all that is stored of its series, so that none can conflict.
+
+    As when a history is loaded in order. PostgreSQL takes twice as long for a row that might conflict.
+    """
+    if connection.vendor != "postgresql":
+        return False
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT NOT EXISTS (SELECT 1 FROM {_STEP} AS step JOIN {_TABLE} AS stored USING (namespace, name)"  # noqa: S608
+            f" WHERE stored.resolution = {Resolution.SERIES.value}"
+            " AND date_trunc('hour', step.bucket) <= stored.last_timestamp)"
+        )
+        return bool(cursor.fetchone()[0])
 
 
 def of_events(events: EventQuerySet, resolution: Resolution) -> models.QuerySet[Any]:
