@@ -24,12 +24,13 @@ from events.catalogue import catalogue
 from events.models import Event
 from events.tests.test_rollups import expected, stored
 
-ZONES = ["UTC", "Europe/Berlin", "Asia/Kolkata", "Australia/Lord_Howe"]
-# around the nights on which clocks change in Berlin and on Lord Howe, to the second and now and then to the microsecond
+ZONES = ["UTC", "Europe/Berlin", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe", "Africa/Monrovia"]
+# around the nights on which clocks change in Berlin, on Lord Howe and, for good and by odd seconds, in Monrovia
 CENTRES = [
     datetime(2024, 3, 31, 1, tzinfo=UTC),
     datetime(2024, 10, 27, 1, tzinfo=UTC),
     datetime(2024, 4, 6, 15, tzinfo=UTC),
+    datetime(1972, 1, 7, 0, 44, 30, tzinfo=UTC),
 ]
 instants = strategies.builds(
     lambda centre, seconds, microseconds: centre + timedelta(seconds=seconds, microseconds=microseconds),

@@ -1,0 +1,168 @@
+"""The ``fill`` and ``timestamp`` parameters of the aggregation endpoint, and the limit to its items."""
+
+import pytest
+
+from events import rollups
+
+PATH = "/api/events/Frontend/pageView"
+DAYS = {"tsMin": "2024-02-27T12:00:00Z", "tsMax": "2024-03-02T12:00:00Z", "granularity": "day"}
+
+
+@pytest.fixture
+def client(client_with_scopes):
+    return client_with_scopes("aggregation")
+
+
+@pytest.fixture(params=[False, True], ids=["events", "rollups"])
+def stored(request, make_event):
+    """Two events on the 28th and one on the 1st; others beyond the window."""
+    for timestamp, value in [
+        ("2024-02-20T00:00:00", 100), ("2024-02-28T10:00:00", 2), ("2024-02-28T11:00:00", 4), ("2024-03-01T09:30:00", 8),
+        ("2024-03-09T00:00:00", 100),
+    ]:  # fmt: skip
+        make_event(timestamp=timestamp, value=value)
+    if request.param:
+        rollups.roll_up()
+
+
+def values(response):
+    assert response.status_code == 200, response.content
+    return [(item["aggregatedTimestamp"], item["value"]) for item in response.json()]
+
+
+@pytest.mark.parametrize(
+    ("fill", "kind", "expected"),
+    [
+        ("none", "sum", [("2024-02-28T10:00:00Z", 6.0), ("2024-03-01T09:30:00Z", 8.0)]),
+        ("null", "sum", [("2024-02-27T00:00:00Z", None), ("2024-02-28T10:00:00Z", 6.0), ("2024-02-29T00:00:00Z", None),
+                         ("2024-03-01T09:30:00Z", 8.0), ("2024-03-02T00:00:00Z", None)]),
+        ("zero", "avg", [("2024-02-27T00:00:00Z", 0.0), ("2024-02-28T10:00:00Z", 3.0), ("2024-02-29T00:00:00Z", 0.0),
+                         ("2024-03-01T09:30:00Z", 8.0), ("2024-03-02T00:00:00Z", 0.0)]),
+        ("zero", "count", [("2024-02-27T00:00:00Z", 0), ("2024-02-28T10:00:00Z", 2), ("2024-02-29T00:00:00Z", 0),
+                           ("2024-03-01T09:30:00Z", 1), ("2024-03-02T00:00:00Z", 0)]),
+        ("previous", "max", [("2024-02-27T00:00:00Z", None), ("2024-02-28T10:00:00Z", 4.0), ("2024-02-29T00:00:00Z", 4.0),
+                             ("2024-03-01T09:30:00Z", 8.0), ("2024-03-02T00:00:00Z", 8.0)]),
+    ],
+)  # fmt: skip
+def test_empty_buckets_give_what_is_asked_for(client, stored, fill, kind, expected):
+    response = client.get(PATH, {**DAYS, "fill": fill, "aggregationType": kind})
+
+    assert values(response) == expected
+    assert [type(value) for _, value in values(response)] == [type(value) for _, value in expected]
+
+
+def test_the_timestamp_of_a_bucket_may_be_its_start(client, stored):
+    starts = ["2024-02-27", "2024-02-28", "2024-02-29", "2024-03-01", "2024-03-02"]
+
+    response = client.get(PATH, {**DAYS, "fill": "null", "timestamp": "bucket", "aggregationType": "min"})
+    assert values(response) == [
+        (f"{day}T00:00:00Z", value) for day, value in zip(starts, [None, 2.0, None, 8.0, None], strict=True)
+    ]
+
+    response = client.get(PATH, {**DAYS, "timestamp": "bucket", "aggregationType": "min"})
+    assert values(response) == [("2024-02-28T00:00:00Z", 2.0), ("2024-03-01T00:00:00Z", 8.0)]
+
+
+def test_an_open_end_is_where_the_series_ends(client, stored):
+    response = client.get(
+        PATH, {"granularity": "week", "fill": "zero", "aggregationType": "count", "timestamp": "bucket"}
+    )
+
+    assert values(response) == [("2024-02-19T00:00:00Z", 1), ("2024-02-26T00:00:00Z", 3), ("2024-03-04T00:00:00Z", 1)]
+
+
+@pytest.mark.parametrize("year", [2023, 2025])
+def test_a_window_without_events_is_filled_too(client, stored, year):
+    window = {
+        "tsMin": f"{year}-01-01T00:30:00Z",
+        "tsMax": f"{year}-01-01T02:00:00Z",
+        "granularity": "hour",
+        "fill": "zero",
+    }
+
+    assert values(client.get(PATH, window)) == [(f"{year}-01-01T0{hour}:00:00Z", 0.0) for hour in (0, 1, 2)]
+    assert values(client.get(PATH, {**window, "fill": "none"})) == []
+
+
+def test_what_lies_wholly_beyond_an_open_end_is_empty(client, stored):
+    assert values(client.get(PATH, {"tsMin": "2025-01-01", "granularity": "day", "fill": "zero"})) == []
+    assert values(client.get(PATH, {"tsMax": "2023-01-01", "granularity": "day", "fill": "zero"})) == []
+
+
+def test_a_series_without_events_is_empty_however_filled(client, stored):
+    assert values(client.get("/api/events/Frontend/nothing", {**DAYS, "fill": "zero"})) == []
+
+
+def test_without_grouping_nothing_is_filled(client, stored):
+    response = client.get(PATH, {**DAYS, "granularity": "none", "fill": "zero", "timestamp": "bucket"})
+
+    assert values(response) == [
+        ("2024-02-28T10:00:00Z", 2.0),
+        ("2024-02-28T11:00:00Z", 4.0),
+        ("2024-03-01T09:30:00Z", 8.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "answer"),
+    [
+        ("fill=linear", {"fill": ["“linear” is not accepted. Choose one of: none, null, zero, previous."]}),
+        ("timestamp=last", {"timestamp": ["“last” is not accepted. Choose one of: first, bucket."]}),
+        ("fill=zero&fill=null", {"fill": ["This field may be given only once."]}),
+    ],
+)
+def test_it_refuses_a_bad_parameter_and_says_what_is_accepted(client, query, answer):
+    response = client.get(f"{PATH}?{query}")
+
+    assert (response.status_code, response.json()) == (400, answer)
+
+
+@pytest.mark.parametrize(
+    ("most", "granularity", "fits"),
+    [
+        (100, "minute", "hour"),
+        (4, "minute", "week"),
+        (4, "hour", "week"),
+        (4, "day", "week"),
+        (100_000, "minute", None),
+    ],
+)
+def test_the_limit_counts_filled_buckets_before_any_is_read(
+    client, stored, settings, django_assert_num_queries, most, granularity, fits
+):
+    settings.MAX_ITEMS = most
+    window = {"tsMin": "2024-02-27T12:00:00Z", "tsMax": "2024-03-02T12:00:00Z", "fill": "null"}
+
+    if fits is None:
+        assert len(values(client.get(PATH, {**window, "granularity": granularity}))) == 4 * 24 * 60 + 1
+        return
+    with django_assert_num_queries(5):  # the token; the ends, rollup of the series, and the watermark
+        response = client.get(PATH, {**window, "granularity": granularity})
+
+    advice = f"More than {most} items; choose a shorter window, or a coarser granularity such as {fits}."
+    assert (response.status_code, response.json()) == (400, {"granularity": [advice]})
+
+
+def test_where_no_granularity_fits_a_shorter_window_is_all_there_is(client, stored, settings):
+    settings.MAX_ITEMS = 2
+    response = client.get(PATH, {"tsMin": "1900", "tsMax": "2024-01-01", "granularity": "year", "fill": "zero"})
+
+    assert (response.status_code, response.json()) == (
+        400,
+        {"granularity": ["More than 2 items; choose a shorter window."]},
+    )
+
+
+def test_stored_buckets_are_counted_before_they_are_read(client, make_event, settings, django_assert_num_queries):
+    settings.MAX_ITEMS = 3
+    for minute in range(4):
+        make_event(timestamp=f"2024-01-01T00:{minute * 2:02}:00")
+    rollups.roll_up()
+
+    with django_assert_num_queries(6):  # as above, and the count
+        response = client.get(PATH, {"granularity": "minute"})
+
+    advice = "More than 3 items; choose a shorter window, or a coarser granularity such as hour."
+    assert (response.status_code, response.json()) == (400, {"granularity": [advice]})
+    settings.MAX_ITEMS = 4
+    assert len(values(client.get(PATH, {"granularity": "minute"}))) == 4
