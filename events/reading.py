@@ -126,7 +126,7 @@ class Reader:
             rows.order_by()
             .annotate(start=self._start(time))
             .values("start")
-            .annotate(key=_text("start"), **(of_events if time == "timestamp" else {}))
+            .annotate(key=_KeyText("start", models.TextField()), **(of_events if time == "timestamp" else {}))
             .annotate(**aggregates)
             .values_list(*self._row())
         )
@@ -162,6 +162,13 @@ def _iso(text: str) -> str:
         text = f"{text[:19]}{text[19:].removesuffix('+00').ljust(7, '0')}"
         return f"{text[:10]}T{text[11:]}Z"
     return f"{text[:10]}T{text[11:19]}Z"
+
+
+class _KeyText(Cast):
+    """The text of what rows are grouped by: made for each group, and not for each row to group by it too."""
+
+    def get_group_by_cols(self) -> list[Any]:
+        return []
 
 
 def _text(instant: Any) -> Cast:
