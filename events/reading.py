@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db import connection, models
 from django.db.models import BigIntegerField, Count, F, Max, Min, Sum
-from django.db.models.functions import Cast, TruncDay, TruncHour, TruncMinute, TruncMonth, TruncWeek, TruncYear
+from django.db.models.functions import Cast, TruncDay, TruncMonth, TruncWeek, TruncYear
 
 from events import buckets, rollups
 from events.functions import TruncClock
@@ -20,8 +20,6 @@ from events.models import Event, EventQuerySet, Resolution, Rollup, Watermark
 from events.planner import Piece, plan
 
 _TRUNC: dict[str, type[models.Func]] = {
-    "minute": TruncMinute,
-    "hour": TruncHour,
     "day": TruncDay,
     "week": TruncWeek,
     "month": TruncMonth,
@@ -105,7 +103,8 @@ class Reader:
 
     def _piece(self, piece: Piece, watermark: int) -> models.QuerySet[Any]:
         if piece.resolution is None:
-            return self._events(self._all_events().within(piece.first, piece.last).up_to(watermark))
+            events = Event.objects.of_series(self.namespace, self.name).within(piece.first, piece.last)
+            return self._events(events.up_to(watermark))
         stored = self._rollups().filter(resolution=piece.resolution, bucket__range=(piece.first, piece.last))
         if self.aligned and piece.resolution.name.lower() == self.granularity:
             columns = {"total": F("sum"), "number": F("count"), "least": F("min"), "most": F("max")}
@@ -138,9 +137,9 @@ class Reader:
     def _start(self, time: str) -> models.F | models.Func:
         if self.granularity == "none":
             return F(time)
-        if self.granularity in _CLOCK_CHARACTERS and not self.aligned:
-            return TruncClock(F(time), self.granularity, self.zone)
-        return _TRUNC[self.granularity](time, tzinfo=UTC if self.aligned else self.zone)
+        if self.granularity in _CLOCK_CHARACTERS:
+            return TruncClock(F(time), self.granularity, UTC if self.aligned else self.zone)
+        return _TRUNC[self.granularity](time, tzinfo=self.zone)
 
     def _merged(self, rows: Iterable[tuple[Any, ...]]) -> list[Bucket]:
         """The rows of each bucket made one, and its columns one value; in order, as the texts sort by time."""

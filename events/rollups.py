@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import DatabaseError, connection, models, transaction
-from django.db.models import Case, Count, Max, Min, Q, Sum, Value, When
-from django.db.models.functions import TruncHour, TruncMinute
+from django.db.models import Case, Count, F, Max, Min, Q, Sum, Value, When
 
+from events.functions import TruncClock
 from events.models import Event, EventQuerySet, Resolution, Rollup, Watermark
 from events.timestamps import EPOCH
 
@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 HUGE = 2.0**900
 
 _HOUR = timedelta(hours=1)
-_TRUNC = {Resolution.MINUTE: TruncMinute, Resolution.HOUR: TruncHour}
 _KEY = ("resolution", "namespace", "name", "bucket")
 _COLUMNS = (*_KEY, "first_timestamp", "last_timestamp", "count", "sum", "min", "max")
 _TABLE = Rollup._meta.db_table
@@ -85,14 +84,14 @@ def roll_up(patience: Callable[[], bool] = lambda: False) -> Step | None:
         mark = locking_watermark(skip_locked=True).first()
         if mark is None:
             return None
-        events = Event.objects.after(mark.event_id).up_to(settled).order_by("pk")
-        ids = events.values_list("pk", flat=True)
+        new = Event.objects.after(mark.event_id)
+        ids = new.up_to(settled).order_by("pk").values_list("pk", flat=True)
         limit = _STEP_EVENTS[connection.vendor]
         last = ids[limit - 1 : limit].first() or ids.last()
         if last is None:
             return None
         resolutions = resolutions_of(mark)
-        count = _fill_step(events.up_to(last), resolutions[0])
+        count = _fill_step(new.up_to(last), resolutions[0])
         _add_step([*resolutions, Resolution.SERIES], finest=resolutions[0])
         Watermark.objects.update(event_id=last)
         return Step(count, last)
@@ -214,7 +213,7 @@ def rebuild(mark: Watermark, namespace: str, name: str, ranges: Sequence[tuple[d
 
 def _hours(events: EventQuerySet) -> defaultdict[tuple[str, str], set[datetime]]:
     found: defaultdict[tuple[str, str], set[datetime]] = defaultdict(set)
-    hours = events.order_by().annotate(hour=TruncHour("timestamp", tzinfo=UTC))
+    hours = events.order_by().annotate(hour=_start("timestamp", Resolution.HOUR))
     for namespace, name, hour in hours.values_list("namespace", "name", "hour").distinct().iterator():
         found[namespace, name].add(hour)
     return found
@@ -286,7 +285,7 @@ def of_events(events: EventQuerySet, resolution: Resolution) -> models.QuerySet[
     """The rollups that the events make, as rows of ``_COLUMNS``."""
     return (
         events.order_by()
-        .annotate(key=Value(resolution.value), start=_TRUNC[resolution]("timestamp", tzinfo=UTC))
+        .annotate(key=Value(resolution.value), start=_start("timestamp", resolution))
         .values("key", "namespace", "name", "start")
         .annotate(
             first=Min("timestamp"), last=Max("timestamp"), number=Count("pk"),
@@ -296,13 +295,17 @@ def of_events(events: EventQuerySet, resolution: Resolution) -> models.QuerySet[
     )  # fmt: skip
 
 
+def _start(time: str, resolution: Resolution) -> TruncClock:
+    return TruncClock(F(time), resolution.name.lower(), UTC)
+
+
 def merged(rollups: models.QuerySet[Rollup], resolution: Resolution, *, grouped: bool = True) -> models.QuerySet[Any]:
     """The rollups of that resolution that finer ones make, as rows of ``_COLUMNS`` in the order of their key."""
     if not grouped:
         return rollups.order_by("namespace", "name", "bucket").values_list(*_COLUMNS)
     start: models.expressions.Combinable = Value(EPOCH, models.DateTimeField())
     if resolution != Resolution.SERIES:
-        start = _TRUNC[resolution]("bucket", tzinfo=UTC)
+        start = _start("bucket", resolution)
     return (
         rollups.annotate(key=Value(resolution.value), start=start)
         .values("key", "namespace", "name", "start")

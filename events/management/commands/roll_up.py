@@ -14,6 +14,9 @@ from tqdm import tqdm
 from events import rollups
 from events.models import Event
 
+# Writers that wait for SQLite's one lock look again after some milliseconds only.
+_PAUSE_SECONDS = 0.01
+
 logger = logging.getLogger(__name__)
 
 
@@ -77,3 +80,5 @@ class Command(BaseCommand):
                 self.steps += 1
                 bar.update(step.event_id - start)
                 start = step.event_id
+                if connection.vendor == "sqlite":
+                    self.stopping.wait(_PAUSE_SECONDS)
