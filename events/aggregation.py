@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from math import isfinite
-from operator import itemgetter
 from typing import TypedDict
 
 from django.conf import settings
@@ -20,6 +20,10 @@ from events.snapshot import snapshot
 AGGREGATION_TYPES = ("avg", "min", "max", "sum", "count")
 FILLS = ("none", "null", "zero", "previous")
 LABELS = ("first", "bucket")
+
+
+# A bucket's start, its timestamp and its value.
+_Labelled = tuple[datetime, str, float | None]
 
 
 class Item(TypedDict):
@@ -62,15 +66,50 @@ def aggregate(question: Question) -> list[Item]:
             return []
         mark = rollups.watermark()
         _check_count(question, *window, mark)
-        tail = (Event.objects.order_by("pk").values_list("pk", flat=True).last() or 0) - mark.event_id
+        tail = _tail(mark)
         found = _read(question, max(window[0], extent[0]), min(window[1], extent[1]), mark, has_tail=tail > 0)
     if tail > settings.ROLLUP_TAIL_EVENTS:
         rollups.roll_up_aside()
     if len(found) > settings.MAX_ITEMS:
         raise _too_many(question, *window)
-    if question.fill == "none" or question.granularity == "none":
-        return [{"aggregatedTimestamp": timestamp, "value": value} for timestamp, value in _labelled(question, found)]
-    return list(_filled(question, found, *window))
+    return list(_items(question, found, *window))
+
+
+def stream(question: Question) -> Iterator[Item]:
+    """The same items one after the other, however many there are, from a snapshot that lasts until the last of them.
+
+    A sum that is beyond what a double holds is None.
+    """
+    with snapshot():
+        extent = _extent(question)
+        window = extent and _window(question, *extent)
+        if not extent or not window:
+            return
+        mark = rollups.watermark()
+        first, last = max(window[0], extent[0]), min(window[1], extent[1])
+        found: Iterator[Bucket] = iter(())
+        if first <= last:
+            found = question.reader(first, last).iterate(mark, has_tail=_tail(mark) > 0)
+        finite = (bucket if isfinite(bucket[1]) else _finite(question, bucket, first, last) for bucket in found)
+        yield from _items(question, finite, *window)
+
+
+def version(question: Question) -> str:
+    """Another text whenever the answer may be another: where events were added to the series, or any were changed.
+
+    Four queries, none of which reads more than the tail of the series.
+    """
+    with snapshot():
+        mark = rollups.watermark()
+        tail = Event.objects.of_series(question.namespace, question.name).after(mark.event_id).count()
+        rolled_up = Rollup.objects.of_series(question.namespace, question.name).whole_series()
+        count = tail + sum(rolled_up.values_list("count", flat=True))
+    return hashlib.sha256(f"{question} {mark.changes} {count} {settings.MAX_ITEMS}".encode()).hexdigest()
+
+
+def _tail(mark: Watermark) -> int:
+    """How many ids there are past the watermark."""
+    return (Event.objects.order_by("pk").values_list("pk", flat=True).last() or 0) - mark.event_id
 
 
 def _given_window(question: Question) -> tuple[datetime, datetime] | None:
@@ -147,28 +186,50 @@ def _read(question: Question, first: datetime, last: datetime, mark: Watermark, 
     return found
 
 
+def _finite(question: Question, bucket: Bucket, first: datetime, last: datetime) -> tuple[str, float | None]:
+    """The bucket from its events alone, whose sum on the way may be beyond a double."""
+    start = end = datetime.fromisoformat(bucket[0])
+    if question.granularity != "none":
+        start = _start(question, bucket[0])
+        end = buckets.end_of(start, question.granularity, question.zone)
+    [(timestamp, value)] = question.reader(max(first, start), min(last, end)).read_huge()
+    return timestamp, value if isfinite(value) else None
+
+
 def _are_finite(found: list[Bucket]) -> bool:
-    return all(map(isfinite, map(itemgetter(1), found)))
+    return all(isfinite(value) for _, value in found)
 
 
-def _labelled(question: Question, found: list[Bucket]) -> list[Bucket]:
-    if question.label == "first" or question.granularity == "none":
-        return found
-    return [(timestamps.to_text(_start(question, timestamp)), value) for timestamp, value in found]
+def _items(
+    question: Question, found: Iterable[tuple[str, float | None]], first: datetime, last: datetime
+) -> Iterator[Item]:
+    """The buckets as they are answered; where they are to be filled, with every other one between both instants."""
+    if question.granularity == "none" or (question.fill == "none" and question.label == "first"):
+        for timestamp, value in found:
+            yield {"aggregatedTimestamp": timestamp, "value": value}
+        return
+    labelled: Iterator[_Labelled] = ((_start(question, text), text, value) for text, value in found)
+    if question.fill != "none":
+        labelled = _filled(question, labelled, first, last)
+    for start, timestamp, value in labelled:
+        text = timestamps.to_text(start) if question.label == "bucket" else timestamp
+        yield {"aggregatedTimestamp": text, "value": value}
 
 
-def _filled(question: Question, found: list[Bucket], first: datetime, last: datetime) -> Iterator[Item]:
-    """Every bucket between both instants in order; those without events have their start for a timestamp."""
-    starts = [_start(question, timestamp) for timestamp, _ in found]
-    by_start = dict(zip(starts, _labelled(question, found), strict=True))
-    value: float | None = None
+def _filled(question: Question, found: Iterator[_Labelled], first: datetime, last: datetime) -> Iterator[_Labelled]:
+    """With the buckets that hold no events, whose start is their timestamp."""
+    empty: float | None = None
     if question.fill == "zero":
-        value = 0 if question.aggregation_type == "count" else 0.0
+        empty = 0 if question.aggregation_type == "count" else 0.0
+    bucket = next(found, None)
     for start in buckets.starts(first, last, question.granularity, question.zone):
-        timestamp, known = by_start.get(start) or (timestamps.to_text(start), value)
-        yield {"aggregatedTimestamp": timestamp, "value": known}
+        if bucket is None or bucket[0] != start:
+            yield start, timestamps.to_text(start), empty
+            continue
+        yield bucket
         if question.fill == "previous":
-            value = known
+            empty = bucket[2]
+        bucket = next(found, None)
 
 
 def _start(question: Question, timestamp: str) -> datetime:

@@ -31,6 +31,14 @@ def start_of(instant: datetime, granularity: str, zone: tzinfo) -> datetime:
     return _instant_of(_calendar_start(local.replace(tzinfo=None, fold=0), granularity), zone)
 
 
+def end_of(start: datetime, granularity: str, zone: tzinfo) -> datetime:
+    """The last microsecond of the bucket that starts there, in UTC."""
+    try:
+        return _next_start(start, granularity, zone) - MICROSECOND
+    except (OverflowError, ValueError):  # the year 10000
+        return datetime.max.replace(tzinfo=UTC)
+
+
 def starts(first: datetime, last: datetime, granularity: str, zone: tzinfo) -> Iterator[datetime]:
     """The start of each bucket from the one that holds ``first`` to the one that holds ``last``, in UTC."""
     start = start_of(first, granularity, zone)

@@ -30,7 +30,10 @@ def api_exception_handler(exc: Exception, context: dict[str, Any]) -> Response |
         exc = RequestTooLarge(str(exc))
     elif isinstance(exc, SuspiciousOperation | UnreadablePostError):
         exc = ParseError(str(exc))
-    return exception_handler(exc, context)
+    response: Response | None = exception_handler(exc, context)
+    if response is not None:
+        response.content_type = "application/json"  # also where lines of another format were asked for
+    return response
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -197,6 +197,7 @@ class Watermark(models.Model):
     """The one row that says how far the rollups go: all events up to an id, and none past it."""
 
     event_id = models.BigIntegerField(default=0)
+    changes = models.BigIntegerField(default=0, help_text="How often stored events were changed or deleted.")
     resolutions = models.CharField(max_length=50, help_text="Which resolutions hold them, finest first.")
 
     class Meta:

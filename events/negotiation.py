@@ -1,4 +1,4 @@
-"""Content negotiation where there is nothing to negotiate."""
+"""Content negotiation that never refuses: a browser or a careless client gets an answer, not a 406."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from rest_framework.request import Request
 
 
 class JSONAlways(DefaultContentNegotiation):
-    """Answers JSON whatever ``Accept`` says, so that a browser or a careless client gets an answer, not a 406."""
+    """Answers JSON whatever ``Accept`` says."""
 
     def select_renderer(
         self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
@@ -16,3 +16,19 @@ class JSONAlways(DefaultContentNegotiation):
         """The view's first renderer."""
         renderer = next(iter(renderers))
         return renderer, renderer.media_type
+
+
+class JSONUnlessNamed(JSONAlways):
+    """Answers another format where the parameter ``format`` or a media type in ``Accept`` names it, else JSON."""
+
+    def select_renderer(
+        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        """The renderer named; the view's first where none is."""
+        first, *others = renderers
+        wanted = request.query_params.get("format") or ""
+        accepted = {part.split(";")[0].strip().lower() for part in request.META.get("HTTP_ACCEPT", "").split(",")}
+        for renderer in others:
+            if wanted == renderer.format or (not wanted and renderer.media_type in accepted):
+                return renderer, renderer.media_type
+        return first, first.media_type

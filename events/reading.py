@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from functools import cached_property
-from itertools import chain
+from itertools import chain, groupby
 from operator import add
 from typing import Any
 
@@ -36,6 +36,7 @@ _COLUMNS = {
 }
 # Adding up 2**64 doubles of any size can't overflow once each is divided by this; a power of two keeps every digit.
 _HEADROOM = 2.0**64
+_ROWS_AT_A_TIME = 2_000
 
 
 # A bucket that holds events: their lowest timestamp as the API writes it, and their values made one.
@@ -65,11 +66,26 @@ class Reader:
 
     def read(self, mark: Watermark, *, has_tail: bool) -> list[Bucket]:
         """The buckets in order, by one statement; a sum that might not fit a double is infinite."""
+        return self._merged(_fetch(self._parts(mark, has_tail)))
+
+    def iterate(self, mark: Watermark, *, has_tail: bool) -> Iterator[Bucket]:
+        """As ``read``, however many there are: the database sorts them, and a few are in memory at a time.
+
+        Within a transaction on PostgreSQL.
+        """
+        if self.granularity == "none":
+            rows = _iterate(self._events(self._all_events()).order_by("start"))
+        else:
+            rows = _iterate(*self._parts(mark, has_tail), order_by=1 if self.aligned else 2)
+        for _, of_bucket in groupby(rows, key=self._key):
+            yield from self._merged(of_bucket)
+
+    def _parts(self, mark: Watermark, has_tail: bool) -> list[models.QuerySet[Any]]:
         usable = [each for each in reversed(rollups.resolutions_of(mark)) if self._composes(each.value)]
         parts = [self._piece(piece, mark.event_id) for piece in plan(self.first, self.last, usable)]
         if has_tail:
             parts.append(self._events(self._all_events().after(mark.event_id)))
-        return self._merged(_fetch(parts))
+        return parts
 
     def read_ungrouped(self, most: int) -> list[Bucket]:
         """One bucket for each distinct timestamp, ``most`` of them at most; from the events."""
@@ -141,15 +157,22 @@ class Reader:
             return TruncClock(F(time), self.granularity, UTC if self.aligned else self.zone)
         return _TRUNC[self.granularity](time, tzinfo=self.zone)
 
+    def _key(self, row: tuple[Any, ...]) -> str:
+        return str(row[0][: _CLOCK_CHARACTERS[self.granularity]] if self.aligned else row[1])
+
     def _merged(self, rows: Iterable[tuple[Any, ...]]) -> list[Bucket]:
         """The rows of each bucket made one, and its columns one value; in order, as the texts sort by time."""
-        key_end = _CLOCK_CHARACTERS[self.granularity] if self.aligned else None
         both = {"min": min, "max": max}.get(self.aggregation_type, add)
+        columns_start = 1 if self.aligned else 2
         merged: dict[str, tuple[Any, ...]] = {}
         for row in rows:
-            key, row = (row[0][:key_end], row) if key_end else (row[1], (row[0], *row[2:]))
+            key = self._key(row)
             known = merged.get(key)
-            merged[key] = row if known is None else (min(known[0], row[0]), *map(both, known[1:], row[1:]))
+            columns = row[columns_start:]
+            if known is not None:
+                merged[key] = (min(known[0], row[0]), *map(both, known[1:], columns))
+            else:
+                merged[key] = (row[0], *columns)
         if self.aggregation_type == "avg":
             return [(_iso(first), total / number) for first, total, number in sorted(merged.values())]
         return [(_iso(first), value) for first, value in sorted(merged.values())]
@@ -177,8 +200,20 @@ def _text(instant: Any) -> Cast:
 
 def _fetch(parts: Sequence[models.QuerySet[Any]]) -> list[tuple[Any, ...]]:
     """The rows of all parts, by one statement and as the driver gives them."""
-    statements = [part.query.sql_with_params() for part in parts]
     with connection.cursor() as cursor:
-        cursor.execute(" UNION ALL ".join(sql for sql, _ in statements), list(chain(*(each for _, each in statements))))
+        cursor.execute(*_union(parts))
         rows: list[tuple[Any, ...]] = cursor.fetchall()
         return rows
+
+
+def _iterate(*parts: models.QuerySet[Any], order_by: int | None = None) -> Iterator[tuple[Any, ...]]:
+    sql, parameters = _union(parts)
+    with connection.chunked_cursor() as cursor:
+        cursor.execute(f"{sql} ORDER BY {order_by}" if order_by else sql, parameters)
+        while rows := cursor.fetchmany(_ROWS_AT_A_TIME):
+            yield from rows
+
+
+def _union(parts: Sequence[models.QuerySet[Any]]) -> tuple[str, list[Any]]:
+    statements = [part.query.sql_with_params() for part in parts]
+    return " UNION ALL ".join(sql for sql, _ in statements), list(chain(*(each for _, each in statements)))

@@ -190,6 +190,7 @@ def rebuilding(events: EventQuerySet, ids: Sequence[int] | None = None) -> Itera
                 touched[series] |= hours
         for (namespace, name), hours in touched.items():
             rebuild(mark, namespace, name, ranges_of(hours))
+        Watermark.objects.update(changes=F("changes") + 1)
 
 
 def rebuild(mark: Watermark, namespace: str, name: str, ranges: Sequence[tuple[datetime, datetime]]) -> None:

@@ -18,6 +18,8 @@ from events.aggregation import AGGREGATION_TYPES, FILLS, LABELS
 from events.buckets import GRANULARITIES
 from events.models import validate_path_segment
 
+FORMATS = ("json", "csv", "ndjson")
+
 _zone_names = cache(available_timezones)
 _NUMBER_TEXT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 
@@ -168,11 +170,13 @@ class AggregationQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any])
     timezone = TimeZoneField(source="zone", default=UTC)
     fill = NamedChoiceField(choices=FILLS, default="none")
     timestamp = NamedChoiceField(choices=LABELS, source="label", default="first")
+    format = NamedChoiceField(choices=FORMATS, required=False, write_only=True)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Refuses a window that ends before it starts."""
         if attrs["ts_min"] and attrs["ts_max"] and attrs["ts_min"] > attrs["ts_max"]:
             raise serializers.ValidationError({"tsMin": ["Must not be later than tsMax."]})
+        attrs.pop("format", None)  # the negotiation's business
         return attrs
 
 

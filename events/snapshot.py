@@ -12,7 +12,8 @@ def snapshot() -> Iterator[None]:
 
     Inside a transaction of the caller's, that one's isolation holds.
     """
-    if connection.in_atomic_block:
+    connection.ensure_connection()
+    if connection.in_atomic_block or getattr(connection.connection, "in_transaction", False):
         yield
     elif connection.vendor == "postgresql":
         with transaction.atomic():
@@ -26,4 +27,5 @@ def snapshot() -> Iterator[None]:
             try:
                 yield
             finally:
-                cursor.execute("ROLLBACK")
+                if connection.connection.in_transaction:  # not where SQLite has given up by itself
+                    cursor.execute("ROLLBACK")

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+from django.http import StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.cache import get_conditional_response, patch_cache_control, patch_vary_headers
+from django.utils.http import quote_etag
 from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from events.aggregation import Question, aggregate
+from events.aggregation import Question, aggregate, stream, version
 from events.authentication import client_of
 from events.catalogue import catalogue
 from events.ingest import Batch, decode_json, idempotency_key_of, store
+from events.negotiation import JSONUnlessNamed
 from events.parsers import EventFormParser, EventJSONParser, EventMultiPartParser, EventNDJSONParser
+from events.renderers import CSVRenderer, JSONRenderer, NDJSONRenderer, StreamRenderer
 from events.serializers import (
     AggregationQuerySerializer,
     NamespaceSerializer,
@@ -22,6 +28,7 @@ from events.serializers import (
     SeriesPathSerializer,
     SeriesSerializer,
 )
+from events.snapshot import snapshot
 
 
 def _validated(serializer_class: type[serializers.Serializer[Any]], data: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,12 +55,28 @@ class AggregationView(APIView):
     """``GET /api/events/<namespace>/<name>``: aggregates of one series."""
 
     required_scope = "aggregation"
+    renderer_classes = [JSONRenderer, CSVRenderer, NDJSONRenderer]
+    content_negotiation_class = JSONUnlessNamed
 
-    def get(self, request: Request, namespace: str, name: str) -> Response:
-        """200 with a list of ``{"aggregatedTimestamp", "value"}``, ordered by time."""
+    def get(self, request: Request, namespace: str, name: str) -> HttpResponseBase:
+        """200 with a list of ``{"aggregatedTimestamp", "value"}``, ordered by time; 304 where the client has it."""
         series = _validated(SeriesPathSerializer, {"namespace": namespace, "name": name})
         query = _validated(AggregationQuerySerializer, request.query_params)
-        return Response(aggregate(Question(**series, **query)))
+        question = Question(**series, **query)
+        with snapshot():
+            etag = quote_etag(f"{version(question)}-{request.accepted_renderer.format}")
+            response = get_conditional_response(request._request, etag=etag) or self._answer(request, question)
+        response["ETag"] = etag
+        patch_vary_headers(response, ["Accept", "Authorization", "Cookie"])
+        patch_cache_control(response, private=True, no_cache=True)
+        return response
+
+    def _answer(self, request: Request, question: Question) -> HttpResponseBase:
+        renderer = request.accepted_renderer
+        if isinstance(renderer, StreamRenderer):
+            lines = renderer.lines(stream(question))
+            return StreamingHttpResponse(lines, content_type=f"{renderer.media_type}; charset=utf-8")
+        return Response(aggregate(question))
 
 
 class CatalogueView(APIView):

@@ -1,4 +1,4 @@
-"""Settings, read from the environment; README.md lists the variables."""
+"""Settings, read from the environment; docs/configuration.md lists the variables."""
 
 import os
 from pathlib import Path

@@ -7,10 +7,12 @@ waiting, and the database sees no more connections than it was promised.
 
 import gc
 import os
+from collections.abc import Iterator
 from http import HTTPStatus
 from io import BytesIO
 from queue import SimpleQueue
 from tempfile import TemporaryFile
+from threading import BoundedSemaphore
 from typing import IO, TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -41,6 +43,7 @@ def _shared_connections() -> "SimpleQueue[BaseDatabaseWrapper]":
 
 
 _free_connections = _shared_connections()
+_free_streams = BoundedSemaphore(settings.SERVER_THREADS)
 
 # What is loaded by now stays: without it a full collection has little to look at, and holds nobody up for long.
 gc.collect()
@@ -61,10 +64,34 @@ def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> 
     connection = _free_connections.get()
     try:
         connections[DEFAULT_DB_ALIAS] = connection
-        return _django(environ, start_response)
+        response = _django(environ, start_response)
     finally:
-        del connections[DEFAULT_DB_ALIAS]  # an answer that is streamed opens one of its own
+        del connections[DEFAULT_DB_ALIAS]
         _free_connections.put(connection)
+    return _Stream(response) if getattr(response, "streaming", False) else response
+
+
+class _Stream:
+    """An answer that is made while it is sent, over a connection of its own, as its client may take its time.
+
+    As many at a time as there are shared connections; others wait.
+    """
+
+    def __init__(self, response: Any) -> None:
+        self.response = response
+        self.turn = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.turn = _free_streams.acquire()
+        yield from self.response
+
+    def close(self) -> None:
+        try:
+            self.response.close()
+        finally:
+            connections.close_all()
+            if self.turn:
+                _free_streams.release()
 
 
 def _read(stream: IO[bytes], length: int) -> IO[bytes] | None:

@@ -130,7 +130,7 @@ def test_a_missing_secret_is_made_once_and_kept_private(tmp_path):
 
 
 def test_every_variable_is_documented():
-    """The settings, the example file and the README name the same variables."""
+    """The settings, the example file and the documentation name the same variables."""
     settings = (PROJECT_DIR / "tracking_api/settings.py").read_text() + (
         PROJECT_DIR / "tracking_api/environment.py"
     ).read_text()
@@ -138,8 +138,8 @@ def test_every_variable_is_documented():
         re.findall(r' integer\("([A-Z_]+)"', settings)
     )
     example = re.findall(r"^#([A-Z_]+)=", (PROJECT_DIR / ".env.example").read_text(), re.MULTILINE)
-    readme = re.findall(r"^\| `([A-Z_]+)` \|", (PROJECT_DIR / "README.md").read_text(), re.MULTILINE)
+    table = re.findall(r"^\| `([A-Z_]+)` \|", (PROJECT_DIR / "docs/configuration.md").read_text(), re.MULTILINE)
 
     assert len(read) > 10
     assert read == set(example)
-    assert read == set(readme)
+    assert read == set(table)

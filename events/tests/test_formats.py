@@ -1,0 +1,185 @@
+"""The aggregation endpoint's other formats, and its answers to those who have the answer already."""
+
+import json
+
+import pytest
+
+from events import reading, renderers, rollups
+from events.models import Event
+
+PATH = "/api/events/Frontend/pageView"
+DAYS = f"{PATH}?granularity=day&aggregationType=sum&tsMin=2024-01-01&tsMax=2024-01-03T12:00:00Z"
+CSV = "text/csv; charset=utf-8"
+NDJSON = "application/x-ndjson; charset=utf-8"
+
+
+@pytest.fixture
+def client(client_with_scopes):
+    return client_with_scopes("aggregation")
+
+
+@pytest.fixture(params=[False, True], ids=["events", "rollups"])
+def stored(request, make_event):
+    for timestamp, value in [("2024-01-01T10:00:00.5", 1), ("2024-01-01T11:00:00", 0.1), ("2024-01-03T12:00:00", -3)]:
+        make_event(timestamp=timestamp, value=value)
+        if request.param:
+            rollups.roll_up()
+    make_event(timestamp="2024-01-03T11:00:00", value=1e300)
+    make_event(name="other")
+
+
+def body(response):
+    return b"".join(response.streaming_content) if response.streaming else response.content
+
+
+AS_CSV = (
+    b"aggregatedTimestamp,value\r\n2024-01-01T10:00:00.500000Z,1.1\r\n2024-01-02T00:00:00Z,\r\n"
+    b"2024-01-03T11:00:00Z,1e+300\r\n"
+)
+AS_NDJSON = (
+    b'{"aggregatedTimestamp":"2024-01-01T10:00:00.500000Z","value":1.1}\n{"aggregatedTimestamp":"2024-01-02T00:00:00Z",'
+    b'"value":null}\n{"aggregatedTimestamp":"2024-01-03T11:00:00Z","value":1e300}\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "accept", "content_type", "content"),
+    [
+        ("csv", None, CSV, AS_CSV),
+        ("ndjson", None, NDJSON, AS_NDJSON),
+        ("", "text/csv", CSV, AS_CSV),
+        ("", "text/html, text/csv;q=0.9, */*;q=0.1", CSV, AS_CSV),
+        ("", "application/x-ndjson", NDJSON, AS_NDJSON),
+        ("csv", "application/x-ndjson", CSV, AS_CSV),
+        ("json", "text/csv", "application/json", None),
+        ("", "*/*", "application/json", None),
+        ("", "text/html", "application/json", None),
+        ("", None, "application/json", None),
+    ],
+)
+def test_the_format_is_that_of_the_parameter_or_of_accept(client, stored, parameter, accept, content_type, content):
+    headers = {"Accept": accept} if accept else {}
+
+    response = client.get(f"{DAYS}&fill=null&format={parameter}", headers=headers)
+
+    assert (response.status_code, response["Content-Type"]) == (200, content_type)
+    assert body(response) == content or json.loads(body(response)) == [*map(json.loads, AS_NDJSON.splitlines())]
+
+
+@pytest.mark.parametrize("granularity", ["none", "minute", "hour", "day", "week", "month", "year"])
+@pytest.mark.parametrize("kind", ["avg", "min", "max", "sum", "count"])
+def test_all_formats_say_the_same(client, stored, granularity, kind, monkeypatch):
+    monkeypatch.setattr(reading, "_ROWS_AT_A_TIME", 2)
+    monkeypatch.setattr(renderers, "_PIECE_CHARACTERS", 10)
+    for zone in ("UTC", "Asia/Kathmandu"):
+        query = {"granularity": granularity, "aggregationType": kind, "timezone": zone}
+        items = client.get(PATH, query).json()
+
+        ndjson = body(client.get(PATH, {**query, "format": "ndjson"})).splitlines()
+        header, *lines = body(client.get(PATH, {**query, "format": "csv"})).decode().splitlines()
+
+        assert [json.loads(line) for line in ndjson] == items != []
+        assert header == "aggregatedTimestamp,value"
+        assert [line.split(",") for line in lines] == [
+            [item["aggregatedTimestamp"], str(item["value"])] for item in items
+        ]
+
+
+@pytest.mark.parametrize(
+    ("values", "avg", "total"), [([1.7e308, 1.7e308], 1.7e308, None), ([1.7e308, -1.7e308], 0.0, 0.0)]
+)
+def test_a_sum_beyond_a_double_is_null_and_others_are_exact(client, make_event, values, avg, total):
+    make_event(timestamp="2024-01-01T00:00:00", value=0.25)
+    for value in values:
+        make_event(timestamp="2024-01-02T00:00:00", value=value)
+
+    for kind, second in (("avg", avg), ("sum", total)):
+        lines = body(client.get(PATH, {"granularity": "day", "aggregationType": kind, "format": "ndjson"})).splitlines()
+        assert [json.loads(line)["value"] for line in lines] == [0.25, second]
+
+
+def test_without_events_there_is_nothing_but_a_header(client, db):
+    assert body(client.get(f"{PATH}?format=csv")) == b"aggregatedTimestamp,value\r\n"
+    assert body(client.get(f"{PATH}?format=ndjson")) == b""
+
+
+def test_they_have_no_limit_to_their_items(client, stored, settings):
+    settings.MAX_ITEMS = 1
+
+    assert client.get(PATH).status_code == 400
+    assert len(body(client.get(f"{PATH}?format=ndjson")).splitlines()) == 4
+    assert len(body(client.get(f"{DAYS}&format=csv&fill=null")).splitlines()) == 4
+
+
+def test_an_error_is_json_in_any_format(client):
+    response = client.get(f"{PATH}?format=csv&granularity=x&timezone=Nowhere")
+
+    assert (response.status_code, response["Content-Type"]) == (400, "application/json")
+    assert set(response.json()) == {"granularity", "timezone"}
+
+
+def test_an_unknown_format_is_refused(client):
+    response = client.get(f"{PATH}?format=xml")
+
+    assert response.status_code == 400
+    assert response.json() == {"format": ["“xml” is not accepted. Choose one of: json, csv, ndjson."]}
+
+
+# Those who have it already.
+
+
+def test_an_answer_that_is_known_is_not_sent_again(client, stored, django_assert_num_queries):
+    first = client.get(DAYS)
+    assert first["Cache-Control"] == "private, no-cache"
+    assert set(first["Vary"].split(", ")) >= {"Accept", "Authorization", "Cookie"}
+
+    with django_assert_num_queries(3):  # the token is remembered; the watermark, the tail and the series
+        again = client.get(DAYS, headers={"If-None-Match": first["ETag"]})
+
+    assert (again.status_code, again.content, again["ETag"]) == (304, b"", first["ETag"])
+    assert client.get(DAYS, headers={"If-None-Match": f'"x", {first["ETag"]}'}).status_code == 304
+    assert client.get(DAYS, headers={"If-None-Match": "*"}).status_code == 304
+    assert client.get(DAYS, headers={"If-None-Match": '"x"'}).json() == first.json()
+
+
+def test_rolling_up_changes_no_answer(client, make_event):
+    make_event()
+    tag = client.get(PATH)["ETag"]
+    rollups.roll_up()
+
+    assert client.get(PATH)["ETag"] == tag
+
+
+CHANGES = {
+    "another event": lambda: Event.objects.create(namespace="Frontend", name="pageView", timestamp="2020-01-01T00:00:00Z", value=1),
+    "another value": lambda: Event.objects.filter(name="pageView").update(value=5),
+    "one event less and one more": lambda: (Event.objects.filter(name="pageView").first().delete(), CHANGES["another event"]()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_a_change_of_the_series_is_answered(client, stored, change):
+    tag = client.get(DAYS)["ETag"]
+
+    change()
+
+    response = client.get(DAYS, headers={"If-None-Match": tag})
+    assert response.status_code == 200
+    assert response["ETag"] != tag
+
+
+def test_events_of_another_series_change_nothing(client, stored, make_event):
+    tag = client.get(DAYS)["ETag"]
+    make_event(name="other")
+
+    assert client.get(DAYS, headers={"If-None-Match": tag}).status_code == 304
+
+
+@pytest.mark.parametrize(
+    "parameter", ["aggregationType=avg", "fill=zero", "format=csv", "timestamp=bucket", "timezone=Asia/Kolkata", "tsMax=2024-01-02"]
+)  # fmt: skip
+def test_another_question_has_another_tag(client, stored, parameter):
+    name = parameter.partition("=")[0]
+    url = "&".join([part for part in DAYS.split("&") if not part.startswith(name)] + [parameter])
+
+    assert client.get(DAYS)["ETag"] != client.get(url)["ETag"]
