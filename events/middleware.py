@@ -17,8 +17,8 @@ def _resolved(path: str) -> ResolverMatch:
 class BearerMiddleware:
     """Calls the API's view at once where the request names its own credentials.
 
-    Such a request has no use for the middleware behind this one: sessions, the log-in, messages, CSRF and framing are
-    about browsers. Views are REST framework's and so exempt from CSRF checks anyway.
+    Such a request has no use for the middleware behind this one: redirects, sessions, the log-in, messages, CSRF and
+    framing are about browsers. Views are REST framework's and so exempt from CSRF checks anyway.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -35,6 +35,7 @@ class BearerMiddleware:
             response.render()
         if isinstance(response, HttpResponse):
             response.headers["Content-Length"] = str(len(response.content))
+        response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 
 

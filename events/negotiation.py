@@ -3,12 +3,20 @@
 from collections.abc import Iterable
 
 from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
 
 class JSONAlways(DefaultContentNegotiation):
     """Answers JSON whatever ``Accept`` says."""
+
+    def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
+        """The first parser where the request names its very media type, as nearly all do; else as the base class."""
+        first = next(iter(parsers))
+        if request.content_type == first.media_type:
+            return first
+        return super().select_parser(request, parsers)
 
     def select_renderer(
         self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None

@@ -8,7 +8,8 @@ from datetime import datetime
 from io import BytesIO
 from typing import NamedTuple
 
-from django.db import connection, transaction
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
 from events import timestamps
@@ -39,24 +40,25 @@ class Row(NamedTuple):
 
 def append(rows: Sequence[Row]) -> None:
     """Store the rows, all or none; outside a transaction they are committed on return. One statement."""
+    connection = connections[DEFAULT_DB_ALIAS]
+    is_postgresql = connection.vendor == "postgresql"
     with connection.cursor() as cursor:
         if len(rows) == 1:
-            cursor.execute(_INSERT, _parameters(rows[0]))
-        elif connection.vendor == "postgresql":
-            _copy(cursor, rows)
+            cursor.execute(_INSERT, _parameters(rows[0], is_postgresql))
+        elif is_postgresql:
+            _copy(connection, cursor, rows)
         elif rows:
             with transaction.atomic():
-                cursor.executemany(_INSERT, [_parameters(row) for row in rows])
+                cursor.executemany(_INSERT, [_parameters(row, is_postgresql) for row in rows])
 
 
-def _parameters(row: Row) -> tuple[str, str, str, float]:
+def _parameters(row: Row, is_postgresql: bool) -> tuple[str, str, str, float]:
     # As text, which both databases read; SQLite compares it, so it is just the text that Django's own field writes.
-    instant = timestamps.from_microseconds(row.microseconds)
-    text = str(instant) if connection.vendor == "postgresql" else str(instant.replace(tzinfo=None))
-    return row.namespace, row.name, text, row.value
+    text = str(timestamps.from_microseconds(row.microseconds))
+    return row.namespace, row.name, text if is_postgresql else text.removesuffix("+00:00"), row.value
 
 
-def _copy(cursor: CursorWrapper, rows: Sequence[Row]) -> None:
+def _copy(connection: BaseDatabaseWrapper, cursor: CursorWrapper, rows: Sequence[Row]) -> None:
     with connection.wrap_database_errors:
         cursor.copy_expert(_COPY, BytesIO(_binary(rows)), _COPY_BUFFER_BYTES)
 
