@@ -3,10 +3,16 @@
 Its other flows are about users who lend an application their rights; here an application has its own.
 """
 
+from typing import Any
+
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from oauth2_provider import urls as toolkit
 from oauth2_provider import views
+from oauth2_provider.models import Application
+from oauth2_provider.scopes import SettingsScopes
+
+from events.models import Grant
 
 
 class TokenView(views.TokenView):
@@ -16,6 +22,23 @@ class TokenView(views.TokenView):
         """A token, or an error of RFC 6749, section 5.2."""
         response: HttpResponse = self.authorization_flow_token_response(request)
         return response
+
+
+class GrantedScopes(SettingsScopes):
+    """The scopes that a client is granted, of those that there are."""
+
+    def get_available_scopes(self, application: Application | None = None, *args: Any, **kwargs: Any) -> list[str]:
+        """Those that it may ask for; any other is an ``invalid_scope``."""
+        return self._granted(super().get_available_scopes(), application)
+
+    def get_default_scopes(self, application: Application | None = None, *args: Any, **kwargs: Any) -> list[str]:
+        """Those that it gets without asking; where that is none of them, all, which are then refused."""
+        default: list[str] = super().get_default_scopes()
+        return self._granted(default, application) or default
+
+    def _granted(self, scopes: list[str], application: Application | None) -> list[str]:
+        grant = Grant.objects.filter(application=application).first()
+        return scopes if grant is None else [scope for scope in scopes if scope in grant.scopes]
 
 
 app_name = toolkit.app_name

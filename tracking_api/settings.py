@@ -94,6 +94,7 @@ WHITENOISE_AUTOREFRESH = False
 
 # OAuth2
 
+OAUTH2_PROVIDER_APPLICATION_MODEL = "oauth2_provider.Application"  # the default, which migrations want to see
 OAUTH2_PROVIDER = {
     "OAUTH2_SERVER_CLASS": "oauthlib.oauth2.BackendApplicationServer",  # client credentials only
     "SCOPES": {
@@ -102,6 +103,8 @@ OAUTH2_PROVIDER = {
         "aggregation": "Read aggregates of events",
     },
     "DEFAULT_SCOPES": ["read", "write"],
+    "SCOPES_BACKEND_CLASS": "tracking_api.oauth2.GrantedScopes",
+    "APPLICATION_ADMIN_CLASS": "events.client_admin.ClientAdmin",
     "ACCESS_TOKEN_EXPIRE_SECONDS": environment.integer(
         "ACCESS_TOKEN_EXPIRE_SECONDS", 36_000, minimum=1, maximum=10 * 365 * 86_400
     ),
