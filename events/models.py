@@ -251,6 +251,10 @@ def _patterns() -> models.TextField[str, str]:
     )
 
 
+def _limit(setting: str) -> models.PositiveIntegerField[int | None, int | None]:
+    return models.PositiveIntegerField(null=True, blank=True, help_text=f"Empty: {setting} holds. 0: no limit.")
+
+
 class Grant(models.Model):
     """What an OAuth2 application may do; one without a grant may do everything."""
 
@@ -262,6 +266,8 @@ class Grant(models.Model):
     write_namespaces = _patterns()
     read_namespaces = _patterns()
     aggregation_namespaces = _patterns()
+    requests_a_minute = _limit("RATE_LIMIT_REQUESTS")
+    events_a_minute = _limit("RATE_LIMIT_EVENTS")
 
     def __str__(self) -> str:
         return f"{self.application}: {' '.join(sorted(self.scopes)) or 'nothing'}"

@@ -21,6 +21,7 @@ from events.grants import check_namespace, check_rows, readable
 from events.ingest import Batch, decode_json, idempotency_key_of, store
 from events.negotiation import JSONUnlessNamed
 from events.parsers import EventFormParser, EventJSONParser, EventMultiPartParser, EventNDJSONParser
+from events.rate_limits import EVENTS
 from events.renderers import CSVRenderer, JSONRenderer, NDJSONRenderer, StreamRenderer
 from events.serializers import (
     AggregationQuerySerializer,
@@ -49,6 +50,7 @@ class TrackView(APIView):
         # without a body REST framework asks no parser
         batch = cast(Batch, request.data or decode_json(b"{}"))
         check_rows(grant_of(request.auth), batch.rows, single=batch.single)
+        EVENTS.take(request, self, len(batch.rows))
         answer = store(batch, client_of(request.auth), idempotency_key_of(request))
         return Response(answer, status=status.HTTP_201_CREATED)
 

@@ -124,6 +124,7 @@ OAUTH2_PROVIDER = {
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["events.authentication.BearerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["events.authentication.TokenHasScope"],
+    "DEFAULT_THROTTLE_CLASSES": ["events.rate_limits.RequestThrottle"],
     "DEFAULT_RENDERER_CLASSES": ["events.renderers.JSONRenderer"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "events.negotiation.JSONAlways",
     "EXCEPTION_HANDLER": "events.error_handlers.api_exception_handler",
@@ -150,6 +151,12 @@ MAX_ITEMS = environment.integer("MAX_ITEMS", 100_000, minimum=1)
 RETRY_AFTER_SECONDS = environment.integer("RETRY_AFTER_SECONDS", 1, minimum=1)
 IDEMPOTENCY_KEEP_HOURS = environment.integer("IDEMPOTENCY_KEEP_HOURS", 48, minimum=1)
 TOKEN_CACHE_SECONDS = environment.integer("TOKEN_CACHE_SECONDS", 10, minimum=0)
+
+# Rate limits: what a client may send a minute, 0 for any number, and where it is counted
+
+RATE_LIMIT_REQUESTS = environment.integer("RATE_LIMIT_REQUESTS", 0, minimum=0)
+RATE_LIMIT_EVENTS = environment.integer("RATE_LIMIT_EVENTS", 0, minimum=0)
+CACHE_URL = environment.cache("CACHE_URL", "memory://")
 
 # Rollups
 

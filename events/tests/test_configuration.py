@@ -44,6 +44,9 @@ DATABASE_URL_SAID = "DATABASE_URL must be sqlite:///path/to/file or postgres://u
         ("CSRF_TRUSTED_ORIGINS", "https://a/b", "CSRF_TRUSTED_ORIGINS must list origins such as https://a.example, not 'https://a/b'."),
         ("DATABASE_TIMEOUT_SECONDS", "", "DATABASE_TIMEOUT_SECONDS must be a whole number from 1 to 3600, not ''."),
         ("LOCAL_DIR", "/dev/null/x", "LOCAL_DIR must be a directory to write to: "),
+        ("RATE_LIMIT_EVENTS", "-1", "RATE_LIMIT_EVENTS must be a whole number from 0 to 2147483647, not '-1'."),
+        *(("CACHE_URL", url, "CACHE_URL must be memory://, redis://host:port/number or memcached://host:port.")
+          for url in ("", "memory", "locmem://", "redis://", "redis:secret", "http://h/secret", "redis://:secret@h:x/0")),
         *(("DATABASE_URL", url, DATABASE_URL_SAID)
           for url in ("", "db.sqlite3", "mysql://u:secret@h/n", "postgres://u:secret@h:port/n", "postgres://h:1")),
     ],
