@@ -62,6 +62,15 @@ def address(name: str, default: str) -> str:
         raise ImproperlyConfigured(f"{name} must be an IP address such as 127.0.0.1 or ::, not {value!r}.") from None
 
 
+def networks(name: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """A list of IP addresses and networks."""
+    try:
+        return [ipaddress.ip_network(value) for value in texts(name, [])]
+    except ValueError:
+        wanted = "IP addresses or networks such as 10.0.0.1 or 10.0.0.0/8"
+        raise ImproperlyConfigured(f"{name} must list {wanted}, not {text(name, '')!r}.") from None
+
+
 def texts(name: str, default: list[str]) -> list[str]:
     """A list separated by commas; blanks around the parts don't count."""
     return [part.strip() for part in text(name, ",".join(default)).split(",") if part.strip()]

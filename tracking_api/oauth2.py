@@ -13,6 +13,7 @@ from oauth2_provider.models import Application
 from oauth2_provider.scopes import SettingsScopes
 
 from events.models import Grant
+from tracking_api.failures import slow_clients
 
 
 class TokenView(views.TokenView):
@@ -44,9 +45,9 @@ class GrantedScopes(SettingsScopes):
 app_name = toolkit.app_name
 # The toolkit's own patterns take any word for an id, and fail on it.
 urlpatterns = [
-    path("token/", TokenView.as_view(), name="token"),
-    path("revoke_token/", views.RevokeTokenView.as_view(), name="revoke-token"),
-    path("introspect/", views.IntrospectTokenView.as_view(), name="introspect"),
+    path("token/", slow_clients(TokenView.as_view()), name="token"),
+    path("revoke_token/", slow_clients(views.RevokeTokenView.as_view()), name="revoke-token"),
+    path("introspect/", slow_clients(views.IntrospectTokenView.as_view()), name="introspect"),
     path("applications/", views.ApplicationList.as_view(), name="list"),
     path("applications/register/", views.ApplicationRegistration.as_view(), name="register"),
     path("applications/<int:pk>/", views.ApplicationDetail.as_view(), name="detail"),

@@ -70,6 +70,9 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "oauth2_provider:list"
 LOGOUT_REDIRECT_URL = "login"
+MAX_LOGIN_FAILURES = environment.integer("MAX_LOGIN_FAILURES", 10, minimum=0)
+LOGIN_FAILURE_SECONDS = environment.integer("LOGIN_FAILURE_SECONDS", 300, minimum=1)
+TRUSTED_PROXIES = environment.networks("TRUSTED_PROXIES")
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (

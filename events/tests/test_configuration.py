@@ -45,6 +45,8 @@ DATABASE_URL_SAID = "DATABASE_URL must be sqlite:///path/to/file or postgres://u
         ("DATABASE_TIMEOUT_SECONDS", "", "DATABASE_TIMEOUT_SECONDS must be a whole number from 1 to 3600, not ''."),
         ("LOCAL_DIR", "/dev/null/x", "LOCAL_DIR must be a directory to write to: "),
         ("RATE_LIMIT_EVENTS", "-1", "RATE_LIMIT_EVENTS must be a whole number from 0 to 2147483647, not '-1'."),
+        ("TRUSTED_PROXIES", "10.0.0.1/8", "TRUSTED_PROXIES must list IP addresses or networks such as 10.0.0.1 or 10.0.0.0/8, not '10.0.0.1/8'."),
+        ("TRUSTED_PROXIES", "127.0.0.1,nginx", "TRUSTED_PROXIES must list IP addresses or networks such as 10.0.0.1 or 10.0.0.0/8, not '127.0.0.1,nginx'."),
         *(("CACHE_URL", url, "CACHE_URL must be memory://, redis://host:port/number or memcached://host:port.")
           for url in ("", "memory", "locmem://", "redis://", "redis:secret", "http://h/secret", "redis://:secret@h:x/0")),
         *(("DATABASE_URL", url, DATABASE_URL_SAID)
