@@ -18,6 +18,7 @@ DEBUG = environment.boolean("DEBUG", default=False)
 SECRET_KEY = environment.secret("SECRET_KEY", LOCAL_DIR / "secret_key")
 ALLOWED_HOSTS = environment.hosts("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = environment.origins("CSRF_TRUSTED_ORIGINS")
+CORS_ALLOWED_ORIGINS = environment.origins("CORS_ALLOWED_ORIGINS")
 ROOT_URLCONF = "tracking_api.urls"
 WSGI_APPLICATION = "tracking_api.wsgi.application"
 
@@ -31,9 +32,12 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "oauth2_provider",
     "rest_framework",
+    "corsheaders",
 ]
 
 MIDDLEWARE = [
+    # first, to be on every answer of the API; not at all where no page elsewhere may call it
+    *(["corsheaders.middleware.CorsMiddleware"] if CORS_ALLOWED_ORIGINS else []),
     "django.middleware.security.SecurityMiddleware",
     "events.middleware.BearerMiddleware",
     "events.middleware.RefuseNullMiddleware",
@@ -132,6 +136,14 @@ REST_FRAMEWORK = {
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "events.negotiation.JSONAlways",
     "EXCEPTION_HANDLER": "events.error_handlers.api_exception_handler",
 }
+
+# Pages of other origins: the API and nothing else, by tokens and never by cookies
+
+CORS_URLS_REGEX = r"^/api/"
+CORS_ALLOW_CREDENTIALS = False
+CORS_ALLOW_METHODS = ["GET", "POST"]
+CORS_ALLOW_HEADERS = ["authorization", "content-type", "content-encoding", "idempotency-key", "if-none-match"]
+CORS_EXPOSE_HEADERS = ["ETag", "Retry-After", "RateLimit", "RateLimit-Policy", "WWW-Authenticate"]
 
 # Logs: what goes wrong, on standard error
 
