@@ -20,6 +20,8 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from events.models import Grant
+
 if TYPE_CHECKING:  # its module loads this one
     from rest_framework.views import APIView
 
@@ -31,6 +33,7 @@ def _forgotten_at(digest: str, token: AccessToken, now: float) -> float:
 class TokenMemory:
     """The tokens this process has looked up lately, by their digest, so that most calls need no query for theirs.
 
+    With each is kept who it belongs to, and what that client is granted.
     Each is kept for ``TOKEN_CACHE_SECONDS``, and never past its expiry; the least used of too many are dropped.
     """
 
@@ -45,8 +48,10 @@ class TokenMemory:
         with self._lock:
             token = self._tokens.get(digest)
         if token is None:
-            token = AccessToken.objects.select_related("application", "user").filter(token_checksum=digest).first()
+            tokens = AccessToken.objects.select_related("application__client_grant", "user")
+            token = tokens.filter(token_checksum=digest).first()
             if token is not None:
+                token.granted = getattr(token.application, "client_grant", None)
                 with self._lock:
                     self._tokens[digest] = token
         return token
@@ -66,6 +71,7 @@ token_memory = TokenMemory()
 @receiver([post_save, post_delete], sender=AccessToken)
 @receiver([post_save, post_delete], sender=Application)
 @receiver([post_save, post_delete], sender=User)
+@receiver([post_save, post_delete], sender=Grant)
 def forget_changed_tokens(sender: type[Model], instance: Model, **kwargs: Any) -> None:
     """Let a change through the ORM take effect at once in this process."""
     token_memory.forget(instance.token_checksum if isinstance(instance, AccessToken) else None)
@@ -74,6 +80,11 @@ def forget_changed_tokens(sender: type[Model], instance: Model, **kwargs: Any) -
 def client_of(token: AccessToken) -> str:
     """What names the client that a token was issued to."""
     return token.application.client_id if token.application else f"user {token.user_id}"
+
+
+def grant_of(token: object) -> Grant | None:
+    """What the client of a token is granted; None where it may do everything, as whoever comes without a token may."""
+    return token.granted if isinstance(token, AccessToken) else None
 
 
 class BearerAuthentication(OAuth2Authentication):
@@ -110,10 +121,14 @@ def _is_usable(token: AccessToken, request: Request) -> bool:
 
 
 class TokenHasScope(BasePermission):
-    """Lets a token through that has the scope the view names in ``required_scope``."""
+    """Lets a token through that has the scope the view names in ``required_scope``, and whose client is granted it."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         """Whether it has; where not, the message says what is missing."""
         required: str = view.required_scope  # type: ignore[attr-defined]
-        self.message = f"The access token lacks the scope {required}."
-        return isinstance(request.auth, AccessToken) and required in request.auth.scope.split()
+        if not isinstance(request.auth, AccessToken) or required not in request.auth.scope.split():
+            self.message = f"The access token lacks the scope {required}."
+            return False
+        grant = grant_of(request.auth)
+        self.message = f"The client is not granted the scope {required}."
+        return grant is None or required in grant.scopes

@@ -45,6 +45,17 @@ class IdempotencyKeyReused(APIException):
     default_detail = "This Idempotency-Key was used for another body."
 
 
+class RateLimited(APIException):
+    """429 with ``Retry-After``: the client may send the request again."""
+
+    status_code = status.HTTP_429_TOO_MANY_REQUESTS
+    default_code = "rate_limited"
+
+    def __init__(self, reason: str, wait_seconds: int) -> None:
+        super().__init__(f"{reason}; try again in {wait_seconds} s.")
+        self.wait = wait_seconds  # REST framework turns it into Retry-After
+
+
 class ServiceUnavailable(APIException):
     """503 with ``Retry-After``: the client may send the request again."""
 

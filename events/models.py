@@ -1,4 +1,4 @@
-"""Event, the append-only log; Rollup and Watermark, what is read of it; IdempotencyKey, the requests carried out."""
+"""Event, the append-only log; Rollup and Watermark, what is read of it; IdempotencyKey; Grant, what a client may do."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -13,6 +14,7 @@ from django.db import models
 from django.utils import timezone
 
 from events import timestamps
+from events.patterns import ALL, Namespaces, validate_patterns
 
 
 def validate_path_segment(value: str) -> None:
@@ -237,3 +239,52 @@ class IdempotencyKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.key} of {self.client}"
+
+
+def _patterns() -> models.TextField[str, str]:
+    return models.TextField(
+        default=ALL,
+        blank=True,
+        validators=[validate_patterns],
+        help_text="One pattern a line, case and blanks count: “Shop” is that namespace, “Shop-*” is all that begin "
+        "with “Shop-”, “*” is all. Empty: the client may not ask for this scope.",
+    )
+
+
+def _limit(setting: str) -> models.PositiveIntegerField[int | None, int | None]:
+    return models.PositiveIntegerField(null=True, blank=True, help_text=f"Empty: {setting} holds. 0: no limit.")
+
+
+class Grant(models.Model):
+    """What an OAuth2 application may do; one without a grant may do everything."""
+
+    application = models.OneToOneField(
+        "oauth2_provider.Application",
+        on_delete=models.CASCADE,
+        related_name="client_grant",  # the toolkit has a grant too, of another kind
+    )
+    write_namespaces = _patterns()
+    read_namespaces = _patterns()
+    aggregation_namespaces = _patterns()
+    requests_a_minute = _limit("RATE_LIMIT_REQUESTS")
+    events_a_minute = _limit("RATE_LIMIT_EVENTS")
+
+    def __str__(self) -> str:
+        return f"{self.application}: {' '.join(sorted(self.scopes)) or 'nothing'}"
+
+    @property
+    def scopes(self) -> set[str]:
+        """The scopes that the client may ask for: those it has any namespace for."""
+        return {scope for scope, namespaces in self._namespaces.items() if namespaces}
+
+    def namespaces(self, scope: str) -> Namespaces:
+        """Where the client may use a scope."""
+        return self._namespaces[scope]
+
+    @cached_property
+    def _namespaces(self) -> dict[str, Namespaces]:
+        return {
+            "write": Namespaces.of(self.write_namespaces),
+            "read": Namespaces.of(self.read_namespaces),
+            "aggregation": Namespaces.of(self.aggregation_namespaces),
+        }

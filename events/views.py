@@ -15,11 +15,13 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from events.aggregation import Question, aggregate, stream, version
-from events.authentication import client_of
-from events.catalogue import catalogue
+from events.authentication import client_of, grant_of
+from events.catalogue import Series, catalogue
+from events.grants import check_namespace, check_rows, readable
 from events.ingest import Batch, decode_json, idempotency_key_of, store
 from events.negotiation import JSONUnlessNamed
 from events.parsers import EventFormParser, EventJSONParser, EventMultiPartParser, EventNDJSONParser
+from events.rate_limits import EVENTS
 from events.renderers import CSVRenderer, JSONRenderer, NDJSONRenderer, StreamRenderer
 from events.serializers import (
     AggregationQuerySerializer,
@@ -47,6 +49,8 @@ class TrackView(APIView):
         """201 with the stored event or the number of stored events, once they are committed."""
         # without a body REST framework asks no parser
         batch = cast(Batch, request.data or decode_json(b"{}"))
+        check_rows(grant_of(request.auth), batch.rows, single=batch.single)
+        EVENTS.take(request, self, len(batch.rows))
         answer = store(batch, client_of(request.auth), idempotency_key_of(request))
         # not Response, which takes four times as long over the same bytes
         body = JSONRenderer().render(answer)
@@ -63,6 +67,7 @@ class AggregationView(APIView):
     def get(self, request: Request, namespace: str, name: str) -> HttpResponseBase:
         """200 with a list of ``{"aggregatedTimestamp", "value"}``, ordered by time; 304 where the client has it."""
         series = _validated(SeriesPathSerializer, {"namespace": namespace, "name": name})
+        check_namespace(grant_of(request.auth), self.required_scope, series["namespace"])
         query = _validated(AggregationQuerySerializer, request.query_params)
         question = Question(**series, **query)
         with snapshot():
@@ -89,5 +94,12 @@ class CatalogueView(APIView):
     def get(self, request: Request, namespace: str | None = None) -> Response:
         """200 with a list of series, ordered by namespace and name."""
         _validated(NoQuerySerializer, request.query_params)
-        chosen = {} if namespace is None else _validated(NamespaceSerializer, {"namespace": namespace})
-        return Response(SeriesSerializer(catalogue(**chosen), many=True).data)
+        grant = grant_of(request.auth)
+        if namespace is None:
+            return self._answer(readable(grant, catalogue()))
+        chosen = _validated(NamespaceSerializer, {"namespace": namespace})
+        check_namespace(grant, self.required_scope, chosen["namespace"])
+        return self._answer(catalogue(**chosen))
+
+    def _answer(self, found: list[Series]) -> Response:
+        return Response(SeriesSerializer(found, many=True).data)

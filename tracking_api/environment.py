@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -61,6 +62,15 @@ def address(name: str, default: str) -> str:
         raise ImproperlyConfigured(f"{name} must be an IP address such as 127.0.0.1 or ::, not {value!r}.") from None
 
 
+def networks(name: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """A list of IP addresses and networks."""
+    try:
+        return [ipaddress.ip_network(value) for value in texts(name, [])]
+    except ValueError:
+        wanted = "IP addresses or networks such as 10.0.0.1 or 10.0.0.0/8"
+        raise ImproperlyConfigured(f"{name} must list {wanted}, not {text(name, '')!r}.") from None
+
+
 def texts(name: str, default: list[str]) -> list[str]:
     """A list separated by commas; blanks around the parts don't count."""
     return [part.strip() for part in text(name, ",".join(default)).split(",") if part.strip()]
@@ -82,6 +92,20 @@ def origins(name: str) -> list[str]:
         if not re.fullmatch(r"https?://[^/\s]+", value):
             raise ImproperlyConfigured(f"{name} must list origins such as https://a.example, not {value!r}.")
     return values
+
+
+def cache(name: str, default: str) -> str:
+    """The URL of a Redis or memcached, or ``memory://`` for what each process has of its own."""
+    value = text(name, default)
+    try:
+        parts = urlsplit(value)
+        known = bool(parts.hostname) and parts.port != 0 and parts.scheme in {"redis", "rediss", "memcached"}
+    except ValueError:
+        known = False
+    if not known and value != "memory://":
+        # it may hold a password and isn't repeated
+        raise ImproperlyConfigured(f"{name} must be memory://, redis://host:port/number or memcached://host:port.")
+    return value
 
 
 def choices(name: str, default: list[str], allowed: list[str]) -> list[str]:

@@ -18,6 +18,7 @@ DEBUG = environment.boolean("DEBUG", default=False)
 SECRET_KEY = environment.secret("SECRET_KEY", LOCAL_DIR / "secret_key")
 ALLOWED_HOSTS = environment.hosts("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = environment.origins("CSRF_TRUSTED_ORIGINS")
+CORS_ALLOWED_ORIGINS = environment.origins("CORS_ALLOWED_ORIGINS")
 ROOT_URLCONF = "tracking_api.urls"
 WSGI_APPLICATION = "tracking_api.wsgi.application"
 
@@ -31,9 +32,12 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "oauth2_provider",
     "rest_framework",
+    "corsheaders",
 ]
 
 MIDDLEWARE = [
+    # first, to be on every answer of the API; not at all where no page elsewhere may call it
+    *(["corsheaders.middleware.CorsMiddleware"] if CORS_ALLOWED_ORIGINS else []),
     "events.middleware.BearerMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "events.middleware.RefuseNullMiddleware",
@@ -70,6 +74,9 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "oauth2_provider:list"
 LOGOUT_REDIRECT_URL = "login"
+MAX_LOGIN_FAILURES = environment.integer("MAX_LOGIN_FAILURES", 10, minimum=0)
+LOGIN_FAILURE_SECONDS = environment.integer("LOGIN_FAILURE_SECONDS", 300, minimum=1)
+TRUSTED_PROXIES = environment.networks("TRUSTED_PROXIES")
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (
@@ -94,6 +101,7 @@ WHITENOISE_AUTOREFRESH = False
 
 # OAuth2
 
+OAUTH2_PROVIDER_APPLICATION_MODEL = "oauth2_provider.Application"  # the default, which migrations want to see
 OAUTH2_PROVIDER = {
     "OAUTH2_SERVER_CLASS": "oauthlib.oauth2.BackendApplicationServer",  # client credentials only
     "SCOPES": {
@@ -102,6 +110,8 @@ OAUTH2_PROVIDER = {
         "aggregation": "Read aggregates of events",
     },
     "DEFAULT_SCOPES": ["read", "write"],
+    "SCOPES_BACKEND_CLASS": "tracking_api.oauth2.GrantedScopes",
+    "APPLICATION_ADMIN_CLASS": "events.client_admin.ClientAdmin",
     "ACCESS_TOKEN_EXPIRE_SECONDS": environment.integer(
         "ACCESS_TOKEN_EXPIRE_SECONDS", 36_000, minimum=1, maximum=10 * 365 * 86_400
     ),
@@ -121,10 +131,19 @@ OAUTH2_PROVIDER = {
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["events.authentication.BearerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["events.authentication.TokenHasScope"],
+    "DEFAULT_THROTTLE_CLASSES": ["events.rate_limits.RequestThrottle"],
     "DEFAULT_RENDERER_CLASSES": ["events.renderers.JSONRenderer"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "events.negotiation.JSONAlways",
     "EXCEPTION_HANDLER": "events.error_handlers.api_exception_handler",
 }
+
+# Pages of other origins: the API and nothing else, by tokens and never by cookies
+
+CORS_URLS_REGEX = r"^/api/"
+CORS_ALLOW_CREDENTIALS = False
+CORS_ALLOW_METHODS = ["GET", "POST"]
+CORS_ALLOW_HEADERS = ["authorization", "content-type", "content-encoding", "idempotency-key", "if-none-match"]
+CORS_EXPOSE_HEADERS = ["ETag", "Retry-After", "RateLimit", "RateLimit-Policy", "WWW-Authenticate"]
 
 # Logs: what goes wrong, on standard error
 
@@ -147,6 +166,12 @@ MAX_ITEMS = environment.integer("MAX_ITEMS", 100_000, minimum=1)
 RETRY_AFTER_SECONDS = environment.integer("RETRY_AFTER_SECONDS", 1, minimum=1)
 IDEMPOTENCY_KEEP_HOURS = environment.integer("IDEMPOTENCY_KEEP_HOURS", 48, minimum=1)
 TOKEN_CACHE_SECONDS = environment.integer("TOKEN_CACHE_SECONDS", 10, minimum=0)
+
+# Rate limits: what a client may send a minute, 0 for any number, and where it is counted
+
+RATE_LIMIT_REQUESTS = environment.integer("RATE_LIMIT_REQUESTS", 0, minimum=0)
+RATE_LIMIT_EVENTS = environment.integer("RATE_LIMIT_EVENTS", 0, minimum=0)
+CACHE_URL = environment.cache("CACHE_URL", "memory://")
 
 # Rollups
 

@@ -5,12 +5,15 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from tracking_api.failures import slow_log_ins
+
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("api/", include("events.urls")),
     path("o/", include("tracking_api.oauth2")),
-    path("accounts/login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("accounts/login/", slow_log_ins(LoginView.as_view(redirect_authenticated_user=True)), name="login"),
     path("accounts/logout/", LogoutView.as_view(), name="logout"),
+    path("admin/login/", slow_log_ins(admin.site.login)),
     path("admin/", admin.site.urls),
 ]
 

@@ -1,6 +1,7 @@
 """Fixtures that more than one test file uses."""
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.utils import timezone
@@ -8,6 +9,7 @@ from oauth2_provider.models import AccessToken, Application, set_token_value
 from rest_framework.test import APIClient
 
 from events.authentication import token_memory
+from events.counters import counters
 from events.models import Event
 
 
@@ -20,6 +22,19 @@ def plain_staticfiles(settings):
 @pytest.fixture(autouse=True)
 def empty_token_memory():
     token_memory.forget()
+
+
+@pytest.fixture(autouse=True)
+def empty_counters():
+    counters.cache_clear()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """What counters in memory go by; it stands still at the start of a minute."""
+    clock = SimpleNamespace(now=1_605_179_400.0)
+    monkeypatch.setattr("limits.storage.memory.time", SimpleNamespace(time=lambda: clock.now))
+    return clock
 
 
 @pytest.fixture

@@ -44,6 +44,13 @@ DATABASE_URL_SAID = "DATABASE_URL must be sqlite:///path/to/file or postgres://u
         ("CSRF_TRUSTED_ORIGINS", "https://a/b", "CSRF_TRUSTED_ORIGINS must list origins such as https://a.example, not 'https://a/b'."),
         ("DATABASE_TIMEOUT_SECONDS", "", "DATABASE_TIMEOUT_SECONDS must be a whole number from 1 to 3600, not ''."),
         ("LOCAL_DIR", "/dev/null/x", "LOCAL_DIR must be a directory to write to: "),
+        ("RATE_LIMIT_EVENTS", "-1", "RATE_LIMIT_EVENTS must be a whole number from 0 to 2147483647, not '-1'."),
+        ("TRUSTED_PROXIES", "10.0.0.1/8", "TRUSTED_PROXIES must list IP addresses or networks such as 10.0.0.1 or 10.0.0.0/8, not '10.0.0.1/8'."),
+        ("TRUSTED_PROXIES", "127.0.0.1,nginx", "TRUSTED_PROXIES must list IP addresses or networks such as 10.0.0.1 or 10.0.0.0/8, not '127.0.0.1,nginx'."),
+        ("CORS_ALLOWED_ORIGINS", "*", "CORS_ALLOWED_ORIGINS must list origins such as https://a.example, not '*'."),
+        ("CORS_ALLOWED_ORIGINS", "null", "CORS_ALLOWED_ORIGINS must list origins such as https://a.example, not 'null'."),
+        *(("CACHE_URL", url, "CACHE_URL must be memory://, redis://host:port/number or memcached://host:port.")
+          for url in ("", "memory", "locmem://", "redis://", "redis:secret", "http://h/secret", "redis://:secret@h:x/0")),
         *(("DATABASE_URL", url, DATABASE_URL_SAID)
           for url in ("", "db.sqlite3", "mysql://u:secret@h/n", "postgres://u:secret@h:port/n", "postgres://h:1")),
     ],
@@ -110,6 +117,14 @@ def test_an_env_file_is_read_and_the_environment_wins(tmp_path):
 
     assert show("HOST", tmp_path, ENV_FILE=tmp_path / ".env") == "0.0.0.0"
     assert show("PORT", tmp_path, ENV_FILE=tmp_path / ".env", PORT=8002) == "8002"
+
+
+def test_pages_elsewhere_cost_nothing_until_one_is_allowed(tmp_path):
+    first = "django.middleware.security.SecurityMiddleware"
+    assert show("MIDDLEWARE[0]", tmp_path) == first
+    allowed = {"CORS_ALLOWED_ORIGINS": "https://a.example, http://localhost:3000"}
+    assert show("MIDDLEWARE[:2]", tmp_path, **allowed) == f"['corsheaders.middleware.CorsMiddleware', '{first}']"
+    assert show("CORS_ALLOWED_ORIGINS", tmp_path, **allowed) == "['https://a.example', 'http://localhost:3000']"
 
 
 def test_the_defaults_are_safe(tmp_path):

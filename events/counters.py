@@ -1,0 +1,104 @@
+"""Counts of what happened lately, shared by all processes where CACHE_URL says so."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from math import floor
+from typing import TypeVar, cast
+
+from django.conf import settings
+from limits.errors import StorageError
+from limits.storage import MemoryStorage, storage_from_string
+from limits.storage.base import SlidingWindowCounterSupport
+
+logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+TIMEOUT_SECONDS = 1.0  # who waits for the cache is a request
+_TIMEOUTS = {
+    "memcached": ("timeout", "connect_timeout"),
+    "redis": ("socket_timeout", "socket_connect_timeout"),
+    "rediss": ("socket_timeout", "socket_connect_timeout"),
+}
+_AWAY_SECONDS = 5
+_PRECISION_SECONDS = 0.001  # of Redis; in memory it is that of a double
+
+
+@dataclass(frozen=True)
+class Window:
+    """What was counted in this stretch of ``seconds``, and what in the one before it, which fades as this one passes.
+
+    So at each moment about as much is counted as there was in the last ``seconds``.
+    """
+
+    seconds: int
+    previous: int
+    previous_left_seconds: float
+    current: int
+    current_left_seconds: float
+
+    def remaining(self, quota: int) -> int:
+        """How many more fit into a quota."""
+        faded = self.previous * self.previous_left_seconds / self.seconds
+        return max(0, quota - floor(faded + self.current))
+
+    def wait_seconds(self, quota: int, cost: int) -> int:
+        """In how many whole seconds ``cost`` more fit into a quota, which is not less; 0 where they do now."""
+        if cost <= self.remaining(quota):
+            return 0
+        room = quota - cost + 1  # below which the count must have come
+        if self.current < room:
+            wait = self.previous_left_seconds - (room - self.current) * self.seconds / self.previous
+        else:
+            wait = self.current_left_seconds + self.seconds * (1 - room / self.current)
+        return floor(wait + _PRECISION_SECONDS) + 1
+
+
+class Counters:
+    """Counts by key. While the cache is away, each process counts by itself, and so lets more through, not less."""
+
+    def __init__(self, url: str) -> None:
+        self._own = MemoryStorage()
+        self._shared: SlidingWindowCounterSupport = self._own
+        timeouts = _TIMEOUTS.get(url.split(":")[0])
+        if timeouts is not None:
+            storage = storage_from_string(url, wrap_exceptions=True, **dict.fromkeys(timeouts, TIMEOUT_SECONDS))
+            self._shared = cast(SlidingWindowCounterSupport, storage)
+        self._away_until = 0.0
+
+    def take(self, key: str, quota: int, seconds: int, cost: int = 1) -> bool:
+        """Count ``cost`` more under a key where that fits into the quota; where not, count nothing and give False."""
+        return self._ask(lambda storage: storage.acquire_sliding_window_entry(_hashed(key), quota, seconds, cost))
+
+    def look(self, key: str, seconds: int) -> Window:
+        """What is counted under a key."""
+        previous, previous_left, current, current_left = self._ask(
+            lambda storage: storage.get_sliding_window(_hashed(key), seconds)
+        )
+        return Window(seconds, previous, previous_left, current, current_left - seconds)
+
+    def _ask(self, question: Callable[[SlidingWindowCounterSupport], _T]) -> _T:
+        if self._shared is not self._own and time.monotonic() >= self._away_until:
+            try:
+                return question(self._shared)
+            except (StorageError, OSError) as error:
+                self._away_until = time.monotonic() + _AWAY_SECONDS
+                reason = error.__cause__ or error
+                logger.error("The cache can't be reached: %s: %s", type(reason).__name__, reason)
+        return question(self._own)
+
+
+@cache
+def counters() -> Counters:
+    """Those of this process."""
+    return Counters(settings.CACHE_URL)
+
+
+def _hashed(key: str) -> str:
+    # memcached takes neither blanks nor long keys
+    return hashlib.blake2b(key.encode(errors="surrogatepass"), digest_size=16).hexdigest()

@@ -1,0 +1,51 @@
+"""Patterns of namespaces, one a line: a namespace by its name, or some by how they begin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.core.exceptions import ValidationError
+
+ALL = "*"
+_MOST_CHARACTERS = 255
+
+
+@dataclass(frozen=True)
+class Namespaces:
+    """The namespaces that patterns stand for, compared code point by code point, as they are stored."""
+
+    exact: frozenset[str]
+    prefixes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, text: str) -> Namespaces:
+        """Those of a text of patterns."""
+        patterns = lines_of(text)
+        exact = frozenset(pattern for pattern in patterns if not pattern.endswith("*"))
+        return cls(exact, tuple(pattern[:-1] for pattern in patterns if pattern.endswith("*")))
+
+    def __contains__(self, namespace: str) -> bool:
+        return namespace in self.exact or namespace.startswith(self.prefixes)
+
+    def __bool__(self) -> bool:
+        return bool(self.exact or self.prefixes)
+
+
+def lines_of(text: str) -> list[str]:
+    """The patterns in a text; blank lines are none, and blanks elsewhere count, as they do in a namespace."""
+    lines = (line.removesuffix("\r") for line in text.split("\n"))
+    return [line for line in lines if line.strip()]
+
+
+def validate_patterns(text: str) -> None:
+    """Refuse a pattern that could match no namespace, or not those that it seems to."""
+    for pattern in lines_of(text):
+        beginning = pattern.removesuffix("*")
+        if "*" in beginning:
+            raise ValidationError(f"“{pattern[:50]}”: “*” may only end a pattern.", code="star")
+        if "/" in pattern or pattern in {".", ".."}:
+            detail = f"“{pattern[:50]}”: no namespace contains “/” nor is “.” or “..”."
+            raise ValidationError(detail, code="path_segment")
+        if len(beginning) > _MOST_CHARACTERS:
+            detail = f"“{pattern[:50]}…”: no namespace is longer than {_MOST_CHARACTERS} characters."
+            raise ValidationError(detail, code="max_length")

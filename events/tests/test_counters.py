@@ -1,0 +1,116 @@
+"""Counts in a sliding window, in memory and in a shared cache."""
+
+import random
+import socket
+import threading
+import time
+
+import pytest
+from fakeredis import FakeRedis, FakeServer
+
+from events import counters as module
+from events.counters import Counters
+
+REDIS = "redis://cache.example:6379/0"
+
+
+@pytest.fixture
+def redis(monkeypatch):
+    """A Redis within this process, to which all clients connect; ``connected`` may be set to False."""
+    server = FakeServer()
+    monkeypatch.setattr("redis.from_url", lambda url, **options: FakeRedis(server=server))
+    return server
+
+
+def test_it_counts_no_more_than_the_quota():
+    counters = Counters("memory://")
+
+    assert [counters.take("k", 5, 60, cost) for cost in (2, 4, 2, 2, 1, 1)] == [True, False, True, False, True, False]
+    assert counters.look("k", 60).remaining(5) == 0
+    assert counters.take("another", 5, 60)
+    assert not counters.take("k", 5, 60, 6)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_who_waits_as_told_gets_in_and_who_comes_a_second_earlier_does_not(clock, seed):
+    chance = random.Random(seed)
+    counters, quota = Counters("memory://"), chance.choice([1, 2, 7, 100, 10_000])
+    refused = 0
+    for _ in range(300):
+        cost = chance.randint(1, quota)
+        wait = counters.look("k", 60).wait_seconds(quota, cost)
+        taken = counters.take("k", quota, 60, cost)
+        assert taken == (wait == 0)
+        if not taken:
+            refused += 1
+            clock.now += wait - 1.01
+            assert wait == 1 or not counters.take("k", quota, 60, cost)
+            clock.now += 1.01
+            assert counters.take("k", quota, 60, cost)
+        clock.now += chance.choice([0, 0, 0.1, 1, 10, 61, 200])
+    assert refused > 10
+
+
+def test_threads_take_no_more_than_the_quota():
+    counters, taken = Counters("memory://"), []
+    threads = [
+        threading.Thread(target=lambda: taken.extend(counters.take("k", 500, 3600) for _ in range(200)))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert taken.count(True) <= 500
+
+
+def test_processes_share_what_they_count(redis):
+    one, two = Counters(REDIS), Counters(REDIS)
+
+    assert [counters.take("k", 3, 60) for counters in (one, two, one, two, one)] == [True] * 3 + [False] * 2
+    window = two.look("k", 60)
+    assert (window.remaining(3), window.current, window.previous) == (0, 3, 0)
+    assert 59 <= window.wait_seconds(3, 1) <= 61
+
+
+def test_while_the_cache_is_away_each_process_counts_by_itself(redis, monkeypatch, caplog):
+    now = 1000.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    counters = Counters(REDIS)
+    redis.connected = False
+
+    assert [counters.take("k", 2, 60) for _ in range(3)] == [True, True, False]
+    assert [record.message for record in caplog.records] == [
+        "The cache can't be reached: ConnectionError: FakeRedis is emulating a connection error."
+    ]
+
+    redis.connected = True
+    now += 4.9
+    assert not counters.take("k", 2, 60)  # it is not asked again at once
+    now += 0.1
+    assert [counters.take("k", 2, 60) for _ in range(3)] == [True, True, False]
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:{}/0", "memcached://127.0.0.1:{}"])
+@pytest.mark.parametrize("listening", [False, True])
+def test_a_cache_that_does_not_answer_holds_up_no_more_than_one_call(url, listening, caplog, monkeypatch):
+    monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        if not listening:
+            listener.close()
+        counters = Counters(url.format(port))
+        start = time.perf_counter()
+        assert [counters.take("k", 2, 60) for _ in range(30)] == [True] * 2 + [False] * 28
+        assert time.perf_counter() - start < 1
+
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("url", [REDIS, "memory://"])
+def test_a_key_may_be_any_text(redis, url):
+    counters = Counters(url)
+
+    assert [counters.take(key, 1, 60) for key in ("", "a b\n\0", "é" * 1000, "\ud800", "")] == [True] * 4 + [False]
