@@ -92,6 +92,14 @@ def choices(name: str, default: list[str], allowed: list[str]) -> list[str]:
     return [value for value in allowed if value in values]
 
 
+def choice(name: str, default: str, allowed: list[str]) -> str:
+    """One of the allowed words."""
+    value = text(name, default)
+    if value not in allowed:
+        raise ImproperlyConfigured(f"{name} must be one of {', '.join(allowed)}, not {value!r}.")
+    return value
+
+
 def database(name: str, default: str) -> dict[str, Any]:
     """Django's database dictionary for a ``sqlite:///path`` or ``postgres://user:password@host:port/name`` URL."""
     wanted = f"{name} must be sqlite:///path/to/file or postgres://user:password@host:port/name"

@@ -126,13 +126,18 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "events.error_handlers.api_exception_handler",
 }
 
-# Logs: what goes wrong, on standard error
+# Logs: what goes wrong and a line a request, on standard error
 
+LOG_FORMAT = environment.choice("LOG_FORMAT", "text", ["text", "json"])
+REQUEST_LOG = environment.boolean("REQUEST_LOG", default=True)
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        "text": {"()": "tracking_api.logs.LineFormatter"},
+        "json": {"()": "tracking_api.logs.JSONFormatter"},
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
     # a refused request is the client's business, and would let anyone fill the log
     "loggers": {name: {"level": "ERROR"} for name in ("django.request", "django.security", "oauth2_provider")},

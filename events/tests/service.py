@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -114,3 +115,16 @@ def fetch_token(env):
     form = "grant_type=client_credentials&scope=read+write+aggregation"
     headers = {"Authorization": f"Basic {basic}", "Content_Type": "application/x-www-form-urlencoded"}
     return json.loads(call(env, "POST", "/o/token/", form, **headers)[2])["access_token"]
+
+
+@contextmanager
+def locked(url):
+    """Another process writes, and doesn't finish."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as holder:
+            holder.execute("BEGIN IMMEDIATE")
+            yield
+    else:
+        with closing(psycopg2.connect(url)) as holder:
+            holder.cursor().execute("LOCK TABLE events_event IN EXCLUSIVE MODE")
+            yield

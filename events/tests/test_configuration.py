@@ -43,6 +43,7 @@ DATABASE_URL_SAID = "DATABASE_URL must be sqlite:///path/to/file or postgres://u
         ("CSRF_TRUSTED_ORIGINS", "a.example", "CSRF_TRUSTED_ORIGINS must list origins such as https://a.example, not 'a.example'."),
         ("CSRF_TRUSTED_ORIGINS", "https://a/b", "CSRF_TRUSTED_ORIGINS must list origins such as https://a.example, not 'https://a/b'."),
         ("DATABASE_TIMEOUT_SECONDS", "", "DATABASE_TIMEOUT_SECONDS must be a whole number from 1 to 3600, not ''."),
+        ("LOG_FORMAT", "JSON", "LOG_FORMAT must be one of text, json, not 'JSON'."),
         ("LOCAL_DIR", "/dev/null/x", "LOCAL_DIR must be a directory to write to: "),
         *(("DATABASE_URL", url, DATABASE_URL_SAID)
           for url in ("", "db.sqlite3", "mysql://u:secret@h/n", "postgres://u:secret@h:port/n", "postgres://h:1")),
