@@ -23,9 +23,11 @@ def api_exception_handler(exc: Exception, context: dict[str, Any]) -> Response |
     """REST framework's handler, which also knows what Django and the database raise."""
     if is_cancelled(exc):
         _log(exc)
+        current().database_error = "cancelled"
         exc = StatementCancelled()
     elif is_database_away(exc):
         _log(exc)
+        current().database_error = "away"
         exc = ServiceUnavailable()
     elif isinstance(exc, RequestDataTooBig):
         exc = RequestTooLarge(str(exc))
@@ -56,6 +58,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
     error = sys.exc_info()[1]
     if is_cancelled(error) or is_database_away(error):
         unavailable = StatementCancelled() if is_cancelled(error) else ServiceUnavailable()
+        current().database_error = "cancelled" if is_cancelled(error) else "away"
         return JsonResponse(
             {"detail": unavailable.detail},
             status=unavailable.status_code,

@@ -8,10 +8,23 @@ from django.http.response import HttpResponseBase
 from django.template.response import SimpleTemplateResponse
 from django.urls import ResolverMatch, resolve
 
+from events.probes import PROBES
+
 
 @lru_cache(maxsize=1_000)
 def _resolved(path: str) -> ResolverMatch:
     return resolve(path)
+
+
+class ProbeMiddleware:
+    """Answers probes before anything looks at the host or for TLS: a load balancer asks by address and in the clear."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """The probe's answer, or that of all else."""
+        return PROBES.get(request.path_info, self.get_response)(request)
 
 
 class BearerMiddleware:

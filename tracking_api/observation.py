@@ -1,4 +1,4 @@
-"""What is seen of each request: its id, who sent it and what came of it; one line of log at its end."""
+"""What is seen of each request: its id, who sent it and what came of it; one line of log and the metrics at its end."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -19,6 +20,8 @@ from django.conf import settings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+    from tracking_api.metrics import Metrics
 
 _STANDARD_ERROR = 2
 _PATH_CHARACTERS = 1_000  # so that a line is shorter than what a pipe takes in one piece, 4096 bytes
@@ -37,6 +40,7 @@ class Observation:
     client: str = ""
     events: int = 0  # stored by it
     refusal: str = ""  # REST framework's code for why nothing was done
+    database_error: str = ""
     status: int = 500
     size_bytes: int = 0
 
@@ -105,6 +109,16 @@ class _ObservedStream:
             _write_down(self.seen, time.perf_counter() - self.start)
 
 
+@cache
+def metrics() -> Metrics | None:
+    """The metrics of this process; None where nobody may read them."""
+    if not settings.METRICS_TOKEN:
+        return None
+    from tracking_api.metrics import Metrics  # loaded only where it is used
+
+    return Metrics()
+
+
 def _write_down(seen: Observation, seconds: float) -> None:
     if settings.REQUEST_LOG:
         line = _json_line if settings.LOG_FORMAT == "json" else _text_line
@@ -112,6 +126,8 @@ def _write_down(seen: Observation, seconds: float) -> None:
         # Where nobody reads any longer, the request is answered all the same.
         with suppress(OSError):
             os.write(_STANDARD_ERROR, line(seen, seconds))
+    if (counted := metrics()) is not None:
+        counted.count(seen, seconds)
 
 
 def instant_text(timestamp: float) -> str:

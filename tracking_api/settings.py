@@ -34,6 +34,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "events.middleware.ProbeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "events.middleware.BearerMiddleware",
     "events.middleware.RefuseNullMiddleware",
@@ -62,7 +63,12 @@ TEMPLATES = [
 
 # Database
 
-DATABASES = {"default": environment.database("DATABASE_URL", f"sqlite:///{BASE_DIR / 'db.sqlite3'}")}
+DATABASE_TIMEOUT_SECONDS = environment.integer("DATABASE_TIMEOUT_SECONDS", 5, minimum=1, maximum=3600)
+DATABASES = {
+    "default": environment.database(
+        "DATABASE_URL", f"sqlite:///{BASE_DIR / 'db.sqlite3'}", timeout_seconds=DATABASE_TIMEOUT_SECONDS
+    )
+}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Log-in
@@ -142,6 +148,11 @@ LOGGING = {
     # a refused request is the client's business, and would let anyone fill the log
     "loggers": {name: {"level": "ERROR"} for name in ("django.request", "django.security", "oauth2_provider")},
 }
+
+# Health and metrics
+
+READY_LAG_SECONDS = environment.integer("READY_LAG_SECONDS", 300, minimum=0)
+METRICS_TOKEN = environment.token("METRICS_TOKEN")
 
 # Limits
 

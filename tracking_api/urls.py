@@ -5,6 +5,8 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from events.probes import PROBES
+
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("api/", include("events.urls")),
@@ -12,6 +14,7 @@ urlpatterns = [
     path("accounts/login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("accounts/logout/", LogoutView.as_view(), name="logout"),
     path("admin/", admin.site.urls),
+    *(path(probe[1:], view, name=probe[1:]) for probe, view in PROBES.items()),
 ]
 
 handler404 = "events.error_handlers.not_found"

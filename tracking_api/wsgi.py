@@ -21,7 +21,7 @@ from django.core.wsgi import get_wsgi_application
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from tracking_api.observation import current, observe
+from tracking_api.observation import current, metrics, observe
 from tracking_api.statement_timeout import limit_statements
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ _PIECE_BYTES = 1 << 16
 _BODY_IN_MEMORY_BYTES = 1 << 20
 _django = get_wsgi_application()
 limit_statements()
+
+from events.probes import PROBES  # noqa: E402  # needs the models, and those Django set up
 
 
 def _shared_connections() -> "SimpleQueue[BaseDatabaseWrapper]":
@@ -46,6 +48,8 @@ def _shared_connections() -> "SimpleQueue[BaseDatabaseWrapper]":
 
 _free_connections = _shared_connections()
 _free_streams = BoundedSemaphore(settings.SERVER_THREADS)
+if (_counted := metrics()) is not None:
+    _counted.watch_connections(_free_connections.qsize, settings.SERVER_THREADS)
 
 # What is loaded by now stays: without it a full collection has little to look at, and holds nobody up for long.
 gc.collect()
@@ -57,7 +61,7 @@ def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> 
     refusal = _take_body(environ)
     if refusal is not None:
         return observe(environ, start_response, refusal)
-    return observe(environ, start_response, _work)
+    return observe(environ, start_response, _django if environ["PATH_INFO"] in PROBES else _work)
 
 
 def _work(environ: "WSGIEnvironment", start_response: "StartResponse") -> Any:

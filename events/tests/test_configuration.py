@@ -44,6 +44,9 @@ DATABASE_URL_SAID = "DATABASE_URL must be sqlite:///path/to/file or postgres://u
         ("CSRF_TRUSTED_ORIGINS", "https://a/b", "CSRF_TRUSTED_ORIGINS must list origins such as https://a.example, not 'https://a/b'."),
         ("DATABASE_TIMEOUT_SECONDS", "", "DATABASE_TIMEOUT_SECONDS must be a whole number from 1 to 3600, not ''."),
         ("LOG_FORMAT", "JSON", "LOG_FORMAT must be one of text, json, not 'JSON'."),
+        ("METRICS_TOKEN", "secret", "METRICS_TOKEN must be 16 or more visible ASCII characters without blanks, or empty."),
+        ("METRICS_TOKEN", "a secret with blanks in it", "METRICS_TOKEN must be 16 or more visible ASCII characters"),
+        ("READY_LAG_SECONDS", "5m", "READY_LAG_SECONDS must be a whole number from 0 to 2147483647, not '5m'."),
         ("LOCAL_DIR", "/dev/null/x", "LOCAL_DIR must be a directory to write to: "),
         *(("DATABASE_URL", url, DATABASE_URL_SAID)
           for url in ("", "db.sqlite3", "mysql://u:secret@h/n", "postgres://u:secret@h:port/n", "postgres://h:1")),
