@@ -27,7 +27,7 @@ def free_port():
 
 
 @contextmanager
-def own_database(directory):
+def own_database(directory, options=""):
     """The URL of an empty database on the kind of server that the tests run on, dropped after."""
     server = os.environ.get("TEST_DATABASE_URL")
     if not server:
@@ -36,7 +36,7 @@ def own_database(directory):
     name = f"service_{uuid.uuid4().hex}"
     with closing(psycopg2.connect(server)) as connection:
         connection.autocommit = True
-        connection.cursor().execute(f"CREATE DATABASE {name}")
+        connection.cursor().execute(f"CREATE DATABASE {name} {options}")
         try:
             yield urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
         finally:
