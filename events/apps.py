@@ -9,5 +9,5 @@ class EventsConfig(AppConfig):
     name = "events"
 
     def ready(self) -> None:
-        """Have the database functions ready before the first connection."""
-        from events import functions  # noqa: F401
+        """Have the database functions ready before the first connection, and the checks before the first command."""
+        from events import checks, functions  # noqa: F401

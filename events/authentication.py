@@ -21,6 +21,7 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from events.models import Grant
+from tracking_api.observation import current
 
 if TYPE_CHECKING:  # its module loads this one
     from rest_framework.views import APIView
@@ -107,6 +108,7 @@ class BearerAuthentication(OAuth2Authentication):
             # where the toolkit looks for what WWW-Authenticate says
             request.oauth2_error = {"error": "invalid_token", "error_description": detail}  # type: ignore[attr-defined]
             raise AuthenticationFailed(detail)
+        current().client = client_of(token)
         return token.user or AnonymousUser(), token
 
 

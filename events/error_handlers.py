@@ -9,11 +9,12 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.request import UnreadablePostError
 from django.views import defaults
 from rest_framework import status
-from rest_framework.exceptions import ParseError
+from rest_framework.exceptions import APIException, ParseError
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
 from events.exceptions import RequestTooLarge, ServiceUnavailable, StatementCancelled, is_cancelled, is_database_away
+from tracking_api.observation import current
 
 logger = logging.getLogger(__name__)
 
@@ -21,19 +22,28 @@ logger = logging.getLogger(__name__)
 def api_exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
     """REST framework's handler, which also knows what Django and the database raise."""
     if is_cancelled(exc):
-        logger.error("%s: %s", type(exc).__name__, str(exc).strip())
+        _log(exc)
+        current().database_error = "cancelled"
         exc = StatementCancelled()
     elif is_database_away(exc):
-        logger.error("%s: %s", type(exc).__name__, str(exc).strip())
+        _log(exc)
+        current().database_error = "away"
         exc = ServiceUnavailable()
     elif isinstance(exc, RequestDataTooBig):
         exc = RequestTooLarge(str(exc))
     elif isinstance(exc, SuspiciousOperation | UnreadablePostError):
         exc = ParseError(str(exc))
+    if isinstance(exc, APIException):
+        current().refusal = exc.default_code
     response: Response | None = exception_handler(exc, context)
     if response is not None:
         response.content_type = "application/json"  # also where lines of another format were asked for
     return response
+
+
+def _log(error: BaseException) -> None:
+    # the first line alone: PostgreSQL repeats the statement in those that follow, with what the client sent
+    logger.error("%s: %s", type(error).__name__, str(error).strip().partition("\n")[0])
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -48,6 +58,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
     error = sys.exc_info()[1]
     if is_cancelled(error) or is_database_away(error):
         unavailable = StatementCancelled() if is_cancelled(error) else ServiceUnavailable()
+        current().database_error = "cancelled" if is_cancelled(error) else "away"
         return JsonResponse(
             {"detail": unavailable.detail},
             status=unavailable.status_code,

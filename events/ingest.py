@@ -25,6 +25,7 @@ from events.exceptions import IdempotencyKeyReused, RequestTooLarge
 from events.models import IdempotencyKey, validate_path_segment
 from events.serializers import EventSerializer
 from events.storage import Row
+from tracking_api.observation import current
 
 MOST_ITEMS_NAMED = 100
 MOST_KEY_CHARACTERS = 100
@@ -199,6 +200,7 @@ def store(batch: Batch, client: str, idempotency_key: str | None) -> dict[str, A
     """
     if idempotency_key is None:
         storage.append(batch.rows)
+        current().events = len(batch.rows)
         return batch.answer()
     digest = batch.digest()
     with transaction.atomic():
@@ -209,4 +211,5 @@ def store(batch: Batch, client: str, idempotency_key: str | None) -> dict[str, A
             storage.append(batch.rows)
     if first.digest != digest:
         raise IdempotencyKeyReused
+    current().events = len(batch.rows) if is_new else 0
     return batch.answer()  # it follows from the events, and so is that of the first time

@@ -3,15 +3,29 @@
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, QueryDict
 from django.http.response import HttpResponseBase
 from django.template.response import SimpleTemplateResponse
 from django.urls import ResolverMatch, resolve
 
+from events.probes import PROBES
+
 
 @lru_cache(maxsize=1_000)
 def _resolved(path: str) -> ResolverMatch:
     return resolve(path)
+
+
+class ProbeMiddleware:
+    """Answers probes before anything looks at the host or for TLS: a load balancer asks by address and in the clear."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """The probe's answer, or that of all else."""
+        return PROBES.get(request.path_info, self.get_response)(request)
 
 
 class BearerMiddleware:
@@ -28,6 +42,8 @@ class BearerMiddleware:
         """The view's answer, or that of all middleware and the view."""
         if "HTTP_AUTHORIZATION" not in request.META or not request.path_info.startswith("/api/"):
             return self.get_response(request)
+        if settings.SECURE_SSL_REDIRECT and not request.is_secure():
+            return self.get_response(request)  # to be sent away
         request.get_host()  # refuses a host that is not ours, as CommonMiddleware does
         match = request.resolver_match = _resolved(request.path_info)
         response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)

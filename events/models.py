@@ -201,6 +201,9 @@ class Watermark(models.Model):
     event_id = models.BigIntegerField(default=0)
     changes = models.BigIntegerField(default=0, help_text="How often stored events were changed or deleted.")
     resolutions = models.CharField(max_length=50, help_text="Which resolutions hold them, finest first.")
+    complete_at = models.DateTimeField(
+        null=True, help_text="When the roller last saw that they hold every event there was, to some seconds."
+    )
 
     class Meta:
         constraints = [models.CheckConstraint(condition=models.Q(id=1), name="watermark_one_row")]

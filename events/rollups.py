@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.db import DatabaseError, connection, models, transaction
 from django.db.models import Case, Count, F, Max, Min, Q, Sum, Value, When
+from django.utils import timezone
 
 from events.functions import TruncClock
 from events.models import Event, EventQuerySet, Resolution, Rollup, Watermark
@@ -36,6 +37,8 @@ _STEP_EVENTS = {"postgresql": 100_000, "sqlite": 2_000}
 _RANGES_A_STATEMENT = 50
 _SETTLE_POLL_SECONDS = 0.005
 _PATIENCE_SECONDS = 1
+# How often a roller that has nothing to do says so; each time is a write.
+_IDLE = timedelta(seconds=10)
 _stepping_aside = threading.Lock()
 
 
@@ -77,6 +80,7 @@ def roll_up(patience: Callable[[], bool] = lambda: False) -> Step | None:
     None where there is nothing to do: every event is rolled up, another roller is at work, or transactions with ids
     on both sides of the new watermark are still open. Those are waited for as long as ``patience`` says so.
     """
+    looked = timezone.now()
     settled = _settled_id(patience)
     if settled is None:
         return None
@@ -87,13 +91,16 @@ def roll_up(patience: Callable[[], bool] = lambda: False) -> Step | None:
         new = Event.objects.after(mark.event_id)
         ids = new.up_to(settled).order_by("pk").values_list("pk", flat=True)
         limit = _STEP_EVENTS[connection.vendor]
-        last = ids[limit - 1 : limit].first() or ids.last()
+        full = ids[limit - 1 : limit].first()
+        last = full or ids.last()
         if last is None:
+            if mark.complete_at is None or looked - mark.complete_at > _IDLE:
+                Watermark.objects.update(complete_at=looked)
             return None
         resolutions = resolutions_of(mark)
         count = _fill_step(new.up_to(last), resolutions[0])
         _add_step([*resolutions, Resolution.SERIES], finest=resolutions[0])
-        Watermark.objects.update(event_id=last)
+        Watermark.objects.update(event_id=last, complete_at=mark.complete_at if full else looked)
         return Step(count, last)
 
 

@@ -116,7 +116,23 @@ def choices(name: str, default: list[str], allowed: list[str]) -> list[str]:
     return [value for value in allowed if value in values]
 
 
-def database(name: str, default: str) -> dict[str, Any]:
+def choice(name: str, default: str, allowed: list[str]) -> str:
+    """One of the allowed words."""
+    value = text(name, default)
+    if value not in allowed:
+        raise ImproperlyConfigured(f"{name} must be one of {', '.join(allowed)}, not {value!r}.")
+    return value
+
+
+def token(name: str) -> str:
+    """A secret that may stand in an ``Authorization`` header: 16 or more visible ASCII characters; empty for none."""
+    value = text(name, "")
+    if value and not re.fullmatch(r"[!-~]{16,}", value):
+        raise ImproperlyConfigured(f"{name} must be 16 or more visible ASCII characters without blanks, or empty.")
+    return value
+
+
+def database(name: str, default: str, *, timeout_seconds: int) -> dict[str, Any]:
     """Django's database dictionary for a ``sqlite:///path`` or ``postgres://user:password@host:port/name`` URL."""
     wanted = f"{name} must be sqlite:///path/to/file or postgres://user:password@host:port/name"
     with warnings.catch_warnings():
@@ -127,7 +143,6 @@ def database(name: str, default: str) -> dict[str, Any]:
             raise ImproperlyConfigured(f"{wanted} ({type(error).__name__}).") from None
     if not config.get("NAME"):
         raise ImproperlyConfigured(f"{wanted}.")
-    timeout_seconds = integer("DATABASE_TIMEOUT_SECONDS", 5, minimum=1, maximum=3600)
     connection_seconds = integer("DATABASE_CONNECTION_SECONDS", 600, minimum=0)
     if config["ENGINE"] == _SQLITE:
         options = _sqlite_options(timeout_seconds)

@@ -22,6 +22,16 @@ CORS_ALLOWED_ORIGINS = environment.origins("CORS_ALLOWED_ORIGINS")
 ROOT_URLCONF = "tracking_api.urls"
 WSGI_APPLICATION = "tracking_api.wsgi.application"
 
+# HTTPS, which a proxy before the service speaks; it must set X-Forwarded-Proto, whatever its client sent
+
+HTTPS = environment.boolean("HTTPS", default=False)
+SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+SECURE_HSTS_SECONDS = 365 * 86_400 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
+# To be in the browsers' lists is for the owner of a whole domain to wish, not for one service in it.
+SILENCED_SYSTEM_CHECKS = ["security.W021"]
+
 INSTALLED_APPS = [
     "events",
     "django.contrib.admin",
@@ -38,6 +48,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     # first, to be on every answer of the API; not at all where no page elsewhere may call it
     *(["corsheaders.middleware.CorsMiddleware"] if CORS_ALLOWED_ORIGINS else []),
+    "events.middleware.ProbeMiddleware",
     "events.middleware.BearerMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "events.middleware.RefuseNullMiddleware",
@@ -66,7 +77,12 @@ TEMPLATES = [
 
 # Database
 
-DATABASES = {"default": environment.database("DATABASE_URL", f"sqlite:///{BASE_DIR / 'db.sqlite3'}")}
+DATABASE_TIMEOUT_SECONDS = environment.integer("DATABASE_TIMEOUT_SECONDS", 5, minimum=1, maximum=3600)
+DATABASES = {
+    "default": environment.database(
+        "DATABASE_URL", f"sqlite:///{BASE_DIR / 'db.sqlite3'}", timeout_seconds=DATABASE_TIMEOUT_SECONDS
+    )
+}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Log-in
@@ -116,12 +132,14 @@ OAUTH2_PROVIDER = {
         "ACCESS_TOKEN_EXPIRE_SECONDS", 36_000, minimum=1, maximum=10 * 365 * 86_400
     ),
     "REFRESH_TOKEN_REUSE_PROTECTION": True,
+    "ALLOWED_REDIRECT_URI_SCHEMES": ["https"],
     # RFC 9700, the current practice for OAuth2: besides what the server class leaves out anyway, tokens are taken
     # from the header only and stored as digests.
     "COMPLIANT_BCP_RFC9700_IMPLICIT_GRANT": True,
     "COMPLIANT_BCP_RFC9700_PASSWORD_GRANT": True,
     "COMPLIANT_BCP_RFC9700_PKCE_METHOD": True,
     "COMPLIANT_BCP_RFC9700_ACCESS_TOKEN_TRANSPORT": True,
+    "COMPLIANT_BCP_RFC9700_REDIRECT_URI_SCHEME": True,
     "COMPLIANT_BCP_RFC9700_AUTHZ_RESPONSE_ISS": True,
     "COMPLIANT_BCP_RFC9700_TOKEN_STORAGE": True,
 }
@@ -145,17 +163,27 @@ CORS_ALLOW_METHODS = ["GET", "POST"]
 CORS_ALLOW_HEADERS = ["authorization", "content-type", "content-encoding", "idempotency-key", "if-none-match"]
 CORS_EXPOSE_HEADERS = ["ETag", "Retry-After", "RateLimit", "RateLimit-Policy", "WWW-Authenticate"]
 
-# Logs: what goes wrong, on standard error
+# Logs: what goes wrong and a line a request, on standard error
 
+LOG_FORMAT = environment.choice("LOG_FORMAT", "text", ["text", "json"])
+REQUEST_LOG = environment.boolean("REQUEST_LOG", default=True)
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        "text": {"()": "tracking_api.logs.LineFormatter"},
+        "json": {"()": "tracking_api.logs.JSONFormatter"},
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
     # a refused request is the client's business, and would let anyone fill the log
     "loggers": {name: {"level": "ERROR"} for name in ("django.request", "django.security", "oauth2_provider")},
 }
+
+# Health and metrics
+
+READY_LAG_SECONDS = environment.integer("READY_LAG_SECONDS", 300, minimum=0)
+METRICS_TOKEN = environment.token("METRICS_TOKEN")
 
 # Limits
 

@@ -5,6 +5,7 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from events.probes import PROBES
 from tracking_api.failures import slow_log_ins
 
 urlpatterns = [
@@ -15,6 +16,7 @@ urlpatterns = [
     path("accounts/logout/", LogoutView.as_view(), name="logout"),
     path("admin/login/", slow_log_ins(admin.site.login)),
     path("admin/", admin.site.urls),
+    *(path(probe[1:], view, name=probe[1:]) for probe, view in PROBES.items()),
 ]
 
 handler404 = "events.error_handlers.not_found"

@@ -8,6 +8,7 @@ waiting, and the database sees no more connections than it was promised.
 import gc
 import os
 from collections.abc import Iterator
+from functools import partial
 from http import HTTPStatus
 from io import BytesIO
 from queue import SimpleQueue
@@ -22,10 +23,11 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.http import FileResponse, HttpResponse
 
+from tracking_api.observation import current, metrics, observe
 from tracking_api.statement_timeout import limit_statements
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tracking_api.settings")
 
@@ -33,6 +35,8 @@ _PIECE_BYTES = 1 << 16
 _BODY_IN_MEMORY_BYTES = 1 << 20
 django.setup(set_prefix=False)
 limit_statements()
+
+from events.probes import PROBES  # noqa: E402  # needs the models, and those Django set up
 
 
 class _Handler(WSGIHandler):
@@ -66,6 +70,8 @@ def _shared_connections() -> "SimpleQueue[BaseDatabaseWrapper]":
 
 _free_connections = _shared_connections()
 _free_streams = BoundedSemaphore(settings.SERVER_THREADS)
+if (_counted := metrics()) is not None:
+    _counted.watch_connections(_free_connections.qsize, settings.SERVER_THREADS)
 
 # What is loaded by now stays: without it a full collection has little to look at, and holds nobody up for long.
 gc.collect()
@@ -74,15 +80,13 @@ gc.freeze()
 
 def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Any:
     """Read the body whole, then answer with one of the connections; refuse a body that can't be known to be whole."""
-    if "HTTP_TRANSFER_ENCODING" in environ:
-        # The server gives a chunked body that breaks off as one that ends.
-        return _refuse(start_response, HTTPStatus.LENGTH_REQUIRED, "The body must come with its Content-Length.")
-    length = int(environ.get("CONTENT_LENGTH") or 0)
-    if 0 < length <= settings.MAX_BODY_BYTES:  # a larger one is refused unread
-        body = _read(environ["wsgi.input"], length)
-        if body is None:
-            return _refuse(start_response, HTTPStatus.BAD_REQUEST, "The body ended before its Content-Length.")
-        environ["wsgi.input"] = body
+    refusal = _take_body(environ)
+    if refusal is not None:
+        return observe(environ, start_response, refusal)
+    return observe(environ, start_response, _django if environ["PATH_INFO"] in PROBES else _work)
+
+
+def _work(environ: "WSGIEnvironment", start_response: "StartResponse") -> Any:
     connection = _free_connections.get()
     try:
         connection.close_if_unusable_or_obsolete()
@@ -93,11 +97,27 @@ def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> 
         _free_connections.put(connection)
 
 
+def _take_body(environ: "WSGIEnvironment") -> "WSGIApplication | None":
+    """Put the body in the place of its stream; what refuses the request where there is none to rely on."""
+    if "HTTP_TRANSFER_ENCODING" in environ:
+        # The server gives a chunked body that breaks off as one that ends.
+        return partial(_refuse, HTTPStatus.LENGTH_REQUIRED, "The body must come with its Content-Length.")
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    if 0 < length <= settings.MAX_BODY_BYTES:  # a larger one is refused unread
+        body = _read(environ["wsgi.input"], length)
+        if body is None:
+            return partial(_refuse, HTTPStatus.BAD_REQUEST, "The body ended before its Content-Length.")
+        environ["wsgi.input"] = body
+    return None
+
+
 class _Stream:
     """An answer that is made while it is sent, over a connection of its own, as its client may take its time.
 
     As many at a time as there are shared connections; others wait.
     """
+
+    streaming = True
 
     def __init__(self, response: Any) -> None:
         self.response = response
@@ -131,7 +151,10 @@ def _read(stream: IO[bytes], length: int) -> IO[bytes] | None:
     return body
 
 
-def _refuse(start_response: "StartResponse", status: HTTPStatus, detail: str) -> list[bytes]:
+def _refuse(
+    status: HTTPStatus, detail: str, environ: "WSGIEnvironment", start_response: "StartResponse"
+) -> list[bytes]:
+    current().refusal = status.name.lower()
     answer = b'{"detail":"%s"}' % detail.encode()
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(answer)))]
     start_response(f"{status.value} {status.phrase}", headers)

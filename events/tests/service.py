@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -26,7 +27,7 @@ def free_port():
 
 
 @contextmanager
-def own_database(directory):
+def own_database(directory, options=""):
     """The URL of an empty database on the kind of server that the tests run on, dropped after."""
     server = os.environ.get("TEST_DATABASE_URL")
     if not server:
@@ -35,7 +36,7 @@ def own_database(directory):
     name = f"service_{uuid.uuid4().hex}"
     with closing(psycopg2.connect(server)) as connection:
         connection.autocommit = True
-        connection.cursor().execute(f"CREATE DATABASE {name}")
+        connection.cursor().execute(f"CREATE DATABASE {name} {options}")
         try:
             yield urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
         finally:
@@ -114,3 +115,16 @@ def fetch_token(env):
     form = "grant_type=client_credentials&scope=read+write+aggregation"
     headers = {"Authorization": f"Basic {basic}", "Content_Type": "application/x-www-form-urlencoded"}
     return json.loads(call(env, "POST", "/o/token/", form, **headers)[2])["access_token"]
+
+
+@contextmanager
+def locked(url):
+    """Another process writes, and doesn't finish."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as holder:
+            holder.execute("BEGIN IMMEDIATE")
+            yield
+    else:
+        with closing(psycopg2.connect(url)) as holder:
+            holder.cursor().execute("LOCK TABLE events_event IN EXCLUSIVE MODE")
+            yield

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.test import Client
 
 from events.tests.service import PROJECT_DIR, environment
 from tracking_api import environment as readers
@@ -43,6 +44,11 @@ DATABASE_URL_SAID = "DATABASE_URL must be sqlite:///path/to/file or postgres://u
         ("CSRF_TRUSTED_ORIGINS", "a.example", "CSRF_TRUSTED_ORIGINS must list origins such as https://a.example, not 'a.example'."),
         ("CSRF_TRUSTED_ORIGINS", "https://a/b", "CSRF_TRUSTED_ORIGINS must list origins such as https://a.example, not 'https://a/b'."),
         ("DATABASE_TIMEOUT_SECONDS", "", "DATABASE_TIMEOUT_SECONDS must be a whole number from 1 to 3600, not ''."),
+        ("HTTPS", "https", "HTTPS must be one of true or false, not 'https'."),
+        ("LOG_FORMAT", "JSON", "LOG_FORMAT must be one of text, json, not 'JSON'."),
+        ("METRICS_TOKEN", "secret", "METRICS_TOKEN must be 16 or more visible ASCII characters without blanks, or empty."),
+        ("METRICS_TOKEN", "a secret with blanks in it", "METRICS_TOKEN must be 16 or more visible ASCII characters"),
+        ("READY_LAG_SECONDS", "5m", "READY_LAG_SECONDS must be a whole number from 0 to 2147483647, not '5m'."),
         ("LOCAL_DIR", "/dev/null/x", "LOCAL_DIR must be a directory to write to: "),
         ("RATE_LIMIT_EVENTS", "-1", "RATE_LIMIT_EVENTS must be a whole number from 0 to 2147483647, not '-1'."),
         ("TRUSTED_PROXIES", "10.0.0.1/8", "TRUSTED_PROXIES must list IP addresses or networks such as 10.0.0.1 or 10.0.0.0/8, not '10.0.0.1/8'."),
@@ -120,7 +126,7 @@ def test_an_env_file_is_read_and_the_environment_wins(tmp_path):
 
 
 def test_pages_elsewhere_cost_nothing_until_one_is_allowed(tmp_path):
-    first = "django.middleware.security.SecurityMiddleware"
+    first = "events.middleware.ProbeMiddleware"
     assert show("MIDDLEWARE[0]", tmp_path) == first
     allowed = {"CORS_ALLOWED_ORIGINS": "https://a.example, http://localhost:3000"}
     assert show("MIDDLEWARE[:2]", tmp_path, **allowed) == f"['corsheaders.middleware.CorsMiddleware', '{first}']"
@@ -131,6 +137,34 @@ def test_the_defaults_are_safe(tmp_path):
     assert show("DEBUG", tmp_path) == "False"
     assert show("ALLOWED_HOSTS", tmp_path) == "['localhost', '127.0.0.1', '[::1]']"
     assert show("HOST", tmp_path) == "127.0.0.1"
+
+
+def test_https_is_one_setting(tmp_path):
+    names = (
+        "SECURE_SSL_REDIRECT", "SESSION_COOKIE_SECURE", "CSRF_COOKIE_SECURE", "SECURE_PROXY_SSL_HEADER",
+        "SECURE_HSTS_SECONDS", "SECURE_HSTS_INCLUDE_SUBDOMAINS",
+    )  # fmt: skip
+    expression = f"__class__ and [getattr(settings, name) for name in {names}]"
+
+    assert show(expression, tmp_path) == "[False, False, False, None, 0, False]"
+    assert show(expression, tmp_path, HTTPS="true") == (
+        "[True, True, True, ('HTTP_X_FORWARDED_PROTO', 'https'), 31536000, True]"
+    )
+
+
+@pytest.mark.parametrize("path", ["/api/events/", "/accounts/login/"])
+def test_with_https_nothing_is_answered_without_it(settings, path):
+    settings.SECURE_SSL_REDIRECT, settings.SECURE_HSTS_SECONDS = True, 60
+    settings.SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+    plain = Client().get(path, headers={"Authorization": "Bearer x"})
+    behind_a_proxy = Client().get("/accounts/login/", headers={"X-Forwarded-Proto": "https"})
+
+    assert (plain.status_code, plain["Location"]) == (301, f"https://testserver{path}")
+    assert (behind_a_proxy.status_code, behind_a_proxy["Strict-Transport-Security"]) == (
+        200, "max-age=60; includeSubDomains"
+    )  # fmt: skip
 
 
 def test_a_missing_secret_is_made_once_and_kept_private(tmp_path):

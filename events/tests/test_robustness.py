@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 
 from events.tests import service
-from events.tests.service import call, fetch_token
+from events.tests.service import call, fetch_token, locked
 
 
 @pytest.fixture(scope="module")
@@ -131,19 +131,6 @@ def test_an_unreachable_database_is_a_503_everywhere(running, tmp_path):
 
             assert (status, answer_headers["Retry-After"], json.loads(answer)) == (503, "7", said), path
         assert call(env, "GET", "/accounts/login/")[0] == 200
-
-
-@contextmanager
-def locked(url):
-    """Another process writes, and doesn't finish."""
-    if url.startswith("sqlite"):
-        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as holder:
-            holder.execute("BEGIN IMMEDIATE")
-            yield
-    else:
-        with closing(psycopg2.connect(url)) as holder:
-            holder.cursor().execute("LOCK TABLE events_event IN EXCLUSIVE MODE")
-            yield
 
 
 def test_a_locked_database_is_waited_for_and_then_a_503(running):

@@ -1,10 +1,12 @@
 """``manage.py serve``: the service under granian, the server meant for production."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
 from argparse import ArgumentParser
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -12,6 +14,8 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
 MOST_THREADS = 512
+KILL_SECONDS = 8
+DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus_client looks when it is loaded
 
 
 class Command(BaseCommand):
@@ -31,6 +35,8 @@ class Command(BaseCommand):
         if prepare:
             call_command("migrate", verbosity=0)
             call_command("prepare_first_visit")
+        if settings.METRICS_TOKEN:
+            os.environ[DIRECTORY_VARIABLE] = str(self._metrics_directory())
         if worker:
             # It ends with the server, which this process becomes.
             command = [sys.executable, sys.argv[0], "roll_up", "--watch", "1", "--parent", str(os.getpid())]
@@ -51,6 +57,16 @@ class Command(BaseCommand):
                 "Stop what uses it, or choose another with the variables HOST and PORT."
             ) from None
 
+    def _metrics_directory(self) -> Path:
+        """An empty directory in which the workers count: what an earlier run counted is gone with it."""
+        directory: Path = settings.LOCAL_DIR / f"metrics-{settings.HOST}-{settings.PORT}"
+        shutil.rmtree(directory, ignore_errors=True)
+        try:
+            directory.mkdir(mode=0o700, parents=True)
+        except OSError as error:
+            raise CommandError(f"LOCAL_DIR must be a directory to write to: {error}.") from None
+        return directory
+
     def _server_arguments(self) -> list[str]:
         return [
             *("--interface", "wsgi"),
@@ -61,7 +77,7 @@ class Command(BaseCommand):
             # Most of them wait for a client or a connection; tracking_api/wsgi.py lets SERVER_THREADS work at a time.
             *("--blocking-threads", str(MOST_THREADS)),
             # What was taken is finished; a worker that takes longer is stuck.
-            *("--workers-kill-timeout", "8"),
+            *("--workers-kill-timeout", str(KILL_SECONDS)),
             "--respawn-failed-workers",
             "--no-ws",
             *("--log-level", "error"),  # a warning would tell that these are many threads

@@ -1,0 +1,199 @@
+"""Misconfigurations that are known to hurt, each with an id that stays; docs/observability.md lists them."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core import checks
+from django.core.checks import CheckMessage
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.sqlite3.base import DatabaseWrapper
+
+from events.management.commands.serve import KILL_SECONDS, MOST_THREADS
+from events.models import Event, Watermark
+
+Apps = Sequence[AppConfig] | None
+
+# What a process opens beside the connections of requests: for streamed answers as many again, and one to look around.
+_CONNECTIONS_A_THREAD = 2
+_ROLLERS = 1
+_NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "fuse.sshfs", "fuse.glusterfs"}
+_SYNCHRONOUS_FULL = 2
+_TABLE = Event._meta.db_table
+_PERSISTENCE = f"SELECT relpersistence FROM pg_class WHERE oid = '{_TABLE}'::regclass"  # noqa: S608
+_SEQUENCE_CACHE = (
+    f"SELECT seqcache FROM pg_sequence WHERE seqrelid = pg_get_serial_sequence('{_TABLE}', 'id')::regclass"  # noqa: S608
+)
+
+
+@checks.register("server")
+def check_threads(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """E001: threads that wait for clients must outnumber those that work."""
+    if settings.SERVER_THREADS < MOST_THREADS:
+        return []
+    return [
+        checks.Error(
+            f"SERVER_THREADS is {settings.SERVER_THREADS}, and the server has {MOST_THREADS} threads in all.",
+            hint="Leave most of them to wait for slow clients: set it to some times the number of processors.",
+            id="events.E001",
+        )
+    ]
+
+
+@checks.register(checks.Tags.security, deploy=True)
+def check_hosts(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """W001: any host name is answered to."""
+    if "*" not in settings.ALLOWED_HOSTS:
+        return []
+    return [
+        checks.Warning(
+            "ALLOWED_HOSTS has “*”: whoever sends a request chooses the host name that links lead to.",
+            hint="List the host names of the service. Probes are answered to any.",
+            id="events.W001",
+        )
+    ]
+
+
+@checks.register(checks.Tags.security)
+def check_local_dir(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """W002: others can read the secrets."""
+    files = [settings.LOCAL_DIR / name for name in ("secret_key", "credentials.json")]
+    open_to_others = [str(path) for path in files if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077]
+    if not open_to_others:
+        return []
+    return [
+        checks.Warning(
+            f"Others than the service's user can read {' and '.join(open_to_others)}.",
+            hint=f"chmod 600 {' '.join(open_to_others)}; if anyone may have, delete them, so that they are made anew.",
+            id="events.W002",
+        )
+    ]
+
+
+@checks.register(checks.Tags.database)
+def check_waiting(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """W003: a request may still wait for a lock when its worker is killed."""
+    if settings.DATABASE_TIMEOUT_SECONDS < KILL_SECONDS:
+        return []
+    return [
+        checks.Warning(
+            f"DATABASE_TIMEOUT_SECONDS is {settings.DATABASE_TIMEOUT_SECONDS}, and a worker that is to stop has"
+            f" {KILL_SECONDS} seconds to finish its requests.",
+            hint=f"Set it below {KILL_SECONDS}.",
+            id="events.W003",
+        )
+    ]
+
+
+@checks.register(checks.Tags.database, deploy=True)
+def check_sqlite_file(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """E002: SQLite's write-ahead log needs memory that all its users share, and so one machine."""
+    database = settings.DATABASES["default"]
+    if database["ENGINE"] != "django.db.backends.sqlite3":
+        return []
+    kind = _file_system(Path(database["NAME"]).resolve().parent)
+    if kind not in _NETWORK_FILE_SYSTEMS:
+        return []
+    return [
+        checks.Error(
+            f"The SQLite database lies on a network file system ({kind}), where its write-ahead log doesn't work.",
+            hint="Put it on a disk of this machine, or use PostgreSQL.",
+            id="events.E002",
+        )
+    ]
+
+
+def _file_system(directory: Path) -> str:
+    """The kind of file system a directory lies on; nothing where the machine doesn't tell."""
+    try:
+        lines = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    mounts = {point.replace("\\040", " "): kind for _, point, kind, *_ in map(str.split, lines)}
+    return next((mounts[str(each)] for each in (directory, *directory.parents) if str(each) in mounts), "")
+
+
+@checks.register(checks.Tags.database)
+def check_database(app_configs: Apps, databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """What only the database knows: E003 to E006, W004 and W005. Nothing where it is not to be asked."""
+    found: list[CheckMessage] = []
+    for alias in databases or ():
+        connection = connections[alias]
+        tables = connection.introspection.table_names()
+        if Watermark._meta.db_table in tables:
+            found += _resolutions(alias)
+        found += (_postgresql if connection.vendor == "postgresql" else _sqlite)(
+            connection, has_events=_TABLE in tables
+        )
+    return found
+
+
+def _resolutions(alias: str) -> Iterator[CheckMessage]:
+    mark = Watermark.objects.using(alias).values_list("resolutions", flat=True).first()
+    wanted = ",".join(settings.ROLLUP_RESOLUTIONS)
+    if mark not in {None, wanted}:
+        yield checks.Warning(
+            f"ROLLUP_RESOLUTIONS is {wanted}, but the rollups hold {mark}.",
+            hint="Run manage.py roll_up --rebuild, or set it back.",
+            id="events.W004",
+        )
+
+
+def _postgresql(connection: BaseDatabaseWrapper, *, has_events: bool) -> Iterator[CheckMessage]:
+    unsafe = [f"{name} is off" for name in ("fsync", "synchronous_commit") if _ask(connection, f"SHOW {name}") == "off"]
+    if has_events and _ask(connection, _PERSISTENCE) == "u":
+        unsafe.append(f"the table {_TABLE} is unlogged")
+    if unsafe:
+        yield checks.Error(
+            f"An acknowledged event may be lost when PostgreSQL or its machine stops: {', '.join(unsafe)}.",
+            hint="Set it on again, for the server, the database and the user; ALTER TABLE … SET LOGGED.",
+            id="events.E003",
+        )
+    if has_events:
+        cache = _ask(connection, _SEQUENCE_CACHE)
+        if cache != 1:
+            yield checks.Error(
+                f"The sequence of event ids has CACHE {cache}: the roller may pass events by.",
+                hint=f"ALTER TABLE {_TABLE} ALTER id SET CACHE 1; then manage.py verify_rollups --repair.",
+                id="events.E004",
+            )
+    encoding = _ask(connection, "SHOW server_encoding")
+    if encoding != "UTF8":
+        yield checks.Error(
+            f"The database stores text as {encoding}, which has no room for every name.",
+            hint="Create it with ENCODING 'UTF8'.",
+            id="events.E005",
+        )
+    most = int(_ask(connection, "SHOW max_connections")) - int(_ask(connection, "SHOW superuser_reserved_connections"))
+    needed = settings.SERVER_WORKERS * (settings.SERVER_THREADS * _CONNECTIONS_A_THREAD + 1) + _ROLLERS
+    if needed > most:
+        yield checks.Warning(
+            f"One server may open {needed} connections, and PostgreSQL takes {most}.",
+            hint="Lower SERVER_WORKERS or SERVER_THREADS, or raise max_connections.",
+            id="events.W005",
+        )
+
+
+def _sqlite(connection: BaseDatabaseWrapper, *, has_events: bool) -> Iterator[CheckMessage]:
+    if cast(DatabaseWrapper, connection).is_in_memory_db():
+        return
+    synchronous, journal = int(_ask(connection, "PRAGMA synchronous")), _ask(connection, "PRAGMA journal_mode")
+    if synchronous < _SYNCHRONOUS_FULL or journal in {"memory", "off"}:
+        yield checks.Error(
+            f"An acknowledged event may be lost in a power cut: SQLite has synchronous={synchronous} and"
+            f" journal_mode={journal}.",
+            hint="Take init_command out of DATABASE_URL.",
+            id="events.E006",
+        )
+
+
+def _ask(connection: BaseDatabaseWrapper, sql: str) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetchone()[0]

@@ -1,0 +1,313 @@
+"""``/healthz`` and ``/readyz``."""
+
+import json
+import socket
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db.migrations.recorder import MigrationRecorder
+from django.test import Client
+from django.utils import timezone
+
+from events import health, probes, rollups
+from events.health import Health, Lag, Lookout, look
+from events.models import Watermark
+from events.tests import service
+from events.tests.service import call, fetch_token, locked
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+OK = {"ok": True}
+
+
+@pytest.fixture
+def now(monkeypatch):
+    """The clock, which a test may set."""
+    clock = {"now": NOW}
+    monkeypatch.setattr(timezone, "now", lambda: clock["now"])
+    return clock
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """What /readyz finds, over this thread's connection."""
+    monkeypatch.setattr(probes, "lookout", type("Here", (), {"health": staticmethod(look)}))
+
+    def get():
+        response = Client().get("/readyz")
+        return response.status_code, response.json()
+
+    return get
+
+
+@pytest.mark.parametrize("host", ["testserver", "10.1.2.3", "10.1.2.3:8000", "elsewhere.example", "_"])
+@pytest.mark.parametrize("https", [False, True])
+def test_it_is_alive_whatever_the_host_and_without_the_database(settings, host, https):
+    settings.SECURE_SSL_REDIRECT = https
+
+    response = Client(headers={"Host": host}).get("/healthz")
+
+    assert (response.status_code, response.json()) == (200, {"alive": True})
+    assert "no-store" in response["Cache-Control"]
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+@pytest.mark.parametrize("method", ["post", "put", "delete", "options"])
+def test_probes_are_for_reading(path, method):
+    response = getattr(Client(), method)(path)
+
+    assert (response.status_code, response["Allow"]) == (405, "GET, HEAD")
+
+
+def test_it_is_ready_where_all_is_well(answers, db, now, django_assert_max_num_queries):
+    with django_assert_max_num_queries(7):
+        assert answers() == (
+            200,
+            {
+                "ready": True,
+                "checks": {"database": OK, "migrations": OK, "rollups": {**OK, "lagEvents": 0, "lagSeconds": 0}},
+            },
+        )
+
+
+def test_the_migrations_that_lack_are_named(answers, db):
+    MigrationRecorder.Migration.objects.filter(app="events").latest("id").delete()
+    [last] = [name for app, name in health._last_migrations() if app == "events"]
+
+    assert answers() == (
+        503,
+        {
+            "ready": False,
+            "checks": {
+                "database": OK,
+                "migrations": {"ok": False, "detail": f"Not applied: events.{last}. Run manage.py migrate."},
+                "rollups": {"ok": False, "detail": "Not known before the migrations are applied."},
+            },
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("limit", "seconds", "status", "shown", "detail"),
+    [
+        (60, 0, 200, 0, None),
+        (60, 60, 200, 60, None),
+        (60, 60.06, 503, 60.1, "2 events behind for 60 s, more than READY_LAG_SECONDS=60 s."),
+        (60, 4000, 503, 4000, "2 events behind for 4000 s, more than READY_LAG_SECONDS=60 s."),
+        (60, -5, 200, 0, None),
+        (0, 4000, 200, 4000, None),
+        (60, None, 503, None, "No worker has looked yet. Run manage.py roll_up --watch 1."),
+        (0, None, 200, None, None),
+    ],
+)
+def test_the_lag_is_held_against_its_limit(answers, make_event, settings, now, limit, seconds, status, shown, detail):
+    settings.READY_LAG_SECONDS = limit
+    make_event()
+    rollups.roll_up()
+    make_event()
+    make_event()
+    Watermark.objects.update(complete_at=None if seconds is None else NOW - timedelta(seconds=seconds))
+
+    found, body = answers()
+
+    expected = {"ok": detail is None, "lagEvents": 2, "lagSeconds": shown, **({"detail": detail} if detail else {})}
+    assert (found, body["ready"], body["checks"]["rollups"]) == (status, status == 200, expected)
+
+
+def test_there_is_no_lag_without_a_tail_however_long_nobody_looked(make_event, now):
+    make_event()
+    rollups.roll_up()
+
+    now["now"] += timedelta(days=30)
+
+    assert health.read_lag() == Lag(0, 0)
+
+
+def test_a_log_that_nobody_ever_rolled_up_has_a_lag_of_unknown_age(make_event):
+    Watermark.objects.all().delete()
+    event = make_event()
+
+    assert health.read_lag() == Lag(event.pk, None)
+
+
+def test_the_roller_knows_since_when_the_rollups_lack_some(make_event, now, monkeypatch):
+    monkeypatch.setattr(rollups, "_STEP_EVENTS", {"postgresql": 2, "sqlite": 2})
+
+    def complete_at():
+        return Watermark.objects.get().complete_at
+
+    def after(seconds):
+        now["now"] = NOW + timedelta(seconds=seconds)
+        return now["now"]
+
+    make_event()
+    rollups.roll_up()
+    assert complete_at() == NOW
+    for _ in range(3):
+        make_event()
+    after(20)
+    rollups.roll_up()
+    assert complete_at() == NOW  # a full step leaves some
+    assert health.read_lag() == Lag(1, 20)
+    later = after(21)
+    rollups.roll_up()
+    assert complete_at() == later
+    after(31)
+    assert rollups.roll_up() is None
+    assert complete_at() == later  # nothing to do is not worth a write each time
+    idle = after(31.001)
+    assert rollups.roll_up() is None
+    assert complete_at() == idle
+
+
+def counted_looks(monkeypatch, wait=None):
+    looks = []
+
+    def counting():
+        looks.append(threading.current_thread().name)
+        if wait:
+            wait.wait(10)
+        return Health(None, lag=Lag(0, 0))
+
+    monkeypatch.setattr(health, "look", counting)
+    return looks
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_who_ask_at_once_get_one_look(monkeypatch):
+    looks = counted_looks(monkeypatch)
+    lookout = Lookout()
+    found = []
+
+    threads = [threading.Thread(target=lambda: found.append(lookout.health())) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert looks == ["lookout"]
+    assert found == [Health(None, lag=Lag(0, 0))] * 20
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_looks_again_after_a_second(monkeypatch):
+    looks = counted_looks(monkeypatch)
+    lookout = Lookout()
+
+    lookout.health()
+    lookout._looked -= 0.9
+    lookout.health()
+    assert len(looks) == 1
+    lookout._looked -= 0.2
+    lookout.health()
+
+    assert len(looks) == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_says_nothing_is_not_waited_for(monkeypatch, settings):
+    settings.DATABASE_TIMEOUT_SECONDS = 0.2
+    released = threading.Event()
+    looks = counted_looks(monkeypatch, released)
+    lookout = Lookout()
+
+    start = time.monotonic()
+    found = [lookout.health(), lookout.health()]
+    waited = time.monotonic() - start
+    released.set()
+
+    assert 0.4 <= waited < 2
+    assert [health.database for health in found] == ["The database didn't answer within 0.2 s."] * 2
+    assert [health.is_ready for health in found] == [False, False]
+    assert len(looks) == 1
+
+
+@pytest.fixture
+def env(tmp_path):
+    with service.own_database(tmp_path) as url:
+        yield service.environment(
+            tmp_path, DATABASE_URL=url, PORT=service.free_port(), SERVER_WORKERS=1, SERVER_THREADS=1,
+            DATABASE_TIMEOUT_SECONDS=4, METRICS_TOKEN="x" * 16,
+        )  # fmt: skip
+
+
+def timed(env, path, **headers):
+    start = time.monotonic()
+    status, _, body = call(env, "GET", path, **headers)
+    return status, body, time.monotonic() - start
+
+
+METRICS = {"Authorization": f"Bearer {'x' * 16}"}
+
+
+def test_probes_are_answered_while_every_connection_is_in_use(env):
+    with service.served(env, "--prepare"):
+        headers = {"Authorization": f"Bearer {fetch_token(env)}", "Content_Type": "application/json"}
+        event = json.dumps({"namespace": "n", "name": "m", "timestamp": 1, "value": 1})
+        assert call(env, "POST", "/api/track/", event, **headers)[0] == 201
+        assert service.manage("roll_up", env=env).returncode == 0
+        statuses = []
+        with locked(env["DATABASE_URL"]):
+            waiting = [
+                threading.Thread(target=lambda: statuses.append(call(env, "POST", "/api/track/", event, **headers)[0]))
+                for _ in range(2)
+            ]
+            for thread in waiting:
+                thread.start()
+            time.sleep(1.2)  # also until the connections are sampled
+            found = [timed(env, path, **METRICS) for path in ("/healthz", "/readyz", "/metrics")]
+            assert statuses == []
+        for thread in waiting:
+            thread.join()
+
+    assert statuses == [201, 201]
+    assert [status for status, _, _ in found] == [200, 200, 200]
+    assert max(seconds for _, _, seconds in found) < 2
+    assert b'tracking_connections{state="used"} 1.0\n' in found[2][1]
+
+
+@pytest.mark.parametrize(
+    ("listens", "detail"),
+    [(False, "The database can't be reached or is busy."), (True, "The database didn't answer within 1 s.")],
+)
+def test_probes_are_answered_while_the_database_is_away(env, listens, detail):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"postgres://ada:s3cret@127.0.0.1:{listener.getsockname()[1]}/none"
+        if not listens:
+            listener.close()
+        with service.served({**env, "DATABASE_URL": url, "DATABASE_TIMEOUT_SECONDS": "1"}):
+            alive, ready, metrics = (timed(env, path, **METRICS) for path in ("/healthz", "/readyz", "/metrics"))
+
+    assert alive[:2] == (200, b'{"alive": true}')
+    assert alive[2] < 1
+    unknown = {"ok": False, "detail": "Not known without the database."}
+    database = {"ok": False, "detail": detail}
+    assert (ready[0], json.loads(ready[1])) == (
+        503, {"ready": False, "checks": {"database": database, "migrations": unknown, "rollups": unknown}}
+    )  # fmt: skip
+    assert metrics[0] == 200
+    for line in ("tracking_database_up 0.0", "tracking_ready 0.0",
+                 'tracking_request_duration_seconds_count{endpoint="readyz",status="503"} 1.0'):  # fmt: skip
+        assert f"\n{line}\n".encode() in metrics[1]
+    assert b"lag" not in metrics[1]
+    assert max(ready[2], metrics[2]) < 3
+
+
+def test_it_becomes_ready_with_the_migrations_and_the_worker(env):
+    env |= {"READY_LAG_SECONDS": "15"}
+    with service.served(env):
+        before = json.loads(timed(env, "/readyz")[1])["checks"]["migrations"]
+        assert service.manage("migrate", env=env).returncode == 0
+        assert service.manage("prepare_first_visit", env=env).returncode == 0
+        time.sleep(1.1)
+        between = timed(env, "/readyz")
+        assert service.manage("roll_up", env=env).returncode == 0
+        time.sleep(1.1)
+        after = timed(env, "/readyz")
+
+    assert not before["ok"]
+    assert "events.0001_events" not in before["detail"]
+    assert between[0] == 503
+    assert json.loads(between[1])["checks"]["rollups"]["detail"].startswith("No worker has looked yet.")
+    assert after[0] == 200
