@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
+from zoneinfo import available_timezones
 
 from django.conf import settings
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 
 from events.components import SEGMENT, Schema, array, ref
 from events.ingest import MOST_KEY_CHARACTERS
-from events.serializers import AggregationQuerySerializer, NamedChoiceField, TimestampField
+from events.serializers import AggregationQuerySerializer, NamedChoiceField, TimestampField, TimeZoneField
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -80,6 +81,7 @@ _ALLOW = _header("Allow", "The methods that there are.", [405])
 _RETRY = _header("Retry-After", "Seconds to wait.", [503], int)
 _EVENT = {"namespace": "Shop", "name": "order", "timestamp": "2020-11-12T11:10:00Z", "value": 142}
 _LATER = {"namespace": "Shop", "name": "order", "timestamp": 1605225600, "value": 58}
+_FORM = {**_LATER, "timestamp": "1605225600"}
 _LINES = (
     '{"namespace":"Shop","name":"order","timestamp":"2020-11-12T11:10:00Z","value":142}\n'
     '{"namespace":"Shop","name":"order","timestamp":1605225600,"value":58}\n'
@@ -126,16 +128,16 @@ def track() -> Call:
         ],
         request={
             JSON: one_or_many,
-            NDJSON: {"type": "string", "description": "An event in JSON on each line; blank lines don't count."},
-            URL_ENCODED: ref("Event"),
-            MULTIPART: ref("Event"),
+            NDJSON: {**ref("Events"), "minItems": 1, "description": "An event on each line; blank lines don't count."},
+            URL_ENCODED: ref("EventForm"),
+            MULTIPART: ref("EventForm"),
         },
         examples=[
             _request("An event", _EVENT, JSON),
             _request("A batch", [_EVENT, _LATER], JSON),
             _request("A batch, an event a line", _LINES, NDJSON),
-            _request("A form", _LATER, URL_ENCODED),
-            _request("A multipart form", _LATER, MULTIPART),
+            _request("A form", _FORM, URL_ENCODED),
+            _request("A multipart form", _FORM, MULTIPART),
         ],
         responses={
             (201, JSON): _answer(
@@ -181,12 +183,12 @@ def _query() -> list[OpenApiParameter]:
     for name, field in AggregationQuerySerializer().fields.items():
         schema: Schema = {"type": "string"}
         if isinstance(field, TimestampField):
-            schema = ref("Timestamp")
+            schema = ref("TimestampText")
         elif isinstance(field, NamedChoiceField):
             schema = {"type": "string", "enum": list(field.choices)}
             schema["default"] = field.default if isinstance(field.default, str) else schema["enum"][0]
-        else:
-            schema["default"] = "UTC"
+        elif isinstance(field, TimeZoneField):
+            schema = {"type": "string", "enum": sorted(available_timezones()), "default": "UTC"}
         found.append(OpenApiParameter(name, schema, description=_MEANINGS[name], examples=_shown(name)))
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,7 +32,19 @@ _TIMESTAMP: Schema = {
     "anyOf": [{"type": "string", "format": "date-time"}, {"$ref": "#/components/schemas/UnixTime"}],
     "description": "ISO 8601, in UTC where it has no offset, or unix time as a number; kept to the microsecond.",
 }
-_VALUE: Schema = {"type": "number", "description": "A finite double.", "minimum": -(10**308), "maximum": 10**308}
+_TIMESTAMP_TEXT: Schema = {
+    "anyOf": [
+        {"type": "string", "format": "date-time"},
+        {"type": "string", "pattern": r"^(-?[0-9]{1,10}|[0-9]{11,14})(\.[0-9]{1,20})?$"},
+    ],
+    "description": "The same where everything is text, as in a query; unix time without an exponent.",
+}
+_VALUE: Schema = {
+    "type": "number",
+    "description": "A finite double.",
+    "minimum": -sys.float_info.max,
+    "maximum": sys.float_info.max,
+}
 _STORED: Schema = {
     "type": "string",
     "format": "date-time",
@@ -65,8 +78,10 @@ def components() -> dict[str, Schema]:
     messages = array({"type": "string"})
     return {
         "Timestamp": _TIMESTAMP,
+        "TimestampText": _TIMESTAMP_TEXT,
         "UnixTime": _UNIX_TIME,
         "Event": _object(event),
+        "EventForm": _object({**event, "timestamp": ref("TimestampText")}),
         "Events": {**array(ref("Event")), "maxItems": settings.MAX_EVENTS},
         "StoredEvent": _object({**event, "timestamp": _STORED, "value": {"type": "number"}}),
         "Accepted": _object({"accepted": {"type": "integer", "minimum": 0, "maximum": settings.MAX_EVENTS}}),

@@ -44,6 +44,16 @@ class Description(AutoSchema):
             return calls.aggregation()
         return calls.catalogue(of_namespace="namespace" in self.path)
 
+    def get_operation(self, *args: Any, **kwargs: Any) -> Schema:
+        """All of it, with what drf-spectacular has no word for."""
+        operation = super().get_operation(*args, **kwargs) or {}
+        if "requestBody" in operation:
+            operation["requestBody"]["required"] = True
+        for parameter in operation.get("parameters", []):
+            if parameter["in"] == "query":
+                parameter["allowEmptyValue"] = True
+        return operation
+
     def get_operation_id(self) -> str:
         """The name that generated clients call it by."""
         return self._call.id
