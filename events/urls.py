@@ -2,6 +2,7 @@
 
 from django.urls import re_path
 
+from events.documentation import DocumentationView, SchemaView
 from events.views import AggregationView, CatalogueView, TrackView
 
 urlpatterns = [
@@ -9,4 +10,6 @@ urlpatterns = [
     re_path(r"^events/?\Z", CatalogueView.as_view(), name="catalogue"),
     re_path(r"^events/(?P<namespace>[^/]+)/?\Z", CatalogueView.as_view(), name="namespace-catalogue"),
     re_path(r"^events/(?P<namespace>[^/]+)/(?P<name>[^/]+)/?\Z", AggregationView.as_view(), name="aggregation"),
+    re_path(r"^schema/?\Z", SchemaView.as_view(), name="api-schema"),
+    re_path(r"^docs/?\Z", DocumentationView.as_view(), name="api-docs"),
 ]

@@ -43,6 +43,8 @@ INSTALLED_APPS = [
     "oauth2_provider",
     "rest_framework",
     "corsheaders",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
 ]
 
 MIDDLEWARE = [
@@ -153,6 +155,26 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["events.renderers.JSONRenderer"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "events.negotiation.JSONAlways",
     "EXCEPTION_HANDLER": "events.error_handlers.api_exception_handler",
+    "DEFAULT_SCHEMA_CLASS": "events.schema.Description",
+}
+
+# Its description, at /api/schema/ and /api/docs/
+
+SPECTACULAR_SETTINGS = {
+    "OAS_VERSION": "3.1.0",
+    "TITLE": "Tracking API",
+    "VERSION": "1.0.0",
+    "DESCRIPTION": "Collects events from applications and servers, and answers aggregates of them over time.",
+    "PREPROCESSING_HOOKS": ["events.schema.without_slash"],
+    "POSTPROCESSING_HOOKS": ["events.schema.add_components"],
+    "SORT_OPERATIONS": False,
+    "SORT_OPERATION_PARAMETERS": "events.schema.path_first",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_AUTHENTICATION": [],
+    # from this machine: no page of ours asks another for anything
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SWAGGER_UI_OAUTH2_CONFIG": {"scopes": ["read", "write", "aggregation"]},
 }
 
 # Pages of other origins: the API and nothing else, by tokens and never by cookies

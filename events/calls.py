@@ -1,0 +1,295 @@
+"""What each call of the API takes and gives, in the terms of OpenAPI."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from zoneinfo import available_timezones
+
+from django.conf import settings
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
+
+from events.components import SEGMENT, Schema, array, ref
+from events.ingest import MOST_KEY_CHARACTERS
+from events.serializers import AggregationQuerySerializer, NamedChoiceField, TimestampField, TimeZoneField
+
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+CSV = "text/csv"
+URL_ENCODED = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data"
+
+Responses = dict[int | tuple[int, str], OpenApiResponse]
+
+
+@dataclass(frozen=True)
+class Call:
+    """What drf-spectacular asks of one."""
+
+    id: str
+    summary: str
+    description: str
+    responses: Responses
+    parameters: Sequence[OpenApiParameter] = ()
+    request: Mapping[str, Schema] | None = None
+    examples: Sequence[OpenApiExample] = ()
+
+
+_ERRORS = {
+    401: ("No usable token.", "The access token is unknown or has expired."),
+    404: ("No such path.", "Not found."),
+    405: ("No such method here; `Allow` names those that there are.", 'Method "DELETE" not allowed.'),
+    411: ("No `Content-Length`.", "The body must come with its Content-Length."),
+    413: ("Too many events or bytes.", "The request has {too_many} events; {max_events} are allowed."),
+    415: (
+        "Neither JSON nor NDJSON nor a form, or packed otherwise.",
+        'Unsupported media type "text/plain" in request.',
+    ),
+    422: ("The `Idempotency-Key` came before, with other events.", "This Idempotency-Key was used for another body."),
+    429: (
+        "More than the client may send a minute: try again after `Retry-After` seconds.",
+        "More than 600 requests a minute; try again in 12 s.",
+    ),
+    503: (
+        "The database is away or busy: try again after `Retry-After` seconds, with an `Idempotency-Key` if once "
+        "matters.",
+        "The database can't be reached or is busy; try again.",
+    ),
+}  # fmt: skip
+
+
+def _errors(*statuses: int) -> Responses:
+    found: Responses = {}
+    for status in statuses:
+        description, detail = _ERRORS[status]
+        detail = detail.format(max_events=settings.MAX_EVENTS, too_many=settings.MAX_EVENTS + 1)
+        example = OpenApiExample(HTTPStatus(status).phrase, {"detail": detail}, response_only=True)
+        found[status, JSON] = OpenApiResponse(ref("Detail"), description, [example])
+    return found
+
+
+def _forbidden(scope: str, *shapes: str, **examples: Any) -> Responses:
+    """What the token or the client's grant doesn't allow; the latter in those shapes besides."""
+    answer = _answer(
+        {"anyOf": [ref("Detail"), *map(ref, shapes)]} if shapes else ref("Detail"),
+        "The token lacks the scope, or the client is not granted it there.",
+        No_scope={"detail": f"The access token lacks the scope {scope}."}, **examples,
+    )  # fmt: skip
+    return {(403, JSON): answer}
+
+
+def _not_granted(scope: str) -> dict[str, list[str]]:
+    return {"namespace": [f"The client is not granted the scope {scope} in “Shop”."]}
+
+
+def _header(name: str, text: str, statuses: Sequence[int], kind: type = str) -> OpenApiParameter:
+    return OpenApiParameter(name, kind, OpenApiParameter.HEADER, description=text, response=list(statuses))
+
+
+def _answer(schema: Schema, text: str, **examples: Any) -> OpenApiResponse:
+    shown = [OpenApiExample(name.replace("_", " "), value, response_only=True) for name, value in examples.items()]
+    return OpenApiResponse(schema, text, shown)
+
+
+_CHALLENGE = _header("WWW-Authenticate", "`Bearer`, with what is wrong with the token (RFC 6750).", [401])
+_ALLOW = _header("Allow", "The methods that there are.", [405])
+_RETRY = _header("Retry-After", "Seconds to wait.", [429, 503], int)
+_LIMITS = [
+    _header("RateLimit-Policy", "The limits of the client, where it has any (an IETF draft).", [200, 201, 429]),
+    _header("RateLimit", "What is left of them.", [200, 201, 429]),
+]
+_EVENT = {"namespace": "Shop", "name": "order", "timestamp": "2020-11-12T11:10:00Z", "value": 142}
+_LATER = {"namespace": "Shop", "name": "order", "timestamp": 1605225600, "value": 58}
+_FORM = {**_LATER, "timestamp": "1605225600"}
+_LINES = (
+    '{"namespace":"Shop","name":"order","timestamp":"2020-11-12T11:10:00Z","value":142}\n'
+    '{"namespace":"Shop","name":"order","timestamp":1605225600,"value":58}\n'
+)
+_ITEMS = [
+    {"aggregatedTimestamp": "2020-11-12T11:10:00Z", "value": 142.0},
+    {"aggregatedTimestamp": "2020-11-13T00:00:00Z", "value": 58.0},
+]
+
+
+def _request(name: str, value: Any, media_type: str) -> OpenApiExample:
+    return OpenApiExample(name, value, media_type=media_type, request_only=True)
+
+
+def track() -> Call:
+    """``POST /api/track/``."""
+    one_or_many = {"anyOf": [ref("Event"), ref("Events")]}
+    return Call(
+        id="track",
+        summary="Store events",
+        description=(
+            "One event, or a batch of them as a JSON array or as NDJSON, an event a line. 201 means that all are "
+            "committed; anything else, that none is.\n\n"
+            f"A request may have {settings.MAX_EVENTS} events and {settings.MAX_BODY_BYTES} bytes, unpacked. Any body "
+            "may be packed with gzip: `gzip -c events.ndjson | curl --data-binary @- -H 'Content-Encoding: gzip' "
+            "-H 'Content-Type: application/x-ndjson' …`"
+        ),
+        parameters=[
+            OpenApiParameter(
+                "Idempotency-Key",
+                {"type": "string", "minLength": 1, "maxLength": MOST_KEY_CHARACTERS, "examples": ["order-4711"]},
+                OpenApiParameter.HEADER,
+                description="Sent again by the same client with the same events, the request stores nothing and is "
+                "answered as the first time.",
+            ),
+            OpenApiParameter(
+                "Content-Encoding",
+                str,
+                OpenApiParameter.HEADER,
+                enum=["gzip", "identity"],
+                description="How the body is packed.",
+            ),
+            _CHALLENGE, _ALLOW, _RETRY, *_LIMITS,
+        ],
+        request={
+            JSON: one_or_many,
+            NDJSON: {**ref("Events"), "minItems": 1, "description": "An event on each line; blank lines don't count."},
+            URL_ENCODED: ref("EventForm"),
+            MULTIPART: ref("EventForm"),
+        },
+        examples=[
+            _request("An event", _EVENT, JSON),
+            _request("A batch", [_EVENT, _LATER], JSON),
+            _request("A batch, an event a line", _LINES, NDJSON),
+            _request("A form", _FORM, URL_ENCODED),
+            _request("A multipart form", _FORM, MULTIPART),
+        ],
+        responses={
+            (201, JSON): _answer(
+                {"anyOf": [ref("StoredEvent"), ref("Accepted")]},
+                "Committed: the event as it is stored, or how many of a batch.",
+                An_event={**_EVENT, "value": 142.0}, A_batch={"accepted": 2},
+            ),
+            (400, JSON): _answer(
+                {"anyOf": [ref("Detail"), ref("FieldErrors"), ref("BatchErrors")]},
+                "Bad input, and nothing was stored. The body names each field of an event and what is wrong with it; "
+                "of a batch, each bad item by its index from 0; of what can't be read at all, why.",
+                An_event={"value": ["A valid number is required."]},
+                A_batch={"17": {"value": ["A valid number is required."]}, "18": {"name": ["This field is required."]}},
+                No_JSON={"detail": "JSON parse error - Expecting value: line 1 column 1 (char 0)"},
+            ),
+            **_forbidden(
+                "write", "FieldErrors", "BatchErrors",
+                An_event=_not_granted("write"), A_batch={"17": _not_granted("write")},
+            ),
+            **_errors(401, 405, 411, 413, 415, 422, 429, 503),
+        },
+    )  # fmt: skip
+
+
+_MEANINGS = {
+    "tsMin": "Where the window starts, itself included: ISO 8601 or unix time, as in an event. Open where not given.",
+    "tsMax": "Where the window ends, itself included.",
+    "granularity": "The calendar unit that events are grouped by; `week` starts on Monday, `none` groups equal "
+    "timestamps only and is never filled.",
+    "aggregationType": "How the values of a bucket become one.",
+    "timezone": "The IANA name of the zone whose calendar the buckets follow, summer time included, such as "
+    "`Europe/Berlin`.",
+    "fill": "What an empty bucket within the window gives: nothing, `null`, `zero`, or the `previous` value.",
+    "timestamp": "What a bucket is named by: the `first` timestamp of its events, or the start of the `bucket`.",
+    "format": "What the answer is written in; `Accept` may say it too. `csv` and `ndjson` are streamed.",
+}
+_SHOWN = {"tsMin": "2020-11-01", "tsMax": "1605312000000", "namespace": "Shop", "name": "order"}
+
+
+def _shown(name: str) -> list[OpenApiExample]:
+    return [OpenApiExample("Such as", _SHOWN[name])] if name in _SHOWN else []
+
+
+def _query() -> list[OpenApiParameter]:
+    """The parameters of the aggregation endpoint, from the serializer that reads them."""
+    found = []
+    for name, field in AggregationQuerySerializer().fields.items():
+        schema: Schema = {"type": "string"}
+        if isinstance(field, TimestampField):
+            schema = ref("TimestampText")
+        elif isinstance(field, NamedChoiceField):
+            schema = {"type": "string", "enum": list(field.choices)}
+            schema["default"] = field.default if isinstance(field.default, str) else schema["enum"][0]
+        elif isinstance(field, TimeZoneField):
+            schema = {"type": "string", "enum": sorted(available_timezones()), "default": "UTC"}
+        found.append(OpenApiParameter(name, schema, description=_MEANINGS[name], examples=_shown(name)))
+    return found
+
+
+def _segment(name: str) -> OpenApiParameter:
+    text = f"The {name}, percent-encoded."
+    return OpenApiParameter(name, SEGMENT, OpenApiParameter.PATH, description=text, examples=_shown(name))
+
+
+def aggregation() -> Call:
+    """``GET /api/events/<namespace>/<name>``."""
+    text = "The buckets, ordered by time; none where the series has no events."
+    return Call(
+        id="aggregate",
+        summary="Aggregate a series",
+        description=(
+            "The events of one series within a window, grouped by the calendar; exact, and as fresh as the last "
+            "201.\n\n"
+            f"JSON has {settings.MAX_ITEMS} items at most; a question with more is a 400 that names a coarser "
+            "granularity. CSV and NDJSON have no limit: they are sent while they are read, from one snapshot, and "
+            "break off without an end where something goes wrong on the way.\n\n"
+            "The `ETag` of an answer, sent back as `If-None-Match`, makes a 304 of one that would be the same."
+        ),
+        parameters=[
+            _segment("namespace"), _segment("name"), *_query(),
+            OpenApiParameter("If-None-Match", str, OpenApiParameter.HEADER, description="The `ETag` of an answer."),
+            _header("ETag", "Another one whenever the answer may be another.", [200, 304]),
+            _CHALLENGE, _ALLOW, _RETRY, *_LIMITS,
+        ],
+        responses={
+            (200, JSON): _answer(array(ref("Item")), text, The_sum_of_each_day=_ITEMS),
+            (200, CSV): _answer(
+                {"type": "string"}, text,
+                The_sum_of_each_day="aggregatedTimestamp,value\r\n2020-11-12T11:10:00Z,142.0\r\n"
+                "2020-11-13T00:00:00Z,58.0\r\n",
+            ),
+            (200, NDJSON): _answer(
+                {"type": "string"}, text,
+                The_sum_of_each_day='{"aggregatedTimestamp":"2020-11-12T11:10:00Z","value":142.0}\n'
+                '{"aggregatedTimestamp":"2020-11-13T00:00:00Z","value":58.0}\n',
+            ),
+            304: OpenApiResponse(None, "The answer is what `If-None-Match` names."),
+            (400, JSON): _answer(
+                {"anyOf": [ref("FieldErrors"), ref("Detail")]},
+                "Bad input: the body names each parameter and what it accepts.",
+                A_parameter={"fill": ["“one” is not accepted. Choose one of: none, null, zero, previous."]},
+            ),
+            **_forbidden("aggregation", "FieldErrors", A_namespace=_not_granted("aggregation")),
+            **_errors(401, 404, 405, 429, 503),
+        },
+    )  # fmt: skip
+
+
+def catalogue(*, of_namespace: bool) -> Call:
+    """``GET /api/events/`` or ``GET /api/events/<namespace>``."""
+    series = {
+        "namespace": "Shop", "name": "order", "count": 2,
+        "firstTimestamp": "2020-11-12T11:10:00Z", "lastTimestamp": "2020-11-13T00:00:00Z",
+    }  # fmt: skip
+    return Call(
+        id="list_series_of_namespace" if of_namespace else "list_series",
+        summary="List the series of a namespace" if of_namespace else "List all series",
+        description="The catalogue: every series that has events, ordered by namespace and name.",
+        parameters=[*([_segment("namespace")] if of_namespace else []), _CHALLENGE, _ALLOW, _RETRY, *_LIMITS],
+        responses={
+            (200, JSON): _answer(array(ref("Series")), "The series.", One_series=[series]),
+            (400, JSON): _answer(
+                {"anyOf": [ref("FieldErrors"), ref("Detail")]},
+                "Bad input.",
+                A_parameter={"page": ["Unknown field. Accepted: none."]},
+            ),
+            **(
+                _forbidden("read", "FieldErrors", A_namespace=_not_granted("read"))
+                if of_namespace
+                else _forbidden("read")
+            ),
+            **_errors(401, 404, 405, 429, 503),
+        },
+    )

@@ -1,0 +1,236 @@
+"""``/api/schema/`` and ``/api/docs/``: the description of the API is valid, whole and true."""
+
+import gzip
+import json
+import re
+
+import pytest
+import yaml
+from django.contrib.staticfiles import finders
+from django.core.management import call_command
+from django.urls import reverse
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from rest_framework.test import APIClient
+
+from events.serializers import AggregationQuerySerializer
+from events.tests.service import PROJECT_DIR
+
+README = (PROJECT_DIR / "README.md").read_text()
+TRACK = "/api/track/"
+AGGREGATION = "/api/events/{namespace}/{name}"
+CATALOGUE = "/api/events/"
+
+
+@pytest.fixture
+def schema(client):
+    return client.get("/api/schema/").json()
+
+
+def operation(schema, path):
+    [operation] = schema["paths"][path].values()
+    return operation
+
+
+def test_it_is_valid_openapi_3_1(schema):
+    assert schema["openapi"].startswith("3.1.")
+    assert list(OpenAPIV31SpecValidator(schema).iter_errors()) == []
+
+
+def test_nothing_in_it_is_guessed(tmp_path):
+    call_command("spectacular", fail_on_warn=True, validate=True, file=str(tmp_path / "schema.yaml"))
+
+
+@pytest.mark.parametrize("path", ["/api/schema/", "/api/schema"])
+@pytest.mark.parametrize("token", [None, "Bearer anything"])
+@pytest.mark.parametrize(
+    ("query", "accept", "content_type"),
+    [
+        ("", "*/*", "application/json"),
+        ("", "text/html", "application/json"),
+        ("", "application/yaml", "application/yaml; charset=utf-8"),
+        ("", "application/vnd.oai.openapi", "application/vnd.oai.openapi; charset=utf-8"),
+        ("?format=yaml", "application/json", "application/yaml; charset=utf-8"),
+        ("?format=json", "application/yaml", "application/json"),
+    ],
+)
+def test_it_is_json_or_yaml_for_everybody(schema, path, token, query, accept, content_type):
+    headers = {"Accept": accept, **({"Authorization": token} if token else {})}
+
+    response = APIClient().get(f"{path}{query}", headers=headers)
+
+    assert (response.status_code, response["Content-Type"]) == (200, content_type)
+    assert yaml.safe_load(response.content) == schema  # JSON is YAML too
+
+
+def test_it_names_every_call(schema):
+    calls = re.findall(r"`(GET|POST) (/api/[^`]*)`", README.split("## The API")[1].split("## ")[0])
+    named = {(method.lower(), path.replace("<", "{").replace(">", "}")) for method, path in calls}
+
+    assert {(method, path) for path, methods in schema["paths"].items() for method in methods} == named
+
+
+def test_it_names_every_parameter_and_what_it_takes(schema):
+    parameters = {
+        parameter["name"]: parameter["schema"]
+        for parameter in operation(schema, AGGREGATION)["parameters"]
+        if parameter["in"] == "query"
+    }
+    fields = AggregationQuerySerializer().fields
+
+    assert list(parameters) == list(fields)
+    assert {"UTC", "Europe/Berlin"} < set(parameters.pop("timezone")["enum"])
+    for name, field in ((name, fields[name]) for name in parameters):
+        assert parameters[name].get("enum", []) == list(getattr(field, "choices", [])), name
+
+
+def test_it_names_every_status(schema):
+    table = README.split("| status | meaning |")[1].split("##")[0]
+    documented = {status for row in re.findall(r"^\| ([\d, ]+) \|", table, re.MULTILINE) for status in row.split(", ")}
+    described = [set(operation(schema, path)["responses"]) for path in schema["paths"]]
+
+    assert len(documented) > 8
+    assert set.union(*described) == documented | {"200", "201", "304"}
+    assert set.intersection(*described) >= {"400", "401", "403", "405", "503"}
+
+
+def test_it_names_the_limits_that_are_set(settings, client):
+    settings.MAX_EVENTS, settings.MAX_BODY_BYTES, settings.MAX_ITEMS = 123, 45_678, 910
+
+    schema = client.get("/api/schema/").json()
+
+    assert schema["components"]["schemas"]["Events"]["maxItems"] == 123
+    assert "123 events and 45678 bytes" in operation(schema, TRACK)["description"]
+    assert "The request has 124 events; 123 are allowed." in json.dumps(operation(schema, TRACK)["responses"]["413"])
+    assert "910 items" in operation(schema, AGGREGATION)["description"]
+
+
+def test_a_client_comes_by_its_token_as_described(schema, settings, application, client):
+    schemes = schema["components"]["securitySchemes"]
+    [flow] = schemes["client"]["flows"].items()
+
+    assert flow == (
+        "clientCredentials", {"tokenUrl": reverse("oauth2_provider:token"), "scopes": settings.OAUTH2_PROVIDER["SCOPES"]}
+    )  # fmt: skip
+    assert schemes["token"]["scheme"] == "bearer"
+    for path, scope in [(TRACK, "write"), (AGGREGATION, "aggregation"), (CATALOGUE, "read")]:
+        assert operation(schema, path)["security"] == [{"client": [scope]}, {"token": []}]
+
+
+# The examples are what the service takes and answers.
+
+
+def examples_of(content, media_type="application/json"):
+    return {name: example["value"] for name, example in content["content"][media_type]["examples"].items()}
+
+
+def test_the_examples_of_tracking_are_true(schema, client_with_scopes):
+    client = client_with_scopes("write")
+    track = operation(schema, TRACK)
+    single, batch = examples_of(track["responses"]["201"]).values()
+    later = {"namespace": "Shop", "name": "order", "timestamp": "2020-11-13T00:00:00Z", "value": 58.0}
+    as_json, as_batch = examples_of(track["requestBody"]).values()
+    [lines] = examples_of(track["requestBody"], "application/x-ndjson").values()
+    [form] = examples_of(track["requestBody"], "application/x-www-form-urlencoded").values()
+
+    def post(body, content_type, **headers):
+        response = client.post(TRACK, body, content_type=content_type, headers=headers)
+        return response.status_code, response.json()
+
+    assert post(json.dumps(as_json), "application/json") == (201, single)
+    assert post(json.dumps(as_batch), "application/json", Idempotency_Key="order-4711") == (201, batch)
+    assert post(lines, "application/x-ndjson") == (201, batch)
+    assert post(gzip.compress(lines.encode()), "application/x-ndjson", Content_Encoding="gzip") == (201, batch)
+    assert post("&".join(f"{key}={value}" for key, value in form.items()), "application/x-www-form-urlencoded") == (
+        201,
+        later,
+    )
+    assert client.post(TRACK, form, format="multipart").json() == later
+
+
+def test_the_examples_of_what_is_refused_are_true(client_with_scopes, settings):
+    settings.MAX_EVENTS = 20
+    client = client_with_scopes("write")
+    schema = client.get("/api/schema/").json()
+    event = {"namespace": "Shop", "name": "order", "timestamp": 1, "value": 142}
+    items = [event] * 17 + [{**event, "value": "1"}, {key: event[key] for key in ("namespace", "timestamp", "value")}]
+    said = {status: examples_of(answer) for status, answer in operation(schema, TRACK)["responses"].items()}
+    form = {"content_type": "text/plain"}
+    key = {"headers": {"Idempotency-Key": "order-4711"}}
+    client.post(TRACK, event, **key)
+
+    assert client.post(TRACK, {**event, "value": "1"}).json() == said["400"]["AnEvent"]
+    assert client.post(TRACK, b"x", content_type="application/json").json() == said["400"]["NoJSON"]
+    assert client.post(TRACK, b"x", **form).json() == said["415"]["UnsupportedMediaType"]
+    assert client.post(TRACK, {**event, "value": 2}, **key).json() == said["422"]["UnprocessableEntity"]
+    assert client.delete(TRACK).json() == said["405"]["MethodNotAllowed"]
+    assert client.post(TRACK, items).json() == said["400"]["ABatch"]
+    assert client.post(TRACK, [event] * 21).json() == said["413"]["RequestEntityTooLarge"]
+
+
+def test_the_examples_of_reading_are_true(schema, client_with_scopes):
+    client = client_with_scopes("write read aggregation")
+    client.post(TRACK, *[examples_of(operation(schema, TRACK)["requestBody"])["ABatch"]])
+    shown = {
+        parameter["name"]: next(iter(parameter["examples"].values()))["value"]
+        for parameter in operation(schema, AGGREGATION)["parameters"]
+        if "examples" in parameter
+    }
+    path = AGGREGATION.format(namespace=shown.pop("namespace"), name=shown.pop("name"))
+    query = {**shown, "granularity": "day", "aggregationType": "sum"}
+    answers = operation(schema, AGGREGATION)["responses"]
+
+    for media_type in ("application/json", "text/csv", "application/x-ndjson"):
+        [expected] = examples_of(answers["200"], media_type).values()
+        response = client.get(path, query, headers={"Accept": media_type})
+        if response.streaming:
+            assert b"".join(response.streaming_content).decode() == expected
+        else:
+            assert response.json() == expected
+    assert client.get(path, {"fill": "one"}).json() == examples_of(answers["400"])["AParameter"]
+    listed = operation(schema, CATALOGUE)["responses"]
+    assert client.get(CATALOGUE).json() == examples_of(listed["200"])["OneSeries"]
+    assert client.get(CATALOGUE, {"page": 1}).json() == examples_of(listed["400"])["AParameter"]
+    assert client.get("/api/events/a/b/c").json() == examples_of(answers["404"])["NotFound"]
+
+
+@pytest.mark.parametrize(("path", "status"), [(TRACK, 401), (AGGREGATION, 401), (CATALOGUE, 403)])
+def test_the_examples_of_what_is_not_allowed_are_true(schema, client_with_scopes, path, status):
+    client = client_with_scopes("write" if path != TRACK else "read")
+    said = operation(schema, path)["responses"]
+    method = client.post if path == TRACK else client.get
+    url = path.format(namespace="a", name="b")
+
+    assert method(url).json() == examples_of(said["403"])["Forbidden"]
+    client.credentials(HTTP_AUTHORIZATION="Bearer x")
+    assert method(url, headers={"Authorization": "Bearer x"}).json() == examples_of(said["401"])["Unauthorized"]
+
+
+# The page.
+
+
+@pytest.mark.parametrize("path", ["/api/docs/", "/api/docs"])
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer anything"}])
+def test_the_page_lets_nothing_in_from_elsewhere(client, path, headers):
+    response = client.get(path, headers=headers)
+    page = response.content.decode()
+    policy = dict(part.split(" ", 1) for part in response["Content-Security-Policy"].split("; "))
+
+    assert response["Content-Type"] == "text/html; charset=utf-8"
+    assert policy["default-src"] == policy["frame-ancestors"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    assert not re.search(r"<style|<script>|\son\w+=|style=|//", page)
+    assert not response.cookies
+
+
+def test_all_that_the_page_names_is_here(client):
+    page = client.get("/api/docs/").content.decode()
+    named = re.findall(r'(?:src|href)="([^"]+)"', page)
+
+    assert len(named) == 5
+    for url in named:
+        if url.startswith("/static/"):
+            assert finders.find(url.removeprefix("/static/")), url
+        else:
+            script = client.get(url)
+            assert script["Content-Type"] == "application/javascript"
+            assert f'url: "{reverse("api-schema")}"'.encode() in script.content.replace(b"\\u002D", b"-")
