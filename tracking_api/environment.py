@@ -6,6 +6,7 @@ import re
 import secrets
 import warnings
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,30 @@ def choices(name: str, default: list[str], allowed: list[str]) -> list[str]:
     if not values or not set(values) <= set(allowed):
         raise ImproperlyConfigured(f"{name} must list one or more of {', '.join(allowed)}, not {text(name, '')!r}.")
     return [value for value in allowed if value in values]
+
+
+def retention(name: str) -> list[tuple[str, timedelta | None]]:
+    """A list of ``pattern=age``: namespaces, by name or up to an asterisk, and an age such as 90d, or ``keep``."""
+    policy = []
+    for part in texts(name, []):
+        pattern, _, said = part.rpartition("=")
+        try:
+            if not pattern or "*" in pattern[:-1]:
+                raise ValueError
+            policy.append((pattern, None if said == "keep" else age(said)))
+        except ValueError:
+            raise ImproperlyConfigured(
+                f"{name} must list namespaces and ages such as Shop-*=30d,Audit=keep,*=365d, not {part!r}."
+            ) from None
+    return policy
+
+
+def age(value: str) -> timedelta:
+    """A whole number of days or hours, such as 90d or 36h. Raises ValueError."""
+    match = re.fullmatch(r"([0-9]{1,6})([dh])", value)
+    if not match:
+        raise ValueError("Must be a number of days or hours, such as 90d or 36h.")
+    return timedelta(**{{"d": "days", "h": "hours"}[match[2]]: int(match[1])})
 
 
 def database(name: str, default: str) -> dict[str, Any]:
