@@ -23,6 +23,11 @@ def validate_path_segment(value: str) -> None:
         raise ValidationError("This field may not contain “/” nor be “.” or “..”.", code="path_segment")
 
 
+def fits(namespace: str, pattern: str) -> bool:
+    """Whether the pattern is that namespace or, with an asterisk at its end, what the namespace starts with."""
+    return namespace.startswith(pattern[:-1]) if pattern.endswith("*") else namespace == pattern
+
+
 class EventQuerySet(models.QuerySet["Event"]):
     """Events chosen by series and time; each method chains."""
 
@@ -254,9 +259,11 @@ class Bookmark(models.Model):
     source = models.CharField(max_length=1000, unique=True, help_text="The path of a file, or a name of its own.")
     lines = models.BigIntegerField(default=0, help_text="How many lines are done, whether stored or rejected.")
     digest = models.CharField(max_length=64, blank=True, help_text="BLAKE2 of these lines.")
+    head = models.CharField(max_length=64, blank=True, help_text="BLAKE2 of the first of them, by which it is known.")
     events = models.BigIntegerField(default=0)
     rejected = models.BigIntegerField(default=0)
-    rejects_bytes = models.BigIntegerField(default=0, help_text="How long the file of the rejects was by then.")
+    rejects = models.CharField(max_length=1000, blank=True, help_text="The path of the file of the rejects.")
+    rejects_bytes = models.BigIntegerField(default=0, help_text="How long that file was by then.")
     is_done = models.BooleanField(default=False)
     changed = models.DateTimeField(auto_now=True)
 

@@ -12,7 +12,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from events import rollups
-from events.models import Event, EventQuerySet, Pruned, Resolution, Rollup, Watermark
+from events.models import Event, EventQuerySet, Pruned, Resolution, Rollup, Watermark, fits
 
 # On SQLite a step holds the lock that every writer waits for.
 _STEP_EVENTS = {"postgresql": 5_000, "sqlite": 500}
@@ -37,11 +37,6 @@ def hour_before(age: timedelta) -> datetime:
         return _BEGINNING
 
 
-def is_of(namespace: str, pattern: str) -> bool:
-    """Whether the pattern is that namespace or, with an asterisk at its end, what the namespace starts with."""
-    return namespace.startswith(pattern[:-1]) if pattern.endswith("*") else namespace == pattern
-
-
 def older_than(age: timedelta, pattern: str = "*") -> Iterator[Series]:
     """The series of such namespaces that are in part older than that, in order."""
     return _series([(pattern, age)])
@@ -56,7 +51,7 @@ def carry_out() -> Iterator[int]:
 def _series(policy: Sequence[tuple[str, timedelta | None]]) -> Iterator[Series]:
     whole = Rollup.objects.whole_series().order_by("namespace", "name")
     for namespace, name, first in list(whole.values_list("namespace", "name", "first_timestamp")):
-        age = next((age for pattern, age in policy if is_of(namespace, pattern)), None)
+        age = next((age for pattern, age in policy if fits(namespace, pattern)), None)
         if age is not None and first < (before := hour_before(age)):
             yield Series(namespace, name, before)
 
