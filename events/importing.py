@@ -6,7 +6,9 @@ import csv
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
@@ -45,6 +47,10 @@ class Step(NamedTuple):
     rejected: list[Rejected]
 
 
+# What was read for a step: lines, the events in them, and what is none, by its number among them.
+Lines = tuple[list[bytes], list[Row], list[Rejected]]
+
+
 class Format(Protocol):
     """Reads lines as events."""
 
@@ -54,7 +60,7 @@ class Format(Protocol):
         """The next lines, whole records of them."""
 
     def rows(self) -> list[Row]:
-        """The events of the lines taken last. Raises one of ``ingest.NOT_FAST`` or csv.Error unless all are."""
+        """The events of the lines taken last. Raises one of ``ingest.NOT_FAST`` unless all are."""
 
     def records(self, lines: Sequence[bytes]) -> Iterator[tuple[list[bytes], Row | str | None]]:
         """Each record of the lines: an event, why it is none, or None where it is blank."""
@@ -91,34 +97,38 @@ class CSV:
     def __init__(self, lines: Iterator[bytes]) -> None:
         self._source = lines
         self._taken: list[bytes] = []
-        self._reader = csv.reader(self._texts(lines), strict=True)
-        self._records: list[list[str]] | csv.Error = []
+        self._records: list[list[str]] = []
         try:
-            self._columns = next(self._reader, [])
+            self._columns = next(csv.reader(self._texts(lines), strict=True), [])
         except csv.Error as error:
             raise ImportFailed(f"Line 1: {error}.") from None
         if sorted(self._columns) != sorted(COLUMNS):
             raise ImportFailed(f"Line 1 must name the columns {', '.join(COLUMNS)}, and no others.")
-        self._order = [self._columns.index(column) for column in COLUMNS]
+        self._in_order = itemgetter(*(self._columns.index(column) for column in COLUMNS))
         self.header, self._taken = self._taken, []
 
     def take(self, most: int) -> list[bytes]:
         """The next lines, up to the end of a record."""
-        self._taken = []
-        try:
-            self._records = list(islice(self._reader, most))
-        except csv.Error as error:
-            self._records = error
+        lines = list(islice(self._source, most))
+        text = b"".join(lines).decode(errors="surrogateescape").replace("\r\n", "\n")
+        self._failed = False
+        if '"' not in text and "\r" not in text:  # so that a record is a line, and no more than its parts
+            self._records = [line.split(",") for line in text.split("\n") if line]
+            return lines
+        self._taken, self._records = [], []
+        reader = csv.reader(self._texts(chain(lines, self._source)), strict=True)
+        while len(self._taken) < len(lines):
+            try:
+                self._records += filter(None, [next(reader)])
+            except csv.Error:
+                self._failed = True
         return self._taken
 
     def rows(self) -> list[Row]:
         """The events of the lines taken last."""
-        if isinstance(self._records, csv.Error):
-            raise self._records
-        a, b, c, d = self._order
-        if any(len(record) != len(COLUMNS) for record in self._records):
+        if self._failed or any(len(record) != len(COLUMNS) for record in self._records):
             raise ValueError
-        return ingest.decode_texts((each[a], each[b], each[c], each[d]) for each in self._records)
+        return ingest.decode_texts(map(self._in_order, self._records))
 
     def records(self, lines: Sequence[bytes]) -> Iterator[tuple[list[bytes], Row | str | None]]:
         """Each record."""
@@ -198,12 +208,8 @@ def steps(file: BinaryIO, form: str, bookmark: Bookmark, rejects: Path | None) -
         number = _skip(lines, bookmark, digest, number)
     kept = None if rejects is None else Rejects(rejects, bookmark, reader.header)
     yield Step(number, 0, [])
-    while taken := reader.take(_STEP_LINES[connection.vendor]):
-        rejected: list[Rejected] = []
-        try:
-            rows = reader.rows()
-        except (*ingest.NOT_FAST, csv.Error):
-            rows, rejected = _sort_out(reader, taken, number, stop=kept is None)
+    for taken, rows, rejected in _read(reader, stop=kept is None):
+        rejected = [each._replace(number=number + each.number) for each in rejected]
         if rejected and kept is None:
             taken = taken[: rejected[0].number - number - 1]
         digest.update(b"".join(taken))
@@ -243,12 +249,30 @@ def _skip(lines: Iterator[bytes], bookmark: Bookmark, digest: hashlib.blake2b, n
     return number
 
 
-def _sort_out(reader: Format, lines: list[bytes], number: int, *, stop: bool) -> tuple[list[Row], list[Rejected]]:
+def _read(reader: Format, *, stop: bool) -> Iterator[Lines]:
+    """Each step's lines, read by a thread of its own while the database works on those before."""
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(_next_lines, reader, stop)
+        while (found := following.result())[0]:
+            following = pool.submit(_next_lines, reader, stop)
+            yield found
+
+
+def _next_lines(reader: Format, stop: bool) -> Lines:
+    lines = reader.take(_STEP_LINES[connection.vendor])
+    try:
+        return lines, reader.rows(), []
+    except ingest.NOT_FAST:
+        return lines, *_sort_out(reader, lines, stop)
+
+
+def _sort_out(reader: Format, lines: list[bytes], stop: bool) -> tuple[list[Row], list[Rejected]]:
     rows: list[Row] = []
     rejected: list[Rejected] = []
+    number = 1
     for taken, found in reader.records(lines):
         if isinstance(found, str):
-            rejected.append(Rejected(number + 1, taken, found))
+            rejected.append(Rejected(number, taken, found))
             if stop:
                 break
         elif found:
