@@ -113,6 +113,12 @@ class WindowFilter(admin.ListFilter):
         return cast(EventQuerySet, queryset).within(window.get("start"), window.get("end"))
 
 
+def _is_pruned(event: Event | None) -> bool:
+    # as it is stored, and not as a form would have it
+    stored = event and Event.objects.filter(pk=event.pk).first()
+    return stored is not None and stored.is_pruned()
+
+
 @admin.register(Event)
 class EventAdmin(admin.ModelAdmin):
     """Newest first: by arrival, which the id tells, or by timestamp within one series, which the index tells."""
@@ -148,6 +154,14 @@ class EventAdmin(admin.ModelAdmin):
         names = {name for namespace in namespaces for name in Event.objects.names(namespace)}
         matches = Q(namespace__in=[namespace for namespace in namespaces if term in namespace.lower()])
         return queryset.filter(matches | Q(name__in=[name for name in names if term in name.lower()])), False
+
+    def has_change_permission(self, request: HttpRequest, obj: Event | None = None) -> bool:
+        """Not where the event's hour is pruned."""
+        return super().has_change_permission(request, obj) and not _is_pruned(obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Event | None = None) -> bool:
+        """Not where the event's hour is pruned."""
+        return super().has_delete_permission(request, obj) and not _is_pruned(obj)
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
         """Those of the filters above: any other could read the whole table, or fail on its value."""

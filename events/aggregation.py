@@ -57,14 +57,15 @@ def aggregate(question: Question) -> list[Item]:
 
     ``none`` groups nothing but equal timestamps, and is never filled. All queries see one snapshot of the database;
     one of them reads the buckets. Raises ValidationError where there are more than ``MAX_ITEMS`` of them, where a sum
-    is beyond what a double holds, or where the zone's calendar leaves the years 1 to 9999.
+    is beyond what a double holds, where the answer depends on events that are pruned, or where the zone's calendar
+    leaves the years 1 to 9999.
     """
     with snapshot():
         extent = _given_window(question) or _extent(question)
         window = extent and _window(question, *extent)
         if not extent or not window:
             return []
-        mark = rollups.watermark()
+        mark = rollups.watermark_of(question.namespace, question.name)
         _check_count(question, *window, mark)
         tail = _tail(mark)
         found = _read(question, max(window[0], extent[0]), min(window[1], extent[1]), mark, has_tail=tail > 0)
@@ -78,33 +79,45 @@ def aggregate(question: Question) -> list[Item]:
 def stream(question: Question) -> Iterator[Item]:
     """The same items one after the other, however many there are, from a snapshot that lasts until the last of them.
 
-    A sum that is beyond what a double holds is None.
+    A sum that is beyond what a double holds is None. Raises ValidationError as ``aggregate`` otherwise, before the
+    first item unless more is pruned just then.
     """
+    with snapshot():
+        extent = _extent(question)
+        if extent and (window := _window(question, *extent)):
+            mark = rollups.watermark_of(question.namespace, question.name)
+            _check_pruned(question, max(window[0], extent[0]), min(window[1], extent[1]), mark)
+    return _stream(question)
+
+
+def _stream(question: Question) -> Iterator[Item]:
     with snapshot():
         extent = _extent(question)
         window = extent and _window(question, *extent)
         if not extent or not window:
             return
-        mark = rollups.watermark()
+        mark = rollups.watermark_of(question.namespace, question.name)
         first, last = max(window[0], extent[0]), min(window[1], extent[1])
         found: Iterator[Bucket] = iter(())
         if first <= last:
+            _check_pruned(question, first, last, mark)
             found = question.reader(first, last).iterate(mark, has_tail=_tail(mark) > 0)
-        finite = (bucket if isfinite(bucket[1]) else _finite(question, bucket, first, last) for bucket in found)
+        finite = (bucket if isfinite(bucket[1]) else _finite(question, bucket, first, last, mark) for bucket in found)
         yield from _items(question, finite, *window)
 
 
 def version(question: Question) -> str:
-    """Another text whenever the answer may be another: where events were added to the series, or any were changed.
+    """Another text whenever the answer may be another: where events were added to the series or pruned, or any changed.
 
     Four queries, none of which reads more than the tail of the series.
     """
     with snapshot():
-        mark = rollups.watermark()
+        mark = rollups.watermark_of(question.namespace, question.name)
         tail = Event.objects.of_series(question.namespace, question.name).after(mark.event_id).count()
         rolled_up = Rollup.objects.of_series(question.namespace, question.name).whole_series()
         count = tail + sum(rolled_up.values_list("count", flat=True))
-    return hashlib.sha256(f"{question} {mark.changes} {count} {settings.MAX_ITEMS}".encode()).hexdigest()
+    state = f"{question} {mark.changes} {mark.pruned_before} {count} {settings.MAX_ITEMS}"
+    return hashlib.sha256(state.encode()).hexdigest()
 
 
 def _tail(mark: Watermark) -> int:
@@ -174,25 +187,44 @@ def _too_many(question: Question, first: datetime, last: datetime) -> Validation
 def _read(question: Question, first: datetime, last: datetime, mark: Watermark, *, has_tail: bool) -> list[Bucket]:
     if first > last:
         return []
+    _check_pruned(question, first, last, mark)
     reader = question.reader(first, last)
     if question.granularity == "none":
-        found = reader.read_ungrouped(settings.MAX_ITEMS + 1)
+        found = reader.read_ungrouped(mark, settings.MAX_ITEMS + 1, has_tail=has_tail)
     else:
         found = reader.read(mark, has_tail=has_tail)
     if not _are_finite(found):
-        found = reader.read_huge()
+        found = reader.read_huge(mark)
         if not _are_finite(found):
             raise ValidationError({"aggregationType": ["The sum of a bucket is beyond what a double holds."]})
     return found
 
 
-def _finite(question: Question, bucket: Bucket, first: datetime, last: datetime) -> tuple[str, float | None]:
+def _check_pruned(question: Question, first: datetime, last: datetime, mark: Watermark) -> None:
+    """Refuse what depends on events that are pruned, and not only on what the rollups hold of them."""
+    if first > last or mark.pruned_before is None:
+        return
+    torn = question.reader(first, last).find_torn(mark)
+    if torn is None:
+        return
+    finest = rollups.resolutions_of(mark)[0].name.lower()
+    start, end = buckets.start_of(torn[0], finest, UTC), buckets.end_of(torn[0], finest, UTC)
+    kept = f"Events before {timestamps.to_text(mark.pruned_before)} are pruned, and kept by the {finest} of UTC only"
+    if torn[0] < first or torn[1] > last:
+        parameter, offered = ("tsMin", start) if torn[0] < first else ("tsMax", end)
+        raise ValidationError({parameter: [f"{kept}; choose an end of one, such as {timestamps.to_text(offered)}."]})
+    raise ValidationError({"granularity": [f"{kept}; choose a later window, or buckets that are made up of those."]})
+
+
+def _finite(
+    question: Question, bucket: Bucket, first: datetime, last: datetime, mark: Watermark
+) -> tuple[str, float | None]:
     """The bucket from its events alone, whose sum on the way may be beyond a double."""
     start = end = datetime.fromisoformat(bucket[0])
     if question.granularity != "none":
         start = _start(question, bucket[0])
         end = buckets.end_of(start, question.granularity, question.zone)
-    [(timestamp, value)] = question.reader(max(first, start), min(last, end)).read_huge()
+    [(timestamp, value)] = question.reader(max(first, start), min(last, end)).read_huge(mark)
     return timestamp, value if isfinite(value) else None
 
 

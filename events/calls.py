@@ -273,6 +273,7 @@ def catalogue(*, of_namespace: bool) -> Call:
         "namespace": "Shop", "name": "order", "count": 2,
         "firstTimestamp": "2020-11-12T11:10:00Z", "lastTimestamp": "2020-11-13T00:00:00Z",
     }  # fmt: skip
+    not_granted = {"A_namespace": _not_granted("read")}
     return Call(
         id="list_series_of_namespace" if of_namespace else "list_series",
         summary="List the series of a namespace" if of_namespace else "List all series",
@@ -285,11 +286,7 @@ def catalogue(*, of_namespace: bool) -> Call:
                 "Bad input.",
                 A_parameter={"page": ["Unknown field. Accepted: none."]},
             ),
-            **(
-                _forbidden("read", "FieldErrors", A_namespace=_not_granted("read"))
-                if of_namespace
-                else _forbidden("read")
-            ),
+            **(_forbidden("read", "FieldErrors", **not_granted) if of_namespace else _forbidden("read")),
             **_errors(401, 404, 405, 429, 503),
         },
     )

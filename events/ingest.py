@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from itertools import starmap
+from math import isfinite, nan
 from typing import Annotated, Any
 
 import msgspec
@@ -23,12 +25,13 @@ from rest_framework.serializers import as_serializer_error
 from events import storage, timestamps
 from events.exceptions import IdempotencyKeyReused, RequestTooLarge
 from events.models import IdempotencyKey, validate_path_segment
-from events.serializers import EventSerializer
+from events.serializers import NUMBER_TEXT, EventSerializer
 from events.storage import Row
 from tracking_api.observation import current
 
 MOST_ITEMS_NAMED = 100
 MOST_KEY_CHARACTERS = 100
+MOST_TEXT_CHARACTERS = 255
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Batch:
 # Decoding, the fast way. It accepts part of what the serializer accepts, and gives the same rows; whatever it doesn't
 # accept, the serializer judges again and finds the words for.
 
-_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=MOST_TEXT_CHARACTERS)]
 
 
 class _Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -86,7 +89,7 @@ def _row(event: _Event) -> Row:
     return Row(event.namespace, event.name, microseconds, event.value)
 
 
-_NOT_FAST = (ValueError, RecursionError, msgspec.MsgspecError, DjangoValidationError)
+NOT_FAST = (ValueError, RecursionError, msgspec.MsgspecError, DjangoValidationError)
 
 
 def decode_json(body: bytes) -> Batch:
@@ -97,7 +100,7 @@ def decode_json(body: bytes) -> Batch:
             _check_count(len(events))
             return Batch(list(map(_row, events)))
         return Batch([_row(_decode_event(body))], single=True)
-    except _NOT_FAST:
+    except NOT_FAST:
         data = _load_json(body)
     if not isinstance(data, list):
         return Batch([_judge(EventSerializer(data={}), data)], single=True)
@@ -111,13 +114,62 @@ def decode_ndjson(body: bytes) -> Batch:
     _check_count(len(lines))
     try:
         return Batch([_row(_decode_event(line)) for line in lines])
-    except _NOT_FAST:
+    except NOT_FAST:
         return Batch(_judge_all(map(_load_line, lines)))
 
 
 def decode_form(fields: QueryDict) -> Batch:
     """One event of a form. Raises ValidationError."""
     return Batch([_judge(EventSerializer(data=fields), fields)], single=True)
+
+
+# Decoding of imports, where one event is a line or a record of text: fast for many at once, or explained one by one.
+
+
+def decode_lines(lines: Iterable[bytes]) -> list[Row]:
+    """An event a line of JSON, blank lines left out. Raises one of ``NOT_FAST`` where one is to be judged by itself."""
+    return [_row(_decode_event(line)) for line in lines if not line.isspace()]
+
+
+def decode_line(line: bytes) -> Row:
+    """The event of one line of JSON. Raises ParseError or ValidationError."""
+    try:
+        return _row(_decode_event(line))
+    except NOT_FAST:
+        return _judge(EventSerializer(data={}), _load_json(line))
+
+
+def decode_texts(records: Iterable[tuple[str, str, str, str]]) -> list[Row]:
+    """An event a record, all in text as in a form. Raises as ``decode_lines``."""
+    return list(starmap(_row_of_texts, records))
+
+
+def decode_text(record: Mapping[str, str]) -> Row:
+    """The event of one record of text. Raises ValidationError."""
+    fields = QueryDict(mutable=True)
+    fields.update(dict(record))
+    return decode_form(fields).rows[0]
+
+
+@lru_cache(maxsize=10_000)
+def _check_text(text: str) -> None:
+    text.encode()  # no lone surrogates
+    if not 0 < len(text) <= MOST_TEXT_CHARACTERS:
+        raise ValueError
+    _check_segment(text)
+
+
+def _row_of_texts(namespace: str, name: str, timestamp: str, value: str) -> Row:
+    _check_text(namespace)
+    _check_text(name)
+    try:
+        instant = msgspec.convert(timestamp, datetime)
+    except msgspec.ValidationError:
+        instant = timestamps.from_text(timestamp)
+    number = float(value) if NUMBER_TEXT.fullmatch(value) else nan
+    if not isfinite(number):
+        raise ValueError
+    return Row(namespace, name, timestamps.microseconds_of(instant), number)
 
 
 # Decoding, the way that explains.

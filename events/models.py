@@ -1,4 +1,4 @@
-"""Event, the append-only log; Rollup and Watermark, what is read of it; IdempotencyKey; Grant, what a client may do."""
+"""Event, the log; Rollup, Watermark, Pruned, what is read of it; what requests and imports did; what clients may do."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ def validate_path_segment(value: str) -> None:
         raise ValidationError("This field may not be blank.", code="blank")
     if "/" in value or value in {".", ".."}:
         raise ValidationError("This field may not contain “/” nor be “.” or “..”.", code="path_segment")
+
+
+def fits(namespace: str, pattern: str) -> bool:
+    """Whether the pattern is that namespace or, with an asterisk at its end, what the namespace starts with."""
+    return namespace.startswith(pattern[:-1]) if pattern.endswith("*") else namespace == pattern
 
 
 class EventQuerySet(models.QuerySet["Event"]):
@@ -125,6 +130,17 @@ class Event(models.Model):
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name} = {self.value:g} at {timestamps.to_text(self.timestamp)}"
 
+    def clean(self) -> None:
+        """Refuses what saving would: a stored event can't be moved to hours that are pruned."""
+        if self.is_pruned():
+            message = "Events of this series are pruned up to this hour: what is known of it can't be changed any more."
+            raise ValidationError({"timestamp": message}, code="pruned")
+
+    def is_pruned(self) -> bool:
+        """Whether the event can't be changed or deleted any more, as its hour is pruned and it is rolled up."""
+        later = Pruned.objects.filter(namespace=self.namespace, name=self.name, before__gt=self.timestamp)
+        return bool(self.pk) and later.exists() and Watermark.objects.filter(event_id__gte=self.pk).exists()
+
     def natural_key(self) -> tuple[str, str, datetime, float]:
         """All of it: what tells an event from others in a fixture, whatever its id."""
         return self.namespace, self.name, self.timestamp, self.value
@@ -205,6 +221,8 @@ class Watermark(models.Model):
         null=True, help_text="When the roller last saw that they hold every event there was, to some seconds."
     )
 
+    pruned_before: datetime | None = None  # of the one series that is asked about, where one is
+
     class Meta:
         constraints = [models.CheckConstraint(condition=models.Q(id=1), name="watermark_one_row")]
         default_permissions = ()
@@ -215,6 +233,50 @@ class Watermark(models.Model):
     # Nor this from a fixture.
     def _save_table(self, raw: bool = False, *args: Any, **kwargs: Any) -> bool:
         return not raw and super()._save_table(raw, *args, **kwargs)  # type: ignore[misc]  # not in the stubs
+
+
+class Pruned(models.Model):
+    """How far a series is pruned: in the hours before, its rollups are all that is known for certain.
+
+    Events of these hours that are still in the log, or late ones that came to it since, are in the rollups as others
+    are.
+    """
+
+    pk = models.CompositePrimaryKey("namespace", "name")
+    namespace = models.CharField(max_length=255)
+    name = models.CharField(max_length=255)
+    before = models.DateTimeField(help_text="The start of an hour in UTC.")
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name} before {timestamps.to_text(self.before)}"
+
+    # Nor this from a fixture.
+    def _save_table(self, raw: bool = False, *args: Any, **kwargs: Any) -> bool:
+        return not raw and super()._save_table(raw, *args, **kwargs)  # type: ignore[misc]  # not in the stubs
+
+
+class Bookmark(models.Model):
+    """How far an import has come in its source, kept in the transactions that store the events."""
+
+    source = models.CharField(max_length=1000, unique=True, help_text="The path of a file, or a name of its own.")
+    lines = models.BigIntegerField(default=0, help_text="How many lines are done, whether stored or rejected.")
+    digest = models.CharField(max_length=64, blank=True, help_text="BLAKE2 of these lines.")
+    head = models.CharField(max_length=64, blank=True, help_text="BLAKE2 of the first of them, by which it is known.")
+    events = models.BigIntegerField(default=0)
+    rejected = models.BigIntegerField(default=0)
+    rejects = models.CharField(max_length=1000, blank=True, help_text="The path of the file of the rejects.")
+    rejects_bytes = models.BigIntegerField(default=0, help_text="How long that file was by then.")
+    is_done = models.BooleanField(default=False)
+    changed = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.source}, line {self.lines}"
 
 
 class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):

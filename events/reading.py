@@ -11,10 +11,11 @@ from operator import add
 from typing import Any
 
 from django.db import connection, models
-from django.db.models import BigIntegerField, Count, F, Max, Min, Sum
+from django.db.models import BigIntegerField, Count, F, Max, Min, Q, Sum
 from django.db.models.functions import Cast, TruncDay, TruncMonth, TruncWeek, TruncYear
 
 from events import buckets, rollups
+from events.buckets import MICROSECOND
 from events.functions import TruncClock
 from events.models import Event, EventQuerySet, Resolution, Rollup, Watermark
 from events.planner import Piece, plan
@@ -47,7 +48,9 @@ Bucket = tuple[str, float]
 class Reader:
     """Reads the buckets of one series between two instants, both included.
 
-    The watermark and what is read with it must come from one snapshot.
+    The watermark and what is read with it must come from one snapshot. In hours that are pruned the finest rollups
+    stand for their events: what one holds goes to the bucket that its first event is in, which is right unless
+    ``find_torn`` finds one.
     """
 
     namespace: str
@@ -73,32 +76,55 @@ class Reader:
 
         Within a transaction on PostgreSQL.
         """
-        if self.granularity == "none":
-            rows = _iterate(self._events(self._all_events()).order_by("start"))
-        else:
+        if self.granularity != "none":
             rows = _iterate(*self._parts(mark, has_tail), order_by=1 if self.aligned else 2)
+        elif self._is_pruned(mark):
+            rows = _iterate(*self._parts(mark, has_tail), order_by="key")
+        else:
+            rows = _iterate(self._events(self._all_events()).order_by("start"))
         for _, of_bucket in groupby(rows, key=self._key):
             yield from self._merged(of_bucket)
 
-    def _parts(self, mark: Watermark, has_tail: bool) -> list[models.QuerySet[Any]]:
-        usable = [each for each in reversed(rollups.resolutions_of(mark)) if self._composes(each.value)]
-        parts = [self._piece(piece, mark.event_id) for piece in plan(self.first, self.last, usable)]
-        if has_tail:
-            parts.append(self._events(self._all_events().after(mark.event_id)))
-        return parts
+    def read_ungrouped(self, mark: Watermark, most: int, *, has_tail: bool) -> list[Bucket]:
+        """One bucket for each distinct timestamp, ``most`` of them at most; from the events, as far as there are."""
+        if not self._is_pruned(mark):
+            rows = self._events(self._all_events()).order_by("start")[:most]
+            return self._merged(_fetch([rows]))
+        parts = self._parts(mark, has_tail)  # each of which may have a row of the same timestamp
+        return self._merged(_fetch(parts, order_by="key", most=most * len(parts)))[:most]
 
-    def read_ungrouped(self, most: int) -> list[Bucket]:
-        """One bucket for each distinct timestamp, ``most`` of them at most; from the events."""
-        rows = self._events(self._all_events()).order_by("start")[:most]
-        return self._merged(_fetch([rows]))
-
-    def read_huge(self) -> list[Bucket]:
+    def read_huge(self, mark: Watermark) -> list[Bucket]:
         """The buckets' averages or sums from the events alone, each value scaled so that no sum on the way overflows.
 
-        A sum that is itself beyond a double is infinite.
+        A sum that is itself beyond a double is infinite, and so is one of events that are pruned and that may be.
         """
-        scaled = self._grouped(self._all_events(), "timestamp", total=Sum(F("value") / _HEADROOM))
-        return [(first, value * _HEADROOM) for first, value in self._merged(_fetch([scaled]))]
+        events, parts = self._all_events(), []
+        if self._is_pruned(mark):
+            events = events.filter(Q(timestamp__gte=mark.pruned_before) | Q(pk__gt=mark.event_id))
+            for piece in self._pieces(mark):
+                if self._is_pruned(mark, piece.first):
+                    parts.append(self._of_rollups(piece, mark, total=Sum(F("sum") / _HEADROOM)))
+        parts.append(self._grouped(events, "timestamp", total=Sum(F("value") / _HEADROOM)))
+        return [(first, value * _HEADROOM) for first, value in self._merged(_fetch(parts))]
+
+    def find_torn(self, mark: Watermark) -> tuple[datetime, datetime] | None:
+        """The first and last timestamp of a rollup of pruned events not all of which belong to the same bucket.
+
+        None where there is none. No query where nothing is pruned or stored minutes and hours make up the window;
+        two at most.
+        """
+        for piece in self._pieces(mark):
+            if piece.resolution is None and self._is_pruned(mark, piece.first):
+                standing = self._stored(piece, mark).annotate(
+                    start=self._start("first_timestamp"), end=self._start("last_timestamp")
+                )
+                torn = standing.exclude(
+                    first_timestamp__gte=piece.first, last_timestamp__lte=piece.last, start=F("end")
+                )
+                found = torn.order_by("bucket").values_list("first_timestamp", "last_timestamp").first()
+                if found:
+                    return found
+        return None
 
     def count_stored(self, mark: Watermark, most: int) -> int:
         """How many buckets are stored as they are asked for, counted no further than ``most``. One query."""
@@ -107,6 +133,22 @@ class Reader:
             return 0
         rows = self._rollups().filter(resolution=resolution, bucket__range=(self.first, self.last))
         return rows.values("bucket")[:most].count()
+
+    def _parts(self, mark: Watermark, has_tail: bool) -> list[models.QuerySet[Any]]:
+        parts = [self._piece(piece, mark) for piece in self._pieces(mark)]
+        if has_tail:
+            parts.append(self._events(self._all_events().after(mark.event_id)))
+        return parts
+
+    def _pieces(self, mark: Watermark) -> list[Piece]:
+        usable = [each for each in reversed(rollups.resolutions_of(mark)) if self._composes(each.value)]
+        before = mark.pruned_before
+        if before is None or not self.first < before <= self.last:
+            return plan(self.first, self.last, usable)
+        return [*plan(self.first, before - MICROSECOND, usable), *plan(before, self.last, usable)]
+
+    def _is_pruned(self, mark: Watermark, instant: datetime | None = None) -> bool:
+        return mark.pruned_before is not None and (instant or self.first) < mark.pruned_before
 
     def _composes(self, seconds: int) -> bool:
         return buckets.composes(seconds, self.granularity, self.first, self.last, self.zone)
@@ -117,17 +159,32 @@ class Reader:
     def _all_events(self) -> EventQuerySet:
         return Event.objects.of_series(self.namespace, self.name).within(self.first, self.last)
 
-    def _piece(self, piece: Piece, watermark: int) -> models.QuerySet[Any]:
-        if piece.resolution is None:
+    def _piece(self, piece: Piece, mark: Watermark) -> models.QuerySet[Any]:
+        if piece.resolution is None and not self._is_pruned(mark, piece.first):
             events = Event.objects.of_series(self.namespace, self.name).within(piece.first, piece.last)
-            return self._events(events.up_to(watermark))
-        stored = self._rollups().filter(resolution=piece.resolution, bucket__range=(piece.first, piece.last))
-        if self.aligned and piece.resolution.name.lower() == self.granularity:
+            return self._events(events.up_to(mark.event_id))
+        if self.aligned and piece.resolution is not None and piece.resolution.name.lower() == self.granularity:
             columns = {"total": F("sum"), "number": F("count"), "least": F("min"), "most": F("max")}
-            return stored.annotate(**columns, first=_text("first_timestamp")).values_list(*self._row())
+            stored = self._stored(piece, mark).annotate(**columns, first=_text("first_timestamp"))
+            return stored.values_list(*self._row())
+        return self._of_rollups(piece, mark, total=Sum("sum"))
+
+    def _of_rollups(self, piece: Piece, mark: Watermark, total: Sum) -> models.QuerySet[Any]:
         return self._grouped(
-            stored, "bucket", first=_text(Min("first_timestamp")), total=Sum("sum"),
-            number=Cast(Sum("count"), BigIntegerField()), least=Min("min"), most=Max("max"),
+            self._stored(piece, mark), "first_timestamp" if piece.resolution is None else "bucket", total=total,
+            first=_text(Min("first_timestamp")), number=Cast(Sum("count"), BigIntegerField()),
+            least=Min("min"), most=Max("max"),
+        )  # fmt: skip
+
+    def _stored(self, piece: Piece, mark: Watermark) -> models.QuerySet[Rollup]:
+        """The piece's rollups; where it is to be read from events that are pruned, the finest that reach into it."""
+        if piece.resolution is not None:
+            return self._rollups().filter(resolution=piece.resolution, bucket__range=(piece.first, piece.last))
+        finest = rollups.resolutions_of(mark)[0]
+        start = buckets.start_of(piece.first, finest.name.lower(), UTC)
+        return self._rollups().filter(
+            resolution=finest, bucket__range=(start, piece.last),
+            first_timestamp__lte=piece.last, last_timestamp__gte=piece.first,
         )  # fmt: skip
 
     def _events(self, events: EventQuerySet) -> models.QuerySet[Any]:
@@ -198,22 +255,31 @@ def _text(instant: Any) -> Cast:
     return Cast(instant, models.TextField())
 
 
-def _fetch(parts: Sequence[models.QuerySet[Any]]) -> list[tuple[Any, ...]]:
+def _fetch(
+    parts: Sequence[models.QuerySet[Any]], *, order_by: int | str | None = None, most: int | None = None
+) -> list[tuple[Any, ...]]:
     """The rows of all parts, by one statement and as the driver gives them."""
+    sql, parameters = _union(parts, order_by)
     with connection.cursor() as cursor:
-        cursor.execute(*_union(parts))
+        cursor.execute(f"{sql} LIMIT {most}" if most else sql, parameters)
         rows: list[tuple[Any, ...]] = cursor.fetchall()
         return rows
 
 
-def _iterate(*parts: models.QuerySet[Any], order_by: int | None = None) -> Iterator[tuple[Any, ...]]:
-    sql, parameters = _union(parts)
+def _iterate(*parts: models.QuerySet[Any], order_by: int | str | None = None) -> Iterator[tuple[Any, ...]]:
     with connection.chunked_cursor() as cursor:
-        cursor.execute(f"{sql} ORDER BY {order_by}" if order_by else sql, parameters)
+        cursor.execute(*_union(parts, order_by))
         while rows := cursor.fetchmany(_ROWS_AT_A_TIME):
             yield from rows
 
 
-def _union(parts: Sequence[models.QuerySet[Any]]) -> tuple[str, list[Any]]:
+def _union(parts: Sequence[models.QuerySet[Any]], order_by: int | str | None = None) -> tuple[str, list[Any]]:
+    """One statement of all parts, ordered by a column's number or, as bytes, by its name."""
     statements = [part.query.sql_with_params() for part in parts]
-    return " UNION ALL ".join(sql for sql, _ in statements), list(chain(*(each for _, each in statements)))
+    sql, parameters = " UNION ALL ".join(sql for sql, _ in statements), list(chain(*(each for _, each in statements)))
+    if isinstance(order_by, str):
+        collation = "C" if connection.vendor == "postgresql" else "BINARY"
+        sql = f'SELECT * FROM ({sql}) AS part ORDER BY "{order_by}" COLLATE "{collation}"'  # noqa: S608
+    elif order_by:
+        sql += f" ORDER BY {order_by}"
+    return sql, parameters

@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import DatabaseError, connection, models, transaction
-from django.db.models import Case, Count, F, Max, Min, Q, Sum, Value, When
+from django.db.models import Case, Count, F, Max, Min, Q, Subquery, Sum, Value, When
 from django.utils import timezone
 
+from events import timestamps
 from events.functions import TruncClock
-from events.models import Event, EventQuerySet, Resolution, Rollup, Watermark
+from events.models import Event, EventQuerySet, Pruned, Resolution, Rollup, Watermark
 from events.timestamps import EPOCH
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,10 @@ _IDLE = timedelta(seconds=10)
 _stepping_aside = threading.Lock()
 
 
+class PrunedError(ValueError):
+    """What was asked for needs events that are pruned. Nothing was changed."""
+
+
 class Step(NamedTuple):
     """What a step of the roller did."""
 
@@ -58,7 +63,26 @@ def total(field: str = "value") -> models.expressions.Combinable:
 
 def watermark() -> Watermark:
     """The watermark; before the first event is rolled up, one that holds none."""
-    return Watermark.objects.first() or Watermark(event_id=0, resolutions=",".join(settings.ROLLUP_RESOLUTIONS))
+    return Watermark.objects.first() or _no_watermark()
+
+
+def _no_watermark() -> Watermark:
+    return Watermark(event_id=0, resolutions=",".join(settings.ROLLUP_RESOLUTIONS))
+
+
+def watermark_of(namespace: str, name: str) -> Watermark:
+    """The watermark, which also tells how far that series is pruned. One query."""
+    pruned = Pruned.objects.filter(namespace=namespace, name=name)
+    mark = Watermark.objects.annotate(before=Subquery(pruned.values("before"))).first()
+    if mark is None:
+        return _no_watermark()
+    mark.pruned_before = mark.before
+    return mark
+
+
+def pruned_before(namespace: str, name: str) -> datetime | None:
+    """The start of the first hour of a series that is not pruned; None where none is."""
+    return Pruned.objects.filter(namespace=namespace, name=name).values_list("before", flat=True).first()
 
 
 def resolutions_of(mark: Watermark) -> list[Resolution]:
@@ -122,9 +146,14 @@ def _step_aside() -> None:
 
 
 def start_over() -> None:
-    """Empty the rollups, to hold from now on what ROLLUP_RESOLUTIONS says; until they are full, events are read."""
+    """Empty the rollups, to hold from now on what ROLLUP_RESOLUTIONS says; until they are full, events are read.
+
+    Raises PrunedError where the events that they were made from are not all there any more.
+    """
     with transaction.atomic():
         locking_watermark().get()
+        if count := Pruned.objects.count():
+            raise PrunedError(f"Events of {count} series are pruned; their rollups can't be made anew.")
         Rollup.objects.all()._raw_delete(connection.alias)
         Watermark.objects.update(event_id=0, resolutions=",".join(settings.ROLLUP_RESOLUTIONS))
 
@@ -182,7 +211,8 @@ def rebuilding(events: EventQuerySet, ids: Sequence[int] | None = None) -> Itera
     """Rebuild the buckets that the events lie in before and after what the block does to them, in one transaction.
 
     ``ids`` names the events afterwards; None means the same ones. Only events up to the watermark count: the others
-    are in no bucket yet. Until the transaction ends no roller works, and no other change.
+    are in no bucket yet. Until the transaction ends no roller works, and no other change. Raises PrunedError where
+    they lie, before or after, in an hour that is pruned.
     """
     with transaction.atomic():
         mark = locking_watermark().get()
@@ -203,8 +233,14 @@ def rebuilding(events: EventQuerySet, ids: Sequence[int] | None = None) -> Itera
 def rebuild(mark: Watermark, namespace: str, name: str, ranges: Sequence[tuple[datetime, datetime]]) -> None:
     """Compute a series' rollups anew from its events, in ranges of whole hours, both ends included.
 
-    Within a transaction that has locked the watermark.
+    Within a transaction that has locked the watermark. Raises PrunedError where one of the hours is pruned.
     """
+    before = pruned_before(namespace, name)
+    if before is not None and any(start < before for start, _ in ranges):
+        raise PrunedError(
+            f"Events of {namespace}/{name} before {timestamps.to_text(before)} are pruned: what is known of those "
+            "hours can't be changed any more."
+        )
     resolutions = resolutions_of(mark)
     rollups = Rollup.objects.of_series(namespace, name)
     events = Event.objects.of_series(namespace, name).up_to(mark.event_id)
@@ -214,8 +250,14 @@ def rebuild(mark: Watermark, namespace: str, name: str, ranges: Sequence[tuple[d
         rollups.filter(within, resolution__in=resolutions)._raw_delete(connection.alias)
         _fill_step(events.filter(reduce(or_, (Q(timestamp__range=each) for each in part))), resolutions[0])
         _add_step(resolutions, finest=resolutions[0])
+    rebuild_whole_series(mark, namespace, name)
+
+
+def rebuild_whole_series(mark: Watermark, namespace: str, name: str) -> None:
+    """Compute the rollup of a whole series anew from its others; within such a transaction too."""
+    rollups = Rollup.objects.of_series(namespace, name)
     rollups.whole_series()._raw_delete(connection.alias)
-    whole = merged(rollups.filter(resolution=resolutions[-1]), Resolution.SERIES)
+    whole = merged(rollups.filter(resolution=resolutions_of(mark)[-1]), Resolution.SERIES)
     _execute(f"INSERT INTO {_TABLE} ({', '.join(_COLUMNS)})", whole)
 
 

@@ -21,7 +21,7 @@ from events.models import validate_path_segment
 FORMATS = ("json", "csv", "ndjson")
 
 _zone_names = cache(available_timezones)
-_NUMBER_TEXT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
+NUMBER_TEXT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 
 
 def _is_text_only(field: serializers.Field[Any, Any, Any, Any]) -> bool:
@@ -67,7 +67,7 @@ class NumberField(serializers.FloatField):
 
     def to_internal_value(self, data: Any) -> float:
         """The number as a double. Raises ValidationError."""
-        if isinstance(data, str) and _is_text_only(self) and _NUMBER_TEXT.fullmatch(data):
+        if isinstance(data, str) and _is_text_only(self) and NUMBER_TEXT.fullmatch(data):
             data = float(data)
         if isinstance(data, bool) or not isinstance(data, int | float):
             self.fail("invalid")

@@ -8,7 +8,7 @@ from math import isclose
 from typing import Any, NamedTuple
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import QuerySet, Sum
 
 from events import rollups, timestamps
 from events.buckets import MICROSECOND
@@ -28,13 +28,15 @@ class Difference(NamedTuple):
     bucket: datetime
     stored: dict[str, Any] | None
     computed: dict[str, Any] | None
+    is_pruned: bool = False
 
     def __str__(self) -> str:
+        source = "finer rollups" if self.is_pruned else "events"
         where = f"{self.namespace}/{self.name}, {self.resolution.label} {timestamps.to_text(self.bucket)}"
         if self.stored is None or self.computed is None:
-            return f"{where}: {'missing' if self.stored is None else 'stored without events'}"
+            return f"{where}: {'missing' if self.stored is None else f'stored without {source}'}"
         said = [
-            f"{field} {_said(self.stored[field])} is {_said(self.computed[field])} by the events"
+            f"{field} {_said(self.stored[field])} is {_said(self.computed[field])} by the {source}"
             for field in _FIELDS
             if self.stored[field] != self.computed[field]
         ]
@@ -79,19 +81,31 @@ def stretches(namespace: str, name: str) -> Iterator[Stretch]:
 
 
 def differences(stretch: Stretch) -> tuple[int, list[Difference]]:
-    """How many events up to the watermark lie in the stretch, and its minutes and hours that differ from them."""
+    """How many events up to the watermark lie in the stretch, and its minutes and hours that differ from them.
+
+    Where it is pruned: how many there were by the finest rollups, and the others that differ from those.
+    """
     count = 0
     found: list[Difference] = []
     with snapshot():
-        mark = rollups.watermark()
-        for resolution in rollups.resolutions_of(mark):
-            rows = Rollup.objects.of_series(stretch.namespace, stretch.name).filter(
-                resolution=resolution, bucket__range=(stretch.start, stretch.end)
-            )
-            events = Event.objects.of_series(stretch.namespace, stretch.name).within(stretch.start, stretch.end)
+        mark = rollups.watermark_of(stretch.namespace, stretch.name)
+        of_series = Rollup.objects.of_series(stretch.namespace, stretch.name)
+        finest, *coarser = rollups.resolutions_of(mark)
+        start = max(stretch.start, mark.pruned_before or stretch.start)
+        if stretch.start < start:
+            within = of_series.filter(bucket__range=(stretch.start, min(stretch.end, start - MICROSECOND)))
+            kept = within.filter(resolution=finest)
+            count = kept.aggregate(count=Sum("count"))["count"] or 0
+            for resolution in coarser:
+                computed = _computed(rollups.merged(kept, resolution))
+                stored = _by_bucket(within.filter(resolution=resolution).values_list(*_FIELDS))
+                found += _compare(stretch, resolution, stored, computed, is_pruned=True)
+        events = Event.objects.of_series(stretch.namespace, stretch.name).within(start, stretch.end)
+        for resolution in (finest, *coarser):
+            rows = of_series.filter(resolution=resolution, bucket__range=(start, stretch.end))
             computed = _computed(rollups.of_events(events.up_to(mark.event_id), resolution))
             found += _compare(stretch, resolution, _by_bucket(rows.values_list(*_FIELDS)), computed)
-            count = sum(aggregate["count"] for aggregate in computed.values())
+        count += sum(aggregate["count"] for aggregate in computed.values())
     return count, found
 
 
@@ -108,7 +122,10 @@ def series_difference(namespace: str, name: str) -> Difference | None:
 
 
 def repair(found: list[Difference]) -> None:
-    """Rebuild the differing buckets of one series from its events, in one transaction."""
+    """Rebuild the differing buckets of one series from its events, in one transaction.
+
+    Raises PrunedError where one of them is pruned.
+    """
     namespace, name = found[0].namespace, found[0].name
     hours = {each.bucket.replace(minute=0) for each in found if each.resolution != Resolution.SERIES}
     with transaction.atomic():
@@ -132,11 +149,13 @@ def _compare(
     resolution: Resolution,
     stored: dict[datetime, dict[str, Any]],
     computed: dict[datetime, dict[str, Any]],
+    *,
+    is_pruned: bool = False,
 ) -> Iterator[Difference]:
     for bucket in sorted(stored.keys() | computed.keys()):
         a, b = stored.get(bucket), computed.get(bucket)
         if a is None or b is None or not _same(a, b):
-            yield Difference(stretch.namespace, stretch.name, resolution, bucket, a, b)
+            yield Difference(stretch.namespace, stretch.name, resolution, bucket, a, b, is_pruned)
 
 
 def _same(stored: dict[str, Any], computed: dict[str, Any]) -> bool:

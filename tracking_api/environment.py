@@ -6,6 +6,7 @@ import re
 import secrets
 import warnings
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -130,6 +131,30 @@ def token(name: str) -> str:
     if value and not re.fullmatch(r"[!-~]{16,}", value):
         raise ImproperlyConfigured(f"{name} must be 16 or more visible ASCII characters without blanks, or empty.")
     return value
+
+
+def retention(name: str) -> list[tuple[str, timedelta | None]]:
+    """A list of ``pattern=age``: namespaces, by name or up to an asterisk, and an age such as 90d, or ``keep``."""
+    policy = []
+    for part in texts(name, []):
+        pattern, _, said = part.rpartition("=")
+        try:
+            if not pattern or "*" in pattern[:-1]:
+                raise ValueError
+            policy.append((pattern, None if said == "keep" else age(said)))
+        except ValueError:
+            raise ImproperlyConfigured(
+                f"{name} must list namespaces and ages such as Shop-*=30d,Audit=keep,*=365d, not {part!r}."
+            ) from None
+    return policy
+
+
+def age(value: str) -> timedelta:
+    """A whole number of days or hours, such as 90d or 36h. Raises ValueError."""
+    match = re.fullmatch(r"([0-9]{1,6})([dh])", value)
+    if not match:
+        raise ValueError("Must be a number of days or hours, such as 90d or 36h.")
+    return timedelta(**{{"d": "days", "h": "hours"}[match[2]]: int(match[1])})
 
 
 def database(name: str, default: str, *, timeout_seconds: int) -> dict[str, Any]:

@@ -227,6 +227,7 @@ CACHE_URL = environment.cache("CACHE_URL", "memory://")
 
 ROLLUP_RESOLUTIONS = environment.choices("ROLLUP_RESOLUTIONS", ["minute", "hour"], ["minute", "hour"])
 ROLLUP_TAIL_EVENTS = environment.integer("ROLLUP_TAIL_EVENTS", 50_000, minimum=1)
+RETENTION = environment.retention("RETENTION")
 STATEMENT_TIMEOUT_SECONDS = environment.integer("STATEMENT_TIMEOUT_SECONDS", 30, minimum=1)
 
 # Server: what `manage.py serve` listens on and how many take requests side by side

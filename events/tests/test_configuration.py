@@ -43,6 +43,9 @@ DATABASE_URL_SAID = "DATABASE_URL must be sqlite:///path/to/file or postgres://u
         ("ALLOWED_HOSTS", "http://a.example", "ALLOWED_HOSTS must list host names such as a.example, not 'http://a.example'."),
         ("CSRF_TRUSTED_ORIGINS", "a.example", "CSRF_TRUSTED_ORIGINS must list origins such as https://a.example, not 'a.example'."),
         ("CSRF_TRUSTED_ORIGINS", "https://a/b", "CSRF_TRUSTED_ORIGINS must list origins such as https://a.example, not 'https://a/b'."),
+        *(("RETENTION", value, "RETENTION must list namespaces and ages such as Shop-*=30d,Audit=keep,*=365d, not 'X")
+          for value in ("X", "X=", "X=30", "*=1d,X=-1d", "X*y=1d", "X=1w")),
+        ("RETENTION", "=30d", "RETENTION must list namespaces and ages"),
         ("DATABASE_TIMEOUT_SECONDS", "", "DATABASE_TIMEOUT_SECONDS must be a whole number from 1 to 3600, not ''."),
         ("HTTPS", "https", "HTTPS must be one of true or false, not 'https'."),
         ("LOG_FORMAT", "JSON", "LOG_FORMAT must be one of text, json, not 'JSON'."),
@@ -96,6 +99,13 @@ def test_it_refuses_numbers_below_the_least(monkeypatch, value):
 
     with pytest.raises(ImproperlyConfigured, match=f"^X must be a whole number from 1 to 2147483647, not '{value}'.$"):
         readers.integer("X", 5, minimum=1)
+
+
+def test_retention_goes_by_namespace(tmp_path):
+    assert show("RETENTION", tmp_path) == "[]"
+    assert show("RETENTION", tmp_path, RETENTION="a=b=36h, Audit=keep,*=365d") == (
+        "[('a=b', datetime.timedelta(days=1, seconds=43200)), ('Audit', None), ('*', datetime.timedelta(days=365))]"
+    )
 
 
 def test_sqlite_is_durable_and_waits(tmp_path):

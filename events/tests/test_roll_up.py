@@ -153,8 +153,25 @@ def test_the_worker_goes_on_after_the_database_was_away(env):
                 wait_until(lambda: counts(env) == (before, before))
 
 
+def test_the_worker_carries_out_the_retention_policy(env):
+    [(before, _)] = [counts(env)]
+    values = ", ".join(f"('S', 'n', '2020-01-01 00:{number % 60:02}:00', {number})" for number in range(2_000))
+    query_and_commit(env, f"INSERT INTO events_event (namespace, name, timestamp, value) VALUES {values}")
+
+    with worker({**env, "RETENTION": "S=1d,*=keep"}) as process:
+        wait_until(lambda: counts(env) == (before, before + 2_000))
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=10)
+
+    assert output.startswith("Pruned 2000 events.\n")
+    done = service.manage("verify_rollups", env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def query_and_commit(env, sql):
-    with closing(psycopg2.connect(env["DATABASE_URL"])) as connection:
+    url = env["DATABASE_URL"]
+    connection = sqlite3.connect(urlsplit(url).path, timeout=20) if url.startswith("sqlite") else psycopg2.connect(url)
+    with closing(connection):
         connection.cursor().execute(sql)
         connection.commit()
 

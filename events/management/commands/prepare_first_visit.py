@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand
 from oauth2_provider.generators import generate_client_id, generate_client_secret
 from oauth2_provider.models import Application
 
-from events.models import Event
+from events.models import Event, Rollup
 from tracking_api import environment
 
 TRY_IT = """
@@ -66,7 +66,7 @@ class Command(BaseCommand):
         return json.dumps(credentials, indent=2)
 
     def _prepare_demo_data(self) -> None:
-        if not Event.objects.exists():
+        if not Event.objects.exists() and not Rollup.objects.exists():  # whose events may be pruned
             call_command("loaddata", str(settings.BASE_DIR / "data.json"), verbosity=0)
             self.stdout.write("Demo data: loaded")
 

@@ -4,18 +4,24 @@ import logging
 import os
 import signal
 import threading
+import time
 from argparse import ArgumentParser
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, InterfaceError, connection
 from tqdm import tqdm
 
-from events import rollups
+from events import retention, rollups
 from events.models import Event
+from events.rollups import PrunedError
 
 # Writers that wait for SQLite's one lock look again after some milliseconds only.
 _PAUSE_SECONDS = 0.01
+# How long new events may have to wait for old ones to be deleted.
+_PRUNING_SECONDS = 0.5
 
 logger = logging.getLogger(__name__)
 
@@ -45,13 +51,20 @@ class Command(BaseCommand):
             raise CommandError("--watch takes a number of seconds above 0.")
         self.parent = parent
         self.stopping = threading.Event()
-        self.added = self.steps = 0
+        self.added = self.steps = self.deleted = 0
+        self.pruning: Iterator[int] = iter(())
+        self.pruned_up_to: datetime | None = None
         if rebuild:
-            rollups.start_over()
+            try:
+                rollups.start_over()
+            except PrunedError as error:
+                raise CommandError(str(error)) from None
         if watch is None:
             self._catch_up()
         else:
             self._watch(watch)
+            if self.deleted:
+                self.stdout.write(f"Pruned {self.deleted} events.")
         self.stdout.write(
             f"Rolled up {self.added} events in {self.steps} steps; the watermark is at {rollups.watermark().event_id}."
         )
@@ -62,10 +75,24 @@ class Command(BaseCommand):
         while self._is_wanted():
             try:
                 self._catch_up()
+                self._prune()
             except (DatabaseError, InterfaceError) as error:
                 logger.error("The roller will try again: %s", str(error).strip())
                 connection.close()
+                self.pruned_up_to = None
             self.stopping.wait(seconds)
+
+    def _prune(self) -> None:
+        """Go on with RETENTION for a moment; it is due once an hour, as what it deletes are whole hours."""
+        hour = retention.hour_before(timedelta())
+        if hour != self.pruned_up_to:
+            self.pruning, self.pruned_up_to = retention.carry_out(), hour
+        give_up = time.monotonic() + _PRUNING_SECONDS
+        start = time.monotonic()
+        while start < give_up and self._is_wanted() and (count := next(self.pruning, None)) is not None:
+            self.deleted += count
+            self.stopping.wait(retention.pause_seconds(time.monotonic() - start))
+            start = time.monotonic()
 
     def _is_wanted(self) -> bool:
         return not self.stopping.is_set() and self.parent in {None, os.getppid()}
@@ -74,7 +101,7 @@ class Command(BaseCommand):
         newest = Event.objects.order_by("pk").values_list("pk", flat=True).last() or 0
         start = rollups.watermark().event_id
         # shown for a long run only, and only where someone looks
-        with tqdm(total=newest - start, unit=" events", delay=1, disable=None, dynamic_ncols=True) as bar:
+        with tqdm(total=max(newest - start, 0), unit=" events", delay=1, disable=None, dynamic_ncols=True) as bar:
             while self._is_wanted() and (step := rollups.roll_up(self._is_wanted)):
                 self.added += step.events
                 self.steps += 1

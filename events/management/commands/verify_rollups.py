@@ -14,14 +14,14 @@ from events.verification import Difference
 class Command(BaseCommand):
     help = (
         "Compare every rollup with the events up to the watermark, print what differs, and exit with 1 if anything "
-        "does. The service goes on meanwhile."
+        "does. Where events are pruned, coarser rollups are compared with finer ones. The service goes on meanwhile."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--repair", action="store_true", help="rebuild what differs")
 
     def handle(self, *args: Any, repair: bool, **options: Any) -> None:
-        count = 0
+        count = lost = 0
         series = verification.series()
         with tqdm(total=rollups.event_count(), unit=" events", delay=1, disable=None, dynamic_ncols=True) as bar:
             for namespace, name in series:
@@ -29,8 +29,12 @@ class Command(BaseCommand):
                 for difference in found:
                     self.stdout.write(str(difference))
                 count += len(found)
-                if found and repair:
-                    verification.repair(found)
+                lost += sum(difference.is_pruned for difference in found)
+                repairable = [difference for difference in found if not difference.is_pruned]
+                if repairable and repair:
+                    verification.repair(repairable)
+        if lost and repair:
+            raise CommandError(f"{lost} rollups differ in hours that are pruned, and can't be rebuilt.")
         if count and not repair:
             raise CommandError(f"{count} rollups differ from their events. Rebuild them with --repair.")
         self.stdout.write(f"Repaired {count} rollups." if count else f"All rollups of {len(series)} series are right.")

@@ -1,0 +1,65 @@
+"""``manage.py export_events``: the log as a file or into a pipe."""
+
+import time
+from argparse import ArgumentParser, ArgumentTypeError
+from datetime import datetime
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from tqdm import tqdm
+
+from events import exporting, files, timestamps
+from events.models import Event, fits
+from events.snapshot import snapshot
+
+
+def instant(text: str) -> datetime:
+    """An instant as the API reads it."""
+    try:
+        return timestamps.from_text(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"Must be {error}.") from None
+
+
+class Command(BaseCommand):
+    help = (
+        "Write events as CSV or NDJSON, in the order that they came and as they were at one moment. import_events "
+        "reads either; POST /api/track/ takes NDJSON."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("path", help="the file to write, packed where it ends in .gz; - for standard output")
+        parser.add_argument("--format", choices=files.FORMATS, help="where the file's suffix doesn't tell")
+        parser.add_argument(
+            "--namespace", metavar="PATTERN", help="only this one or, with * at the end, what starts so"
+        )
+        parser.add_argument("--name", help="only this one")
+        parser.add_argument("--from", dest="start", type=instant, metavar="TIMESTAMP", help="the first, included")
+        parser.add_argument("--to", dest="end", type=instant, metavar="TIMESTAMP", help="the last, included")
+
+    def handle(
+        self, *args: Any, path: str, format: str | None, namespace: str | None, name: str | None,  # noqa: A002
+        start: datetime | None, end: datetime | None, **options: Any,
+    ) -> None:  # fmt: skip
+        began = time.monotonic()
+        try:
+            form = files.format_of(path, format)
+            with snapshot():
+                events = Event.objects.within(start, end)
+                if namespace is not None:
+                    chosen = [each for each in Event.objects.namespaces() if fits(each, namespace)]
+                    events = events.filter(namespace__in=chosen or [namespace])
+                if name is not None:
+                    events = events.filter(name=name)
+                with (
+                    tqdm(total=events.count(), unit=" events", delay=1, disable=None, dynamic_ncols=True) as bar,
+                    files.writing(path, form) as file,
+                ):
+                    count = exporting.export(events, form, file, bar.update)
+        except BrokenPipeError:
+            raise CommandError("The reader of the pipe has gone away.") from None
+        except (OSError, ValueError) as error:
+            raise CommandError(str(error)) from None
+        took = time.monotonic() - began
+        # on standard output there may be the events
+        self.stderr.write(f"Exported {count} events in {took:.1f} s, {count / took:.0f} a second.", lambda text: text)

@@ -1,0 +1,93 @@
+"""``manage.py import_events``: events of a file or a pipe into the log."""
+
+import os
+import time
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connection
+from tqdm import tqdm
+
+from events import files, importing
+from events.importing import ImportFailed, OtherLines, Step
+from events.models import Bookmark
+
+MOST_LINES_NAMED = 100
+# Writers that wait for SQLite's one lock look again after some milliseconds only.
+_PAUSE_SECONDS = 0.01
+
+
+class Command(BaseCommand):
+    help = (
+        "Append events of CSV or NDJSON, such as export_events writes. An import that was interrupted goes on where "
+        "it stopped when it is run again, and one that was done does nothing."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("path", help="the file to read, unpacked where it ends in .gz; - for standard input")
+        parser.add_argument("--format", choices=files.FORMATS, help="where the file's suffix doesn't tell")
+        parser.add_argument(
+            "--rejects",
+            type=lambda path: Path(path).resolve(),
+            metavar="FILE",
+            help="put bad lines there as they are, and go on; else one stops",
+        )
+        parser.add_argument(
+            "--bookmark", metavar="NAME", help="what this import is known by when it is run again; else the file's path"
+        )
+        parser.add_argument("--restart", action="store_true", help="forget what was imported of this source before")
+
+    def handle(
+        self, *args: Any, path: str, format: str | None, rejects: Path | None,  # noqa: A002
+        bookmark: str | None, restart: bool, **options: Any,
+    ) -> None:  # fmt: skip
+        self.events = self.rejected = 0
+        began = time.monotonic()
+        source = bookmark or (path if path == files.PIPE else os.path.realpath(path))
+        try:
+            form = files.format_of(path, format)
+            try:
+                self._import(path, form, importing.bookmark_of(source, restart=restart), rejects)
+            except OtherLines:
+                known = importing.bookmark_of(source, restart=False)
+                if not known.is_done or not Path(path).is_file():
+                    raise
+                # another file by that name, whose lines before are all imported
+                self._import(path, form, importing.bookmark_of(source, restart=True), rejects)
+        except OtherLines as error:
+            raise CommandError(
+                f"{path}: {error} Import all of it with --restart, or choose another --bookmark."
+            ) from None
+        except (ImportFailed, OSError, EOFError, ValueError) as error:
+            raise CommandError(f"{path}: {error}") from None
+        except KeyboardInterrupt:
+            raise CommandError(f"Interrupted after {self.events} events; run it again to go on.") from None
+        took = time.monotonic() - began
+        rejected = f" Rejected {self.rejected}, which are in {rejects}." if self.rejected else ""
+        rate = f"{self.events / took:.0f} a second"
+        self.stdout.write(f"Imported {self.events} events in {took:.1f} s, {rate}.{rejected}")
+
+    def _import(self, path: str, form: str, bookmark: Bookmark, rejects: Path | None) -> None:
+        with files.reading(path, form) as (lines, file):
+            size = os.fstat(file.fileno()).st_size if file.seekable() else None
+            unit = {"unit": " events"} if size is None else {"unit": "B", "unit_scale": True}
+            with tqdm(total=size, delay=1, disable=None, dynamic_ncols=True, **unit) as bar:
+                for step in self._reported(importing.steps(lines, form, bookmark, rejects), bookmark):
+                    bar.update(step.events if size is None else file.tell() - bar.n)
+                    bar.set_postfix_str(f"{self.events} events", refresh=False)
+                    if connection.vendor == "sqlite":
+                        time.sleep(_PAUSE_SECONDS)
+
+    def _reported(self, steps: Iterator[Step], bookmark: Bookmark) -> Iterator[Step]:
+        next(steps)
+        if bookmark.events:
+            self.stderr.write(f"{bookmark.events} events were imported before.", lambda text: text)
+        for step in steps:
+            self.events += step.events
+            for number, _, reason in step.rejected[: max(MOST_LINES_NAMED - self.rejected, 0)]:
+                self.stderr.write(f"Line {number}: {reason}")
+            self.rejected += len(step.rejected)
+            yield step

@@ -1,0 +1,60 @@
+"""``manage.py prune_events``: delete old events, and keep what is known of them."""
+
+import time
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, NoReturn
+
+from django.core.management.base import BaseCommand
+from tqdm import tqdm
+
+from events import retention, timestamps
+from tracking_api import environment
+
+
+def _age(value: str) -> timedelta:
+    try:
+        return environment.age(value)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
+class Command(BaseCommand):
+    help = (
+        "Delete the events of whole hours that are older than an age and rolled up, and keep their rollups: aggregates "
+        "stay as they are. The service goes on meanwhile."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--older-than", type=_age, required=True, metavar="AGE", help="such as 90d or 36h")
+        parser.add_argument(
+            "--namespace", default="*", metavar="PATTERN", help="only this one or, with * at the end, what starts so"
+        )
+        parser.add_argument("--with-rollups", action="store_true", help="delete their rollups too: nothing is kept")
+        parser.add_argument("--dry-run", action="store_true", help="only say how many events there are")
+
+    def handle(
+        self, *args: Any, older_than: timedelta, namespace: str, with_rollups: bool, dry_run: bool, **options: Any
+    ) -> None:
+        chosen = list(retention.older_than(older_than, namespace))
+        total = sum(retention.prunable(series).count() for series in chosen)
+        count, buckets = total, 0
+        if not dry_run:
+            with tqdm(total=total, unit=" events", delay=1, disable=None, dynamic_ncols=True) as bar:
+                count = sum(self._steps(bar, (step for series in chosen for step in retention.prune(series))))
+            if with_rollups:
+                with tqdm(unit=" rollups", delay=1, disable=None, dynamic_ncols=True) as bar:
+                    buckets = sum(self._steps(bar, (step for each in chosen for step in retention.prune_rollups(each))))
+        verb = "Would delete" if dry_run else "Deleted"
+        also = f" and {buckets} rollups" if with_rollups and not dry_run else ""
+        before = timestamps.to_text(retention.hour_before(older_than))
+        self.stdout.write(f"{verb} {count} events{also} before {before}.")
+
+    def _steps(self, bar: "tqdm[NoReturn]", steps: Iterator[int]) -> Iterator[int]:
+        start = time.monotonic()
+        for count in steps:
+            bar.update(count)
+            yield count
+            time.sleep(retention.pause_seconds(time.monotonic() - start))
+            start = time.monotonic()
