@@ -200,7 +200,7 @@ def test_the_examples_of_what_is_not_allowed_are_true(schema, client_with_scopes
     method = client.post if path == TRACK else client.get
     url = path.format(namespace="a", name="b")
 
-    assert method(url).json() == examples_of(said["403"])["No scope"]
+    assert method(url).json() == examples_of(said["403"])["NoScope"]
     client.credentials(HTTP_AUTHORIZATION="Bearer x")
     assert method(url, headers={"Authorization": "Bearer x"}).json() == examples_of(said["401"])["Unauthorized"]
 
