@@ -4,13 +4,17 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 from oauth2_provider.models import AccessToken, Application, set_token_value
 from rest_framework.test import APIClient
 
+from events import rollups
 from events.authentication import token_memory
 from events.counters import counters
 from events.models import Event
+
+collect_ignore = [] if connection.vendor == "postgresql" else ["test_rollups_in_flight.py"]
 
 
 @pytest.fixture(autouse=True)
@@ -82,3 +86,9 @@ def make_event(db):
         return Event.objects.create(namespace=namespace, name=name, timestamp=timestamp, value=value)
 
     return make
+
+
+@pytest.fixture
+def short_steps(monkeypatch):
+    """The roller takes seven events at a time."""
+    monkeypatch.setattr(rollups, "_STEP_EVENTS", {"postgresql": 7, "sqlite": 7})

@@ -21,7 +21,7 @@ from events.catalogue import catalogue
 from events.models import Event, Pruned, Rollup
 from events.retention import Series
 from events.rollups import PrunedError
-from events.tests.test_rollups import roll_up_all, stored
+from events.tests.rolling_up import roll_up_all, stored
 from events.tests.test_rollups_stateful import ZONES, local_key
 
 NOW = datetime(2024, 6, 1, 12, 30, tzinfo=UTC)

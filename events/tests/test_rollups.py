@@ -1,68 +1,19 @@
 """The roller, and what changes stored events: the rollups are always just what the events up to the watermark make."""
 
-import threading
-import time
-from contextlib import closing, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
-import psycopg2
 import pytest
 from django.core import serializers
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import transaction
 from django.test import Client
 
 from events import rollups
 from events.aggregation import Question, aggregate
-from events.models import Event, Resolution, Rollup, Watermark
-from events.timestamps import EPOCH
+from events.models import Event, Resolution, Rollup
+from events.tests.rolling_up import START, asked, by_hand, events, expected, roll_up_all, stored
 
-START = datetime(2024, 2, 28, 22, 58, 30, tzinfo=UTC)
-ON_POSTGRESQL = "postgresql" in connection.vendor
-
-
-@pytest.fixture(autouse=True)
-def short_steps(monkeypatch):
-    monkeypatch.setattr(rollups, "_STEP_EVENTS", {"postgresql": 7, "sqlite": 7})
-
-
-def events(count, name="cpu", step=timedelta(seconds=25), start=START):
-    return [
-        Event(namespace="Server-1", name=name, timestamp=start + step * number, value=number * 3 % 17 / 8)
-        for number in range(count)
-    ]
-
-
-def expected(resolutions=(60, 3600, 0)):
-    """The rollups that the events up to the watermark make, computed in Python."""
-    found = {}
-    for event in Event.objects.filter(pk__lte=rollups.watermark().event_id):
-        for resolution in resolutions:
-            seconds = int(event.timestamp.timestamp())
-            bucket = datetime.fromtimestamp(seconds - seconds % resolution, UTC) if resolution else EPOCH
-            found.setdefault((resolution, event.namespace, event.name, bucket), []).append(event)
-    return {
-        key: (
-            min(event.timestamp for event in of_bucket),
-            max(event.timestamp for event in of_bucket),
-            len(of_bucket),
-            sum(event.value for event in of_bucket),
-            min(event.value for event in of_bucket),
-            max(event.value for event in of_bucket),
-        )
-        for key, of_bucket in found.items()
-    }
-
-
-def stored():
-    columns = ("first_timestamp", "last_timestamp", "count", "sum", "min", "max")
-    keys = ("resolution", "namespace", "name", "bucket")
-    return {row[:4]: row[4:] for row in Rollup.objects.values_list(*keys, *columns)}
-
-
-def roll_up_all():
-    while rollups.roll_up():
-        pass
+pytestmark = pytest.mark.usefixtures("short_steps")
 
 
 def test_it_adds_each_event_once_step_by_step(db):
@@ -253,191 +204,6 @@ def test_huge_values_stop_nothing_and_stay_right(db, values, kind):
 
     Event.objects.order_by("pk").first().delete()
     assert Rollup.objects.get(resolution=60).count == len(values) - 1
-
-
-# What is in flight, on PostgreSQL; on SQLite writers come one at a time.
-
-needs_postgresql = pytest.mark.skipif(not ON_POSTGRESQL, reason="SQLite has one writer at a time")
-
-
-def another_connection():
-    parameters = connection.get_connection_params()
-    parameters.pop("cursor_factory", None)
-    parameters.pop("context", None)
-    return psycopg2.connect(**parameters)
-
-
-def insert(writer, count, name="cpu"):
-    with writer.cursor() as cursor:
-        for number in range(count):
-            cursor.execute(
-                "INSERT INTO events_event (namespace, name, timestamp, value) VALUES ('Server-1', %s, %s, %s)",
-                [name, START + timedelta(seconds=40 * number), number / 8],
-            )
-
-
-def asked(kind="sum"):
-    question = Question(namespace="Server-1", name="cpu", granularity="minute", aggregation_type=kind)
-    return [(item["aggregatedTimestamp"], item["value"]) for item in aggregate(question)]
-
-
-def by_hand(kind="sum"):
-    minutes = {}
-    for event in Event.objects.filter(name="cpu").order_by("timestamp"):
-        minutes.setdefault(event.timestamp.replace(second=0, microsecond=0), []).append(event)
-    return [
-        (of_minute[0].timestamp.isoformat().replace("+00:00", "Z"), sum(event.value for event in of_minute))
-        for of_minute in minutes.values()
-    ]
-
-
-@needs_postgresql
-@pytest.mark.django_db(transaction=True)
-def test_it_waits_for_every_transaction_with_ids_on_both_sides_of_the_watermark():
-    Event.objects.bulk_create(events(5))
-    roll_up_all()
-    with closing(another_connection()) as late, closing(another_connection()) as aborted:
-        insert(late, 3)
-        insert(aborted, 2)
-        Event.objects.bulk_create(events(4))
-        insert(late, 2)
-        insert(aborted, 2)
-        for _ in range(3):
-            assert rollups.roll_up() is None  # neither knows yet whether its ids count
-            assert asked() == by_hand()
-        watermark = rollups.watermark().event_id
-        aborted.rollback()
-        assert rollups.roll_up() is None
-        assert rollups.watermark().event_id == watermark
-        late.commit()
-
-        roll_up_all()
-
-    assert rollups.watermark().event_id == Event.objects.latest("pk").pk
-    assert Event.objects.count() == 14
-    assert stored() == expected()
-    assert asked() == by_hand()
-
-
-@needs_postgresql
-@pytest.mark.django_db(transaction=True)
-def test_it_goes_on_when_those_are_done_whatever_came_since():
-    with closing(another_connection()) as old, closing(another_connection()) as new:
-        insert(old, 3)
-        others = []
-
-        def patience():
-            if not others:
-                insert(new, 1)
-                others.append(new)
-                old.commit()
-            return True
-
-        assert rollups.roll_up(patience).events == 3
-        assert stored() == expected()
-        new.commit()
-        roll_up_all()
-    assert stored() == expected()
-
-
-@needs_postgresql
-@pytest.mark.django_db(transaction=True)
-def test_it_holds_no_writer_up():
-    Event.objects.bulk_create(events(30))
-    with closing(another_connection()) as open_one, closing(another_connection()) as writer:
-        insert(open_one, 1)
-        thread = threading.Thread(target=lambda: (rollups.roll_up(lambda: bool(waiting)), connection.close()))
-        waiting = [True]
-        thread.start()
-        time.sleep(0.3)
-        with writer.cursor() as cursor:
-            cursor.execute("SET lock_timeout = '50ms'")
-        insert(writer, 5)
-        writer.commit()  # while the roller waits for the open one
-        open_one.commit()
-        thread.join(10)
-        waiting.clear()
-    roll_up_all()
-    assert stored() == expected()
-    assert Event.objects.count() == 36
-
-
-@needs_postgresql
-@pytest.mark.django_db(transaction=True)
-def test_of_two_rollers_one_steps_aside():
-    Event.objects.bulk_create(events(9))
-    roll_up_all()
-    Event.objects.bulk_create(events(9))
-    with closing(another_connection()) as other:
-        with other.cursor() as cursor:
-            cursor.execute("SELECT event_id FROM events_watermark FOR UPDATE")
-        assert rollups.roll_up() is None
-        other.rollback()
-    roll_up_all()
-    assert stored() == expected()
-
-
-@needs_postgresql
-@pytest.mark.django_db(transaction=True)
-def test_rollers_writers_and_deleters_at_once_leave_just_what_the_events_make():
-    problems = []
-    stop = threading.Event()
-
-    def repeat(work):
-        def run():
-            try:
-                turn = 0
-                while not stop.is_set():
-                    work(turn)
-                    turn += 1
-            except Exception as error:
-                problems.append(error)
-            finally:
-                connection.close()
-
-        return threading.Thread(target=run)
-
-    def delete(turn):
-        time.sleep(0.02)
-        for event in Event.objects.order_by("?")[:2]:
-            with suppress(Event.DoesNotExist):
-                event.delete() if turn % 2 else Event.objects.filter(pk=event.pk).update(
-                    value=turn / 8, timestamp=START
-                )
-
-    def read(turn):
-        time.sleep(0.01)
-        with transaction.atomic():
-            with connection.cursor() as cursor:
-                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            assert asked() == by_hand()
-
-    def write(turn):
-        Event.objects.bulk_create(events(5, step=timedelta(minutes=1 + turn % 50)))
-        time.sleep(0.01)
-
-    works = [
-        write,
-        write,
-        lambda turn: (rollups.roll_up(), time.sleep(0.005)),
-        lambda turn: rollups.roll_up(),
-        delete,
-        read,
-    ]
-    threads = [repeat(work) for work in works]
-    for thread in threads:
-        thread.start()
-    time.sleep(4)
-    stop.set()
-    for thread in threads:
-        thread.join()
-
-    assert problems == []
-    assert Watermark.objects.get().event_id > 0
-    assert stored() == expected()
-    roll_up_all()
-    assert stored() == expected()
-    assert asked() == by_hand()
 
 
 @pytest.mark.django_db(transaction=True)

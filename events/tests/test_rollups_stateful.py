@@ -22,7 +22,7 @@ from events import rollups
 from events.aggregation import Question, aggregate
 from events.catalogue import catalogue
 from events.models import Event
-from events.tests.test_rollups import expected, stored
+from events.tests.rolling_up import expected, stored
 
 ZONES = ["UTC", "Europe/Berlin", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe", "Africa/Monrovia"]
 # around the nights on which clocks change in Berlin, on Lord Howe and, for good and by odd seconds, in Monrovia
