@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg2
@@ -122,10 +123,10 @@ class Server:
 
 
 @contextmanager
-def serving(command: list[str], env: dict[str, str], port: int) -> Iterator[Server]:
-    """A server, once it answers; gone with all its processes afterwards."""
+def serving(command: list[str], env: dict[str, str], port: int, log: IO[bytes] | None = None) -> Iterator[Server]:
+    """A server, once it answers, its log in a file if one is given; gone with all its processes afterwards."""
     process = subprocess.Popen(
-        command, cwd=PROJECT_DIR, env=env, start_new_session=True, stdout=subprocess.DEVNULL
+        command, cwd=PROJECT_DIR, env=env, start_new_session=True, stdout=subprocess.DEVNULL, stderr=log
     )  # fmt: skip
     try:
         for _ in range(600):

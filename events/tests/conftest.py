@@ -14,7 +14,8 @@ from events.authentication import token_memory
 from events.counters import counters
 from events.models import Event
 
-collect_ignore = [] if connection.vendor == "postgresql" else ["test_rollups_in_flight.py"]
+_POSTGRESQL_ONLY = ["test_migration_locks.py", "test_rollups_in_flight.py"]
+collect_ignore = [] if connection.vendor == "postgresql" else _POSTGRESQL_ONLY
 
 
 @pytest.fixture(autouse=True)

@@ -3,95 +3,22 @@
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import tempfile
 import threading
 import time
-from collections import Counter
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
-import psycopg2
 import pytest
 from django.db import connection
 
 from events.models import Event
 from events.tests import service
+from events.tests.load import Load, assert_all_there, stored_values
 from events.tests.service import call, fetch_token
 
 ON_POSTGRESQL = bool(os.environ.get("TEST_DATABASE_URL"))
-
-
-class Load:
-    """Clients that post single events and batches of 20 in turn, each with values of its own."""
-
-    clients = 6
-
-    def __init__(self, env):
-        self.env = env
-        self.acknowledged = set()
-        self.statuses = Counter()
-        self.without_retry_after = 0
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(self.clients)]
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exc_info):
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self, number):
-        headers = {"Authorization": f"Bearer {self.env['TOKEN']}", "Content_Type": "application/json"}
-        value = number * 1_000_000
-        while not self._stop.is_set():
-            values = [value + turn for turn in range(20 if value % 2 else 1)]
-            value += len(values)
-            events = [{"namespace": "load", "name": f"n{v % 3}", "timestamp": v, "value": v} for v in values]
-            try:
-                body = json.dumps(events if len(events) > 1 else events[0])
-                status, answer_headers, _ = call(self.env, "POST", "/api/track/", body, **headers)
-            except OSError:
-                status = 0
-            except Exception as error:  # http.client's own for an answer that breaks off
-                status = type(error).__name__
-            else:
-                self.without_retry_after += status == 503 and not answer_headers["Retry-After"]
-            self.statuses[status] += 1
-            if status == 201:
-                self.acknowledged.update(values)
-            elif status != 503:
-                time.sleep(0.05)
-
-    def wait_for(self, status, count=30, seconds=30):
-        """Until so many more answers with that status have come."""
-        wanted = self.statuses[status] + count
-        deadline = time.monotonic() + seconds
-        while self.statuses[status] < wanted:
-            assert time.monotonic() < deadline, f"no {status}: {self.statuses}"
-            time.sleep(0.02)
-
-
-def stored_values(url):
-    connect = (lambda: psycopg2.connect(url)) if url.startswith("postgres") else (lambda: sqlite3.connect(url[10:]))
-    with closing(connect()) as database:
-        cursor = database.cursor()
-        cursor.execute("SELECT value FROM events_event WHERE namespace = 'load'")
-        return [int(value) for (value,) in cursor.fetchall()]
-
-
-def assert_all_there(load, url):
-    """Nothing acknowledged is missing, and nothing is there twice."""
-    found = stored_values(url)
-    assert load.acknowledged
-    assert load.acknowledged <= set(found)
-    assert len(found) == len(set(found))
-    assert load.without_retry_after == 0
 
 
 @pytest.fixture
