@@ -81,6 +81,15 @@ def test_the_example_environment_can_be_read(tmp_path):
     assert (done.stdout, done.stderr) == ("['tracking.example']\n", "")
 
 
+def test_django_has_nothing_to_say_against_the_example_environment(tmp_path):
+    env = service.environment(tmp_path, ENV_FILE=DEPLOY / "environment.example", LOCAL_DIR=tmp_path, SECRET_KEY="0123456789abcdef" * 4)  # fmt: skip
+
+    done = service.manage("check", "--deploy", "--fail-level", "INFO", env=env)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("System check identified no issues")
+
+
 def test_the_files_it_names_are_there():
     named = {
         *found(r"\b((?:deploy|script|benchmarks|docs)/[\w./-]*\w)", "deployment.md", "compose.yaml", "Dockerfile"),
