@@ -15,7 +15,12 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from events.aggregation import Question, aggregate, stream, version
-from events.authentication import client_of
+from events.authentication import (
+    BearerAuthentication,
+    BrowserAuthentication,
+    TokenHasScopeOrUserMayView,
+    client_of,
+)
 from events.catalogue import catalogue
 from events.ingest import Batch, decode_json, idempotency_key_of, store
 from events.negotiation import JSONUnlessNamed
@@ -51,7 +56,14 @@ class TrackView(APIView):
         return Response(answer, status=status.HTTP_201_CREATED)
 
 
-class AggregationView(APIView):
+class ReadView(APIView):
+    """Reads, for a token with the scope and for a user of the dashboard."""
+
+    authentication_classes = [BearerAuthentication, BrowserAuthentication]
+    permission_classes = [TokenHasScopeOrUserMayView]
+
+
+class AggregationView(ReadView):
     """``GET /api/events/<namespace>/<name>``: aggregates of one series."""
 
     required_scope = "aggregation"
@@ -79,7 +91,7 @@ class AggregationView(APIView):
         return Response(aggregate(question))
 
 
-class CatalogueView(APIView):
+class CatalogueView(ReadView):
     """``GET /api/events/`` and ``GET /api/events/<namespace>``: the series there are."""
 
     required_scope = "read"
