@@ -9,6 +9,9 @@ from rest_framework.test import APIClient
 
 from events.authentication import token_memory
 from events.models import Event
+from events.tests import browser
+
+collect_ignore = [] if browser.IS_THERE else ["test_dashboard_browser.py"]
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,8 @@ export function legend(state, remove) {
     const [namespace, name] = series.split("/");
     const query = new URLSearchParams({ namespace, name, start, ...(state.range === "custom" ? { end } : {}) });
     const link = () => element("a", { href: `${events}?${query}`, "aria-label": `Events of ${series}` }, "events");
-    return element("li", {}, element("span", { class: `mark s${index + 1}` }), series, element("output"),
-      element("output", { class: "before" }), ...(events ? [link()] : []),
+    return element("li", {}, element("span", { class: `mark s${index + 1}` }), series, element("b"),
+      element("span", { class: "before" }), ...(events ? [link()] : []),
       element("button", { "aria-label": `Remove ${series}`, click: () => remove(series) }, "×"));
   }));
 }
@@ -23,7 +23,7 @@ export function legend(state, remove) {
 export function legendValues(picture, row) {
   for (const { values, series, previous } of picture.columns) {
     const value = values[row ?? values.findLastIndex((each) => each != null)];
-    const output = byId("legend").children[series].querySelector(previous ? ".before" : "output");
-    output.textContent = (previous ? "before: " : "") + (value == null ? "–" : number.format(value));
+    const place = byId("legend").children[series].querySelector(previous ? ".before" : "b");
+    place.textContent = (previous ? "before: " : "") + (value == null ? "–" : number.format(value));
   }
 }

@@ -13,8 +13,7 @@ import { instantOf, localText, zonedText } from "./time.js";
 const DAY = 864e5;
 const fields = byId("controls").elements;
 const chart = new Chart(byId("chart"), (from, to) => change(zoomed(state, from, to)), hover);
-let state, picture, drawn, timer, loading;
-let known = new Map();
+let state, picture, drawn, timer, loading, known;
 
 async function refreshCatalogue() {
   known = new Map((await catalogue()).map((line) => [`${line.namespace}/${line.name}`, line]));
@@ -121,14 +120,8 @@ function showCustom(event) {
   else say("The range must end after it begins.", "", true);
 }
 
-async function showLatest() {
-  const [from, to] = windowOf(state);
-  await refreshCatalogue();
-  change(ending(state, lastOf(state.series), to - from));
-}
-
 function wire() {
-  const zones = new Set(["UTC", ...Intl.supportedValuesOf("timeZone")]);
+  const zones = new Set(["UTC", ...Intl.supportedValuesOf("timeZone"), read(location.search).timezone]);
   fields.timezone.append(...[...zones].map((zone) => element("option", {}, zone)));
   const on = (id, does, event = "click") => byId(id).addEventListener(event, does);
   on("controls", showCustom, "submit");
@@ -138,7 +131,8 @@ function wire() {
   }, "change");
   on("zoom-in", () => change(zoomed(state, ...windowOf(state), 1 / 2)));
   on("zoom-out", () => change(zoomed(state, ...windowOf(state), 2)));
-  on("latest", () => showLatest().catch(fail));
+  const toLatest = () => change(ending(state, lastOf(state.series), picture.to - picture.from));
+  on("latest", () => refreshCatalogue().then(toLatest, fail));
   on("view", () => change({ ...state, view: state.view === "table" ? "chart" : "table" }));
   on("csv", () => save(new Blob([csv(picture, state.timezone)], { type: "text/csv" }), "events.csv"));
   on("png", async () => save(await png(chart.plot, picture), "events.png"));

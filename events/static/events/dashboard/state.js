@@ -1,18 +1,20 @@
 // What is shown, and the URL that says so: series (repeated), range or from and to, granularity, type, timezone, …
 
 import { byId } from "./dom.js";
+import { isZone } from "./time.js";
 
 const [MINUTE, HOUR, DAY] = [6e4, 36e5, 864e5];
 const LENGTHS = { minute: MINUTE, hour: HOUR, day: DAY, week: 7 * DAY, month: 30.44 * DAY, year: 365.25 * DAY };
 const RANGE_UNITS = { m: MINUTE, h: HOUR, d: DAY, y: 365 * DAY };
 const [FEW_POINTS, MOST_POINTS] = [24, 2000];
-const { timeZone: timezone } = Intl.DateTimeFormat().resolvedOptions();
+const timezone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 const DEFAULTS = { range: "", granularity: "auto", type: "avg", refresh: "0", timezone };
 export const CHOSEN = Object.keys(DEFAULTS);
 export const MOST_SERIES = 6;
 
 const fields = byId("controls").elements;
-const isChoice = (key, value) => [...fields[key].options].some((option) => option.value === value);
+const isChoice = (key, value) =>
+  key === "timezone" ? isZone(value) : [...fields[key].options].some((option) => option.value === value);
 
 // As the API reads it: without an offset it is UTC.
 const instant = (text) => Date.parse(/T.*(Z|[+-]\d\d:?\d\d)$|^[\d-]+$/i.test(text ?? "") ? text : `${text}Z`);

@@ -20,7 +20,8 @@ export function localText(instant, zone) {
 // 2026-10-25T02:00:00+02:00, with the fraction that the API's text has
 export function zonedText(text, zone) {
   const instant = Date.parse(text);
-  return localText(instant, zone) + (text.match(/\.\d+/) ?? "") + (partsOf(instant, zone).timeZoneName.slice(3) || "Z");
+  const offset = partsOf(instant, zone).timeZoneName.slice(3).replace(/^(\+00:00)?$/, "Z");
+  return localText(instant, zone) + (text.match(/\.\d+/) ?? "") + offset;
 }
 
 // Of a time that the clocks show twice the first, of one that they skip an hour later.
@@ -28,4 +29,9 @@ export function instantOf(text, zone) {
   const asUTC = Date.parse(`${text}Z`);
   const offsetAt = (instant) => Date.parse(`${localText(instant, zone)}Z`) - Math.floor(instant / 1000) * 1000;
   return asUTC - offsetAt(asUTC - offsetAt(asUTC - 864e5));
+}
+
+// Whether it is a time zone, also by a name that this browser doesn't list: each lists one of several.
+export function isZone(name) {
+  try { return Boolean(partsOf(0, name)); } catch { return false; }
 }
