@@ -16,6 +16,7 @@ from django.dispatch import receiver
 from oauth2_provider.contrib.rest_framework import OAuth2Authentication
 from oauth2_provider.models import AccessToken, Application
 from oauth2_provider.utils import parse_bearer_token
+from rest_framework.authentication import SessionAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
@@ -25,6 +26,8 @@ from tracking_api.observation import current
 
 if TYPE_CHECKING:  # its module loads this one
     from rest_framework.views import APIView
+
+VIEW_EVENTS = "events.view_event"
 
 
 def _forgotten_at(digest: str, token: AccessToken, now: float) -> float:
@@ -122,6 +125,20 @@ def _is_usable(token: AccessToken, request: Request) -> bool:
     return not token.application or bool(token.application.is_usable(request))
 
 
+class BrowserAuthentication(SessionAuthentication):
+    """A user who is signed in on this site, where the request names no credentials of its own.
+
+    CSRF is checked on every method but GET, HEAD, OPTIONS and TRACE. An inactive user is nobody.
+    """
+
+    def authenticate(self, request: Request) -> tuple[AbstractBaseUser, None] | None:
+        """The user; None without one, and for a request with an ``Authorization`` header, whatever that holds."""
+        if "HTTP_AUTHORIZATION" in request.META:
+            return None
+        found: tuple[AbstractBaseUser, None] | None = super().authenticate(request)
+        return found
+
+
 class TokenHasScope(BasePermission):
     """Lets a token through that has the scope the view names in ``required_scope``, and whose client is granted it."""
 
@@ -134,3 +151,14 @@ class TokenHasScope(BasePermission):
         grant = grant_of(request.auth)
         self.message = f"The client is not granted the scope {required}."
         return grant is None or required in grant.scopes
+
+
+class TokenHasScopeOrUserMayView(TokenHasScope):
+    """Lets a token through that has the scope, and a signed-in user who may view events."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        """Whether it has, or the user may; where not, the message says what is missing."""
+        if request.auth is not None or not request.user.is_authenticated:
+            return super().has_permission(request, view)
+        self.message = "You lack the permission to view events."
+        return request.user.has_perm(VIEW_EVENTS)

@@ -109,3 +109,19 @@ class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
             },
             {"type": "http", "scheme": "bearer", "description": "A token that was had before."},
         ]
+
+
+class BrowserScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """How a user's browser reads without a token."""
+
+    target_class = "events.authentication.BrowserAuthentication"
+    name = "user"
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> Schema:
+        """The cookie of a log-in."""
+        return {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": settings.SESSION_COOKIE_NAME,
+            "description": "A user who is logged in and may view events; where there is no `Authorization`.",
+        }

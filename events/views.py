@@ -15,7 +15,13 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from events.aggregation import Question, aggregate, stream, version
-from events.authentication import client_of, grant_of
+from events.authentication import (
+    BearerAuthentication,
+    BrowserAuthentication,
+    TokenHasScopeOrUserMayView,
+    client_of,
+    grant_of,
+)
 from events.catalogue import Series, catalogue
 from events.grants import check_namespace, check_rows, readable
 from events.ingest import Batch, decode_json, idempotency_key_of, store
@@ -57,7 +63,14 @@ class TrackView(APIView):
         return HttpResponse(body, status=status.HTTP_201_CREATED, content_type=JSONRenderer.media_type)
 
 
-class AggregationView(APIView):
+class ReadView(APIView):
+    """Reads, for a token with the scope and for a user of the dashboard."""
+
+    authentication_classes = [BearerAuthentication, BrowserAuthentication]
+    permission_classes = [TokenHasScopeOrUserMayView]
+
+
+class AggregationView(ReadView):
     """``GET /api/events/<namespace>/<name>``: aggregates of one series."""
 
     required_scope = "aggregation"
@@ -86,7 +99,7 @@ class AggregationView(APIView):
         return Response(aggregate(question))
 
 
-class CatalogueView(APIView):
+class CatalogueView(ReadView):
     """``GET /api/events/`` and ``GET /api/events/<namespace>``: the series there are."""
 
     required_scope = "read"

@@ -90,7 +90,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # Log-in
 
 LOGIN_URL = "login"
-LOGIN_REDIRECT_URL = "oauth2_provider:list"
+LOGIN_REDIRECT_URL = "dashboard"
 LOGOUT_REDIRECT_URL = "login"
 MAX_LOGIN_FAILURES = environment.integer("MAX_LOGIN_FAILURES", 10, minimum=0)
 LOGIN_FAILURE_SECONDS = environment.integer("LOGIN_FAILURE_SECONDS", 300, minimum=1)

@@ -13,6 +13,9 @@ from events import rollups
 from events.authentication import token_memory
 from events.counters import counters
 from events.models import Event
+from events.tests import browser
+
+collect_ignore = [] if browser.IS_THERE else ["test_dashboard_browser.py"]
 
 _POSTGRESQL_ONLY = ["test_migration_locks.py", "test_rollups_in_flight.py"]
 collect_ignore = [] if connection.vendor == "postgresql" else _POSTGRESQL_ONLY

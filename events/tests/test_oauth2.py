@@ -46,7 +46,7 @@ def test_logging_in_never_leads_to_another_host(client, user):
         "/accounts/login/", {"username": "ada", "password": "lovelace", "next": "https://evil.example/"}
     )
 
-    assert (response.status_code, response["Location"]) == (302, "/o/applications/")
+    assert (response.status_code, response["Location"]) == (302, "/")
 
 
 def test_logging_out_leads_to_the_log_in_page(client, user):

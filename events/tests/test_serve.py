@@ -89,7 +89,7 @@ def test_what_is_there_already_is_left_alone(settings, tmp_path, make_event, cap
 
     assert User.objects.get().username == "ada"
     assert Event.objects.count() == 1
-    assert "/admin/: with a superuser of your own\n" in capsys.readouterr().out
+    assert "8000/: with a superuser of your own\n" in capsys.readouterr().out
 
 
 def test_a_changed_secret_is_not_printed(settings, tmp_path, db, capsys):

@@ -77,7 +77,7 @@ class Command(BaseCommand):
         user = User.objects.filter(username=username, is_superuser=True).first()
         known = user is not None and check_password(password, user.password)
         log_in = f"{username} / {password}" if known else "with a superuser of your own"
-        self.stdout.write(f"Log in at {self._url()}/admin/: {log_in}")
+        self.stdout.write(f"Log in at {self._url()}/: {log_in}")
 
     def _prepare_client(self, credentials: Credentials) -> None:
         application, _ = Application.objects.get_or_create(

@@ -1,0 +1,54 @@
+"""The dashboard: a page whose scripts ask the API's own endpoints, and the policy that keeps it to this host."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec
+
+from django.contrib.auth.mixins import PermissionRequiredMixin
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+from django.views.generic import TemplateView
+
+from events.authentication import VIEW_EVENTS
+
+# Nothing but what this host serves in files of their own; blob: is the picture that the dashboard draws to save.
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data: blob:",
+        "connect-src 'self'",
+        "font-src 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+    )
+)
+
+_Parameters = ParamSpec("_Parameters")
+
+
+def own_content_only(view: Callable[_Parameters, HttpResponseBase]) -> Callable[_Parameters, HttpResponseBase]:
+    """The view, whose answers let a browser load and send nothing elsewhere, and run nothing inline."""
+
+    @wraps(view)
+    def secured(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> HttpResponseBase:
+        response = view(*args, **kwargs)
+        response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+        return response
+
+    return secured
+
+
+class DashboardView(PermissionRequiredMixin, TemplateView):
+    """``/``: charts of the events, for users who may view them; others log in, or learn what they lack."""
+
+    permission_required = VIEW_EVENTS
+    template_name = "events/dashboard.html"
+
+    def handle_no_permission(self) -> HttpResponseBase:  # type: ignore[override]  # wider than a redirect
+        """The log-in page, which leads back here; 403 for who is logged in already."""
+        if self.request.user.is_authenticated:
+            return render(self.request, "events/no_permission.html", status=403)
+        return super().handle_no_permission()

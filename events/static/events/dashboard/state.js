@@ -1,0 +1,65 @@
+// What is shown, and the URL that says so: series (repeated), range or from and to, granularity, type, timezone, …
+
+import { byId } from "./dom.js";
+import { isZone } from "./time.js";
+
+const [MINUTE, HOUR, DAY] = [6e4, 36e5, 864e5];
+const LENGTHS = { minute: MINUTE, hour: HOUR, day: DAY, week: 7 * DAY, month: 30.44 * DAY, year: 365.25 * DAY };
+const RANGE_UNITS = { m: MINUTE, h: HOUR, d: DAY, y: 365 * DAY };
+const [FEW_POINTS, MOST_POINTS] = [24, 2000];
+const timezone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+const DEFAULTS = { range: "", granularity: "auto", type: "avg", refresh: "0", timezone };
+export const CHOSEN = Object.keys(DEFAULTS);
+export const MOST_SERIES = 6;
+
+const fields = byId("controls").elements;
+const isChoice = (key, value) =>
+  key === "timezone" ? isZone(value) : [...fields[key].options].some((option) => option.value === value);
+
+// As the API reads it: without an offset it is UTC.
+const instant = (text) => Date.parse(/T.*(Z|[+-]\d\d:?\d\d)$|^[\d-]+$/i.test(text ?? "") ? text : `${text}Z`);
+
+// Where it names no choice there is, the default; for the range that is none.
+export function read(query) {
+  const given = new URLSearchParams(query);
+  const series = new Set(given.getAll("series").filter((each) => /^[^/]+\/[^/]+$/.test(each)));
+  const state = { series: [...series].slice(0, MOST_SERIES) };
+  for (const key of CHOSEN) state[key] = [given.get(key), DEFAULTS[key]].find((value) => isChoice(key, value)) ?? "";
+  Object.assign(state, { compare: given.has("compare"), view: given.get("view") === "table" ? "table" : "chart" });
+  const [from, to] = [instant(given.get("from")), instant(given.get("to"))];
+  if (from < to) return { ...state, range: "custom", from, to };
+  return state.range === "custom" ? { ...state, range: "" } : state;
+}
+
+export function write(state) {
+  const query = new URLSearchParams(state.series.map((each) => ["series", each]));
+  if (state.range === "custom") for (const end of ["from", "to"]) query.set(end, new Date(state[end]).toISOString());
+  for (const key of CHOSEN) if (state[key] !== "custom") query.set(key, state[key]);
+  if (state.compare) query.set("compare", "1");
+  if (state.view === "table") query.set("view", "table");
+  return `?${query}`;
+}
+
+export const lengthOf = (range) => parseInt(range, 10) * RANGE_UNITS[range.at(-1)];
+
+// Both ends; those of a range end with the second that has begun.
+export function windowOf(state) {
+  if (state.range === "custom") return [state.from, state.to];
+  const to = Math.ceil(Date.now() / 1000) * 1000;
+  return [to - lengthOf(state.range), to];
+}
+
+// A window of its own, no narrower than the finest bucket; a factor widens it.
+export function zoomed(state, from, to, factor = 1) {
+  const [middle, half] = [(from + to) / 2, Math.max((to - from) * factor, MINUTE) / 2];
+  return { ...state, range: "custom", from: Math.floor(middle - half), to: Math.ceil(middle + half) };
+}
+
+// The finest that makes no more points than a screen shows; a coarser one where events are further apart than that,
+// as long as some points are left to see.
+export function granularityOf(state, length, spacing) {
+  if (state.granularity !== "auto") return state.granularity;
+  const fitting = Object.keys(LENGTHS).filter((each) => length / LENGTHS[each] <= MOST_POINTS);
+  const enough = fitting.filter((each) => length / LENGTHS[each] >= FEW_POINTS);
+  return enough.find((each) => LENGTHS[each] >= spacing) ?? enough.at(-1) ?? fitting[0] ?? "year";
+}

@@ -1,0 +1,37 @@
+// Instants, in milliseconds since 1970, as the clocks of a time zone show them, and back.
+
+const formats = new Map();
+const DIGITS = { month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit" };
+
+function partsOf(instant, timeZone) {
+  if (!formats.has(timeZone)) {
+    const options = { ...DIGITS, year: "numeric", hourCycle: "h23", timeZoneName: "longOffset", timeZone };
+    formats.set(timeZone, new Intl.DateTimeFormat("en-GB", options));
+  }
+  return Object.fromEntries(formats.get(timeZone).formatToParts(instant).map(({ type, value }) => [type, value]));
+}
+
+// 2026-10-25T02:00:00
+export function localText(instant, zone) {
+  const { year, month, day, hour, minute, second } = partsOf(instant, zone);
+  return `${year.padStart(4, "0")}-${month}-${day}T${hour}:${minute}:${second}`;
+}
+
+// 2026-10-25T02:00:00+02:00, with the fraction that the API's text has
+export function zonedText(text, zone) {
+  const instant = Date.parse(text);
+  const offset = partsOf(instant, zone).timeZoneName.slice(3).replace(/^(\+00:00)?$/, "Z");
+  return localText(instant, zone) + (text.match(/\.\d+/) ?? "") + offset;
+}
+
+// Of a time that the clocks show twice the first, of one that they skip an hour later.
+export function instantOf(text, zone) {
+  const asUTC = Date.parse(`${text}Z`);
+  const offsetAt = (instant) => Date.parse(`${localText(instant, zone)}Z`) - Math.floor(instant / 1000) * 1000;
+  return asUTC - offsetAt(asUTC - offsetAt(asUTC - 864e5));
+}
+
+// Whether it is a time zone, also by a name that this browser doesn't list: each lists one of several.
+export function isZone(name) {
+  try { return Boolean(partsOf(0, name)); } catch { return false; }
+}

@@ -1,0 +1,24 @@
+"""The browser that the tests of pages drive, where there is one."""
+
+import importlib.util
+import shutil
+from contextlib import contextmanager
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+IS_THERE = bool(
+    CHROMIUM and importlib.util.find_spec("playwright") and importlib.util.find_spec("axe_playwright_python")
+)
+
+
+@contextmanager
+def chromium():
+    """A running Chromium. While it runs this thread has an event loop, and Django's ORM refuses to work in it."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # root, as in a container, has no sandbox
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        try:
+            yield browser
+        finally:
+            browser.close()
