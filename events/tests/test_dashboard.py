@@ -159,9 +159,15 @@ def test_a_session_is_checked_against_forgery_on_whatever_is_no_read(make_client
     assert client.post(path, headers={"X-CSRFToken": token}).status_code == 405
 
 
+@pytest.mark.parametrize("behind", [True, False], ids=["BearerMiddleware", "no BearerMiddleware"])
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer unknown", "Basic YWRhOmxvdmVsYWNl", "Token x"])
 @pytest.mark.parametrize("path", [CATALOGUE, SERIES])
-def test_a_request_that_names_its_own_credentials_never_falls_back_to_the_session(make_client, path, header):
+def test_a_request_that_names_its_own_credentials_never_falls_back_to_the_session(
+    make_client, path, header, behind, settings
+):
+    if not behind:
+        settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if "BearerMiddleware" not in name]
+
     response = make_client().get(path, headers={"Authorization": header})
 
     assert response.status_code == 401

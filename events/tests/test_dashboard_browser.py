@@ -371,6 +371,7 @@ def test_who_is_signed_out_meanwhile_logs_in_and_comes_back(open_page, env):
 
 def test_a_custom_range_is_in_the_chosen_time_zone(open_page):
     page = open_page(october(CLICKS, timezone="America/New_York"))
+    expect(page.locator("#summary")).to_contain_text("2026-09-30 20:00:00 to 2026-10-31 20:00:00")
     page.get_by_label("From").fill("2026-10-05T00:00:00")
     page.get_by_label("To", exact=True).fill("2026-10-04T00:00:00")
     page.get_by_role("button", name="Show").click()
