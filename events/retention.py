@@ -14,8 +14,8 @@ from django.utils import timezone
 from events import rollups
 from events.models import Event, EventQuerySet, Pruned, Resolution, Rollup, Watermark, fits
 
-# On SQLite a step holds the lock that every writer waits for.
-_STEP_EVENTS = {"postgresql": 5_000, "sqlite": 500}
+# On SQLite a step holds the lock that every writer waits for; on PostgreSQL commits wait for its writes to the disk.
+_STEP_EVENTS = {"postgresql": 2_000, "sqlite": 500}
 _STEP_BUCKETS = {"postgresql": 5_000, "sqlite": 2_000}
 _HOUR = timedelta(hours=1)
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
@@ -120,4 +120,4 @@ def prune_rollups(series: Series) -> Iterator[int]:
 def pause_seconds(took_seconds: float) -> float:
     """How long to wait after a step that took so long, for writers to get their turn."""
     # those that wait for SQLite's one lock look again after up to a tenth of a second
-    return max(0.02, 2 * took_seconds) if connection.vendor == "sqlite" else 0.0
+    return max(0.02, 2 * took_seconds) if connection.vendor == "sqlite" else took_seconds / 2
