@@ -126,7 +126,8 @@ class Server:
 def serving(command: list[str], env: dict[str, str], port: int, log: IO[bytes] | None = None) -> Iterator[Server]:
     """A server, once it answers, its log in a file if one is given; gone with all its processes afterwards."""
     process = subprocess.Popen(
-        command, cwd=PROJECT_DIR, env=env, start_new_session=True, stdout=subprocess.DEVNULL, stderr=log
+        command, cwd=PROJECT_DIR, env=env, start_new_session=True, stdout=subprocess.DEVNULL,
+        stderr=log or subprocess.DEVNULL,
     )  # fmt: skip
     try:
         for _ in range(600):
