@@ -13,7 +13,7 @@ from django.http import HttpRequest, StreamingHttpResponse
 from django.urls import URLPattern, path
 from django.utils.html import format_html
 
-from events import timestamps
+from events import client_admin, timestamps  # noqa: F401
 from events.event_list import EventChangeList, NameFilter, NamespaceFilter, Selection, WindowFilter, WindowForm
 from events.models import Event, EventQuerySet
 from events.rollup_list import rollup_list

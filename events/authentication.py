@@ -20,6 +20,8 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from events.usage import usage_meter
+
 if TYPE_CHECKING:  # its module loads this one
     from rest_framework.views import APIView
 
@@ -96,6 +98,7 @@ class BearerAuthentication(OAuth2Authentication):
             # where the toolkit looks for what WWW-Authenticate says
             request.oauth2_error = {"error": "invalid_token", "error_description": detail}  # type: ignore[attr-defined]
             raise AuthenticationFailed(detail)
+        usage_meter.count_request(client_of(token))
         return token.user or AnonymousUser(), token
 
 

@@ -25,6 +25,7 @@ from events.exceptions import IdempotencyKeyReused, RequestTooLarge
 from events.models import IdempotencyKey, validate_path_segment
 from events.serializers import EventSerializer
 from events.storage import Row
+from events.usage import usage_meter
 
 MOST_ITEMS_NAMED = 100
 MOST_KEY_CHARACTERS = 100
@@ -199,6 +200,7 @@ def store(batch: Batch, client: str, idempotency_key: str | None) -> dict[str, A
     """
     if idempotency_key is None:
         storage.append(batch.rows)
+        usage_meter.count_events(client, len(batch.rows))
         return batch.answer()
     digest = batch.digest()
     with transaction.atomic():
@@ -207,6 +209,8 @@ def store(batch: Batch, client: str, idempotency_key: str | None) -> dict[str, A
         )
         if is_new:
             storage.append(batch.rows)
+    if is_new:
+        usage_meter.count_events(client, len(batch.rows))
     if first.digest != digest:
         raise IdempotencyKeyReused
     return batch.answer()  # it follows from the events, and so is that of the first time

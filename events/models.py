@@ -1,4 +1,4 @@
-"""Event, the append-only log; Rollup and Watermark, what is read of it; IdempotencyKey, the requests carried out."""
+"""Event, the append-only log; Rollup and Watermark, what is read of it; IdempotencyKey and ClientUsage, who asked."""
 
 from __future__ import annotations
 
@@ -237,3 +237,20 @@ class IdempotencyKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.key} of {self.client}"
+
+
+class ClientUsage(models.Model):
+    """What a client has sent so far; `events.usage` counts it."""
+
+    client = models.CharField(max_length=255)
+    last_used = models.DateTimeField()
+    requests = models.BigIntegerField()
+    events = models.BigIntegerField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["client"], name="client_usage_once_a_client")]
+        default_permissions = ()
+        verbose_name_plural = "client usage"
+
+    def __str__(self) -> str:
+        return f"{self.client}: {self.events} events"
