@@ -13,7 +13,6 @@ from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import InvalidPage, Page, Paginator
-from django.db.models import Q
 from django.http import HttpRequest
 
 from events import timestamps
@@ -48,10 +47,8 @@ class SeriesPartFilter(admin.SimpleListFilter):
         return self.value() is not None or super().has_output()
 
     def queryset(self, request: HttpRequest, queryset: Any) -> EventQuerySet:
-        """The events with just that value."""
-        value = self.value()
-        chosen = {} if value is None else {str(self.parameter_name): value}
-        return cast(EventQuerySet, queryset).filter(**chosen)
+        """The same, as the selection sees to it."""
+        return cast(EventQuerySet, queryset)
 
 
 class NamespaceFilter(SeriesPartFilter):
@@ -127,8 +124,8 @@ class WindowFilter(admin.ListFilter):
         yield {"form": self.form, "others": self.others}
 
     def queryset(self, request: HttpRequest, queryset: Any) -> EventQuerySet:
-        """The events within."""
-        return cast(EventQuerySet, queryset).within(*self.form.window)
+        """The same, as the selection sees to it."""
+        return cast(EventQuerySet, queryset)
 
 
 class Selection:
@@ -157,15 +154,6 @@ class Selection:
         """The events, by timestamp."""
         keys = [SeriesKey(series["namespace"], series["name"]) for series in self.series]
         return Newest(keys, *self.window)
-
-    def found_by_search(self, events: EventQuerySet) -> EventQuerySet:
-        """The events whose namespace or name contains the term."""
-        if not self.term:
-            return events
-        return events.filter(
-            Q(namespace__in={series["namespace"] for series in self.series if self.term in series["namespace"].lower()})
-            | Q(name__in={series["name"] for series in self.series if self.term in series["name"].lower()})
-        )
 
 
 class SelectionPaginator(Paginator):
@@ -207,7 +195,11 @@ class SelectionPaginator(Paginator):
 
 
 class EventChangeList(ChangeList):
-    """The list, whose queryset serves the actions on what was ticked and is never read whole."""
+    """The list. Its pages come from the selection, and not from its queryset.
+
+    That one is every event, for the actions, which take from it what was ticked: by the ids alone, as SQLite would
+    sooner go through all events of a chosen series.
+    """
 
     def get_results(self, request: HttpRequest) -> None:
         """One page of the selection; its first where there is one only."""
