@@ -1,116 +1,26 @@
-"""The admin site: events to browse, at a cost that doesn't grow with the table."""
+"""The admin site: events to browse, export and delete, at a cost that doesn't grow with the table."""
 
+import csv
 from collections.abc import Iterator
-from itertools import islice
-from typing import Any, cast
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+from urllib.parse import urlencode
 
-from django import forms
 from django.contrib import admin
-from django.contrib.admin.views.main import ChangeList
-from django.core.paginator import Paginator
-from django.db.models import CharField, Q
-from django.http import HttpRequest
-from django.utils.functional import cached_property
+from django.db.models import CharField
+from django.http import HttpRequest, StreamingHttpResponse
+from django.urls import URLPattern, path
+from django.utils.html import format_html
 
 from events import timestamps
+from events.event_list import EventChangeList, NameFilter, NamespaceFilter, WindowFilter, WindowForm
 from events.models import Event, EventQuerySet
+from events.rollup_list import rollup_list
 
-MOST_CHOICES = 200
-
-
-class BoundedPaginator(Paginator):
-    """Counts no further than the newest 10,000 matches, and so never the whole table."""
-
-    most_rows = 10_000
-
-    @cached_property
-    def count(self) -> int:
-        """How many rows there are, or ``most_rows`` where there are more."""
-        return cast(EventQuerySet, self.object_list).order_by().values("pk")[: self.most_rows].count()
-
-
-class SeriesPartFilter(admin.SimpleListFilter):
-    """Chooses by namespace or name, from the values that occur."""
-
-    def values(self, request: HttpRequest) -> Iterator[str]:
-        """The values to choose from."""
-        raise NotImplementedError
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """The first few of them; another one can still be given in the URL."""
-        return [(value, value) for value in islice(self.values(request), MOST_CHOICES)]
-
-    def has_output(self) -> bool:
-        """Also where a value is given that doesn't occur, which must not let everything through."""
-        return self.value() is not None or super().has_output()
-
-    def queryset(self, request: HttpRequest, queryset: Any) -> EventQuerySet:
-        """The events with just that value."""
-        value = self.value()
-        chosen = {} if value is None else {str(self.parameter_name): value}
-        return cast(EventQuerySet, queryset).filter(**chosen)
-
-
-class NamespaceFilter(SeriesPartFilter):
-    """Events of one namespace."""
-
-    title = parameter_name = "namespace"
-
-    def values(self, request: HttpRequest) -> Iterator[str]:
-        """Every namespace."""
-        return Event.objects.namespaces()
-
-
-class NameFilter(SeriesPartFilter):
-    """Events of one name, in the chosen namespace or in all."""
-
-    title = parameter_name = "name"
-
-    def values(self, request: HttpRequest) -> Iterator[str]:
-        """The names of the chosen namespace; each name once, where none is chosen."""
-        namespace = request.GET.get("namespace")
-        namespaces = Event.objects.namespaces() if namespace is None else iter([namespace])
-        return iter(dict.fromkeys(name for each in namespaces for name in Event.objects.names(each)))
-
-
-class WindowForm(forms.Form):
-    """Both ends of a date range, in UTC."""
-
-    start = forms.DateTimeField(required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
-    end = forms.DateTimeField(required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
-
-
-class WindowFilter(admin.ListFilter):
-    """Events between two instants, both included."""
-
-    title = "date range (UTC)"
-    template = "admin/events/event/window_filter.html"
-
-    def __init__(self, request: HttpRequest, params: dict[str, Any], model: Any, model_admin: Any) -> None:
-        super().__init__(request, params, model, model_admin)
-        for name in self.expected_parameters():
-            if name in params:
-                self.used_parameters[name] = params.pop(name)[-1]
-        self.form = WindowForm(self.used_parameters, auto_id="window_%s")
-        self.others = [(key, value) for key, value in request.GET.items() if key not in {*WindowForm.base_fields, "p"}]
-
-    def expected_parameters(self) -> list[str | None]:
-        """The names of both ends."""
-        return list(WindowForm.base_fields)
-
-    def has_output(self) -> bool:
-        """Always: the form has no choices that could run out."""
-        return True
-
-    def choices(self, changelist: ChangeList) -> Iterator[Any]:
-        """What the template shows: the form, and the rest of the query to keep."""
-        yield {"form": self.form, "others": self.others}
-
-    def queryset(self, request: HttpRequest, queryset: Any) -> EventQuerySet:
-        """The events within; an end that is no date is left open, and the form says so."""
-        self.form.is_valid()
-        window = self.form.cleaned_data
-        return cast(EventQuerySet, queryset).within(window.get("start"), window.get("end"))
+_AROUND = timedelta(minutes=30)
+# What a spreadsheet takes for a formula, by its first character.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def _is_pruned(event: Event | None) -> bool:
@@ -121,19 +31,21 @@ def _is_pruned(event: Event | None) -> bool:
 
 @admin.register(Event)
 class EventAdmin(admin.ModelAdmin):
-    """Newest first: by arrival, which the id tells, or by timestamp within one series, which the index tells."""
+    """Newest first: by arrival, or by timestamp where something is chosen."""
 
-    list_display = ("time", "namespace", "name", "value")
+    list_display = ("time", "namespace", "name", "value", "chart")
     list_filter = (NamespaceFilter, NameFilter, WindowFilter)
     search_fields = ("namespace", "name")
     search_help_text = "Part of a namespace or a name"
     sortable_by = ()
-    paginator = BoundedPaginator
+    actions = ("export_csv",)
     list_per_page = 100
     list_max_show_all = 0
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
-    actions_selection_counter = False  # with it the page would offer to select every match, and count them
+    actions_selection_counter = False  # with it the page would offer to select every match
+    fields = ("namespace", "name", "timestamp", "value", "chart")
+    readonly_fields = ("chart",)
     formfield_overrides = {CharField: {"strip": False}}
 
     @admin.display(description="timestamp")
@@ -141,19 +53,29 @@ class EventAdmin(admin.ModelAdmin):
         """The timestamp as the API writes it."""
         return timestamps.to_text(event.timestamp)
 
-    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
-        """The order that an index serves."""
-        return ("-timestamp", "-pk") if {"namespace", "name"} <= request.GET.keys() else ("-pk",)
+    @admin.display
+    def chart(self, event: Event) -> str:
+        """A link to the hour around the event on the dashboard."""
+        if event.pk is None:
+            return "-"
+        ends = {"from": _shifted(event, -_AROUND), "to": _shifted(event, _AROUND)}
+        query = urlencode({"series": f"{event.namespace}/{event.name}", **ends})
+        return format_html('<a href="/?{}">chart</a>', query)
+
+    @admin.action(description="Export selected events as CSV", permissions=["view"])
+    def export_csv(self, request: HttpRequest, queryset: EventQuerySet) -> StreamingHttpResponse:
+        """The ticked events as a file, in the order of the list."""
+        events = queryset.order_by("-timestamp", "-pk").iterator()
+        headers = {"Content-Disposition": 'attachment; filename="events.csv"'}
+        return StreamingHttpResponse(csv_lines(events), content_type="text/csv; charset=utf-8", headers=headers)
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[EventChangeList]:
+        """The list that reads a page of a selection."""
+        return EventChangeList
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[EventQuerySet, bool]:
-        """The events whose namespace or name contains the term; which do is found in the index, not in the rows."""
-        term = search_term.strip().lower()
-        if not term:
-            return queryset, False
-        namespaces = list(Event.objects.namespaces())
-        names = {name for namespace in namespaces for name in Event.objects.names(namespace)}
-        matches = Q(namespace__in=[namespace for namespace in namespaces if term in namespace.lower()])
-        return queryset.filter(matches | Q(name__in=[name for name in names if term in name.lower()])), False
+        """The same, as the selection sees to it."""
+        return queryset, False
 
     def has_change_permission(self, request: HttpRequest, obj: Event | None = None) -> bool:
         """Not where the event's hour is pruned."""
@@ -172,9 +94,39 @@ class EventAdmin(admin.ModelAdmin):
         return {}
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        """The list, which tells its template where the pages end. An action takes what was ticked, never all."""
+        """The list. An action takes what was ticked, never all."""
         if "select_across" in request.POST:
             ticked = request.POST.copy()
             del ticked["select_across"]
             request.POST = ticked  # type: ignore[assignment]
-        return super().changelist_view(request, {"most_rows": BoundedPaginator.most_rows, **(extra_context or {})})
+        return super().changelist_view(request, extra_context)
+
+    def get_urls(self) -> list[URLPattern]:
+        """The pages of events, and that of the rollups: Django registers no model with a composite primary key."""
+        view = self.admin_site.admin_view(rollup_list)
+        return [path("rollups/", view, name="events_rollup_changelist"), *super().get_urls()]
+
+
+def csv_lines(events: Iterator[Event]) -> Iterator[str]:
+    """Comma-separated values (RFC 4180) with a header line.
+
+    A text that a spreadsheet would take for a formula comes after an apostrophe, which keeps it a text there.
+    """
+    text = StringIO()
+    writer = csv.writer(text)
+    writer.writerow(("namespace", "name", "timestamp", "value"))
+    for event in events:
+        texts = (f"'{each}" if each.startswith(_FORMULA) else each for each in (event.namespace, event.name))
+        writer.writerow((*texts, timestamps.to_text(event.timestamp), event.value))
+        yield text.getvalue()
+        text.seek(0)
+        text.truncate()
+    yield text.getvalue()
+
+
+def _shifted(event: Event, by: timedelta) -> str:
+    """A time near the event's; the event's own at either end of all time."""
+    try:
+        return timestamps.to_text(event.timestamp + by)
+    except OverflowError:
+        return timestamps.to_text(event.timestamp)

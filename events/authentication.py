@@ -22,6 +22,7 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from events.models import Grant
+from events.usage import usage_meter
 from tracking_api.observation import current
 
 if TYPE_CHECKING:  # its module loads this one
@@ -111,7 +112,8 @@ class BearerAuthentication(OAuth2Authentication):
             # where the toolkit looks for what WWW-Authenticate says
             request.oauth2_error = {"error": "invalid_token", "error_description": detail}  # type: ignore[attr-defined]
             raise AuthenticationFailed(detail)
-        current().client = client_of(token)
+        client = current().client = client_of(token)
+        usage_meter.count_request(client)
         return token.user or AnonymousUser(), token
 
 

@@ -27,6 +27,7 @@ from events.exceptions import IdempotencyKeyReused, RequestTooLarge
 from events.models import IdempotencyKey, validate_path_segment
 from events.serializers import NUMBER_TEXT, EventSerializer
 from events.storage import Row
+from events.usage import usage_meter
 from tracking_api.observation import current
 
 MOST_ITEMS_NAMED = 100
@@ -253,6 +254,7 @@ def store(batch: Batch, client: str, idempotency_key: str | None) -> dict[str, A
     if idempotency_key is None:
         storage.append(batch.rows)
         current().events = len(batch.rows)
+        usage_meter.count_events(client, len(batch.rows))
         return batch.answer()
     digest = batch.digest()
     with transaction.atomic():
@@ -261,6 +263,8 @@ def store(batch: Batch, client: str, idempotency_key: str | None) -> dict[str, A
         )
         if is_new:
             storage.append(batch.rows)
+    if is_new:
+        usage_meter.count_events(client, len(batch.rows))
     if first.digest != digest:
         raise IdempotencyKeyReused
     current().events = len(batch.rows) if is_new else 0

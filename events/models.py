@@ -353,3 +353,20 @@ class Grant(models.Model):
             "read": Namespaces.of(self.read_namespaces),
             "aggregation": Namespaces.of(self.aggregation_namespaces),
         }
+
+
+class ClientUsage(models.Model):
+    """What a client has sent so far; `events.usage` counts it."""
+
+    client = models.CharField(max_length=255)
+    last_used = models.DateTimeField()
+    requests = models.BigIntegerField()
+    events = models.BigIntegerField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["client"], name="client_usage_once_a_client")]
+        default_permissions = ()
+        verbose_name_plural = "client usage"
+
+    def __str__(self) -> str:
+        return f"{self.client}: {self.events} events"

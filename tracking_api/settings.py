@@ -230,6 +230,10 @@ ROLLUP_TAIL_EVENTS = environment.integer("ROLLUP_TAIL_EVENTS", 50_000, minimum=1
 RETENTION = environment.retention("RETENTION")
 STATEMENT_TIMEOUT_SECONDS = environment.integer("STATEMENT_TIMEOUT_SECONDS", 30, minimum=1)
 
+# Clients: how often the counts of what each sends are written down; 0 counts nothing
+
+CLIENT_USAGE_SECONDS = environment.integer("CLIENT_USAGE_SECONDS", 5, minimum=0, maximum=3_600)
+
 # Server: what `manage.py serve` listens on and how many take requests side by side
 
 HOST = environment.address("HOST", "127.0.0.1")

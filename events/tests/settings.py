@@ -9,4 +9,5 @@ from tracking_api.settings import *  # noqa: F403
 from tracking_api.settings import REST_FRAMEWORK
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+CLIENT_USAGE_SECONDS = 0  # no thread of its own
 REST_FRAMEWORK["TEST_REQUEST_DEFAULT_FORMAT"] = "json"

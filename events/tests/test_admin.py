@@ -4,10 +4,12 @@ import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 
-from events.admin import BoundedPaginator, EventAdmin
-from events.models import Event
+from events import rollups
+from events.admin import EventAdmin
+from events.event_list import SelectionPaginator
+from events.models import Event, Rollup
 
 LIST = "/admin/events/event/"
 
@@ -49,31 +51,39 @@ ARRIVED_LAST_FIRST = [
     ("query", "expected"),
     [
         ("", ARRIVED_LAST_FIRST),
-        ("namespace=Frontend", ["11 Frontend/signUp", "10 Frontend/pageView", "14 Frontend/pageView"]),
+        ("namespace=Frontend", ["14 Frontend/pageView", "11 Frontend/signUp", "10 Frontend/pageView"]),
         ("namespace=Frontend&name=pageView", ["14 Frontend/pageView", "10 Frontend/pageView"]),
         ("namespace=frontend", []),
-        ("name=pageView", ["12 Server-1/pageView", "10 Frontend/pageView", "14 Frontend/pageView"]),
+        ("name=pageView", ["14 Frontend/pageView", "12 Server-1/pageView", "10 Frontend/pageView"]),
         ("name=nothing", []),
-        ("q=page", ["12 Server-1/pageView", "10 Frontend/pageView", "14 Frontend/pageView"]),
-        ("q=FRONT", ["11 Frontend/signUp", "10 Frontend/pageView", "14 Frontend/pageView"]),
+        ("q=page", ["14 Frontend/pageView", "12 Server-1/pageView", "10 Frontend/pageView"]),
+        ("q=FRONT", ["14 Frontend/pageView", "11 Frontend/signUp", "10 Frontend/pageView"]),
+        ("q=page&namespace=Server-1", ["12 Server-1/pageView"]),
         ("q=100%25", ["13 Server-1/cpu 100%"]),
         ("q=nothing", []),
         ("q=+", ARRIVED_LAST_FIRST),
         ("start=2020-11-12T11:12&end=2020-11-12T11:13", ["12 Server-1/pageView"]),
-        ("start=2020-11-12T11:13", ["13 Server-1/cpu 100%", "14 Frontend/pageView"]),
+        ("start=2020-11-12T11:13", ["14 Frontend/pageView", "13 Server-1/cpu 100%"]),
+        ("start=2020-11-12T11:13:00.5Z&end=2020-11-12T11:13:00.500Z", ["13 Server-1/cpu 100%"]),
+        ("start=2020-11-12T12:14:00%2B01:00", ["14 Frontend/pageView"]),
+        ("start=2020-11-12T11:14&end=2020-11-12T11:13", []),
         ("end=2020-11-12T11:10", ["10 Frontend/pageView"]),
         ("start=yesterday", ARRIVED_LAST_FIRST),
-        ("namespace=Frontend&start=2020-11-12T11:11", ["11 Frontend/signUp", "14 Frontend/pageView"]),
+        ("namespace=Frontend&start=2020-11-12T11:11", ["14 Frontend/pageView", "11 Frontend/signUp"]),
     ],
 )
-def test_it_lists_events_newest_first_and_filters_them(client, stored, query, expected):
+@pytest.mark.parametrize("rolled_up", [True, False])
+def test_it_lists_events_newest_first_and_filters_them(client, stored, query, expected, rolled_up):
+    if rolled_up:
+        rollups.roll_up()
+
     assert rows(client.get(f"{LIST}?{query}")) == expected
 
 
 def test_it_shows_what_is_stored(client, stored):
     text = re.sub(r"<[^>]+>|\s+", " ", client.get(LIST).text)
 
-    assert "2020-11-12T11:13:00.500000Z   Server-1   cpu 100%   97.25" in re.sub(r" {2,}", "   ", text)
+    assert "2020-11-12T11:13:00.500000Z   Server-1   cpu 100%   97.25   chart" in re.sub(r" {2,}", "   ", text)
 
 
 def test_the_name_filter_lists_the_names_of_the_chosen_namespace(client, stored):
@@ -83,8 +93,17 @@ def test_the_name_filter_lists_the_names_of_the_chosen_namespace(client, stored)
             title: [value for value, _ in spec.lookup_choices] for title, spec in filters.items() if "date" not in title
         }
 
-    assert choices("") == {"namespace": ["Frontend", "Server-1"], "name": ["pageView", "signUp", "cpu 100%"]}
-    assert choices("namespace=Frontend") == {"namespace": ["Frontend", "Server-1"], "name": ["pageView", "signUp"]}
+    rollups.roll_up()  # from which the filters come, and from what was tracked since
+    Event.objects.create(namespace="New", name="z", timestamp=datetime(2020, 1, 1, tzinfo=UTC), value=1)
+
+    assert choices("") == {
+        "namespace": ["Frontend", "New", "Server-1"],
+        "name": ["pageView", "signUp", "z", "cpu 100%"],
+    }
+    assert choices("namespace=Frontend") == {
+        "namespace": ["Frontend", "New", "Server-1"],
+        "name": ["pageView", "signUp"],
+    }
 
 
 def test_the_date_range_keeps_the_other_filters(client, stored):
@@ -92,35 +111,73 @@ def test_the_date_range_keeps_the_other_filters(client, stored):
 
     assert '<input type="hidden" name="namespace" value="Frontend">' in page
     assert 'name="p"' not in page
-    assert 'value="2020-11-12T11:11"' in page
+    assert 'value="2020-11-12T11:11:00"' in page
+
+
+def test_the_date_range_shows_an_instant_as_a_browser_takes_it(client, stored):
+    page = client.get(f"{LIST}?start=2020-11-12T12:11:00.250%2B01:00&end=2020-11-12T11:12:00Z").text
+
+    assert 'value="2020-11-12T11:11:00.250000"' in page
+    assert 'value="2020-11-12T11:12:00"' in page
 
 
 def test_it_says_which_date_it_could_not_read(client, stored):
     assert "Enter a valid date/time." in client.get(f"{LIST}?start=yesterday").text
 
 
-def test_the_pages_end_and_say_so(client, make_event, monkeypatch):
-    start = datetime(2020, 1, 1, tzinfo=UTC)
+def fill(count, start=datetime(2020, 1, 1, tzinfo=UTC), **fields):
     Event.objects.bulk_create(
-        Event(namespace="a", name="b", timestamp=start + timedelta(minutes=i), value=i) for i in range(250)
+        Event(**{"namespace": "a", "name": "b", **fields}, timestamp=start + timedelta(minutes=i), value=i)
+        for i in range(count)
     )
-    assert client.get(LIST).context["cl"].result_count == 250
-    assert "The pages hold the newest" not in client.get(LIST).text
 
-    monkeypatch.setattr(BoundedPaginator, "most_rows", 150)
 
-    response = client.get(f"{LIST}?p=2")
-    assert [event.value for event in response.context["cl"].result_list] == list(range(149, 99, -1))
+def shown(response):
+    return [event.value for event in response.context["cl"].result_list]
+
+
+@pytest.mark.parametrize("query", ["", "namespace=a", "start=2019-01-01T00:00"])
+def test_the_pages_end_and_say_so(client, db, monkeypatch, query):
+    fill(250)
+    rollups.roll_up()
+    assert client.get(f"{LIST}?{query}").context["cl"].result_count == 250
+    assert "The pages hold the newest" not in client.get(f"{LIST}?{query}").text
+
+    monkeypatch.setattr(SelectionPaginator, "most_rows", 150)
+
+    response = client.get(f"{LIST}?{query}&p=2")
+    assert shown(response) == list(range(149, 99, -1))
     assert "The pages hold the newest 150; filter to see others." in response.text
+    assert client.get(f"{LIST}?{query}&p=3").status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [("", 253), ("namespace=a", 252), ("namespace=a&name=b", 251), ("q=c", 2), ("q=x", 0), ("end=2019-12-31", 1)],
+)
+def test_it_counts_all_matches(client, make_event, monkeypatch, query, count):
+    """Past the end of the pages too, from the rollups and what was tracked since."""
+    monkeypatch.setattr(SelectionPaginator, "most_rows", 100)
+    fill(250)
+    rollups.roll_up()
+    make_event("a", "b", "2019-12-31T00:00:00")
+    make_event("a", "c")
+    make_event("c", "b")
+
+    assert client.get(f"{LIST}?{query}").context["cl"].result_count == count
 
 
 def test_its_queries_read_no_more_than_a_page(client, stored, monkeypatch, django_assert_num_queries):
-    """None of them counts, sorts or compares the whole table; the number grows with the namespaces shown."""
+    """None of them counts, sorts or compares the whole table."""
     monkeypatch.setattr(EventAdmin, "list_per_page", 2)
-    with django_assert_num_queries(2 + 1 + 1 + 6 + 6) as captured:  # session, user; count; page; the filters
+    rollups.roll_up()
+    with django_assert_num_queries(2 + 3 + 1 + 1) as captured:  # session, user; catalogue; count; page
         client.get(LIST)
 
-    statements = [query["sql"] for query in captured if '"events_event"' in query["sql"]]
+    statements = [
+        query["sql"] for query in captured if "events_event" in query["sql"] and "GROUP BY" not in query["sql"]
+    ]
+    assert len(statements) == 2
     assert all("LIMIT" in statement and "DISTINCT" not in statement for statement in statements)
 
 
@@ -183,6 +240,105 @@ def test_an_action_takes_what_was_ticked_and_never_all_matches(client, stored):
 
     assert response.status_code == 302
     assert Event.objects.count() == 4
+
+
+def test_deleting_asks_with_the_count_and_rebuilds_the_rollups(client, stored):
+    rollups.roll_up()
+    ticked = Event.objects.filter(namespace="Frontend", name="pageView")
+    action = {"action": "delete_selected", "_selected_action": [event.pk for event in ticked]}
+
+    question = client.post(f"{LIST}?namespace=Frontend", action)
+    assert "Events: 2" in question.text
+    assert Event.objects.count() == 5
+
+    assert client.post(f"{LIST}?namespace=Frontend", {**action, "post": "yes"}).status_code == 302
+    assert Event.objects.count() == 3
+    assert not Rollup.objects.of_series("Frontend", "pageView").exists()
+    assert rollups.event_count() == 3
+
+
+def test_deleting_one_asks_with_the_count_and_rebuilds_the_rollups(client, make_event):
+    make_event(value=1)
+    event = make_event(value=5)
+    rollups.roll_up()
+    page = f"{LIST}{event.pk}/delete/"
+
+    assert "Events: 1" in client.get(page).text
+    assert client.post(page, {"post": "yes"}).status_code == 302
+    assert set(Rollup.objects.values_list("count", "max")) == {(1, 1.0)}
+
+
+def test_it_exports_what_was_ticked_as_csv(client, stored):
+    ticked = Event.objects.exclude(name="signUp").values_list("pk", flat=True)
+
+    response = client.post(LIST, {"action": "export_csv", "index": "0", "_selected_action": list(ticked)})
+
+    assert (response.status_code, response["Content-Type"]) == (200, "text/csv; charset=utf-8")
+    assert response["Content-Disposition"] == 'attachment; filename="events.csv"'
+    assert response.getvalue().decode() == (
+        "namespace,name,timestamp,value\r\n"
+        "Frontend,pageView,2020-11-12T11:14:00Z,1.0\r\n"
+        "Server-1,cpu 100%,2020-11-12T11:13:00.500000Z,97.25\r\n"
+        "Server-1,pageView,2020-11-12T11:12:00Z,1.0\r\n"
+        "Frontend,pageView,2020-11-12T11:10:00Z,1.0\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ('a,"b"\nc', '"a,""b""\nc"'),
+        ("=1+1", "'=1+1"),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@x", "'@x"),
+        ("\tx", "'\tx"),
+        ("a=1", "a=1"),
+        ("ä ", "ä "),
+    ],
+)
+def test_the_export_quotes_texts_and_makes_no_formulas(client, make_event, name, written):
+    event = make_event("a", name, value=-1.5)
+
+    response = client.post(LIST, {"action": "export_csv", "index": "0", "_selected_action": [event.pk]})
+
+    line = response.getvalue().decode().removeprefix("namespace,name,timestamp,value\r\n")
+    assert line == f"a,{written},2020-11-12T11:10:00Z,-1.5\r\n"
+
+
+CHART = "/?series=a+b%2Fc%26%C3%A4&amp;from=2020-11-12T10%3A40%3A00Z&amp;to=2020-11-12T11%3A40%3A00Z"
+
+
+def test_it_links_an_event_to_its_chart(client, make_event):
+    event = make_event("a b", "c&ä")
+
+    assert f'<a href="{CHART}">chart</a>' in client.get(LIST).text
+    assert f'<a href="{CHART}">chart</a>' in client.get(f"{LIST}{event.pk}/change/").text
+
+
+def test_the_first_and_the_last_instant_have_a_chart_too(client, make_event):
+    make_event("a", "b", datetime.min.replace(tzinfo=UTC))
+    make_event("a", "b", datetime.max.replace(tzinfo=UTC))
+
+    page = client.get(f"{LIST}?namespace=a").text
+
+    assert "from=0001-01-01T00%3A00%3A00Z&amp;to=0001-01-01T00%3A30%3A00Z" in page
+    assert "to=9999-12-31T23%3A59%3A59.999999Z" in page
+
+
+def test_who_may_only_look_can_export_but_not_delete(client, stored):
+    eve = User.objects.create_user("eve", is_staff=True)
+    eve.user_permissions.add(Permission.objects.get(codename="view_event"))
+    client.force_login(eve)
+    [first, *_] = Event.objects.values_list("pk", flat=True)
+
+    def act(action):
+        return client.post(LIST, {"action": action, "index": "0", "_selected_action": [first], "post": "yes"})
+
+    assert act("export_csv")["Content-Type"] == "text/csv; charset=utf-8"
+    assert act("delete_selected").status_code == 302
+    assert Event.objects.count() == 5
+    assert "Rollups" not in client.get(LIST).text
 
 
 @pytest.mark.parametrize("model", ["application", "accesstoken", "grant", "refreshtoken", "idtoken"])

@@ -1,0 +1,62 @@
+"""Databases full of events, and what is asked of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import psycopg2
+from tqdm import tqdm
+
+from benchmarks import harness
+
+
+def execute(url: str, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+    """The rows of a statement, committed."""
+    with closing(psycopg2.connect(url)) as connection:
+        connection.autocommit = True
+        cursor = connection.cursor()
+        cursor.execute(sql, parameters)
+        return cursor.fetchall() if cursor.description else []
+
+
+def timed(url: str, name: str, *arguments: object, **variables: object) -> Any:
+    """What a function of ``benchmarks.timed`` finds, in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.timed", name, *map(json.dumps, arguments)]
+    env = harness.environment(url, **variables)
+    done = subprocess.run(command, cwd=harness.PROJECT_DIR, env=env, stdout=subprocess.PIPE, check=True)
+    return json.loads(done.stdout)
+
+
+def load(url: str, select: str, count: int, name: str) -> None:
+    """Store so many events, some hundred thousand at a time."""
+    step = 250_000
+    with tqdm(total=count, unit=" events", desc=f"loading {name}") as bar:
+        for first in range(0, count, step):
+            execute(
+                url,
+                f"INSERT INTO events_event (namespace, name, timestamp, value) {select.format(count=count)}"
+                " FROM generate_series(%s, %s) AS i",
+                first, min(first + step, count) - 1,
+            )  # fmt: skip
+            bar.update(min(step, count - first))
+
+
+def kept(server_url: str, name: str, count: int, fill: Callable[[str], None], **variables: object) -> str:
+    """The URL of a database with so many events, rolled up; as an earlier run left it, or filled now."""
+    if execute(server_url, "SELECT 1 FROM pg_database WHERE datname = %s", name):
+        url = harness.url_of(server_url, name)
+        harness.prepare(harness.environment(url))
+        if execute(url, "SELECT count(*) FROM events_event") == [(count,)]:
+            return url
+    url = harness.database(server_url, name)
+    harness.prepare(harness.environment(url))
+    fill(url)
+    execute(url, "VACUUM ANALYZE events_event")
+    timed(url, "roll_up", **variables)
+    execute(url, "VACUUM ANALYZE events_rollup")
+    return url
