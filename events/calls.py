@@ -193,7 +193,7 @@ _MEANINGS = {
     "`Europe/Berlin`.",
     "fill": "What an empty bucket within the window gives: nothing, `null`, `zero`, or the `previous` value.",
     "timestamp": "What a bucket is named by: the `first` timestamp of its events, or the start of the `bucket`.",
-    "format": "What the answer is written in; `Accept` may say it too. `csv` and `ndjson` are streamed.",
+    "format": "What the answer is written in; `Accept` may say it too. `csv` and `ndjson` have no limit to items.",
 }
 _SHOWN = {"tsMin": "2020-11-01", "tsMax": "1605312000000", "namespace": "Shop", "name": "order"}
 

@@ -1,12 +1,15 @@
 """What goes wrong, as the client sees it: REST framework's shapes, and never a 500 for anything a client sends."""
 
+import errno
 import logging
 import sys
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
+from django.core.handlers.exception import response_for_exception
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.request import UnreadablePostError
+from django.http.response import HttpResponseBase
 from django.views import defaults
 from rest_framework import status
 from rest_framework.exceptions import APIException, ParseError
@@ -17,6 +20,10 @@ from events.exceptions import RequestTooLarge, ServiceUnavailable, StatementCanc
 from tracking_api.observation import current
 
 logger = logging.getLogger(__name__)
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# What an answer has whatever became of it: what it depends on, and which pages may read it.
+_OF_ANY_ANSWER = ["Vary", "X-Content-Type-Options", "Access-Control-Allow-Origin", "Access-Control-Expose-Headers"]
 
 
 def api_exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
@@ -39,6 +46,22 @@ def api_exception_handler(exc: Exception, context: dict[str, Any]) -> Response |
     if response is not None:
         response.content_type = "application/json"  # also where lines of another format were asked for
     return response
+
+
+def answer_to(request: HttpRequest, error: Exception, begun: HttpResponseBase) -> HttpResponse:
+    """The answer to what goes wrong once a view has returned, in the place of the one that was begun."""
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        logger.error("No room for an answer: %s", error)
+        error = ServiceUnavailable("There is no room to write the answer down; ask for less, or try again.")
+    found = api_exception_handler(error, {})
+    if found is None:
+        return response_for_exception(request, error)
+    answer = JsonResponse(found.data, status=found.status_code)
+    for source, names in ((found, ["Retry-After"]), (begun, _OF_ANY_ANSWER)):
+        for name in names:
+            if name in source:
+                answer[name] = source[name]
+    return answer
 
 
 def _log(error: BaseException) -> None:

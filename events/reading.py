@@ -19,6 +19,7 @@ from events.buckets import MICROSECOND
 from events.functions import TruncClock
 from events.models import Event, EventQuerySet, Resolution, Rollup, Watermark
 from events.planner import Piece, plan
+from tracking_api.statement_timeout import restart_clock
 
 _TRUNC: dict[str, type[models.Func]] = {
     "day": TruncDay,
@@ -271,6 +272,7 @@ def _iterate(*parts: models.QuerySet[Any], order_by: int | str | None = None) ->
         cursor.execute(*_union(parts, order_by))
         while rows := cursor.fetchmany(_ROWS_AT_A_TIME):
             yield from rows
+            restart_clock(connection)
 
 
 def _union(parts: Sequence[models.QuerySet[Any]], order_by: int | str | None = None) -> tuple[str, list[Any]]:

@@ -23,6 +23,16 @@ def limit_statements() -> None:
         options["options"] = f"{options.get('options', '')} -c statement_timeout={timeout_milliseconds}"
 
 
+def restart_clock(connection: BaseDatabaseWrapper) -> None:
+    """Give a statement whose rows are taken some at a time as long again for the next ones.
+
+    As PostgreSQL does by itself, where each FETCH is a statement.
+    """
+    for wrapper in connection.execute_wrappers:
+        if isinstance(wrapper, _Clock):
+            wrapper.start = time.monotonic()
+
+
 class _Clock:
     """Knows since when a connection's statement runs."""
 

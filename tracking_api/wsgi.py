@@ -7,21 +7,22 @@ waiting, and the database sees no more connections than it was promised.
 
 import gc
 import os
-from collections.abc import Iterator
 from functools import partial
 from http import HTTPStatus
 from io import BytesIO
 from queue import SimpleQueue
-from tempfile import TemporaryFile
+from tempfile import SpooledTemporaryFile, TemporaryFile
 from threading import BoundedSemaphore
 from typing import IO, TYPE_CHECKING, Any
+from wsgiref.util import FileWrapper
 
 import django
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.http import FileResponse, HttpResponse
+from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 
 from tracking_api.observation import current, metrics, observe
 from tracking_api.statement_timeout import limit_statements
@@ -36,7 +37,8 @@ _BODY_IN_MEMORY_BYTES = 1 << 20
 django.setup(set_prefix=False)
 limit_statements()
 
-from events.probes import PROBES  # noqa: E402  # needs the models, and those Django set up
+from events.error_handlers import answer_to  # noqa: E402  # needs the models, and those Django set up
+from events.probes import PROBES  # noqa: E402
 
 
 class _Handler(WSGIHandler):
@@ -48,12 +50,18 @@ class _Handler(WSGIHandler):
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Any:
         request = self.request_class(environ)
         response = self.get_response(request)
-        cookies = (("Set-Cookie", cookie.output(header="")) for cookie in response.cookies.values())
-        start_response(f"{response.status_code} {response.reason_phrase}", [*response.items(), *cookies])
+        if isinstance(response, StreamingHttpResponse) and not isinstance(response, FileResponse):
+            return _Stream(request, response, start_response)
+        _start(response, start_response)
         if not isinstance(response, HttpResponse):
-            return response if isinstance(response, FileResponse) else _Stream(response)
+            return response
         request.close()
         return [response.content]
+
+
+def _start(response: HttpResponseBase, start_response: "StartResponse") -> None:
+    cookies = (("Set-Cookie", cookie.output(header="")) for cookie in response.cookies.values())
+    start_response(f"{response.status_code} {response.reason_phrase}", [*response.items(), *cookies])
 
 
 _django = _Handler()
@@ -91,10 +99,11 @@ def _work(environ: "WSGIEnvironment", start_response: "StartResponse") -> Any:
     try:
         connection.close_if_unusable_or_obsolete()
         connections[DEFAULT_DB_ALIAS] = connection
-        return _django(environ, start_response)
+        answer = _django(environ, start_response)
     finally:
         del connections[DEFAULT_DB_ALIAS]
         _free_connections.put(connection)
+    return answer.written() if isinstance(answer, _Stream) else answer
 
 
 def _take_body(environ: "WSGIEnvironment") -> "WSGIApplication | None":
@@ -112,28 +121,49 @@ def _take_body(environ: "WSGIEnvironment") -> "WSGIApplication | None":
 
 
 class _Stream:
-    """An answer that is made while it is sent, over a connection of its own, as its client may take its time.
+    """An answer that comes in pieces, over a connection of its own, as it may take long.
 
-    As many at a time as there are shared connections; others wait.
+    As many at a time as there are shared connections; others wait. The pieces go to a file first. Sent as they come,
+    they would end alike whether all were there or something broke: the server has no other end for what it wasn't told
+    the length of. And a client that reads slowly would hold a connection and a snapshot for as long.
     """
 
-    streaming = True
+    def __init__(self, request: HttpRequest, response: StreamingHttpResponse, start_response: "StartResponse") -> None:
+        self.request, self.response, self.start_response = request, response, start_response
 
-    def __init__(self, response: Any) -> None:
-        self.response = response
-        self.turn = False
-
-    def __iter__(self) -> Iterator[bytes]:
-        self.turn = _free_streams.acquire()
-        yield from self.response
-
-    def close(self) -> None:
-        try:
+    def written(self) -> Any:
+        """The whole answer to be sent; that of an error where making it failed."""
+        if self.request.method == "HEAD":
+            _start(self.response, self.start_response)
             self.response.close()
-        finally:
-            connections.close_all()
-            if self.turn:
-                _free_streams.release()
+            return _File(BytesIO())  # without a length, which nobody knows
+        with _free_streams:
+            try:
+                return self._write()
+            except Exception as error:  # whatever a view may raise, and with the same consequences
+                answer = answer_to(self.request, error, self.response)
+            finally:
+                self.response.close()
+                connections.close_all()
+        _start(answer, self.start_response)
+        return [answer.content]
+
+    def _write(self) -> "_File":
+        file = SpooledTemporaryFile(_BODY_IN_MEMORY_BYTES)  # noqa: SIM115
+        try:
+            for piece in self.response:
+                file.write(piece)
+        except BaseException:
+            file.close()
+            raise
+        self.response["Content-Length"] = str(file.tell())
+        file.seek(0)
+        _start(self.response, self.start_response)
+        return _File(file, _PIECE_BYTES)
+
+
+class _File(FileWrapper):
+    streaming = True
 
 
 def _read(stream: IO[bytes], length: int) -> IO[bytes] | None:

@@ -1,0 +1,211 @@
+"""Long answers of a served process: to clients that take their time or go away, and where something breaks."""
+
+import json
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack, closing, contextmanager
+
+import psycopg2
+import pytest
+
+from events.tests import service
+from events.tests.service import call, fetch_token
+
+EVENTS = 400_000
+FIRST = 1_704_067_200
+PATH = "/api/events/a/b"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    """A service with one worker and a long series, which may work on any statement for a second."""
+    directory = tmp_path_factory.mktemp("streams")
+    with service.own_database(directory) as url:
+        env = service.environment(
+            directory, DATABASE_URL=url, PORT=service.free_port(), SERVER_WORKERS=1, SERVER_THREADS=2,
+            STATEMENT_TIMEOUT_SECONDS=1, ROLLUP_TAIL_EVENTS=1_000_000_000, RETRY_AFTER_SECONDS=7,
+        )  # fmt: skip
+        with service.served(env, "--prepare") as process:
+            env["TOKEN"] = fetch_token(env)
+            with database(url) as cursor:
+                cursor.execute(f"INSERT INTO events_event (namespace, name, timestamp, value) {many(url)}")
+                if url.startswith("postgres"):
+                    cursor.execute("ANALYZE events_event")
+            [worker] = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+            yield {**env, "WORKER": worker}
+
+
+def many(url):
+    if url.startswith("postgres"):
+        return f"SELECT 'a', 'b', to_timestamp({FIRST} + i), i FROM generate_series(0, {EVENTS - 1}) AS i"
+    return (
+        f"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {EVENTS - 1})"
+        f" SELECT 'a', 'b', datetime({FIRST} + i, 'unixepoch'), i FROM n"
+    )
+
+
+@contextmanager
+def database(url):
+    if url.startswith("postgres"):
+        with closing(psycopg2.connect(url)) as connection:
+            connection.autocommit = True
+            yield connection.cursor()
+    else:
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as connection:
+            yield connection.cursor()
+
+
+def get(env, path=PATH, method="GET"):
+    return call(env, method, path, Authorization=f"Bearer {env['TOKEN']}")
+
+
+@contextmanager
+def slow_client(env):
+    """Has asked for the whole series, and read nothing but the head of the answer."""
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        connection.settimeout(60)
+        connection.connect(("127.0.0.1", int(env["PORT"])))
+        connection.sendall(
+            f"GET {PATH}?format=ndjson HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+            f"Authorization: Bearer {env['TOKEN']}\r\n\r\n".encode()
+        )
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += connection.recv(1)
+        yield connection, head.decode().lower()
+
+
+def snapshots(env):
+    """How many readers hold the database to what it was when they began."""
+    with database(env["DATABASE_URL"]) as cursor:
+        if env["DATABASE_URL"].startswith("postgres"):
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND pid <> pg_backend_pid() AND state <> 'idle'"
+            )
+            return cursor.fetchone()[0]
+        # what was written meanwhile can't all go to the database's own file
+        cursor.execute("DELETE FROM events_event WHERE namespace = 'none'")
+        cursor.execute(
+            "INSERT INTO events_event (namespace, name, timestamp, value) VALUES ('c', 'd', '2024-01-01', 1)"
+        )
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return cursor.fetchone()[0]
+
+
+def files(env):
+    """How many files without a name the worker has open."""
+    directory = f"/proc/{env['WORKER']}/fd"
+    return sum(os.readlink(f"{directory}/{number}").endswith("(deleted)") for number in os.listdir(directory))
+
+
+def wait_until(is_so, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_long_answer_is_whole_and_says_how_long_it_is(running):
+    status, headers, body = get(running, f"{PATH}?format=ndjson")
+
+    lines = body.splitlines()
+    assert (status, headers["Content-Length"], headers["Transfer-Encoding"]) == (200, str(len(body)), None)
+    assert len(lines) == EVENTS
+    assert json.loads(lines[-1])["value"] == EVENTS - 1
+
+
+def test_a_client_that_takes_its_time_is_served_and_holds_no_snapshot(running):
+    with slow_client(running) as (connection, head):
+        assert head.startswith("http/1.1 200 ok")
+        assert snapshots(running) == 0
+        time.sleep(1.5)  # longer than any statement may take
+        assert snapshots(running) == 0
+        received = 0
+        while piece := connection.recv(1 << 20):
+            received += len(piece)
+
+    assert f"content-length: {received}\r\n" in head
+
+
+def test_of_a_client_that_goes_away_nothing_is_left(running):
+    before = files(running)
+    with slow_client(running):
+        assert files(running) == before + 1
+
+    wait_until(lambda: files(running) == before)
+    assert snapshots(running) == 0
+
+
+def test_slow_clients_keep_nobody_waiting(running):
+    with ExitStack() as clients:
+        for _ in range(3):  # one more than are made at a time
+            clients.enter_context(slow_client(running))
+        status, _, body = get(running, f"{PATH}?format=csv&tsMax={FIRST + 9}")
+
+    assert (status, len(body.splitlines())) == (200, 11)
+
+
+def test_a_head_request_makes_no_answer(running):
+    start = time.monotonic()
+    status, headers, body = get(running, f"{PATH}?format=ndjson", "HEAD")
+
+    assert (status, headers["Content-Type"], body) == (200, "application/x-ndjson; charset=utf-8", b"")
+    assert headers["Content-Length"] is None
+    assert time.monotonic() - start < 0.5
+
+
+@contextmanager
+def breaking(env):
+    """In the middle of the answer its connection is lost on PostgreSQL, and a value found that is no number on SQLite."""
+    url = env["DATABASE_URL"]
+    with database(url) as cursor:
+        if url.startswith("sqlite"):
+            cursor.execute("PRAGMA ignore_check_constraints = ON")
+            middle = "namespace = 'a' AND timestamp = datetime(?, 'unixepoch')"
+            cursor.execute(f"UPDATE events_event SET value = 'x' WHERE {middle}", [FIRST + EVENTS // 2])
+            yield (500, None)
+            cursor.execute(f"UPDATE events_event SET value = 1 WHERE {middle}", [FIRST + EVENTS // 2])
+            return
+
+        def terminate():
+            deadline = time.monotonic() + 20
+            ended = False
+            while not ended and time.monotonic() < deadline:
+                cursor.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND query LIKE 'FETCH%'"
+                )
+                ended = cursor.fetchone()
+
+        thread = threading.Thread(target=terminate)
+        thread.start()
+        yield (503, "7")
+        thread.join()
+
+
+def test_what_breaks_an_answer_is_never_taken_for_its_end(running):
+    with breaking(running) as expected:
+        status, headers, body = get(running, f"{PATH}?format=csv&aggregationType=min")
+
+    assert (status, headers["Retry-After"]) == expected
+    assert not body.startswith(b"aggregatedTimestamp")
+    assert headers["ETag"] is None
+    assert get(running, f"{PATH}?format=csv&aggregationType=min")[0] == 200
+
+
+def test_without_room_for_an_answer_it_is_a_503(running):
+    env = {**running, "PORT": str(service.free_port()), "STATEMENT_TIMEOUT_SECONDS": "30"}
+    limited = ["bash", "-c", 'ulimit -f 8192; exec "$0" manage.py serve', sys.executable]
+    with service.served(env, command=limited, cwd=service.PROJECT_DIR):
+        status, headers, body = get(env, f"{PATH}?format=ndjson")
+
+        assert (status, headers["Retry-After"]) == (503, "7")
+        assert json.loads(body) == {"detail": "There is no room to write the answer down; ask for less, or try again."}
+        assert get(env, f"{PATH}?format=ndjson&tsMax={FIRST + 9}")[0] == 200
