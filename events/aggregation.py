@@ -10,6 +10,7 @@ from math import isfinite
 from typing import TypedDict
 
 from django.conf import settings
+from django.db.models import Subquery
 from rest_framework.exceptions import ValidationError
 
 from events import buckets, rollups, timestamps
@@ -20,6 +21,8 @@ from events.snapshot import snapshot
 AGGREGATION_TYPES = ("avg", "min", "max", "sum", "count")
 FILLS = ("none", "null", "zero", "previous")
 LABELS = ("first", "bucket")
+
+_OF_SERIES = ("count", "first_timestamp", "last_timestamp")
 
 
 # A bucket's start, its timestamp and its value.
@@ -52,7 +55,31 @@ class Question:
         return Reader(self.namespace, self.name, first, last, self.granularity, self.aggregation_type, self.zone)
 
 
-def aggregate(question: Question) -> list[Item]:
+@dataclass(frozen=True)
+class Standing:
+    """How a series stands in one snapshot: the watermark, what the rollups hold of it, how many ids are past them."""
+
+    mark: Watermark
+    count: int
+    extent: tuple[datetime, datetime] | None
+    tail: int
+
+
+def standing_of(question: Question) -> Standing:
+    """How the series that is asked about stands. One query, and another while nothing is rolled up."""
+    rolled_up = Rollup.objects.of_series(question.namespace, question.name).whole_series()
+    newest_ids = Event.objects.order_by("-pk").values("pk")[:1]
+    mark = rollups.watermark_of(
+        question.namespace, question.name,
+        newest_id=Subquery(newest_ids), **{field: Subquery(rolled_up.values(field)) for field in _OF_SERIES},
+    )  # fmt: skip
+    newest_id, count, first, last = (getattr(mark, name, None) for name in ("newest_id", *_OF_SERIES))
+    if mark.pk is None:
+        newest_id = newest_ids.values_list("pk", flat=True).first()
+    return Standing(mark, count or 0, (first, last) if first and last else None, (newest_id or 0) - mark.event_id)
+
+
+def aggregate(question: Question, standing: Standing | None = None) -> list[Item]:
     """The buckets of a series within its window, ordered by time; exact, and as fresh as the last commit.
 
     ``none`` groups nothing but equal timestamps, and is never filled. All queries see one snapshot of the database;
@@ -61,15 +88,14 @@ def aggregate(question: Question) -> list[Item]:
     leaves the years 1 to 9999.
     """
     with snapshot():
-        extent = _given_window(question) or _extent(question)
+        standing = standing or standing_of(question)
+        extent = _given_window(question) or _extent(question, standing)
         window = extent and _window(question, *extent)
         if not extent or not window:
             return []
-        mark = rollups.watermark_of(question.namespace, question.name)
-        _check_count(question, *window, mark)
-        tail = _tail(mark)
-        found = _read(question, max(window[0], extent[0]), min(window[1], extent[1]), mark, has_tail=tail > 0)
-    if tail > settings.ROLLUP_TAIL_EVENTS:
+        _check_count(question, *window, standing.mark)
+        found = _read(question, max(window[0], extent[0]), min(window[1], extent[1]), standing)
+    if standing.tail > settings.ROLLUP_TAIL_EVENTS:
         rollups.roll_up_aside()
     if len(found) > settings.MAX_ITEMS:
         raise _too_many(question, *window)
@@ -83,46 +109,40 @@ def stream(question: Question) -> Iterator[Item]:
     first item unless more is pruned just then.
     """
     with snapshot():
-        extent = _extent(question)
+        standing = standing_of(question)
+        extent = _extent(question, standing)
         if extent and (window := _window(question, *extent)):
-            mark = rollups.watermark_of(question.namespace, question.name)
-            _check_pruned(question, max(window[0], extent[0]), min(window[1], extent[1]), mark)
+            _check_pruned(question, max(window[0], extent[0]), min(window[1], extent[1]), standing.mark)
     return _stream(question)
 
 
 def _stream(question: Question) -> Iterator[Item]:
     with snapshot():
-        extent = _extent(question)
+        standing = standing_of(question)
+        extent = _extent(question, standing)
         window = extent and _window(question, *extent)
         if not extent or not window:
             return
-        mark = rollups.watermark_of(question.namespace, question.name)
+        mark = standing.mark
         first, last = max(window[0], extent[0]), min(window[1], extent[1])
         found: Iterator[Bucket] = iter(())
         if first <= last:
             _check_pruned(question, first, last, mark)
-            found = question.reader(first, last).iterate(mark, has_tail=_tail(mark) > 0)
+            found = question.reader(first, last).iterate(mark, has_tail=standing.tail > 0)
         finite = (bucket if isfinite(bucket[1]) else _finite(question, bucket, first, last, mark) for bucket in found)
         yield from _items(question, finite, *window)
 
 
-def version(question: Question) -> str:
+def version(question: Question, standing: Standing) -> str:
     """Another text whenever the answer may be another: where events were added to the series or pruned, or any changed.
 
-    Four queries, none of which reads more than the tail of the series.
+    One query where there is a tail, in the snapshot of the standing; none elsewhere.
     """
-    with snapshot():
-        mark = rollups.watermark_of(question.namespace, question.name)
-        tail = Event.objects.of_series(question.namespace, question.name).after(mark.event_id).count()
-        rolled_up = Rollup.objects.of_series(question.namespace, question.name).whole_series()
-        count = tail + sum(rolled_up.values_list("count", flat=True))
+    mark, count = standing.mark, standing.count
+    if standing.tail:
+        count += Event.objects.of_series(question.namespace, question.name).after(mark.event_id).count()
     state = f"{question} {mark.changes} {mark.pruned_before} {count} {settings.MAX_ITEMS}"
     return hashlib.sha256(state.encode()).hexdigest()
-
-
-def _tail(mark: Watermark) -> int:
-    """How many ids there are past the watermark."""
-    return (Event.objects.order_by("pk").values_list("pk", flat=True).last() or 0) - mark.event_id
 
 
 def _given_window(question: Question) -> tuple[datetime, datetime] | None:
@@ -139,15 +159,14 @@ def _given_window(question: Question) -> tuple[datetime, datetime] | None:
     return first, last
 
 
-def _extent(question: Question) -> tuple[datetime, datetime] | None:
-    """The first and the last timestamp of the series; None without events."""
-    instants = Event.objects.of_series(question.namespace, question.name).order_by("timestamp")
-    ends = [instants.values_list("timestamp", flat=True).first(), instants.values_list("timestamp", flat=True).last()]
-    rolled_up = Rollup.objects.of_series(question.namespace, question.name).whole_series()
-    for both in rolled_up.values_list("first_timestamp", "last_timestamp"):
-        ends += both  # whose events may be gone
-    known = [end for end in ends if end is not None]
-    return (min(known), max(known)) if known else None
+def _extent(question: Question, standing: Standing) -> tuple[datetime, datetime] | None:
+    """The first and the last timestamp of the series; None without events. Two queries where there is a tail."""
+    ends = [*(standing.extent or ())]  # also of events that are gone
+    if standing.tail:
+        instants = Event.objects.of_series(question.namespace, question.name).values_list("timestamp", flat=True)
+        found = instants.order_by("timestamp").first(), instants.order_by("timestamp").last()
+        ends += [end for end in found if end is not None]
+    return (min(ends), max(ends)) if ends else None
 
 
 def _window(question: Question, first: datetime, last: datetime) -> tuple[datetime, datetime] | None:
@@ -184,9 +203,10 @@ def _too_many(question: Question, first: datetime, last: datetime) -> Validation
     return ValidationError({"granularity": [f"More than {settings.MAX_ITEMS} items; {advice}"]})
 
 
-def _read(question: Question, first: datetime, last: datetime, mark: Watermark, *, has_tail: bool) -> list[Bucket]:
+def _read(question: Question, first: datetime, last: datetime, standing: Standing) -> list[Bucket]:
     if first > last:
         return []
+    mark, has_tail = standing.mark, standing.tail > 0
     _check_pruned(question, first, last, mark)
     reader = question.reader(first, last)
     if question.granularity == "none":

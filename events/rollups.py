@@ -70,10 +70,10 @@ def _no_watermark() -> Watermark:
     return Watermark(event_id=0, resolutions=",".join(settings.ROLLUP_RESOLUTIONS))
 
 
-def watermark_of(namespace: str, name: str) -> Watermark:
-    """The watermark, which also tells how far that series is pruned. One query."""
+def watermark_of(namespace: str, name: str, **others: Subquery) -> Watermark:
+    """The watermark, which also tells how far that series is pruned, and what is asked besides. One query."""
     pruned = Pruned.objects.filter(namespace=namespace, name=name)
-    mark = Watermark.objects.annotate(before=Subquery(pruned.values("before"))).first()
+    mark = Watermark.objects.annotate(before=Subquery(pruned.values("before")), **others).first()
     if mark is None:
         return _no_watermark()
     mark.pruned_before = mark.before

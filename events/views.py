@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from events.aggregation import Question, aggregate, stream, version
+from events.aggregation import Question, Standing, aggregate, standing_of, stream, version
 from events.authentication import (
     BearerAuthentication,
     BrowserAuthentication,
@@ -84,19 +84,21 @@ class AggregationView(ReadView):
         query = _validated(AggregationQuerySerializer, request.query_params)
         question = Question(**series, **query)
         with snapshot():
-            etag = quote_etag(f"{version(question)}-{request.accepted_renderer.format}")
-            response = get_conditional_response(request._request, etag=etag) or self._answer(request, question)
+            standing = standing_of(question)
+            etag = quote_etag(f"{version(question, standing)}-{request.accepted_renderer.format}")
+            known = get_conditional_response(request._request, etag=etag)
+            response = known or self._answer(request, question, standing)
         response["ETag"] = etag
         patch_vary_headers(response, ["Accept", "Authorization", "Cookie"])
         patch_cache_control(response, private=True, no_cache=True)
         return response
 
-    def _answer(self, request: Request, question: Question) -> HttpResponseBase:
+    def _answer(self, request: Request, question: Question, standing: Standing) -> HttpResponseBase:
         renderer = request.accepted_renderer
         if isinstance(renderer, StreamRenderer):
             lines = renderer.lines(stream(question))
             return StreamingHttpResponse(lines, content_type=f"{renderer.media_type}; charset=utf-8")
-        return Response(aggregate(question))
+        return Response(aggregate(question, standing))
 
 
 class CatalogueView(ReadView):

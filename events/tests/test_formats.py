@@ -5,7 +5,7 @@ import json
 import pytest
 
 from events import reading, renderers, rollups
-from events.models import Event
+from events.models import Event, Rollup
 
 PATH = "/api/events/Frontend/pageView"
 DAYS = f"{PATH}?granularity=day&aggregationType=sum&tsMin=2024-01-01&tsMax=2024-01-03T12:00:00Z"
@@ -133,7 +133,8 @@ def test_an_answer_that_is_known_is_not_sent_again(client, stored, django_assert
     assert first["Cache-Control"] == "private, no-cache"
     assert set(first["Vary"].split(", ")) >= {"Accept", "Authorization", "Cookie"}
 
-    with django_assert_num_queries(3):  # the token is remembered; the watermark, the tail and the series
+    # the token is remembered; how the series stands and the tail; without rollups the newest event
+    with django_assert_num_queries(2 if Rollup.objects.exists() else 3):
         again = client.get(DAYS, headers={"If-None-Match": first["ETag"]})
 
     assert (again.status_code, again.content, again["ETag"]) == (304, b"", first["ETag"])
