@@ -233,8 +233,8 @@ def aggregation() -> Call:
             "The events of one series within a window, grouped by the calendar; exact, and as fresh as the last "
             "201.\n\n"
             f"JSON has {settings.MAX_ITEMS} items at most; a question with more is a 400 that names a coarser "
-            "granularity. CSV and NDJSON have no limit: they are sent while they are read, from one snapshot, and "
-            "break off without an end where something goes wrong on the way.\n\n"
+            "granularity. CSV and NDJSON have no limit: they are read from one snapshot, and sent with their "
+            "`Content-Length` once they are whole, so the first byte may take its time.\n\n"
             "The `ETag` of an answer, sent back as `If-None-Match`, makes a 304 of one that would be the same."
         ),
         parameters=[
