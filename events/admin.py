@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from io import StringIO
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from django.contrib import admin
 from django.db.models import CharField
@@ -59,7 +59,7 @@ class EventAdmin(admin.ModelAdmin):
         if event.pk is None:
             return "-"
         ends = {"from": _shifted(event, -_AROUND), "to": _shifted(event, _AROUND)}
-        query = urlencode({"series": f"{event.namespace}/{event.name}", **ends})
+        query = urlencode({"series": f"{event.namespace}/{event.name}", **ends}, quote_via=quote, safe="")
         return format_html('<a href="/?{}">chart</a>', query)
 
     @admin.action(description="Export selected events as CSV", permissions=["view"])
