@@ -128,7 +128,7 @@ def _stream(question: Question) -> Iterator[Item]:
         found: Iterator[Bucket] = iter(())
         if first <= last:
             _check_pruned(question, first, last, mark)
-            found = question.reader(first, last).iterate(mark, has_tail=standing.tail > 0)
+            found = question.reader(first, last).iterate(mark, tail=standing.tail)
         finite = (bucket if isfinite(bucket[1]) else _finite(question, bucket, first, last, mark) for bucket in found)
         yield from _items(question, finite, *window)
 
@@ -140,7 +140,8 @@ def version(question: Question, standing: Standing) -> str:
     """
     mark, count = standing.mark, standing.count
     if standing.tail:
-        count += Event.objects.of_series(question.namespace, question.name).after(mark.event_id).count()
+        events = Event.objects.tail_of_series(question.namespace, question.name, mark.event_id, standing.tail)
+        count += events.count()
     state = f"{question} {mark.changes} {mark.pruned_before} {count} {settings.MAX_ITEMS}"
     return hashlib.sha256(state.encode()).hexdigest()
 
@@ -206,13 +207,13 @@ def _too_many(question: Question, first: datetime, last: datetime) -> Validation
 def _read(question: Question, first: datetime, last: datetime, standing: Standing) -> list[Bucket]:
     if first > last:
         return []
-    mark, has_tail = standing.mark, standing.tail > 0
+    mark, tail = standing.mark, standing.tail
     _check_pruned(question, first, last, mark)
     reader = question.reader(first, last)
     if question.granularity == "none":
-        found = reader.read_ungrouped(mark, settings.MAX_ITEMS + 1, has_tail=has_tail)
+        found = reader.read_ungrouped(mark, settings.MAX_ITEMS + 1, tail=tail)
     else:
-        found = reader.read(mark, has_tail=has_tail)
+        found = reader.read(mark, tail=tail)
     if not _are_finite(found):
         found = reader.read_huge(mark)
         if not _are_finite(found):

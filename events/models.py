@@ -9,8 +9,10 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import connection, models
+from django.db.models.functions import Concat
 from django.utils import timezone
 
 from events import timestamps
@@ -56,6 +58,15 @@ class EventQuerySet(models.QuerySet["Event"]):
     def after(self, event_id: int) -> EventQuerySet:
         """Events past a watermark."""
         return self.filter(pk__gt=event_id)
+
+    def tail_of_series(self, namespace: str, name: str, event_id: int, tail: int) -> EventQuerySet:
+        """Events of one series past a watermark, which ``tail`` ids are past."""
+        events = self.after(event_id)
+        if connection.vendor == "postgresql" or tail > settings.ROLLUP_TAIL_EVENTS:
+            return events.of_series(namespace, name)
+        # By texts that no index has, or SQLite would go through all of the series for a few new events.
+        texts = {f"{field}_text": Concat(field, models.Value("")) for field in ("namespace", "name")}
+        return events.alias(**texts).filter(**dict(zip(texts, (namespace, name), strict=True)))
 
     def up_to(self, event_id: int) -> EventQuerySet:
         """Events up to a watermark, which are in the rollups."""

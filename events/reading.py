@@ -68,30 +68,30 @@ class Reader:
         seconds = {"minute": 60, "hour": 3600}.get(self.granularity)
         return seconds is not None and self._composes(seconds)
 
-    def read(self, mark: Watermark, *, has_tail: bool) -> list[Bucket]:
+    def read(self, mark: Watermark, *, tail: int) -> list[Bucket]:
         """The buckets in order, by one statement; a sum that might not fit a double is infinite."""
-        return self._merged(_fetch(self._parts(mark, has_tail)))
+        return self._merged(_fetch(self._parts(mark, tail)))
 
-    def iterate(self, mark: Watermark, *, has_tail: bool) -> Iterator[Bucket]:
+    def iterate(self, mark: Watermark, *, tail: int) -> Iterator[Bucket]:
         """As ``read``, however many there are: the database sorts them, and a few are in memory at a time.
 
         Within a transaction on PostgreSQL.
         """
         if self.granularity != "none":
-            rows = _iterate(*self._parts(mark, has_tail), order_by=1 if self.aligned else 2)
+            rows = _iterate(*self._parts(mark, tail), order_by=1 if self.aligned else 2)
         elif self._is_pruned(mark):
-            rows = _iterate(*self._parts(mark, has_tail), order_by="key")
+            rows = _iterate(*self._parts(mark, tail), order_by="key")
         else:
             rows = _iterate(self._events(self._all_events()).order_by("start"))
         for _, of_bucket in groupby(rows, key=self._key):
             yield from self._merged(of_bucket)
 
-    def read_ungrouped(self, mark: Watermark, most: int, *, has_tail: bool) -> list[Bucket]:
+    def read_ungrouped(self, mark: Watermark, most: int, *, tail: int) -> list[Bucket]:
         """One bucket for each distinct timestamp, ``most`` of them at most; from the events, as far as there are."""
         if not self._is_pruned(mark):
             rows = self._events(self._all_events()).order_by("start")[:most]
             return self._merged(_fetch([rows]))
-        parts = self._parts(mark, has_tail)  # each of which may have a row of the same timestamp
+        parts = self._parts(mark, tail)  # each of which may have a row of the same timestamp
         return self._merged(_fetch(parts, order_by="key", most=most * len(parts)))[:most]
 
     def read_huge(self, mark: Watermark) -> list[Bucket]:
@@ -135,10 +135,11 @@ class Reader:
         rows = self._rollups().filter(resolution=resolution, bucket__range=(self.first, self.last))
         return rows.values("bucket")[:most].count()
 
-    def _parts(self, mark: Watermark, has_tail: bool) -> list[models.QuerySet[Any]]:
+    def _parts(self, mark: Watermark, tail: int) -> list[models.QuerySet[Any]]:
         parts = [self._piece(piece, mark) for piece in self._pieces(mark)]
-        if has_tail:
-            parts.append(self._events(self._all_events().after(mark.event_id)))
+        if tail:
+            events = Event.objects.tail_of_series(self.namespace, self.name, mark.event_id, tail)
+            parts.append(self._events(events.within(self.first, self.last)))
         return parts
 
     def _pieces(self, mark: Watermark) -> list[Piece]:

@@ -1,7 +1,7 @@
 """Event: what the database itself refuses, and what an event calls itself."""
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from events.models import Event
 
@@ -37,3 +37,19 @@ def test_the_distinct_values_come_from_the_index_one_by_one(make_event, django_a
         assert list(Event.objects.namespaces()) == ["a", "b"]
     with django_assert_num_queries(3):
         assert list(Event.objects.names("b")) == ["x", "z"]
+
+
+@pytest.mark.parametrize(("tail", "is_by_id"), [(5, True), (6, False)])
+def test_the_tail_of_a_series_is_found_by_its_ids_where_it_is_short(make_event, settings, tail, is_by_id):
+    settings.ROLLUP_TAIL_EVENTS = 5
+    old = make_event()
+    expected = [make_event(), make_event(timestamp="2020-01-01")]
+    make_event(name="other")
+    make_event(namespace="other")
+
+    events = Event.objects.tail_of_series("Frontend", "pageView", old.pk, tail)
+
+    assert list(events.order_by("pk")) == expected
+    assert events.count() == 2
+    if connection.vendor == "sqlite":
+        assert ("USING INTEGER PRIMARY KEY (rowid>?)" in events.explain()) == is_by_id
