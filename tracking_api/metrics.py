@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -95,11 +95,25 @@ class Metrics:
         directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         if directory:
             _forget_the_dead(Path(directory))
-            MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]
+            _WorkersCollector(registry, directory)  # type: ignore[no-untyped-call]
         else:
             registry.register(self.registry)
         registry.register(_HealthCollector(health))
         return generate_latest(registry)
+
+
+class _WorkersCollector(MultiProcessCollector):
+    def collect(self) -> Iterable[Metric]:
+        """What all workers counted; a file that a worker is only just making is empty, and can't be read."""
+        files = [str(file) for file in Path(self._path).glob("*.db") if _size_bytes(file)]
+        found: Iterable[Metric] = self.merge(files, accumulate=True)  # type: ignore[no-untyped-call]
+        return found
+
+
+def _size_bytes(file: Path) -> int:
+    with suppress(FileNotFoundError):
+        return file.stat().st_size
+    return 0
 
 
 class _HealthCollector(Collector):

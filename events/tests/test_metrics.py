@@ -209,6 +209,8 @@ def test_any_worker_answers_for_all_of_them_also_for_those_that_are_gone(env):
 
     with service.served(env):
         assert read(env)["tracking_events_accepted_total",] == 0
+        (directory / "counter_99999.db").touch()  # as of a worker that is only just making it
+        assert read(env)["tracking_events_accepted_total",] == 0
 
 
 def test_nowhere_to_count_is_said(env):
