@@ -138,7 +138,8 @@ class Reader:
     def _parts(self, mark: Watermark, has_tail: bool) -> list[models.QuerySet[Any]]:
         parts = [self._piece(piece, mark) for piece in self._pieces(mark)]
         if has_tail:
-            parts.append(self._events(self._all_events().after(mark.event_id)))
+            tail = Event.objects.tail_of_series(self.namespace, self.name, mark.event_id)
+            parts.append(self._events(tail.within(self.first, self.last)))
         return parts
 
     def _pieces(self, mark: Watermark) -> list[Piece]:
