@@ -113,7 +113,7 @@ def version(question: Question) -> str:
     """
     with snapshot():
         mark = rollups.watermark_of(question.namespace, question.name)
-        tail = Event.objects.tail_of_series(question.namespace, question.name, mark.event_id).count()
+        tail = Event.objects.of_series(question.namespace, question.name).after(mark.event_id).count()
         rolled_up = Rollup.objects.of_series(question.namespace, question.name).whole_series()
         count = tail + sum(rolled_up.values_list("count", flat=True))
     state = f"{question} {mark.changes} {mark.pruned_before} {count} {settings.MAX_ITEMS}"

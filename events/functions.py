@@ -36,27 +36,6 @@ class TruncClock(models.Func):
         return f"SUBSTR({sql}, 1, {end}) || '{rest}'", parameters
 
 
-class Rare(models.Func):
-    """A condition that hardly any row meets, which SQLite can't know of itself: it then begins with those that do."""
-
-    output_field = models.BooleanField()
-    template = "%(expressions)s"
-
-    def as_sqlite(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
-        """With the hint; PostgreSQL has statistics."""
-        return self.as_sql(compiler, connection, template="LIKELIHOOD(%(expressions)s, 0.000001)", **context)
-
-
-class Unindexed(models.Func):
-    """A column by which SQLite is not to look rows up, as another one leads to them sooner."""
-
-    template = "%(expressions)s"
-
-    def as_sqlite(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
-        """By the unary plus, which changes nothing else; PostgreSQL has statistics."""
-        return self.as_sql(compiler, connection, template="+%(expressions)s", **context)
-
-
 @receiver(connection_created)
 def add_functions(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
     """Teach SQLite, which has no time zones, to truncate in one."""

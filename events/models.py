@@ -11,11 +11,9 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import models
-from django.db.models.lookups import Exact, GreaterThan
 from django.utils import timezone
 
 from events import timestamps
-from events.functions import Rare, Unindexed
 from events.patterns import ALL, Namespaces, validate_patterns
 
 
@@ -56,15 +54,8 @@ class EventQuerySet(models.QuerySet["Event"]):
         return events
 
     def after(self, event_id: int) -> EventQuerySet:
-        """Events past a watermark: few, and found by their ids."""
-        return self.filter(Rare(GreaterThan(models.F("pk"), event_id)))
-
-    def tail_of_series(self, namespace: str, name: str, event_id: int) -> EventQuerySet:
-        """Events of one series past a watermark, found by their ids however the others narrow them down."""
-        fields = {"namespace": namespace, "name": name}
-        return self.filter(*(Exact(Unindexed(models.F(field)), value) for field, value in fields.items())).after(
-            event_id
-        )
+        """Events past a watermark."""
+        return self.filter(pk__gt=event_id)
 
     def up_to(self, event_id: int) -> EventQuerySet:
         """Events up to a watermark, which are in the rollups."""

@@ -138,8 +138,7 @@ class Reader:
     def _parts(self, mark: Watermark, has_tail: bool) -> list[models.QuerySet[Any]]:
         parts = [self._piece(piece, mark) for piece in self._pieces(mark)]
         if has_tail:
-            tail = Event.objects.tail_of_series(self.namespace, self.name, mark.event_id)
-            parts.append(self._events(tail.within(self.first, self.last)))
+            parts.append(self._events(self._all_events().after(mark.event_id)))
         return parts
 
     def _pieces(self, mark: Watermark) -> list[Piece]:

@@ -1,14 +1,9 @@
-"""Event: what the database itself refuses, what an event calls itself, and how others are found."""
-
-from datetime import UTC, datetime
+"""Event: what the database itself refuses, and what an event calls itself."""
 
 import pytest
-from django.db import IntegrityError, connection, transaction
-from django.db.models import Count
+from django.db import IntegrityError, transaction
 
 from events.models import Event
-
-NOON = datetime(2020, 11, 12, 12, tzinfo=UTC)
 
 
 def test_an_event_reads_as_a_sentence(make_event):
@@ -42,29 +37,3 @@ def test_the_distinct_values_come_from_the_index_one_by_one(make_event, django_a
         assert list(Event.objects.namespaces()) == ["a", "b"]
     with django_assert_num_queries(3):
         assert list(Event.objects.names("b")) == ["x", "z"]
-
-
-SERIES = ("Frontend", "pageView")
-TAILS = {
-    "of a series": lambda pk: Event.objects.tail_of_series(*SERIES, pk).order_by(),
-    "of a series, by timestamp": lambda pk: grouped(Event.objects.tail_of_series(*SERIES, pk).within(NOON, NOON), "timestamp"),
-    "of a namespace, by series": lambda pk: grouped(Event.objects.filter(namespace="Frontend").after(pk), "namespace", "name"),
-    "of all, by series": lambda pk: grouped(Event.objects.after(pk), "namespace", "name"),
-}  # fmt: skip
-
-
-def grouped(events, *columns):
-    return events.order_by().values(*columns).annotate(count=Count("pk"))
-
-
-@pytest.mark.parametrize("tail", TAILS.values(), ids=TAILS.keys())
-def test_the_tail_is_found_by_its_ids(make_event, tail):
-    """SQLite has no statistics, and would look through the whole series, or all of them."""
-    seen = make_event(*SERIES, timestamp=NOON)
-    make_event(*SERIES, timestamp=NOON)
-
-    found = tail(seen.pk)
-
-    assert len(found) == 1
-    if connection.vendor == "sqlite":
-        assert "SEARCH events_event USING INTEGER PRIMARY KEY (rowid>?)" in found.explain()
