@@ -15,10 +15,12 @@ from events.counters import counters
 from events.models import Event
 from events.tests import browser
 
-collect_ignore = [] if browser.IS_THERE else ["test_dashboard_browser.py"]
-
-_POSTGRESQL_ONLY = ["test_migration_locks.py", "test_rollups_in_flight.py"]
-collect_ignore = [] if connection.vendor == "postgresql" else _POSTGRESQL_ONLY
+_NEED_A_BROWSER = ["test_dashboard_browser.py", "test_docs_browser.py"]
+_NEED_POSTGRESQL = ["test_migration_locks.py", "test_rollups_in_flight.py"]
+collect_ignore = [
+    *([] if browser.IS_THERE else _NEED_A_BROWSER),
+    *([] if connection.vendor == "postgresql" else _NEED_POSTGRESQL),
+]
 
 
 @pytest.fixture(autouse=True)

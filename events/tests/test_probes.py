@@ -267,11 +267,12 @@ def test_probes_are_answered_while_every_connection_is_in_use(env):
     assert b'tracking_connections{state="used"} 1.0\n' in found[2][1]
 
 
-@pytest.mark.parametrize(
-    ("listens", "detail"),
-    [(False, "The database can't be reached or is busy."), (True, "The database didn't answer within 1 s.")],
-)
-def test_probes_are_answered_while_the_database_is_away(env, listens, detail):
+AWAY, SILENT = "The database can't be reached or is busy.", "The database didn't answer within 1 s."
+
+
+# whoever waits for the silent one, for the connection or for the answer, gives up after the same second
+@pytest.mark.parametrize(("listens", "details"), [(False, {AWAY}), (True, {AWAY, SILENT})])
+def test_probes_are_answered_while_the_database_is_away(env, listens, details):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"postgres://ada:s3cret@127.0.0.1:{listener.getsockname()[1]}/none"
         if not listens:
@@ -282,8 +283,10 @@ def test_probes_are_answered_while_the_database_is_away(env, listens, detail):
     assert alive[:2] == (200, b'{"alive": true}')
     assert alive[2] < 1
     unknown = {"ok": False, "detail": "Not known without the database."}
-    database = {"ok": False, "detail": detail}
-    assert (ready[0], json.loads(ready[1])) == (
+    said = json.loads(ready[1])
+    database = {"ok": False, "detail": said["checks"]["database"].get("detail")}
+    assert database["detail"] in details
+    assert (ready[0], said) == (
         503, {"ready": False, "checks": {"database": database, "migrations": unknown, "rollups": unknown}}
     )  # fmt: skip
     assert metrics[0] == 200
