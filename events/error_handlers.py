@@ -21,7 +21,7 @@ from tracking_api.observation import current
 
 logger = logging.getLogger(__name__)
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # What an answer has whatever became of it: what it depends on, and which pages may read it.
 _OF_ANY_ANSWER = ["Vary", "X-Content-Type-Options", "Access-Control-Allow-Origin", "Access-Control-Expose-Headers"]
 
@@ -50,7 +50,7 @@ def api_exception_handler(exc: Exception, context: dict[str, Any]) -> Response |
 
 def answer_to(request: HttpRequest, error: Exception, begun: HttpResponseBase) -> HttpResponse:
     """The answer to what goes wrong once a view has returned, in the place of the one that was begun."""
-    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
         logger.error("No room for an answer: %s", error)
         error = ServiceUnavailable("There is no room to write the answer down; ask for less, or try again.")
     found = api_exception_handler(error, {})

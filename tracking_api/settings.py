@@ -199,7 +199,9 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
     # a refused request is the client's business, and would let anyone fill the log
-    "loggers": {name: {"level": "ERROR"} for name in ("django.request", "django.security", "oauth2_provider")},
+    "loggers": {name: {"level": "ERROR"} for name in ("django.request", "django.security", "oauth2_provider")}
+    # which Django takes for an error
+    | {"django.security.DisallowedHost": {"level": "CRITICAL"}},
 }
 
 # Health and metrics

@@ -37,7 +37,7 @@ _BODY_IN_MEMORY_BYTES = 1 << 20
 django.setup(set_prefix=False)
 limit_statements()
 
-from events.error_handlers import answer_to  # noqa: E402  # needs the models, and those Django set up
+from events.error_handlers import NO_ROOM, answer_to  # noqa: E402  # needs the models, and those Django set up
 from events.probes import PROBES  # noqa: E402
 
 
@@ -97,8 +97,8 @@ def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> 
 def _work(environ: "WSGIEnvironment", start_response: "StartResponse") -> Any:
     connection = _free_connections.get()
     try:
-        connection.close_if_unusable_or_obsolete()
         connections[DEFAULT_DB_ALIAS] = connection
+        connection.close_if_unusable_or_obsolete()
         answer = _django(environ, start_response)
     finally:
         del connections[DEFAULT_DB_ALIAS]
@@ -112,8 +112,19 @@ def _take_body(environ: "WSGIEnvironment") -> "WSGIApplication | None":
         # The server gives a chunked body that breaks off as one that ends.
         return partial(_refuse, HTTPStatus.LENGTH_REQUIRED, "The body must come with its Content-Length.")
     length = int(environ.get("CONTENT_LENGTH") or 0)
-    if 0 < length <= settings.MAX_BODY_BYTES:  # a larger one is refused unread
-        body = _read(environ["wsgi.input"], length)
+    if length > settings.MAX_BODY_BYTES:
+        if environ["PATH_INFO"].startswith("/api/"):
+            return None  # refused unread there, once the token is known
+        # Django would read a form of any length, by one of the few connections
+        detail = f"The body is larger than the {settings.MAX_BODY_BYTES} bytes allowed."
+        return partial(_refuse, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
+    if length > 0:
+        try:
+            body = _read(environ["wsgi.input"], length)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            return partial(_refuse, HTTPStatus.SERVICE_UNAVAILABLE, "There is no room to take the body; try again.")
         if body is None:
             return partial(_refuse, HTTPStatus.BAD_REQUEST, "The body ended before its Content-Length.")
         environ["wsgi.input"] = body
@@ -170,14 +181,17 @@ def _read(stream: IO[bytes], length: int) -> IO[bytes] | None:
     """The body, in memory or in a file where it is large; None where it ends too early."""
     body: IO[bytes] = BytesIO() if length <= _BODY_IN_MEMORY_BYTES else TemporaryFile()  # noqa: SIM115
     missing = length
-    while missing:
-        piece = stream.read(min(missing, _PIECE_BYTES))
-        if not piece:
-            body.close()
-            return None
-        body.write(piece)
-        missing -= len(piece)
-    body.seek(0)
+    try:
+        while missing and (piece := stream.read(min(missing, _PIECE_BYTES))):
+            body.write(piece)
+            missing -= len(piece)
+        body.seek(0)
+    except BaseException:
+        body.close()
+        raise
+    if missing:
+        body.close()
+        return None
     return body
 
 
@@ -187,5 +201,7 @@ def _refuse(
     current().refusal = status.name.lower()
     answer = b'{"detail":"%s"}' % detail.encode()
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(answer)))]
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers.append(("Retry-After", str(settings.RETRY_AFTER_SECONDS)))
     start_response(f"{status.value} {status.phrase}", headers)
     return [answer]

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
 
 import psycopg2
 import pytest
@@ -101,8 +102,11 @@ def snapshots(env):
 
 def files(env):
     """How many files without a name the worker has open."""
-    directory = f"/proc/{env['WORKER']}/fd"
-    return sum(os.readlink(f"{directory}/{number}").endswith("(deleted)") for number in os.listdir(directory))
+    found = 0
+    for link in Path(f"/proc/{env['WORKER']}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed just now
+            found += os.readlink(link).endswith("(deleted)")
+    return found
 
 
 def wait_until(is_so, seconds=10):
