@@ -8,10 +8,10 @@ from operator import attrgetter
 from rest_framework.exceptions import PermissionDenied
 
 from events.catalogue import Series
+from events.ingest import MOST_ITEMS_NAMED
 from events.models import Grant
 from events.storage import Row
 
-MOST_ITEMS_NAMED = 100
 _namespace_of = attrgetter("namespace")
 
 

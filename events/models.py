@@ -27,11 +27,6 @@ def validate_path_segment(value: str) -> None:
         raise ValidationError("This field may not contain “/” nor be “.” or “..”.", code="path_segment")
 
 
-def fits(namespace: str, pattern: str) -> bool:
-    """Whether the pattern is that namespace or, with an asterisk at its end, what the namespace starts with."""
-    return namespace.startswith(pattern[:-1]) if pattern.endswith("*") else namespace == pattern
-
-
 class EventQuerySet(models.QuerySet["Event"]):
     """Events chosen by series and time; each method chains."""
 

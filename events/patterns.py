@@ -31,6 +31,11 @@ class Namespaces:
         return bool(self.exact or self.prefixes)
 
 
+def fits(namespace: str, pattern: str) -> bool:
+    """Whether the pattern is that namespace or, with an asterisk at its end, what the namespace starts with."""
+    return namespace.startswith(pattern[:-1]) if pattern.endswith("*") else namespace == pattern
+
+
 def lines_of(text: str) -> list[str]:
     """The patterns in a text; blank lines are none, and blanks elsewhere count, as they do in a namespace."""
     lines = (line.removesuffix("\r") for line in text.split("\n"))

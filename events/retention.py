@@ -12,7 +12,8 @@ from django.db.models import F
 from django.utils import timezone
 
 from events import rollups
-from events.models import Event, EventQuerySet, Pruned, Resolution, Rollup, Watermark, fits
+from events.models import Event, EventQuerySet, Pruned, Resolution, Rollup, Watermark
+from events.patterns import fits
 
 # On SQLite a step holds the lock that every writer waits for; on PostgreSQL commits wait for its writes to the disk.
 _STEP_EVENTS = {"postgresql": 2_000, "sqlite": 500}

@@ -9,7 +9,8 @@ from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
 from events import exporting, files, timestamps
-from events.models import Event, fits
+from events.models import Event
+from events.patterns import fits
 from events.snapshot import snapshot
 
 
