@@ -10,7 +10,7 @@ import os
 from functools import partial
 from http import HTTPStatus
 from io import BytesIO
-from queue import SimpleQueue
+from queue import LifoQueue
 from tempfile import SpooledTemporaryFile, TemporaryFile
 from threading import BoundedSemaphore
 from typing import IO, TYPE_CHECKING, Any
@@ -67,8 +67,8 @@ def _start(response: HttpResponseBase, start_response: "StartResponse") -> None:
 _django = _Handler()
 
 
-def _shared_connections() -> "SimpleQueue[BaseDatabaseWrapper]":
-    queue: SimpleQueue[BaseDatabaseWrapper] = SimpleQueue()
+def _shared_connections() -> "LifoQueue[BaseDatabaseWrapper]":
+    queue: LifoQueue[BaseDatabaseWrapper] = LifoQueue()
     for _ in range(settings.SERVER_THREADS):
         connection = connections.create_connection(DEFAULT_DB_ALIAS)
         connection.inc_thread_sharing()  # by one thread after another, never by two at once
