@@ -14,6 +14,7 @@ import django
 
 django.setup()
 
+from django.core.management import call_command  # noqa: E402
 from django.db import connection  # noqa: E402
 from django.db.models import Avg, Max, Min  # noqa: E402
 from django.db.models.functions import TruncDay, TruncHour, TruncMinute, TruncMonth, TruncWeek  # noqa: E402
@@ -58,6 +59,18 @@ def roll_up(step_events: int | None = None) -> dict[str, float]:
             bar.update(step.event_id - position)
             position = step.event_id
     return {"seconds": time.perf_counter() - start}
+
+
+def watch() -> None:
+    """Have the worker roll up all that is stored by now, as it does beside a server."""
+    call_command("roll_up", stdout=sys.stderr)
+
+
+def store(rows: str, count: int) -> None:
+    """Store so many of the events that a function here makes."""
+    made = list(globals()[rows](count))
+    for start in range(0, count, 10_000):
+        storage.append(made[start : start + 10_000])
 
 
 def one_series(count: int) -> Iterator[storage.Row]:

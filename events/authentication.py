@@ -56,6 +56,7 @@ class TokenMemory:
             tokens = AccessToken.objects.select_related("application__client_grant", "user")
             token = tokens.filter(token_checksum=digest).first()
             if token is not None:
+                token.client = token.application.client_id if token.application else f"user {token.user_id}"
                 token.granted = getattr(token.application, "client_grant", None)
                 with self._lock:
                     self._tokens[digest] = token
@@ -84,7 +85,8 @@ def forget_changed_tokens(sender: type[Model], instance: Model, **kwargs: Any) -
 
 def client_of(token: AccessToken) -> str:
     """What names the client that a token was issued to."""
-    return token.application.client_id if token.application else f"user {token.user_id}"
+    client: str = token.client
+    return client
 
 
 def grant_of(token: object) -> Grant | None:

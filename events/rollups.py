@@ -33,8 +33,9 @@ _KEY = ("resolution", "namespace", "name", "bucket")
 _COLUMNS = (*_KEY, "first_timestamp", "last_timestamp", "count", "sum", "min", "max")
 _TABLE = Rollup._meta.db_table
 _STEP = "events_rollup_step"
-# A step holds the lock that changes of stored events wait for; on SQLite it is the one that every writer waits for.
-_STEP_EVENTS = {"postgresql": 100_000, "sqlite": 2_000}
+# The more events a step has, the fewer rollups it and the next one both write. But it holds the lock that changes of
+# stored events wait for; on SQLite it is the one that every writer waits for.
+_STEP_EVENTS = {"postgresql": 500_000, "sqlite": 500}
 _RANGES_A_STATEMENT = 50
 _SETTLE_POLL_SECONDS = 0.005
 _PATIENCE_SECONDS = 1
@@ -48,10 +49,11 @@ class PrunedError(ValueError):
 
 
 class Step(NamedTuple):
-    """What a step of the roller did."""
+    """What a step of the roller did; ``is_full`` where there are more events than it may take."""
 
     events: int
     event_id: int
+    is_full: bool
 
 
 def total(field: str = "value") -> models.expressions.Combinable:
@@ -126,7 +128,7 @@ def roll_up(patience: Callable[[], bool] = lambda: False) -> Step | None:
         count = _fill_step(new.up_to(last), resolutions[0])
         _add_step([*resolutions, Resolution.SERIES], finest=resolutions[0])
         Watermark.objects.update(event_id=last, complete_at=mark.complete_at if full else looked)
-        return Step(count, last)
+        return Step(count, last, full is not None)
 
 
 def _give_room() -> None:

@@ -139,7 +139,7 @@ def retention(name: str) -> list[tuple[str, timedelta | None]]:
     for part in texts(name, []):
         pattern, _, said = part.rpartition("=")
         try:
-            if not pattern or "*" in pattern[:-1]:
+            if not pattern or "*" in pattern[:-1] or "/" in pattern:  # which no namespace contains
                 raise ValueError
             policy.append((pattern, None if said == "keep" else age(said)))
         except ValueError:

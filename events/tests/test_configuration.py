@@ -46,6 +46,7 @@ DATABASE_URL_SAID = "DATABASE_URL must be sqlite:///path/to/file or postgres://u
         *(("RETENTION", value, "RETENTION must list namespaces and ages such as Shop-*=30d,Audit=keep,*=365d, not 'X")
           for value in ("X", "X=", "X=30", "*=1d,X=-1d", "X*y=1d", "X=1w")),
         ("RETENTION", "=30d", "RETENTION must list namespaces and ages"),
+        ("RETENTION", "Audit/=keep,*=365d", "RETENTION must list namespaces and ages"),
         ("DATABASE_TIMEOUT_SECONDS", "", "DATABASE_TIMEOUT_SECONDS must be a whole number from 1 to 3600, not ''."),
         ("HTTPS", "https", "HTTPS must be one of true or false, not 'https'."),
         ("LOG_FORMAT", "JSON", "LOG_FORMAT must be one of text, json, not 'JSON'."),

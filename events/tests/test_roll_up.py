@@ -36,6 +36,23 @@ def test_it_says_what_it_did(make_event):
     assert Rollup.objects.get(resolution=0).count == 3
 
 
+def test_what_comes_meanwhile_is_left_for_the_next_look(make_event, monkeypatch):
+    """Or a busy worker would make a step for every handful of events, each of which writes the same rollups."""
+    one_step = rollups.roll_up
+
+    def roll_up_while_events_come(patience):
+        step = one_step(patience)
+        if Event.objects.count() < 10:
+            make_event()
+        return step
+
+    first = make_event().pk
+    monkeypatch.setattr(rollups, "roll_up", roll_up_while_events_come)
+
+    assert roll_up() == f"Rolled up 1 events in 1 steps; the watermark is at {first}.\n"
+    assert roll_up() == f"Rolled up 1 events in 1 steps; the watermark is at {first + 1}.\n"
+
+
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan"])
 def test_it_needs_some_time_between_looks(seconds, db):
     with pytest.raises(CommandError, match="--watch takes a number of seconds above 0"):

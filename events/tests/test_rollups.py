@@ -19,11 +19,11 @@ pytestmark = pytest.mark.usefixtures("short_steps")
 def test_it_adds_each_event_once_step_by_step(db):
     Event.objects.bulk_create([*events(20), *events(5, "memory"), *events(10, start=START - timedelta(hours=3))])
 
-    assert rollups.roll_up() == (7, Event.objects.order_by("pk")[6].pk)
+    assert rollups.roll_up() == (7, Event.objects.order_by("pk")[6].pk, True)
     assert stored() == expected()
     steps = [rollups.roll_up() for _ in range(4)]
 
-    assert [step.events for step in steps] == [7, 7, 7, 7]
+    assert [step[0] for step in steps] == [7, 7, 7, 7]
     assert rollups.roll_up() is None
     assert rollups.watermark().event_id == Event.objects.latest("pk").pk
     assert stored() == expected()
