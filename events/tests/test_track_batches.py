@@ -1,8 +1,10 @@
 """``POST /api/track/`` with many events at once, packed or not."""
 
+import gc
 import gzip
 import json
 import tracemalloc
+import weakref
 import zlib
 from datetime import UTC, datetime, timedelta
 
@@ -10,6 +12,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from events import ingest, views
 from events.models import Event
 
 EVENT = {"namespace": "Frontend", "name": "pageView", "timestamp": "2020-11-12T11:10:00Z", "value": 142.5}
@@ -235,3 +238,22 @@ def test_a_gzip_bomb_costs_no_more_memory_than_the_limit(client, settings):
         {"detail": "The body is larger than the 1000000 bytes allowed."},
     )
     assert peak < 8_000_000
+
+
+def test_a_batch_is_gone_once_it_is_answered(client, monkeypatch):
+    """And not only when garbage is collected, until when other large ones would come."""
+    batches = []
+
+    def store(batch, *arguments):
+        batches.append(weakref.ref(batch))
+        return ingest.store(batch, *arguments)
+
+    monkeypatch.setattr(views, "store", store)
+    gc.disable()
+    try:
+        answer = client.post("/api/track/", [EVENT, EVENT], content_type=JSON)
+        left = [batch() for batch in batches]
+    finally:
+        gc.enable()
+
+    assert (answer.json(), left) == ({"accepted": 2}, [None])
