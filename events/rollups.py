@@ -35,7 +35,8 @@ _TABLE = Rollup._meta.db_table
 _STEP = "events_rollup_step"
 # The more events a step has, the fewer rollups it and the next one both write. But it holds the lock that changes of
 # stored events wait for; on SQLite it is the one that every writer waits for.
-_STEP_EVENTS = {"postgresql": 500_000, "sqlite": 500}
+_STEP_EVENTS = {"postgresql": 500_000, "sqlite": 250}
+_HOLD_SECONDS = 0.008
 _RANGES_A_STATEMENT = 50
 _SETTLE_POLL_SECONDS = 0.005
 _PATIENCE_SECONDS = 1
@@ -54,6 +55,7 @@ class Step(NamedTuple):
     events: int
     event_id: int
     is_full: bool
+    seconds: float  # for which it held its lock
 
 
 def total(field: str = "value") -> models.expressions.Combinable:
@@ -100,7 +102,7 @@ def event_count() -> int:
 # The roller.
 
 
-def roll_up(patience: Callable[[], bool] = lambda: False) -> Step | None:
+def roll_up(patience: Callable[[], bool] = lambda: False, most_events: int | None = None) -> Step | None:
     """Add the next events to the rollups and move the watermark past them, in one transaction.
 
     None where there is nothing to do: every event is rolled up, another roller is at work, or transactions with ids
@@ -114,9 +116,10 @@ def roll_up(patience: Callable[[], bool] = lambda: False) -> Step | None:
         mark = locking_watermark(skip_locked=True).first()
         if mark is None:
             return None
+        start = time.monotonic()
         new = Event.objects.after(mark.event_id)
         ids = new.up_to(settled).order_by("pk").values_list("pk", flat=True)
-        limit = _STEP_EVENTS[connection.vendor]
+        limit = most_events or _STEP_EVENTS[connection.vendor]
         full = ids[limit - 1 : limit].first()
         last = full or ids.last()
         if last is None:
@@ -128,7 +131,16 @@ def roll_up(patience: Callable[[], bool] = lambda: False) -> Step | None:
         count = _fill_step(new.up_to(last), resolutions[0])
         _add_step([*resolutions, Resolution.SERIES], finest=resolutions[0])
         Watermark.objects.update(event_id=last, complete_at=mark.complete_at if full else looked)
-        return Step(count, last, full is not None)
+        return Step(count, last, full is not None, time.monotonic() - start)
+
+
+def most_events_after(step: Step) -> int | None:
+    """How many events the next step may take; on SQLite by how long the last one held up every writer."""
+    if connection.vendor != "sqlite":
+        return None
+    fitting = int(step.events * _HOLD_SECONDS / max(step.seconds, 0.001))
+    least = _STEP_EVENTS["sqlite"]
+    return min(max(fitting, least), 2 * max(step.events, least))
 
 
 def _give_room() -> None:

@@ -14,9 +14,11 @@ from urllib.parse import urlsplit
 import psycopg2
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 
 from events import rollups
 from events.models import Event, Rollup
+from events.rollups import Step
 from events.tests import service
 from events.tests.service import PROJECT_DIR, call, fetch_token
 
@@ -40,8 +42,8 @@ def test_what_comes_meanwhile_is_left_for_the_next_look(make_event, monkeypatch)
     """Or a busy worker would make a step for every handful of events, each of which writes the same rollups."""
     one_step = rollups.roll_up
 
-    def roll_up_while_events_come(patience):
-        step = one_step(patience)
+    def roll_up_while_events_come(*arguments):
+        step = one_step(*arguments)
         if Event.objects.count() < 10:
             make_event()
         return step
@@ -51,6 +53,17 @@ def test_what_comes_meanwhile_is_left_for_the_next_look(make_event, monkeypatch)
 
     assert roll_up() == f"Rolled up 1 events in 1 steps; the watermark is at {first}.\n"
     assert roll_up() == f"Rolled up 1 events in 1 steps; the watermark is at {first + 1}.\n"
+
+
+@pytest.mark.parametrize(
+    ("events", "seconds", "most"),
+    [(250, 0.004, 500), (500, 0.002, 1000), (1000, 0.016, 500), (1000, 0.2, 250), (3, 0.001, 250), (0, 0, 250)],
+)
+def test_a_step_on_sqlite_is_as_large_as_writers_can_wait_for(events, seconds, most):
+    """Twice the one before at most: the next events may be others."""
+    step = Step(events, 1, is_full=True, seconds=seconds)
+
+    assert rollups.most_events_after(step) == (None if connection.vendor == "postgresql" else most)
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan"])

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("short_steps")
 def test_it_adds_each_event_once_step_by_step(db):
     Event.objects.bulk_create([*events(20), *events(5, "memory"), *events(10, start=START - timedelta(hours=3))])
 
-    assert rollups.roll_up() == (7, Event.objects.order_by("pk")[6].pk, True)
+    assert rollups.roll_up()[:3] == (7, Event.objects.order_by("pk")[6].pk, True)
     assert stored() == expected()
     steps = [rollups.roll_up() for _ in range(4)]
 

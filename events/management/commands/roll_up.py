@@ -52,6 +52,7 @@ class Command(BaseCommand):
         self.parent = parent
         self.stopping = threading.Event()
         self.added = self.steps = self.deleted = 0
+        self.most_events: int | None = None
         self.pruning: Iterator[int] = iter(())
         self.pruned_up_to: datetime | None = None
         if rebuild:
@@ -102,7 +103,8 @@ class Command(BaseCommand):
         start = rollups.watermark().event_id
         # shown for a long run only, and only where someone looks
         with tqdm(total=max(newest - start, 0), unit=" events", delay=1, disable=None, dynamic_ncols=True) as bar:
-            while self._is_wanted() and (step := rollups.roll_up(self._is_wanted)):
+            while self._is_wanted() and (step := rollups.roll_up(self._is_wanted, self.most_events)):
+                self.most_events = rollups.most_events_after(step)
                 self.added += step.events
                 self.steps += 1
                 bar.update(step.event_id - start)
