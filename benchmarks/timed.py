@@ -23,6 +23,7 @@ from tqdm import tqdm  # noqa: E402
 from events import reading, rollups, storage  # noqa: E402
 from events.aggregation import Question, aggregate  # noqa: E402
 from events.models import Event  # noqa: E402
+from events.roller import Roller  # noqa: E402
 from events.serializers import AggregationQuerySerializer  # noqa: E402
 
 TRUNC = {"minute": TruncMinute, "hour": TruncHour, "day": TruncDay, "week": TruncWeek, "month": TruncMonth}
@@ -47,15 +48,13 @@ def plain(query: dict[str, str], times: int) -> dict[str, Any]:
     return {"milliseconds": statistics.median(took), "values": [value for _, value in found]}
 
 
-def roll_up(step_events: int | None = None) -> dict[str, float]:
-    """Seconds that the roller takes for all that is not rolled up; in its own steps, or with so many events each."""
-    if step_events:
-        rollups._STEP_EVENTS[connection.vendor] = step_events
+def roll_up() -> dict[str, float]:
+    """Seconds that the roller takes for all that is not rolled up, without the pauses that it makes on SQLite."""
     newest = Event.objects.order_by("pk").values_list("pk", flat=True).last() or 0
     position = rollups.watermark().event_id
     start = time.perf_counter()
     with tqdm(total=newest - position, unit=" events", desc="rolling up") as bar:
-        while step := rollups.roll_up():
+        for step in Roller().catch_up(lambda: True, lambda _: None):
             bar.update(step.event_id - position)
             position = step.event_id
     return {"seconds": time.perf_counter() - start}

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db.models import Subquery
 from rest_framework.exceptions import ValidationError
 
-from events import buckets, rollups, timestamps
+from events import buckets, roller, rollups, timestamps
 from events.models import Event, Rollup, Watermark
 from events.reading import Bucket, Reader
 from events.snapshot import snapshot
@@ -96,7 +96,7 @@ def aggregate(question: Question, standing: Standing | None = None) -> list[Item
         _check_count(question, *window, standing.mark)
         found = _read(question, max(window[0], extent[0]), min(window[1], extent[1]), standing)
     if standing.tail > settings.ROLLUP_TAIL_EVENTS:
-        rollups.roll_up_aside()
+        roller.catch_up_aside()
     if len(found) > settings.MAX_ITEMS:
         raise _too_many(question, *window)
     return list(_items(question, found, *window))

@@ -113,7 +113,8 @@ def _instant(text: str) -> str:
 
 def _csv(records: Iterable[Sequence[Any]]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(records)
+    # every name in quotes, as Python leaves a carriage return without any
+    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC).writerows(records)
     return text.getvalue().encode()
 
 

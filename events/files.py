@@ -14,7 +14,7 @@ FORMATS = ("csv", "csv.gz", "ndjson", "ndjson.gz")
 PIPE = "-"
 
 _BUFFER_BYTES = 1 << 20
-_GZIP_LEVEL = 2  # a tenth larger than the best, in a third of the time
+_GZIP_LEVEL = 2  # a tenth to a quarter larger than the best, and many times as fast
 _BOM = b"\xef\xbb\xbf"
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +12,7 @@ from operator import or_
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.db import DatabaseError, connection, models, transaction
+from django.db import connection, models, transaction
 from django.db.models import Case, Count, F, Max, Min, Q, Subquery, Sum, Value, When
 from django.utils import timezone
 
@@ -22,8 +20,6 @@ from events import timestamps
 from events.functions import TruncClock
 from events.models import Event, EventQuerySet, Pruned, Resolution, Rollup, Watermark
 from events.timestamps import EPOCH
-
-logger = logging.getLogger(__name__)
 
 # Adding up 2**63 doubles of less than this can't overflow.
 HUGE = 2.0**900
@@ -33,16 +29,12 @@ _KEY = ("resolution", "namespace", "name", "bucket")
 _COLUMNS = (*_KEY, "first_timestamp", "last_timestamp", "count", "sum", "min", "max")
 _TABLE = Rollup._meta.db_table
 _STEP = "events_rollup_step"
-# The more events a step has, the fewer rollups it and the next one both write. But it holds the lock that changes of
-# stored events wait for; on SQLite it is the one that every writer waits for.
-_STEP_EVENTS = {"postgresql": 500_000, "sqlite": 250}
-_HOLD_SECONDS = 0.008
+# What a step has where nobody knows how long it will take.
+_STEP_EVENTS = {"postgresql": 100_000, "sqlite": 250}
 _RANGES_A_STATEMENT = 50
 _SETTLE_POLL_SECONDS = 0.005
-_PATIENCE_SECONDS = 1
 # How often a roller that has nothing to do says so; each time is a write.
 _IDLE = timedelta(seconds=10)
-_stepping_aside = threading.Lock()
 
 
 class PrunedError(ValueError):
@@ -50,7 +42,7 @@ class PrunedError(ValueError):
 
 
 class Step(NamedTuple):
-    """What a step of the roller did; ``is_full`` where there are more events than it may take."""
+    """What a step of the roller did; ``is_full`` where it has as many events as it may take."""
 
     events: int
     event_id: int
@@ -116,10 +108,10 @@ def roll_up(patience: Callable[[], bool] = lambda: False, most_events: int | Non
         mark = locking_watermark(skip_locked=True).first()
         if mark is None:
             return None
-        start = time.monotonic()
+        locked = time.monotonic()
         new = Event.objects.after(mark.event_id)
         ids = new.up_to(settled).order_by("pk").values_list("pk", flat=True)
-        limit = most_events or _STEP_EVENTS[connection.vendor]
+        limit = most_events or step_events()
         full = ids[limit - 1 : limit].first()
         last = full or ids.last()
         if last is None:
@@ -131,16 +123,12 @@ def roll_up(patience: Callable[[], bool] = lambda: False, most_events: int | Non
         count = _fill_step(new.up_to(last), resolutions[0])
         _add_step([*resolutions, Resolution.SERIES], finest=resolutions[0])
         Watermark.objects.update(event_id=last, complete_at=mark.complete_at if full else looked)
-        return Step(count, last, full is not None, time.monotonic() - start)
+    return Step(count, last, full is not None, time.monotonic() - locked)
 
 
-def most_events_after(step: Step) -> int | None:
-    """How many events the next step may take; on SQLite by how long the last one held up every writer."""
-    if connection.vendor != "sqlite":
-        return None
-    fitting = int(step.events * _HOLD_SECONDS / max(step.seconds, 0.001))
-    least = _STEP_EVENTS["sqlite"]
-    return min(max(fitting, least), 2 * max(step.events, least))
+def step_events() -> int:
+    """How many events a step has where its caller doesn't say."""
+    return _STEP_EVENTS[connection.vendor]
 
 
 def _give_room() -> None:
@@ -151,23 +139,6 @@ def _give_room() -> None:
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL work_mem = '64MB'; SET LOCAL enable_sort = off")
-
-
-def roll_up_aside() -> None:
-    """Have a thread of its own take one step, unless one is at it already; for a service without a worker."""
-    if _stepping_aside.acquire(blocking=False):
-        threading.Thread(target=_step_aside, daemon=True).start()
-
-
-def _step_aside() -> None:
-    try:
-        give_up = time.monotonic() + _PATIENCE_SECONDS
-        roll_up(lambda: time.monotonic() < give_up)
-    except DatabaseError as error:
-        logger.warning("No step of the roller: %s", error)
-    finally:
-        connection.close()
-        _stepping_aside.release()
 
 
 def start_over() -> None:

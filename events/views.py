@@ -55,7 +55,7 @@ class EndpointView(APIView):
         """The answer, which nothing here refers to any longer."""
         response: HttpResponseBase = super().dispatch(request, *args, **kwargs)
         self.request.parser_context.clear()
-        del self.response
+        self.__dict__.clear()
         if isinstance(response, Response):
             response.add_post_render_callback(_forget_context)
         return response

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import psycopg2
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import DatabaseError, connection
 
-from events import rollups
+from events import roller, rollups
 from events.models import Event, Rollup
 from events.rollups import Step
 from events.tests import service
@@ -56,14 +56,38 @@ def test_what_comes_meanwhile_is_left_for_the_next_look(make_event, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("events", "seconds", "most"),
-    [(250, 0.004, 500), (500, 0.002, 1000), (1000, 0.016, 500), (1000, 0.2, 250), (3, 0.001, 250), (0, 0, 250)],
+    ("events", "is_full", "hold", "most"),
+    [
+        (1000, True, 0.25, 2000),  # twice as many at most: the next events may be others
+        (1000, True, 0.8, 1250),
+        (1000, True, 2, 500),
+        (1000, True, 99, 250),
+        (800, False, 2, 400),
+        (3, False, 0.9, 1000),  # tells nothing
+    ],
 )
-def test_a_step_on_sqlite_is_as_large_as_writers_can_wait_for(events, seconds, most):
-    """Twice the one before at most: the next events may be others."""
-    step = Step(events, 1, is_full=True, seconds=seconds)
+def test_a_step_is_as_large_as_others_can_wait_for(monkeypatch, events, is_full, hold, most):
+    monkeypatch.setattr(roller, "_PACES", {connection.vendor: roller._Pace(250, 2000, 1.0, 0)})
+    monkeypatch.setattr(rollups, "_STEP_EVENTS", {connection.vendor: 1000})
+    monkeypatch.setattr(rollups, "roll_up", lambda *_: Step(events, 1, is_full, hold))
+    one = roller.Roller()
 
-    assert rollups.most_events_after(step) == (None if connection.vendor == "postgresql" else most)
+    next(one.catch_up(lambda: True, time.sleep))
+
+    assert one.most_events == most
+
+
+def test_after_a_step_that_failed_comes_a_small_one(monkeypatch):
+    def roll_up(*_):
+        raise DatabaseError
+
+    monkeypatch.setattr(rollups, "roll_up", roll_up)
+    one = roller.Roller()
+
+    with pytest.raises(DatabaseError):
+        next(one.catch_up(lambda: True, time.sleep))
+
+    assert one.most_events == {"postgresql": 20_000, "sqlite": 250}[connection.vendor]
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan"])

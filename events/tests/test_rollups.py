@@ -8,7 +8,7 @@ from django.core.management import call_command
 from django.db import transaction
 from django.test import Client
 
-from events import rollups
+from events import roller, rollups
 from events.aggregation import Question, aggregate
 from events.models import Event, Resolution, Rollup
 from events.tests.rolling_up import START, asked, by_hand, events, expected, roll_up_all, stored
@@ -216,7 +216,7 @@ def test_a_read_that_meets_a_long_tail_has_it_rolled_up_aside(settings):
 
     assert asked() == by_hand()
 
-    assert rollups._stepping_aside.acquire(timeout=10)  # once the thread has let go of it
-    rollups._stepping_aside.release()
+    assert roller._at_work_aside.acquire(timeout=10)  # once the thread has let go of it
+    roller._at_work_aside.release()
     assert stored() == expected()
-    assert rollups.event_count() == 7
+    assert rollups.event_count() == 21

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
 from tqdm import tqdm
 
 from events import exporting, files, timestamps
@@ -59,8 +60,8 @@ class Command(BaseCommand):
                     count = exporting.export(events, form, file, bar.update)
         except BrokenPipeError:
             raise CommandError("The reader of the pipe has gone away.") from None
-        except (OSError, ValueError) as error:
-            raise CommandError(str(error)) from None
+        except (OSError, ValueError, DatabaseError) as error:
+            raise CommandError(str(error).strip()) from None
         took = time.monotonic() - began
         # on standard output there may be the events
         self.stderr.write(f"Exported {count} events in {took:.1f} s, {count / took:.0f} a second.", lambda text: text)

@@ -16,10 +16,9 @@ from tqdm import tqdm
 
 from events import retention, rollups
 from events.models import Event
+from events.roller import Roller
 from events.rollups import PrunedError
 
-# Who waits for SQLite's one lock looks again after 1, 3, 8, 18, 33 and 53 ms: so long a pause meets one of these looks.
-_PAUSE_SECONDS = 0.02
 # How long new events may have to wait for old ones to be deleted.
 _PRUNING_SECONDS = 0.5
 
@@ -52,7 +51,7 @@ class Command(BaseCommand):
         self.parent = parent
         self.stopping = threading.Event()
         self.added = self.steps = self.deleted = 0
-        self.most_events: int | None = None
+        self.roller = Roller()
         self.pruning: Iterator[int] = iter(())
         self.pruned_up_to: datetime | None = None
         if rebuild:
@@ -103,13 +102,8 @@ class Command(BaseCommand):
         start = rollups.watermark().event_id
         # shown for a long run only, and only where someone looks
         with tqdm(total=max(newest - start, 0), unit=" events", delay=1, disable=None, dynamic_ncols=True) as bar:
-            while self._is_wanted() and (step := rollups.roll_up(self._is_wanted, self.most_events)):
-                self.most_events = rollups.most_events_after(step)
+            for step in self.roller.catch_up(self._is_wanted, self.stopping.wait):
                 self.added += step.events
                 self.steps += 1
                 bar.update(step.event_id - start)
                 start = step.event_id
-                if not step.is_full:
-                    break  # what came meanwhile is for the next look, when it is worth a step
-                if connection.vendor == "sqlite":
-                    self.stopping.wait(_PAUSE_SECONDS)
