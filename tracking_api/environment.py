@@ -12,7 +12,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import environ
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+
+from events.patterns import validate_patterns
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}
@@ -139,10 +141,11 @@ def retention(name: str) -> list[tuple[str, timedelta | None]]:
     for part in texts(name, []):
         pattern, _, said = part.rpartition("=")
         try:
-            if not pattern or "*" in pattern[:-1] or "/" in pattern:  # which no namespace contains
+            if not pattern:
                 raise ValueError
+            validate_patterns(pattern)
             policy.append((pattern, None if said == "keep" else age(said)))
-        except ValueError:
+        except (ValueError, ValidationError):
             raise ImproperlyConfigured(
                 f"{name} must list namespaces and ages such as Shop-*=30d,Audit=keep,*=365d, not {part!r}."
             ) from None

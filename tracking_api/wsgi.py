@@ -68,6 +68,7 @@ _django = _Handler()
 
 
 def _shared_connections() -> "LifoQueue[BaseDatabaseWrapper]":
+    # the last one used first: it and what serves it are the warmest
     queue: LifoQueue[BaseDatabaseWrapper] = LifoQueue()
     for _ in range(settings.SERVER_THREADS):
         connection = connections.create_connection(DEFAULT_DB_ALIAS)
