@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from functools import cached_property
 from itertools import chain, groupby
-from operator import add
+from operator import add, itemgetter
 from typing import Any
 
 from django.db import connection, models
@@ -29,6 +29,7 @@ _TRUNC: dict[str, type[models.Func]] = {
 }
 # How much of a timestamp's text tells its minute or hour in UTC.
 _CLOCK_CHARACTERS = {"minute": 16, "hour": 13}
+_SECOND_CHARACTERS, _MICROSECOND_CHARACTERS = 19, 26
 _COLUMNS = {
     "avg": ("total", "number"),
     "sum": ("total",),
@@ -83,7 +84,7 @@ class Reader:
             rows = _iterate(*self._parts(mark, tail), order_by="key")
         else:
             rows = _iterate(self._events(self._all_events()).order_by("start"))
-        for _, of_bucket in groupby(rows, key=self._key):
+        for _, of_bucket in groupby(rows, key=self._key()):
             yield from self._merged(of_bucket)
 
     def read_ungrouped(self, mark: Watermark, most: int, *, tail: int) -> list[Bucket]:
@@ -216,22 +217,25 @@ class Reader:
             return TruncClock(F(time), self.granularity, UTC if self.aligned else self.zone)
         return _TRUNC[self.granularity](time, tzinfo=self.zone)
 
-    def _key(self, row: tuple[Any, ...]) -> str:
-        return str(row[0][: _CLOCK_CHARACTERS[self.granularity]] if self.aligned else row[1])
+    def _key(self) -> Callable[[tuple[Any, ...]], str]:
+        if not self.aligned:
+            return itemgetter(1)
+        characters = _CLOCK_CHARACTERS[self.granularity]
+        return lambda row: str(row[0][:characters])
 
     def _merged(self, rows: Iterable[tuple[Any, ...]]) -> list[Bucket]:
         """The rows of each bucket made one, and its columns one value; in order, as the texts sort by time."""
         both = {"min": min, "max": max}.get(self.aggregation_type, add)
         columns_start = 1 if self.aligned else 2
+        key_of = self._key()
         merged: dict[str, tuple[Any, ...]] = {}
         for row in rows:
-            key = self._key(row)
+            key = key_of(row)
             known = merged.get(key)
-            columns = row[columns_start:]
             if known is not None:
-                merged[key] = (min(known[0], row[0]), *map(both, known[1:], columns))
+                merged[key] = (min(known[0], row[0]), *map(both, known[1:], row[columns_start:]))
             else:
-                merged[key] = (row[0], *columns)
+                merged[key] = row if self.aligned else (row[0], *row[columns_start:])
         if self.aggregation_type == "avg":
             return [(_iso(first), total / number) for first, total, number in sorted(merged.values())]
         return [(_iso(first), value) for first, value in sorted(merged.values())]
@@ -239,10 +243,10 @@ class Reader:
 
 def _iso(text: str) -> str:
     """The text that the API gives, of the text that either database does."""
-    if text[19:20] == ".":
-        text = f"{text[:19]}{text[19:].removesuffix('+00').ljust(7, '0')}"
-        return f"{text[:10]}T{text[11:]}Z"
-    return f"{text[:10]}T{text[11:19]}Z"
+    text = text.removesuffix("+00")
+    if len(text) > _SECOND_CHARACTERS:
+        text = text.ljust(_MICROSECOND_CHARACTERS, "0")
+    return f"{text[:10]}T{text[11:]}Z"
 
 
 class _KeyText(Cast):
