@@ -24,6 +24,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
+from tracking_api.affinity import keep_to_one_cpu
 from tracking_api.observation import current, metrics, observe
 from tracking_api.statement_timeout import limit_statements
 
@@ -36,6 +37,7 @@ _PIECE_BYTES = 1 << 16
 _BODY_IN_MEMORY_BYTES = 1 << 20
 django.setup(set_prefix=False)
 limit_statements()
+keep_to_one_cpu()
 
 from events.error_handlers import NO_ROOM, answer_to  # noqa: E402  # needs the models, and those Django set up
 from events.probes import PROBES  # noqa: E402

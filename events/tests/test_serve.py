@@ -6,6 +6,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -40,10 +41,44 @@ def test_it_serves_with_the_workers_asked_for_and_stops_when_told(env):
     assert service.manage("migrate", env=env).returncode == 0
 
     with service.served({**env, "SERVER_WORKERS": "3", "SERVER_THREADS": "1"}) as process:
-        command = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
-        assert command[command.index(b"--workers") + 1] == b"3"
+        names = ["tracking-api worker-1", "tracking-api worker-2", "tracking-api worker-3"]
+        assert eventually(lambda: sorted(workers(process)), names) == names
         process.terminate()
         assert process.wait(10) == 0
+
+
+@pytest.mark.parametrize("spare_cpus", [0, 1])
+def test_with_a_worker_for_each_cpu_each_keeps_to_its_own(env, spare_cpus):
+    cpus = os.sched_getaffinity(0)
+    count = max(1, len(cpus) - spare_cpus)
+    expected = [[cpus]] * count if spare_cpus else sorted([[{cpu}] for cpu in cpus], key=str)
+    assert service.manage("migrate", env=env).returncode == 0
+
+    with service.served({**env, "SERVER_WORKERS": str(count)}) as process:
+        found = eventually(lambda: sorted(map(cpus_of_threads, workers(process).values()), key=str), expected)
+
+    assert found == expected
+
+
+def workers(process):
+    """The process ids of a server's workers by their names."""
+    pids = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    return {Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0"): int(pid) for pid in pids}
+
+
+def cpus_of_threads(pid):
+    """The different sets of CPUs that a process's threads may run on, once it has those of the server."""
+    threads = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
+    found = [os.sched_getaffinity(thread) for thread in threads] if len(threads) > 2 else []
+    return [cpus for place, cpus in enumerate(found) if cpus not in found[:place]]
+
+
+def eventually(found, expected, seconds=30):
+    """What is found as soon as it is what is expected, or in the end."""
+    deadline = time.monotonic() + seconds
+    while found() != expected and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found()
 
 
 def test_the_first_visit_finds_all_it_needs(settings, tmp_path, db, capsys):

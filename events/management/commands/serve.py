@@ -73,6 +73,7 @@ class Command(BaseCommand):
             *("--host", settings.HOST),
             *("--port", str(settings.PORT)),
             *("--workers", str(settings.SERVER_WORKERS)),
+            *("--process-name", "tracking-api"),  # tracking_api/affinity.py reads the numbers that are added to it
             *("--http", "1"),
             # Most of them wait for a client or a connection; tracking_api/wsgi.py lets SERVER_THREADS work at a time.
             *("--blocking-threads", str(MOST_THREADS)),
