@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.utils import CursorWrapper
 
 from events import timestamps
 from events.models import Event
@@ -40,27 +39,34 @@ class Row(NamedTuple):
 
 def append(rows: Sequence[Row]) -> None:
     """Store the rows, all or none; outside a transaction they are committed on return. One statement."""
+    if not rows:
+        return
     connection = connections[DEFAULT_DB_ALIAS]
-    is_postgresql = connection.vendor == "postgresql"
-    with connection.cursor() as cursor:
+    if connection.vendor == "postgresql":
+        _append_by_driver(connection, rows)
+    elif len(rows) == 1:
+        with connection.cursor() as cursor:
+            cursor.execute(_INSERT, _parameters(rows[0], is_postgresql=False))
+    else:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.executemany(_INSERT, [_parameters(row, is_postgresql=False) for row in rows])
+
+
+def _append_by_driver(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> None:
+    """With psycopg2's own cursor: Django's knows no COPY, and around an INSERT takes longer than all else here."""
+    connection.close_if_health_check_failed()
+    connection.ensure_connection()
+    with connection.wrap_database_errors, connection.connection.cursor() as cursor:
         if len(rows) == 1:
-            cursor.execute(_INSERT, _parameters(rows[0], is_postgresql))
-        elif is_postgresql:
-            _copy(connection, cursor, rows)
-        elif rows:
-            with transaction.atomic():
-                cursor.executemany(_INSERT, [_parameters(row, is_postgresql) for row in rows])
+            cursor.execute(_INSERT, _parameters(rows[0], is_postgresql=True))
+        else:
+            cursor.copy_expert(_COPY, BytesIO(_binary(rows)), _COPY_BUFFER_BYTES)
 
 
-def _parameters(row: Row, is_postgresql: bool) -> tuple[str, str, str, float]:
+def _parameters(row: Row, *, is_postgresql: bool) -> tuple[str, str, str, float]:
     # As text, which both databases read; SQLite compares it, so it is just the text that Django's own field writes.
     text = str(timestamps.from_microseconds(row.microseconds))
     return row.namespace, row.name, text if is_postgresql else text.removesuffix("+00:00"), row.value
-
-
-def _copy(connection: BaseDatabaseWrapper, cursor: CursorWrapper, rows: Sequence[Row]) -> None:
-    with connection.wrap_database_errors:
-        cursor.copy_expert(_COPY, BytesIO(_binary(rows)), _COPY_BUFFER_BYTES)
 
 
 def _binary(rows: Sequence[Row]) -> bytes:

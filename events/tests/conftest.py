@@ -1,10 +1,14 @@
 """Fixtures that more than one test file uses."""
 
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
 
+import psycopg2.extensions
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from oauth2_provider.models import AccessToken, Application, set_token_value
 from rest_framework.test import APIClient
@@ -37,6 +41,40 @@ def empty_token_memory():
 @pytest.fixture(autouse=True)
 def empty_counters():
     counters.cache_clear()
+
+
+@pytest.fixture
+def statements(db):
+    """``with statements() as sent``: those that reach the database's driver meanwhile, without savepoints."""
+
+    @contextmanager
+    def captured():
+        sent = []
+        if connection.vendor == "postgresql":
+            connection.ensure_connection()
+            connection.connection.cursor_factory = partial(DriversCursor, sent)
+            yield sent
+            connection.connection.cursor_factory = None
+        else:
+            with CaptureQueriesContext(connection) as queries:
+                yield sent
+            sent += [query["sql"] for query in queries if "SAVEPOINT" not in query["sql"]]
+
+    return captured
+
+
+class DriversCursor(psycopg2.extensions.cursor):
+    def __init__(self, sent, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.sent = sent
+
+    def execute(self, sql, *arguments):
+        self.sent.append(sql)
+        return super().execute(sql, *arguments)
+
+    def copy_expert(self, sql, *arguments):
+        self.sent.append(sql)
+        return super().copy_expert(sql, *arguments)
 
 
 @pytest.fixture
