@@ -10,7 +10,6 @@ import os
 from functools import partial
 from http import HTTPStatus
 from io import BytesIO
-from queue import LifoQueue
 from tempfile import SpooledTemporaryFile, TemporaryFile
 from threading import BoundedSemaphore
 from typing import IO, TYPE_CHECKING, Any
@@ -20,11 +19,11 @@ import django
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 from django.db import DEFAULT_DB_ALIAS, connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
 from tracking_api.affinity import keep_to_one_cpu
+from tracking_api.connection_pool import ConnectionPool
 from tracking_api.observation import current, metrics, observe
 from tracking_api.statement_timeout import limit_statements
 
@@ -69,20 +68,17 @@ def _start(response: HttpResponseBase, start_response: "StartResponse") -> None:
 _django = _Handler()
 
 
-def _shared_connections() -> "LifoQueue[BaseDatabaseWrapper]":
-    # the last one used first: it and what serves it are the warmest
-    queue: LifoQueue[BaseDatabaseWrapper] = LifoQueue()
-    for _ in range(settings.SERVER_THREADS):
-        connection = connections.create_connection(DEFAULT_DB_ALIAS)
+def _shared_connections() -> ConnectionPool:
+    made = [connections.create_connection(DEFAULT_DB_ALIAS) for _ in range(settings.SERVER_THREADS)]
+    for connection in made:
         connection.inc_thread_sharing()  # by one thread after another, never by two at once
-        queue.put(connection)
-    return queue
+    return ConnectionPool(made)
 
 
-_free_connections = _shared_connections()
+_pool = _shared_connections()
 _free_streams = BoundedSemaphore(settings.SERVER_THREADS)
 if (_counted := metrics()) is not None:
-    _counted.watch_connections(_free_connections.qsize, settings.SERVER_THREADS)
+    _counted.watch_connections(_pool.count_free, settings.SERVER_THREADS)
 
 # What is loaded by now stays: without it a full collection has little to look at, and holds nobody up for long.
 gc.collect()
@@ -98,14 +94,14 @@ def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> 
 
 
 def _work(environ: "WSGIEnvironment", start_response: "StartResponse") -> Any:
-    connection = _free_connections.get()
+    connection = _pool.take()
     try:
         connections[DEFAULT_DB_ALIAS] = connection
         connection.close_if_unusable_or_obsolete()
         answer = _django(environ, start_response)
     finally:
         del connections[DEFAULT_DB_ALIAS]
-        _free_connections.put(connection)
+        _pool.give_back(connection)
     return answer.written() if isinstance(answer, _Stream) else answer
 
 

@@ -1,0 +1,58 @@
+"""The database connections that a server process shares out among its threads."""
+
+from collections import deque
+from collections.abc import Iterable
+from threading import Lock
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+
+class ConnectionPool:
+    """Gives a connection to one thread at a time, and to that one next which has waited longest.
+
+    ``queue`` has none that is fair: whoever comes just then takes what another was woken up for, so that now and then
+    one waits many times as long as the rest.
+    """
+
+    def __init__(self, connections: Iterable[BaseDatabaseWrapper]) -> None:
+        self._free = list(connections)
+        self._waiting: deque[_Turn] = deque()
+        self._lock = Lock()
+
+    def take(self) -> BaseDatabaseWrapper:
+        """Of the free ones the last that was used, as it and what serves it are the warmest; else waits for one."""
+        with self._lock:
+            if self._free:
+                return self._free.pop()
+            turn = _Turn()
+            self._waiting.append(turn)
+        return turn.wait()
+
+    def give_back(self, connection: BaseDatabaseWrapper) -> None:
+        """Hand it to the next thread, or keep it for one."""
+        with self._lock:
+            if not self._waiting:
+                self._free.append(connection)
+                return
+            turn = self._waiting.popleft()
+        turn.come(connection)
+
+    def count_free(self) -> int:
+        """How many nobody uses."""
+        return len(self._free)
+
+
+class _Turn:
+    connection: BaseDatabaseWrapper
+
+    def __init__(self) -> None:
+        self._has_come = Lock()
+        self._has_come.acquire()
+
+    def wait(self) -> BaseDatabaseWrapper:
+        self._has_come.acquire()
+        return self.connection
+
+    def come(self, connection: BaseDatabaseWrapper) -> None:
+        self.connection = connection
+        self._has_come.release()
