@@ -27,7 +27,7 @@ class _Pace(NamedTuple):
 # its lock. On SQLite every writer does, and looks again after 1, 3, 8, 18, 33 and 53 ms: the pause meets one of those.
 _PACES = {
     "postgresql": _Pace(20_000, 500_000, 2.0, 0),
-    "sqlite": _Pace(100, 5_000, 0.008, 0.016),
+    "sqlite": _Pace(150, 5_000, 0.008, 0.02),
 }
 _ASIDE_SECONDS = 1
 _at_work_aside = threading.Lock()

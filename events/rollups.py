@@ -30,7 +30,7 @@ _COLUMNS = (*_KEY, "first_timestamp", "last_timestamp", "count", "sum", "min", "
 _TABLE = Rollup._meta.db_table
 _STEP = "events_rollup_step"
 # What a step has where nobody knows how long it will take.
-_STEP_EVENTS = {"postgresql": 100_000, "sqlite": 250}
+_STEP_EVENTS = {"postgresql": 100_000, "sqlite": 150}
 _RANGES_A_STATEMENT = 50
 _SETTLE_POLL_SECONDS = 0.005
 # How often a roller that has nothing to do says so; each time is a write.

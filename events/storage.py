@@ -56,6 +56,7 @@ def _append_by_driver(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> N
     """With psycopg2's own cursor: Django's knows no COPY, and around an INSERT takes longer than all else here."""
     connection.close_if_health_check_failed()
     connection.ensure_connection()
+    connection.validate_no_broken_transaction()
     with connection.wrap_database_errors, connection.connection.cursor() as cursor:
         if len(rows) == 1:
             cursor.execute(_INSERT, _parameters(rows[0], is_postgresql=True))

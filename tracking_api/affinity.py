@@ -7,11 +7,12 @@ from contextlib import suppress
 from django.conf import settings
 from setproctitle import getproctitle
 
-_numbered = re.compile(r"worker-(\d+)").search  # how the server ends the names of its processes
+PROCESS_NAME = "tracking-api"
+_numbered = re.compile(rf"{PROCESS_NAME} worker-(\d+)").fullmatch  # as granian names its processes
 
 
 def keep_to_one_cpu() -> None:
-    """Keep this process to a CPU of its own, where there is one of the server's processes for each CPU.
+    """Keep this process to a CPU of its own, where there are as many of the server's processes as CPUs.
 
     A request goes from the server's thread to ours and back. One of them at a time runs Python anyway, and to wake the
     other costs a few microseconds on the same CPU, but ten times as many on another one that sleeps.
@@ -19,7 +20,7 @@ def keep_to_one_cpu() -> None:
     number = _numbered(getproctitle())
     if number is None or not hasattr(os, "sched_setaffinity"):
         return
-    cpus = sorted(os.sched_getaffinity(0))
-    if len(cpus) <= settings.SERVER_WORKERS:
-        with suppress(OSError):  # where the system's rules forbid it
-            os.sched_setaffinity(0, {cpus[(int(number[1]) - 1) % len(cpus)]})
+    with suppress(OSError):  # where the system's rules forbid it
+        cpus = sorted(os.sched_getaffinity(0))
+        if len(cpus) == settings.SERVER_WORKERS:
+            os.sched_setaffinity(0, {cpus[int(number[1]) - 1]})

@@ -53,12 +53,15 @@ def statements(db):
         if connection.vendor == "postgresql":
             connection.ensure_connection()
             connection.connection.cursor_factory = partial(DriversCursor, sent)
-            yield sent
-            connection.connection.cursor_factory = None
+            try:
+                yield sent
+            finally:
+                connection.connection.cursor_factory = None
         else:
             with CaptureQueriesContext(connection) as queries:
                 yield sent
-            sent += [query["sql"] for query in queries if "SAVEPOINT" not in query["sql"]]
+            sent += [query["sql"] for query in queries]
+        sent[:] = [sql for sql in sent if "SAVEPOINT" not in sql]
 
     return captured
 

@@ -87,7 +87,7 @@ def test_after_a_step_that_failed_comes_a_small_one(monkeypatch):
     with pytest.raises(DatabaseError):
         next(one.catch_up(lambda: True, time.sleep))
 
-    assert one.most_events == {"postgresql": 20_000, "sqlite": 100}[connection.vendor]
+    assert one.most_events == {"postgresql": 20_000, "sqlite": 150}[connection.vendor]
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan"])

@@ -13,6 +13,8 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
+from tracking_api.affinity import PROCESS_NAME
+
 MOST_THREADS = 512
 KILL_SECONDS = 8
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus_client looks when it is loaded
@@ -73,7 +75,7 @@ class Command(BaseCommand):
             *("--host", settings.HOST),
             *("--port", str(settings.PORT)),
             *("--workers", str(settings.SERVER_WORKERS)),
-            *("--process-name", "tracking-api"),  # tracking_api/affinity.py reads the numbers that are added to it
+            *("--process-name", PROCESS_NAME),
             *("--http", "1"),
             # Most of them wait for a client or a connection; tracking_api/wsgi.py lets SERVER_THREADS work at a time.
             *("--blocking-threads", str(MOST_THREADS)),
