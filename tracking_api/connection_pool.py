@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable
+from queue import SimpleQueue
 from threading import Lock
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -16,7 +17,7 @@ class ConnectionPool:
 
     def __init__(self, connections: Iterable[BaseDatabaseWrapper]) -> None:
         self._free = list(connections)
-        self._waiting: deque[_Turn] = deque()
+        self._waiting: deque[SimpleQueue[BaseDatabaseWrapper]] = deque()
         self._lock = Lock()
 
     def take(self) -> BaseDatabaseWrapper:
@@ -24,9 +25,9 @@ class ConnectionPool:
         with self._lock:
             if self._free:
                 return self._free.pop()
-            turn = _Turn()
+            turn: SimpleQueue[BaseDatabaseWrapper] = SimpleQueue()
             self._waiting.append(turn)
-        return turn.wait()
+        return turn.get()
 
     def give_back(self, connection: BaseDatabaseWrapper) -> None:
         """Hand it to the next thread, or keep it for one."""
@@ -35,24 +36,8 @@ class ConnectionPool:
                 self._free.append(connection)
                 return
             turn = self._waiting.popleft()
-        turn.come(connection)
+        turn.put(connection)
 
     def count_free(self) -> int:
         """How many nobody uses."""
         return len(self._free)
-
-
-class _Turn:
-    connection: BaseDatabaseWrapper
-
-    def __init__(self) -> None:
-        self._has_come = Lock()
-        self._has_come.acquire()
-
-    def wait(self) -> BaseDatabaseWrapper:
-        self._has_come.acquire()
-        return self.connection
-
-    def come(self, connection: BaseDatabaseWrapper) -> None:
-        self.connection = connection
-        self._has_come.release()

@@ -1,6 +1,5 @@
 """What each client has sent, as counted, written down and shown."""
 
-import time
 from datetime import UTC, datetime
 from threading import Thread
 
@@ -13,6 +12,7 @@ from events import usage
 from events.models import ClientUsage
 from events.tests import service
 from events.tests.service import call, fetch_token
+from events.tests.waiting import wait_until
 from events.usage import UsageMeter, usage_meter
 
 EVENT = {"namespace": "a", "name": "b", "timestamp": 0, "value": 1}
@@ -216,7 +216,5 @@ def test_a_served_process_writes_it_down_in_time_and_when_it_stops(tmp_path, sec
                 body = '[{"namespace":"a","name":"b","timestamp":0,"value":1}]'
                 assert call(env, "POST", "/api/track/", body, **headers)[0] == 201
             if not stop:
-                deadline = time.monotonic() + 10
-                while "[(8, 8)]" not in service.manage("shell", "-v", "0", "-c", show, env=env).stdout:
-                    assert time.monotonic() < deadline
+                wait_until(lambda: "[(8, 8)]" in service.manage("shell", "-v", "0", "-c", show, env=env).stdout, 10)
         assert "[(8, 8)]" in service.manage("shell", "-v", "0", "-c", show, env=env).stdout

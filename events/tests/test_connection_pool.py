@@ -1,18 +1,11 @@
 """How a server process shares its connections out among threads."""
 
 import threading
-import time
 
 import pytest
 
+from events.tests.waiting import wait_until
 from tracking_api.connection_pool import ConnectionPool
-
-
-def wait_until(is_so, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def test_the_one_used_last_is_used_next():
@@ -38,7 +31,7 @@ def test_who_waits_longest_is_next_even_where_another_comes_just_then(threads):
     waiting = [threading.Thread(target=work, args=[number]) for number in range(threads)]
     for place, thread in enumerate(waiting):
         thread.start()
-        wait_until(lambda place=place: len(pool._waiting) > place)
+        wait_until(lambda place=place: len(pool._waiting) > place, seconds=10)
     pool.give_back(mine)
     greedy.append(pool.take())  # before any of them has woken up, as likely as not
     at_that_moment = list(got)

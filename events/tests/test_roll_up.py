@@ -21,6 +21,7 @@ from events.models import Event, Rollup
 from events.rollups import Step
 from events.tests import service
 from events.tests.service import PROJECT_DIR, call, fetch_token
+from events.tests.waiting import wait_until
 
 
 def roll_up(*arguments):
@@ -130,13 +131,6 @@ def worker(env, *arguments):
     finally:
         process.kill()
         process.communicate()
-
-
-def wait_until(condition, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def batch(count, start):

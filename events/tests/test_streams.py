@@ -16,6 +16,7 @@ import pytest
 
 from events.tests import service
 from events.tests.service import call, fetch_token
+from events.tests.waiting import wait_until
 
 EVENTS = 400_000
 FIRST = 1_704_067_200
@@ -109,13 +110,6 @@ def files(env):
     return found
 
 
-def wait_until(is_so, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, Path("/proc/locks").read_text()
-        time.sleep(0.02)
-
-
 def test_a_long_answer_is_whole_and_says_how_long_it_is(running):
     status, headers, body = get(running, f"{PATH}?format=ndjson")
 
@@ -128,9 +122,11 @@ def test_a_long_answer_is_whole_and_says_how_long_it_is(running):
 def test_a_client_that_takes_its_time_is_served_and_holds_no_snapshot(running):
     with slow_client(running) as (connection, head):
         assert head.startswith("http/1.1 200 ok")
-        wait_until(lambda: snapshots(running) == 0)  # what the service writes of itself takes but a moment
+        wait_until(
+            lambda: snapshots(running) == 0, explain=Path("/proc/locks").read_text
+        )  # what the service writes of itself takes but a moment
         time.sleep(1.5)  # longer than any statement may take
-        wait_until(lambda: snapshots(running) == 0)
+        wait_until(lambda: snapshots(running) == 0, explain=Path("/proc/locks").read_text)
         received = 0
         while piece := connection.recv(1 << 20):
             received += len(piece)
@@ -144,7 +140,7 @@ def test_of_a_client_that_goes_away_nothing_is_left(running):
         assert files(running) == 1
 
     wait_until(lambda: files(running) == 0)
-    wait_until(lambda: snapshots(running) == 0)
+    wait_until(lambda: snapshots(running) == 0, explain=Path("/proc/locks").read_text)
 
 
 def test_slow_clients_keep_nobody_waiting(running):

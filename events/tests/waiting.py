@@ -1,0 +1,11 @@
+"""Waiting in tests for what other threads and processes do."""
+
+import time
+
+
+def wait_until(is_so, seconds=30, explain=str):
+    """Returns once it is so, looking again and again; fails with the explanation where that takes too long."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, explain()
+        time.sleep(0.02)
