@@ -28,7 +28,7 @@ def test_who_waits_longest_is_next_even_where_another_comes_just_then(threads):
         got.append(number)
         pool.give_back(connection)
 
-    waiting = [threading.Thread(target=work, args=[number]) for number in range(threads)]
+    waiting = [threading.Thread(target=work, args=[number], daemon=True) for number in range(threads)]
     for place, thread in enumerate(waiting):
         thread.start()
         wait_until(lambda place=place: len(pool._waiting) > place, seconds=10)
@@ -36,7 +36,7 @@ def test_who_waits_longest_is_next_even_where_another_comes_just_then(threads):
     greedy.append(pool.take())  # before any of them has woken up, as likely as not
     at_that_moment = list(got)
     for thread in waiting:
-        thread.join()
+        thread.join(10)
 
     assert (greedy, at_that_moment, got) == (["a"], list(range(threads)), list(range(threads)))
     assert pool.count_free() == 0
