@@ -25,7 +25,7 @@ def start_of(instant: datetime, granularity: str, zone: tzinfo) -> datetime:
     """
     local = instant.astimezone(zone)
     if granularity in _CLOCK_UNITS:
-        start = _clock_start(local, granularity).astimezone(UTC)
+        start = instant.astimezone(UTC) - (local - _clock_start(local, granularity))  # by the clocks of that instant
         offset = local.utcoffset()
         return start if start.astimezone(zone).utcoffset() == offset else _change(start, instant, zone)
     return _instant_of(_calendar_start(local.replace(tzinfo=None, fold=0), granularity), zone)

@@ -44,6 +44,8 @@ def instant(text):
         # half an hour of summer time: the repeated half hour is a bucket of its own, the skipped one shortens another
         ("hour", "Australia/Lord_Howe", "2024-04-06T14:00", "2024-04-06T16:30", ["2024-04-06T14:00", "2024-04-06T15:00", "2024-04-06T15:30", "2024-04-06T16:30"]),
         ("hour", "Australia/Lord_Howe", "2024-10-05T14:30", "2024-10-05T16:00", ["2024-10-05T14:30", "2024-10-05T15:30", "2024-10-05T16:00"]),
+        # they go forward at a minute past midnight: that minute is a bucket, and the next hour starts with its second one
+        ("hour", "America/St_Johns", "2000-04-02T03:30", "2000-04-02T04:29:59", ["2000-04-02T03:30", "2000-04-02T03:31"]),
         # a day that starts at one o'clock, one that a zone leaves out, one whose first hour is repeated
         ("day", "America/Sao_Paulo", "2018-11-03T12:00", "2018-11-05T12:00", ["2018-11-03T03:00", "2018-11-04T03:00", "2018-11-05T02:00"]),
         ("day", "Pacific/Apia", "2011-12-29T12:00", "2011-12-31T12:00", ["2011-12-29T10:00", "2011-12-30T10:00", "2011-12-31T10:00"]),
