@@ -76,7 +76,7 @@ def test_it_says_what_it_could_not_read(client, stored, query, error):
 def test_its_pages_end_and_keep_the_query(client, make_event, monkeypatch):
     for minute in range(250):
         make_event("a", "x", f"2020-11-12T{minute // 60:02}:{minute % 60:02}:00", value=minute)
-    rollups.roll_up()
+    rollups.roll_up(most_events=250)
     query = "resolution=60&namespace=a"
 
     assert [row[8] for row in client.get(f"{LIST}?{query}&p=3").context["rows"]] == list(range(200, 250))
