@@ -16,12 +16,13 @@ from rest_framework.exceptions import ValidationError
 from events import buckets, roller, rollups, timestamps
 from events.models import Event, Rollup, Watermark
 from events.reading import Bucket, Reader
-from events.snapshot import snapshot
+from events.snapshot import snapshot, snapshot_id
 
 AGGREGATION_TYPES = ("avg", "min", "max", "sum", "count")
 FILLS = ("none", "null", "zero", "previous")
 LABELS = ("first", "bucket")
 
+_LONG_TAIL = 10_000
 _OF_SERIES = ("count", "first_timestamp", "last_timestamp")
 
 
@@ -136,13 +137,15 @@ def _stream(question: Question) -> Iterator[Item]:
 def version(question: Question, standing: Standing) -> str:
     """Another text whenever the answer may be another: where events were added to the series or pruned, or any changed.
 
-    One query where there is a tail, in the snapshot of the standing; none elsewhere.
+    With a long tail, which would take long to count, also where anything else was stored on PostgreSQL. One query
+    where there is a tail, in the snapshot of the standing; none elsewhere.
     """
     mark, count = standing.mark, standing.count
-    if standing.tail:
+    seen = snapshot_id() if standing.tail > _LONG_TAIL else None
+    if standing.tail and seen is None:
         events = Event.objects.tail_of_series(question.namespace, question.name, mark.event_id, standing.tail)
         count += events.count()
-    state = f"{question} {mark.changes} {mark.pruned_before} {count} {settings.MAX_ITEMS}"
+    state = f"{question} {mark.changes} {mark.pruned_before} {count} {seen} {settings.MAX_ITEMS}"
     return hashlib.sha256(state.encode()).hexdigest()
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from events import reading, renderers, rollups
+from events import aggregation, reading, renderers, rollups
 from events.models import Event, Rollup
 
 PATH = "/api/events/Frontend/pageView"
@@ -165,6 +165,20 @@ def test_a_change_of_the_series_is_answered(client, stored, change):
     change()
 
     response = client.get(DAYS, headers={"If-None-Match": tag})
+    assert response.status_code == 200
+    assert response["ETag"] != tag
+
+
+@pytest.mark.django_db(transaction=True)
+def test_with_a_long_tail_any_commit_of_its_events_is_answered(client, make_event, monkeypatch):
+    monkeypatch.setattr(aggregation, "_LONG_TAIL", 0)
+    make_event()
+    tag = client.get(PATH)["ETag"]
+    assert client.get(PATH, headers={"If-None-Match": tag}).status_code == 304
+
+    make_event()
+
+    response = client.get(PATH, headers={"If-None-Match": tag})
     assert response.status_code == 200
     assert response["ETag"] != tag
 
