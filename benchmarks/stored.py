@@ -14,6 +14,11 @@ from tqdm import tqdm
 
 from benchmarks import harness
 
+START = "'2024-01-01'::timestamptz"
+A_YEAR = f"SELECT 'Server', 'cpu', {START} + interval '366 days' * (i::float8 / {{count}}), i %% 8000 / 8.0"
+_COUNTS = """SELECT (SELECT count(*) FROM events_event),
+                    (SELECT coalesce(sum(count), 0) FROM events_rollup WHERE resolution = 0)"""
+
 
 def execute(url: str, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
     """The rows of a statement, committed."""
@@ -51,7 +56,7 @@ def kept(server_url: str, name: str, count: int, fill: Callable[[str], None], **
     if execute(server_url, "SELECT 1 FROM pg_database WHERE datname = %s", name):
         url = harness.url_of(server_url, name)
         harness.prepare(harness.environment(url))
-        if execute(url, "SELECT count(*) FROM events_event") == [(count,)]:
+        if execute(url, _COUNTS) == [(count, count)]:
             return url
     url = harness.database(server_url, name)
     harness.prepare(harness.environment(url))
