@@ -20,7 +20,7 @@ from events.models import Event
 from events.tests import browser
 
 _NEED_A_BROWSER = ["test_dashboard_browser.py", "test_docs_browser.py"]
-_NEED_POSTGRESQL = ["test_migration_locks.py", "test_rollups_in_flight.py"]
+_NEED_POSTGRESQL = ["test_migration_locks.py", "test_rollups_in_flight.py", "test_storage.py"]
 collect_ignore = [
     *([] if browser.IS_THERE else _NEED_A_BROWSER),
     *([] if connection.vendor == "postgresql" else _NEED_POSTGRESQL),

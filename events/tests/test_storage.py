@@ -1,0 +1,75 @@
+"""How a single event reaches PostgreSQL: by a prepared statement, whatever stands between."""
+
+import pytest
+from django.db import connection, transaction
+
+from events import storage
+from events.models import Event
+from events.storage import Row
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ROWS = [Row("a", f"b%s{number}'", number * 1_000_000, -number / 8) for number in range(8)]
+
+
+def stored():
+    found = Event.objects.order_by("id").values_list("namespace", "name", "timestamp", "value")
+    return [Row(namespace, name, int(instant.timestamp() * 1e6), value) for namespace, name, instant, value in found]
+
+
+def execute(statement):
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
+def prepared():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name, generic_plans + custom_plans FROM pg_prepared_statements")
+        return cursor.fetchall()
+
+
+@pytest.fixture(autouse=True)
+def new_session():
+    connection.close()
+
+
+def test_a_statement_is_prepared_once_for_a_session():
+    for row in ROWS:
+        storage.append([row])
+
+    assert stored() == ROWS
+    assert prepared() == [("append_event", len(ROWS))]
+
+    connection.close()
+    storage.append([ROWS[0]])
+
+    assert stored() == [*ROWS, ROWS[0]]
+    assert prepared() == [("append_event", 1)]
+
+
+def test_a_pooler_may_give_a_session_that_has_not_prepared_it():
+    for row in ROWS:
+        storage.append([row])
+        execute("DEALLOCATE ALL")
+
+    assert stored() == ROWS
+
+
+def test_a_pooler_may_give_a_session_that_has_prepared_it_already():
+    for row in ROWS:
+        storage.append([row])
+        storage._prepared.clear()
+
+    assert stored() == ROWS
+
+
+def test_a_transaction_goes_on_where_a_pooler_gave_it_another_session():
+    storage.append([ROWS[0]])
+    execute("DEALLOCATE ALL")
+
+    with transaction.atomic():
+        storage.append([ROWS[1]])
+        storage.append([ROWS[2]])
+
+    assert stored() == ROWS[:3]
+    assert prepared() == []
