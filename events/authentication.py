@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -50,8 +51,9 @@ class TokenMemory:
 
     def get(self, digest: str) -> AccessToken | None:
         """The token with that digest, from memory or from the database; None where there is none."""
-        with self._lock:
-            token = self._tokens.get(digest)
+        token: AccessToken | None = None
+        with self._lock, suppress(KeyError):  # get() looks twice
+            token = self._tokens[digest]
         if token is None:
             tokens = AccessToken.objects.select_related("application__client_grant", "user")
             token = tokens.filter(token_checksum=digest).first()
@@ -116,7 +118,7 @@ class BearerAuthentication(OAuth2Authentication):
             raise AuthenticationFailed(detail)
         client = current().client = client_of(token)
         usage_meter.count_request(client)
-        return token.user or AnonymousUser(), token
+        return token.user if token.user_id else AnonymousUser(), token
 
 
 def _is_usable(token: AccessToken, request: Request) -> bool:
@@ -124,9 +126,9 @@ def _is_usable(token: AccessToken, request: Request) -> bool:
         return False
     if token.resource and not token.allows_audience(request.build_absolute_uri(request.path)):  # RFC 8707
         return False
-    if token.user and not token.user.is_active:
+    if token.user_id and not token.user.is_active:
         return False
-    return not token.application or bool(token.application.is_usable(request))
+    return not token.application_id or bool(token.application.is_usable(request))
 
 
 class BrowserAuthentication(SessionAuthentication):

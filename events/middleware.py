@@ -5,6 +5,7 @@ from functools import lru_cache
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, QueryDict
+from django.http.request import split_domain_port, validate_host
 from django.http.response import HttpResponseBase
 from django.template.response import SimpleTemplateResponse
 from django.urls import ResolverMatch, resolve
@@ -15,6 +16,12 @@ from events.probes import PROBES
 @lru_cache(maxsize=1_000)
 def _resolved(path: str) -> ResolverMatch:
     return resolve(path)
+
+
+@lru_cache(maxsize=1_000)
+def _is_our_host(host: str) -> bool:
+    domain, _ = split_domain_port(host)
+    return bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
 
 
 class ProbeMiddleware:
@@ -44,7 +51,8 @@ class BearerMiddleware:
             return self.get_response(request)
         if settings.SECURE_SSL_REDIRECT and not request.is_secure():
             return self.get_response(request)  # to be sent away
-        request.get_host()  # refuses a host that is not ours, as CommonMiddleware does
+        if not _is_our_host(request.META.get("HTTP_HOST", "")):
+            request.get_host()  # refuses one that is not ours, as CommonMiddleware does
         match = request.resolver_match = _resolved(request.path_info)
         response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
         if isinstance(response, SimpleTemplateResponse):

@@ -45,11 +45,22 @@ def _validated(serializer_class: type[serializers.Serializer[Any]], data: Mappin
     return dict(serializer.validated_data)
 
 
+_allowed_methods: dict[type[APIView], list[str]] = {}
+
+
 class EndpointView(APIView):
     """REST framework's, which ties request, view and response in circles that keep a batch until garbage is collected.
 
     Untied, all of it is free as soon as it is answered, and the next request finds that memory warm.
     """
+
+    @property
+    def allowed_methods(self) -> list[str]:
+        """REST framework's, which it looks up for every answer though they are always the same."""
+        view = type(self)
+        if view not in _allowed_methods:
+            _allowed_methods[view] = super().allowed_methods
+        return _allowed_methods[view]
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """The answer, which nothing here refers to any longer."""

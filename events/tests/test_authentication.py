@@ -10,6 +10,7 @@ from oauth2_provider.models import AccessToken
 from rest_framework.test import APIClient
 
 from events.authentication import TokenMemory, token_memory
+from events.middleware import _is_our_host
 
 PATH = "/api/events/"
 UNKNOWN = "The access token is unknown or has expired."
@@ -48,6 +49,31 @@ def test_it_asks_for_a_token_where_there_is_none(make_token, header):
 
     assert (response.status_code, response.json()) == (401, {"detail": "Authentication credentials were not provided."})
     assert response["WWW-Authenticate"] == 'Bearer realm="api"'
+
+
+@pytest.fixture
+def no_known_hosts():
+    _is_our_host.cache_clear()
+    yield
+    _is_our_host.cache_clear()
+
+
+@pytest.mark.usefixtures("no_known_hosts")
+@pytest.mark.parametrize("ours", [["api.example"], ["*"]])
+def test_it_answers_under_the_names_that_are_ours(client_with_scopes, settings, ours):
+    settings.ALLOWED_HOSTS = ours
+    client = client_with_scopes("read")
+
+    def ask():
+        return {
+            host: client.get(PATH, headers={"Host": host}).status_code
+            for host in ["api.example", "API.example:8000", "api.example.", "evil.example", "a b", "api.example:x", ""]
+        }
+
+    known = {"api.example": 200, "API.example:8000": 200, "api.example.": 200}
+    other = {"evil.example": 200 if ours == ["*"] else 400}
+    expected = known | other | {"a b": 400, "api.example:x": 400, "": 400}
+    assert [ask(), ask()] == [expected, expected]
 
 
 def test_a_token_in_the_query_or_the_form_counts_for_nothing(make_token):
