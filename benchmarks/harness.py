@@ -240,13 +240,14 @@ def _is_whole(answer: bytes) -> bool:
 
 
 def wrk(port: int, connections: int, seconds: int, bodies: list[bytes]) -> Load:
-    """The same by ``wrk``, which takes less of the machine."""
+    """The same by ``wrk``, which takes less of the machine, with the requests made beforehand."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         listed = ",".join(json.dumps(body.decode()) for body in bodies)
         script.write(
-            f"local bodies = {{{listed}}}\nlocal turn = 0\nwrk.method = 'POST'\n"
+            f"local requests, turn = {{{listed}}}, 0\nwrk.method = 'POST'\n"
             f"wrk.headers['Authorization'] = 'Bearer {TOKEN}'\nwrk.headers['Content-Type'] = 'application/json'\n"
-            "function request() turn = turn % #bodies + 1 return wrk.format(nil, nil, nil, bodies[turn]) end\n"
+            "function init() for i, body in ipairs(requests) do requests[i] = wrk.format(nil, nil, nil, body) end end\n"
+            "function request() turn = turn % #requests + 1 return requests[turn] end\n"
         )
         script.flush()
         url = f"http://127.0.0.1:{port}/api/track/"
