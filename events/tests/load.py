@@ -57,7 +57,7 @@ class Load:
             elif status != 503:
                 time.sleep(0.05)
 
-    def wait_for(self, status, count=30, seconds=30):
+    def wait_for(self, status, count=30, seconds=120):
         """Until so many more answers with that status have come."""
         wanted = self.statuses[status] + count
         deadline = time.monotonic() + seconds

@@ -60,7 +60,7 @@ def run(env, tmp_path):
         if not ON_POSTGRESQL:
             block = block.replace("db.sqlite3", "service.sqlite3")
         variables = {"PATH": tools + os.environ["PATH"], **variables}
-        done = subprocess.run(["bash", "-euc", block], env=variables, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(["bash", "-euc", block], env=variables, capture_output=True, text=True, timeout=600)
         assert (done.returncode, done.stderr) == (0, "")
 
     return run

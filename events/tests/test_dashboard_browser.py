@@ -21,7 +21,7 @@ from events.tests import browser, service
 OCTOBER = {"from": "2026-10-01T00:00:00.000Z", "to": "2026-11-01T00:00:00.000Z"}
 CLICKS = "Frontend/subscribeButtonClick"
 QUEUE = "Back-end/queueLength"
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=60_000)
 
 
 @contextmanager

@@ -72,7 +72,7 @@ if ON_POSTGRESQL:
     def pg_ctl(server, *arguments):
         prefix = ["runuser", "-u", server.system_user, "--"] if server.system_user else []
         command = [*prefix, str(server.bin_path / "pg_ctl"), "-D", str(server.pgdata), "-w", *arguments]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", timeout=60)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", timeout=300)
 
     @pytest.fixture
     def own_server():

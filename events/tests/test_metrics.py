@@ -162,7 +162,7 @@ def send(env, *bodies, **headers):
     return [call(env, "POST", "/api/track/", json.dumps(body), **headers)[0] for body in bodies]
 
 
-def wait_for(condition, seconds=20):
+def wait_for(condition, seconds=120):
     deadline = time.monotonic() + seconds
     while True:
         with suppress(OSError):  # what a killed worker had taken

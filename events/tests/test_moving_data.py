@@ -429,7 +429,7 @@ def test_a_reader_that_goes_away_ends_the_export(env, tmp_path):
     process.stdout.read(10)
     process.stdout.close()
 
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
 
     assert (process.returncode, errors) == (1, b"CommandError: The reader of the pipe has gone away.\n")
 

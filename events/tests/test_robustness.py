@@ -12,6 +12,7 @@ import pytest
 
 from events.tests import service
 from events.tests.service import call, fetch_token, locked
+from events.tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +192,9 @@ def test_a_statement_that_takes_too_long_is_cancelled_and_a_503(tmp_path):
 
             assert (status, headers["Retry-After"]) == (503, "7")
             assert json.loads(answer) == {"detail": "Cancelled after 1 s; ask for less, or try again."}
-            status, _, answer = get(env, "/api/events/a/b?granularity=day&tsMin=40000&tsMax=43200&aggregationType=max")
-            assert (status, len(json.loads(answer))) == (200, 1)
-        assert (tmp_path / "server.log").read_text().count("ERROR events.error_handlers: OperationalError: ") == 1
+            answers = [answer]
+            less = "/api/events/a/b?granularity=day&tsMin=43100&tsMax=43200&aggregationType=max"
+            wait_until(lambda: answers.append(get(env, less)[2]) or answers[-1] != answer)  # a slow machine needs a few
+            assert [list(item) for item in json.loads(answers[-1])] == [["aggregatedTimestamp", "value"]]
+        log = (tmp_path / "server.log").read_text()
+        assert log.count("ERROR events.error_handlers: OperationalError: ") == answers.count(answer)

@@ -108,7 +108,7 @@ def env(tmp_path):
 
 def query(env, sql):
     url = env["DATABASE_URL"]
-    connection = sqlite3.connect(urlsplit(url).path, timeout=20) if url.startswith("sqlite") else psycopg2.connect(url)
+    connection = sqlite3.connect(urlsplit(url).path, timeout=60) if url.startswith("sqlite") else psycopg2.connect(url)
     with closing(connection):
         cursor = connection.cursor()
         cursor.execute(sql)
@@ -149,7 +149,7 @@ def test_the_worker_keeps_up_and_ends_when_told(env, number):
             assert call(env, "POST", "/api/track/", batch(10, 1_600_000_000), **headers)[0] == 201
         wait_until(lambda: counts(env) == (before + 10, before + 10))
         process.send_signal(number)
-        output, _ = process.communicate(timeout=10)
+        output, _ = process.communicate(timeout=60)
 
     assert process.returncode == 0
     [(watermark,)] = query(env, "SELECT max(id) FROM events_event")
@@ -209,7 +209,7 @@ def test_the_worker_carries_out_the_retention_policy(env):
     with worker({**env, "RETENTION": "S=1d,*=keep"}) as process:
         wait_until(lambda: counts(env) == (before, before + 2_000))
         process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=10)
+        output, _ = process.communicate(timeout=60)
 
     assert output.startswith("Pruned 2000 events.\n")
     done = service.manage("verify_rollups", env=env)
@@ -218,7 +218,7 @@ def test_the_worker_carries_out_the_retention_policy(env):
 
 def query_and_commit(env, sql):
     url = env["DATABASE_URL"]
-    connection = sqlite3.connect(urlsplit(url).path, timeout=20) if url.startswith("sqlite") else psycopg2.connect(url)
+    connection = sqlite3.connect(urlsplit(url).path, timeout=60) if url.startswith("sqlite") else psycopg2.connect(url)
     with closing(connection):
         connection.cursor().execute(sql)
         connection.commit()

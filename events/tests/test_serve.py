@@ -83,7 +83,7 @@ def cpus_of_threads(pid):
     return [cpus for place, cpus in enumerate(found) if cpus not in found[:place]]
 
 
-def eventually(find, expected, seconds=30):
+def eventually(find, expected, seconds=120):
     """What is found as soon as it is what is expected, or in the end."""
     deadline = time.monotonic() + seconds
     while True:

@@ -152,13 +152,11 @@ def test_slow_clients_keep_nobody_waiting(running):
     assert (status, len(body.splitlines())) == (200, 11)
 
 
-def test_a_head_request_makes_no_answer(running):
-    start = time.monotonic()
+def test_a_head_request_is_answered_without_a_length(running):
     status, headers, body = get(running, f"{PATH}?format=ndjson", "HEAD")
 
     assert (status, headers["Content-Type"], body) == (200, "application/x-ndjson; charset=utf-8", b"")
     assert headers["Content-Length"] is None
-    assert time.monotonic() - start < 0.5
 
 
 @contextmanager
@@ -209,3 +207,4 @@ def test_without_room_for_an_answer_it_is_a_503(running):
         assert (status, headers["Retry-After"]) == (503, "7")
         assert json.loads(body) == {"detail": "There is no room to write the answer down; ask for less, or try again."}
         assert get(env, f"{PATH}?format=ndjson&tsMax={FIRST + 9}")[0] == 200
+        assert get(env, f"{PATH}?format=ndjson", "HEAD")[0] == 200  # for which none is made

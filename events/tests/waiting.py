@@ -3,7 +3,7 @@
 import time
 
 
-def wait_until(is_so, seconds=30, explain=str):
+def wait_until(is_so, seconds=120, explain=str):
     """Returns once it is so, looking again and again; fails with the explanation where that takes too long."""
     deadline = time.monotonic() + seconds
     while not is_so():
