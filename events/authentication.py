@@ -118,7 +118,7 @@ class BearerAuthentication(OAuth2Authentication):
             raise AuthenticationFailed(detail)
         client = current().client = client_of(token)
         usage_meter.count_request(client)
-        return token.user if token.user_id else AnonymousUser(), token
+        return AnonymousUser() if token.user_id is None else token.user, token
 
 
 def _is_usable(token: AccessToken, request: Request) -> bool:
@@ -126,9 +126,9 @@ def _is_usable(token: AccessToken, request: Request) -> bool:
         return False
     if token.resource and not token.allows_audience(request.build_absolute_uri(request.path)):  # RFC 8707
         return False
-    if token.user_id and not token.user.is_active:
+    if token.user_id is not None and not token.user.is_active:
         return False
-    return not token.application_id or bool(token.application.is_usable(request))
+    return token.application_id is None or bool(token.application.is_usable(request))
 
 
 class BrowserAuthentication(SessionAuthentication):

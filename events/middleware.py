@@ -18,6 +18,9 @@ def _resolved(path: str) -> ResolverMatch:
     return resolve(path)
 
 
+_HOST_CHARACTERS = 300  # a name and its port; what is longer would fill the memory
+
+
 @lru_cache(maxsize=1_000)
 def _is_our_host(host: str) -> bool:
     domain, _ = split_domain_port(host)
@@ -51,7 +54,8 @@ class BearerMiddleware:
             return self.get_response(request)
         if settings.SECURE_SSL_REDIRECT and not request.is_secure():
             return self.get_response(request)  # to be sent away
-        if not _is_our_host(request.META.get("HTTP_HOST", "")):
+        host = request.META.get("HTTP_HOST", "")
+        if len(host) > _HOST_CHARACTERS or not _is_our_host(host):
             request.get_host()  # refuses one that is not ours, as CommonMiddleware does
         match = request.resolver_match = _resolved(request.path_info)
         response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Sequence
 from datetime import datetime
 from io import BytesIO
@@ -19,8 +20,11 @@ from events.models import Event
 _TABLE = Event._meta.db_table
 _COLUMNS = "namespace, name, timestamp, value"
 _INSERT = f"INSERT INTO {_TABLE} ({_COLUMNS}) VALUES (%s, %s, %s, %s)"  # noqa: S608
-_PREPARE = f"PREPARE append_event (varchar, varchar, timestamptz, float8) AS {_INSERT}" % ("$1", "$2", "$3", "$4")
-_EXECUTE = "EXECUTE append_event (%s, %s, %s, %s)"
+_AS_PREPARED = f"(varchar, varchar, timestamptz, float8) AS {_INSERT % ('$1', '$2', '$3', '$4')}"
+# Behind a pooler another version of the service may have prepared its own in the same session.
+_PREPARED_NAME = f"append_event_{zlib.crc32(_AS_PREPARED.encode()):08x}"
+_PREPARE = f"PREPARE {_PREPARED_NAME} {_AS_PREPARED}"
+_EXECUTE = f"EXECUTE {_PREPARED_NAME} (%s, %s, %s, %s)"
 _COPY = f"COPY {_TABLE} ({_COLUMNS}) FROM STDIN (FORMAT binary)"
 
 # PostgreSQL's manual, COPY, "Binary Format": a signature, flags and no header extension; then for each row the number
@@ -59,7 +63,8 @@ def append(rows: Sequence[Row]) -> None:
 def _append_by_driver(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> None:
     """With psycopg2's own cursor: Django's knows no COPY, and around an INSERT takes longer than all else here."""
     connection.close_if_health_check_failed()
-    connection.ensure_connection()
+    if connection.connection is None:
+        connection.ensure_connection()
     connection.validate_no_broken_transaction()
     with connection.wrap_database_errors, connection.connection.cursor() as cursor:
         if len(rows) == 1:
@@ -72,11 +77,11 @@ _prepared: WeakSet[Any] = WeakSet()  # psycopg2's connections
 
 
 def _insert(connection: BaseDatabaseWrapper, cursor: Any, parameters: tuple[str, str, str, float]) -> None:
-    """Prepared, which saves the database a tenth of its work.
+    """By a prepared statement, which the database parses and plans once for a session.
 
     A pooler between may give each transaction another session, where the statement is not prepared, or is already.
     """
-    if connection.in_atomic_block:  # which an error would end
+    if not connection.autocommit:  # an error would end the transaction
         cursor.execute(_INSERT, parameters)
         return
     if connection.connection in _prepared:

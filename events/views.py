@@ -45,7 +45,7 @@ def _validated(serializer_class: type[serializers.Serializer[Any]], data: Mappin
     return dict(serializer.validated_data)
 
 
-_allowed_methods: dict[type[APIView], list[str]] = {}
+_default_headers: dict[type[APIView], dict[str, str]] = {}
 
 
 class EndpointView(APIView):
@@ -55,12 +55,12 @@ class EndpointView(APIView):
     """
 
     @property
-    def allowed_methods(self) -> list[str]:
-        """REST framework's, which it looks up for every answer though they are always the same."""
+    def default_response_headers(self) -> dict[str, str]:
+        """REST framework's, which it finds out for every request though they are always the same."""
         view = type(self)
-        if view not in _allowed_methods:
-            _allowed_methods[view] = super().allowed_methods
-        return _allowed_methods[view]
+        if view not in _default_headers:
+            _default_headers[view] = super().default_response_headers
+        return dict(_default_headers[view])
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """The answer, which nothing here refers to any longer."""

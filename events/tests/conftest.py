@@ -20,12 +20,10 @@ from events.models import Event
 from events.tests import browser
 
 _NEED_A_BROWSER = ["test_dashboard_browser.py", "test_docs_browser.py"]
-_NEED_NO_DATABASE = ["test_buckets.py", "test_connection_pool.py", "test_docs_browser.py", "test_planner.py"]
-_BEGIN_ON_SQLITE = ["test_readme.py"]  # as the README's commands do
 _NEED_POSTGRESQL = ["test_migration_locks.py", "test_rollups_in_flight.py", "test_storage.py"]
 collect_ignore = [
     *([] if browser.IS_THERE else _NEED_A_BROWSER),
-    *(_NEED_NO_DATABASE + _BEGIN_ON_SQLITE if connection.vendor == "postgresql" else _NEED_POSTGRESQL),
+    *([] if connection.vendor == "postgresql" else _NEED_POSTGRESQL),
 ]
 
 

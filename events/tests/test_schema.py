@@ -12,6 +12,7 @@ from django.urls import reverse
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from rest_framework.test import APIClient
 
+from events import views
 from events.serializers import AggregationQuerySerializer
 from events.tests.service import PROJECT_DIR
 
@@ -146,6 +147,18 @@ def test_the_examples_of_tracking_are_true(schema, client_with_scopes):
         later,
     )
     assert client.post(TRACK, form, format="multipart").json() == later
+
+
+def test_an_answer_names_the_same_methods_before_and_after_the_description(client_with_scopes, monkeypatch):
+    monkeypatch.setattr(views, "_default_headers", {})
+    client = client_with_scopes("read write aggregation")
+
+    def allowed():
+        return [client.get(path)["Allow"] for path in ("/api/events/", "/api/events/Shop/order", TRACK)]
+
+    client.get("/api/schema/")
+    expected = ["GET, HEAD, OPTIONS", "GET, HEAD, OPTIONS", "POST, OPTIONS"]
+    assert [allowed(), allowed()] == [expected, expected]
 
 
 def test_the_examples_of_what_is_refused_are_true(client_with_scopes, settings):

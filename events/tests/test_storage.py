@@ -38,13 +38,13 @@ def test_a_statement_is_prepared_once_for_a_session():
         storage.append([row])
 
     assert stored() == ROWS
-    assert prepared() == [("append_event", len(ROWS))]
+    assert prepared() == [(storage._PREPARED_NAME, len(ROWS))]
 
     connection.close()
     storage.append([ROWS[0]])
 
     assert stored() == [*ROWS, ROWS[0]]
-    assert prepared() == [("append_event", 1)]
+    assert prepared() == [(storage._PREPARED_NAME, 1)]
 
 
 def test_a_pooler_may_give_a_session_that_has_not_prepared_it():
@@ -61,6 +61,15 @@ def test_a_pooler_may_give_a_session_that_has_prepared_it_already():
         storage._prepared.clear()
 
     assert stored() == ROWS
+
+
+def test_another_version_may_have_prepared_its_own():
+    execute("PREPARE append_event AS SELECT 1")
+    for row in ROWS:
+        storage.append([row])
+
+    assert stored() == ROWS
+    assert prepared()[1:] == [(storage._PREPARED_NAME, len(ROWS))]
 
 
 def test_a_transaction_goes_on_where_a_pooler_gave_it_another_session():
