@@ -104,6 +104,7 @@ def roll_up(patience: Callable[[], bool] = lambda: False, most_events: int | Non
     settled = _settled_id(patience)
     if settled is None:
         return None
+    _make_watermark()  # before the transaction: whoever else made it would wait for that to end
     with transaction.atomic():
         mark = locking_watermark(skip_locked=True).first()
         if mark is None:
@@ -193,10 +194,15 @@ def _writers() -> set[str]:
 
 def locking_watermark(*, skip_locked: bool = False) -> models.QuerySet[Watermark]:
     """Gives the watermark, which nobody else moves or relies on until this transaction ends."""
+    _make_watermark()
+    return Watermark.objects.select_for_update(skip_locked=skip_locked)
+
+
+def _make_watermark() -> None:
+    """The watermark that holds no event yet, where there is none."""
     if not Watermark.objects.exists():
         first = Watermark(pk=1, resolutions=",".join(settings.ROLLUP_RESOLUTIONS))
         Watermark.objects.bulk_create([first], ignore_conflicts=True)
-    return Watermark.objects.select_for_update(skip_locked=skip_locked)
 
 
 # Changes of what is stored.

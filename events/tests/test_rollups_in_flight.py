@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import psycopg2
 import pytest
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 
 from events import rollups
 from events.models import Event, Watermark
@@ -111,6 +111,30 @@ def test_of_two_rollers_one_steps_aside():
         assert rollups.roll_up() is None
         other.rollback()
     roll_up_all()
+    assert stored() == expected()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_rollers_one_steps_aside_at_the_very_first_step_too(monkeypatch):
+    Event.objects.bulk_create(events(5))
+    fill_step, found = rollups._fill_step, []
+
+    def roll_up():
+        try:
+            found.append(rollups.roll_up())
+        except OperationalError as error:  # it waited for the first one until it was cancelled
+            found.append(error)
+        connection.close()
+
+    def fill_step_beside_another_roller(*arguments):
+        other = threading.Thread(target=roll_up)
+        other.start()
+        other.join()
+        return fill_step(*arguments)
+
+    monkeypatch.setattr(rollups, "_fill_step", fill_step_beside_another_roller)
+    assert rollups.roll_up().events == 5
+    assert found == [None]
     assert stored() == expected()
 
 
