@@ -106,7 +106,7 @@ def roll_up(patience: Callable[[], bool] = lambda: False, most_events: int | Non
         return None
     _make_watermark()  # before the transaction: whoever else made it would wait for that to end
     with transaction.atomic():
-        mark = locking_watermark(skip_locked=True).first()
+        mark = Watermark.objects.select_for_update(skip_locked=True).first()
         if mark is None:
             return None
         locked = time.monotonic()
@@ -192,10 +192,10 @@ def _writers() -> set[str]:
         return {transaction for (transaction,) in cursor.fetchall()}
 
 
-def locking_watermark(*, skip_locked: bool = False) -> models.QuerySet[Watermark]:
+def locking_watermark() -> models.QuerySet[Watermark]:
     """Gives the watermark, which nobody else moves or relies on until this transaction ends."""
     _make_watermark()
-    return Watermark.objects.select_for_update(skip_locked=skip_locked)
+    return Watermark.objects.select_for_update()
 
 
 def _make_watermark() -> None:
