@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import SimpleNamespace
 
+import hypothesis
 import psycopg2.extensions
 import pytest
 from django.db import connection
@@ -17,7 +18,11 @@ from events import rollups
 from events.authentication import token_memory
 from events.counters import counters
 from events.models import Event
-from events.tests import browser
+from events.tests import browser, service
+
+# A slow machine is no mistake.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("untimed")
 
 _NEED_A_BROWSER = ["test_dashboard_browser.py", "test_docs_browser.py"]
 _NEED_POSTGRESQL = ["test_migration_locks.py", "test_rollups_in_flight.py", "test_storage.py"]
@@ -41,6 +46,27 @@ def empty_token_memory():
 @pytest.fixture(autouse=True)
 def empty_counters():
     counters.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory):
+    """``with migrated(directory, **variables) as env``: a service with an empty database of its own.
+
+    A copy of one that is made once, as migrations take longer than most tests of a process.
+    """
+    directory = tmp_path_factory.mktemp("migrated")
+    with service.own_database(directory) as url:
+        env = service.environment(directory, DATABASE_URL=url)
+        assert service.manage("migrate", env=env).returncode == 0
+        yield partial(service.copied, env)
+
+
+@pytest.fixture(scope="session")
+def prepared(migrated, tmp_path_factory):
+    """``with prepared(directory, **variables) as env``: a service with what a first visit needs, a copy too."""
+    with migrated(tmp_path_factory.mktemp("prepared")) as env:
+        assert service.manage("prepare_first_visit", env=env).returncode == 0
+        yield partial(service.copied, env)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -54,6 +55,29 @@ def environment(directory, **variables):
         "LOCAL_DIR": str(directory / "local"),
         **{name: str(value) for name, value in variables.items()},
     }
+
+
+@contextmanager
+def copied(original, directory, **variables):
+    """The environment of a service with a copy of what another has: its database, which nobody may use now, and files."""
+    name = urlsplit(original["DATABASE_URL"]).path
+    with own_database(directory, f"TEMPLATE {name[1:]}") as url:
+        if url.startswith("sqlite"):
+            shutil.copy(name, urlsplit(url).path)
+        shutil.copytree(original["LOCAL_DIR"], directory / "local")
+        yield environment(directory, **{"DATABASE_URL": url, "PORT": free_port(), **variables})
+
+
+def query(env, sql):
+    """What a service's database answers, if anything; what that changes there is committed."""
+    url = env["DATABASE_URL"]
+    connection = sqlite3.connect(urlsplit(url).path, timeout=60) if url.startswith("sqlite") else psycopg2.connect(url)
+    with closing(connection):
+        cursor = connection.cursor()
+        cursor.execute(sql)
+        rows = cursor.fetchall() if cursor.description else []
+        connection.commit()
+        return rows
 
 
 def manage(*arguments, env, **options):

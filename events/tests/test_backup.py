@@ -27,9 +27,9 @@ QUESTIONS = (
 
 
 @pytest.fixture
-def env(tmp_path):
-    with service.own_database(tmp_path) as url:
-        yield service.environment(tmp_path, DATABASE_URL=url, PORT=service.free_port())
+def env(prepared, tmp_path):
+    with prepared(tmp_path) as env:
+        yield env
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_what_is_restored_is_whole_and_answers_the_same(env, restored_url, run, 
         backup, restore = BLOCKS
         with closing(sqlite3.connect(tmp_path / "restored/service.sqlite3")) as connection:
             connection.execute("CREATE TABLE what_was_there_before (id)")
-    with service.served(env, "--prepare", "--worker"):
+    with service.served(env, "--worker"):
         env["TOKEN"] = fetch_token(env)
         with Load(env) as load:
             load.wait_for(201, 200)

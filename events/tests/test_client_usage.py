@@ -201,20 +201,14 @@ def test_the_form_of_a_new_application_shows_that_it_was_never_used(admin_client
 
 
 @pytest.mark.parametrize(("seconds", "stop"), [(1, False), (3_600, True)])
-def test_a_served_process_writes_it_down_in_time_and_when_it_stops(tmp_path, seconds, stop):
-    with service.own_database(tmp_path) as url:
-        env = service.environment(
-            tmp_path, DATABASE_URL=url, PORT=service.free_port(), CLIENT_USAGE_SECONDS=seconds, SERVER_WORKERS=2
-        )
-        show = (
-            "from events.models import ClientUsage as C;"
-            " print([(c.requests, c.events) for c in C.objects.exclude(client='')])"
-        )
-        with service.served(env, "--prepare"):
+def test_a_served_process_writes_it_down_in_time_and_when_it_stops(prepared, tmp_path, seconds, stop):
+    sql = "SELECT requests, events FROM events_clientusage WHERE client <> ''"
+    with prepared(tmp_path, CLIENT_USAGE_SECONDS=seconds, SERVER_WORKERS=2) as env:
+        with service.served(env):
             headers = {"Authorization": f"Bearer {fetch_token(env)}", "Content_Type": "application/json"}
             for _ in range(8):
                 body = '[{"namespace":"a","name":"b","timestamp":0,"value":1}]'
                 assert call(env, "POST", "/api/track/", body, **headers)[0] == 201
             if not stop:
-                wait_until(lambda: "[(8, 8)]" in service.manage("shell", "-v", "0", "-c", show, env=env).stdout, 10)
-        assert "[(8, 8)]" in service.manage("shell", "-v", "0", "-c", show, env=env).stdout
+                wait_until(lambda: service.query(env, sql) == [(8, 8)])
+        assert service.query(env, sql) == [(8, 8)]

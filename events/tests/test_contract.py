@@ -12,19 +12,17 @@ from events.tests.service import PROJECT_DIR, fetch_token
 pytest.importorskip("schemathesis", reason="pip install -r requirements-dev.txt")
 
 
-def test_schemathesis_finds_nothing(tmp_path):
-    with service.own_database(tmp_path) as url:
-        env = service.environment(tmp_path, DATABASE_URL=url, PORT=service.free_port(), SERVER_WORKERS=1)
-        with service.served(env, "--prepare"):
-            done = subprocess.run(
-                [
-                    *(sys.executable, "-m", "schemathesis.cli", "--no-color"),
-                    *("--config-file", str(PROJECT_DIR / "events/tests/schemathesis.toml")),
-                    *("run", f"http://127.0.0.1:{env['PORT']}/api/schema/", "--checks", "all"),
-                ],
-                env={**os.environ, "TOKEN": fetch_token(env), "PYTHONPATH": str(PROJECT_DIR)}, cwd=tmp_path, capture_output=True, text=True,
-            )  # fmt: skip
-            log = (tmp_path / "server.log").read_text()
+def test_schemathesis_finds_nothing(prepared, tmp_path):
+    with prepared(tmp_path, SERVER_WORKERS=1) as env, service.served(env):
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "schemathesis.cli", "--no-color"),
+                *("--config-file", str(PROJECT_DIR / "events/tests/schemathesis.toml")),
+                *("run", f"http://127.0.0.1:{env['PORT']}/api/schema/", "--checks", "all"),
+            ],
+            env={**os.environ, "TOKEN": fetch_token(env), "PYTHONPATH": str(PROJECT_DIR)}, cwd=tmp_path, capture_output=True, text=True,
+        )  # fmt: skip
+        log = (tmp_path / "server.log").read_text()
 
     assert done.returncode == 0, f"{done.stdout[:20_000]}{done.stderr}"
     assert "4 selected / 4 total" in done.stdout

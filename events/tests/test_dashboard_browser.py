@@ -25,22 +25,19 @@ expect.set_options(timeout=60_000)
 
 
 @contextmanager
-def served(directory, script=""):
+def served(prepared, directory, script):
     """A server with the first visit's user, client and demo data, changed by a script."""
-    with service.own_database(directory) as url:
-        port = service.free_port()
-        env = service.environment(directory, DATABASE_URL=url, PORT=port, SERVER_WORKERS=1)
-        for arguments in (["migrate"], ["prepare_first_visit"], ["shell", "-v", "0", "-c", script or "pass"]):
-            done = service.manage(*arguments, env=env)
-            assert done.returncode == 0, done.stderr
+    with prepared(directory, SERVER_WORKERS=1) as env:
+        done = service.manage("shell", "-v", "0", "-c", script, env=env)
+        assert done.returncode == 0, done.stderr
         with service.served(env):
             yield env
 
 
 @pytest.fixture(scope="module")
-def env(tmp_path_factory):
+def env(prepared, tmp_path_factory):
     eve = "from django.contrib.auth.models import User; User.objects.create_user('eve', password='eve')"
-    with served(tmp_path_factory.mktemp("dashboard"), eve) as env:
+    with served(prepared, tmp_path_factory.mktemp("dashboard"), eve) as env:
         yield env
 
 
@@ -163,8 +160,8 @@ def test_what_a_link_leaves_open_is_chosen_so_that_there_is_something_to_see(ope
     expect(page.locator("#summary")).to_contain_text("Average by day")
 
 
-def test_before_the_first_event_it_shows_the_command_that_sends_it(chromium, open_page, tmp_path):
-    with served(tmp_path, "from events.models import Event; Event.objects.all().delete()") as env:
+def test_before_the_first_event_it_shows_the_command_that_sends_it(prepared, chromium, open_page, tmp_path):
+    with served(prepared, tmp_path, "from events.models import Event; Event.objects.all().delete()") as env:
         page = open_page("/", env=env, session=None)
         log_in(page, env)
         expect(page.get_by_role("heading", name="No events yet")).to_be_visible()

@@ -184,9 +184,9 @@ def test_caddy_reads_its_file():
 
 
 @pytest.fixture
-def env(tmp_path):
-    with service.own_database(tmp_path) as url:
-        yield service.environment(tmp_path, DATABASE_URL=url, PORT=service.free_port(), ALLOWED_HOSTS="tracking.example,127.0.0.1")  # fmt: skip
+def env(prepared, tmp_path):
+    with prepared(tmp_path, ALLOWED_HOSTS="tracking.example,127.0.0.1") as env:
+        yield env
 
 
 @pytest.fixture
@@ -234,7 +234,7 @@ def test_nginx_passes_requests_on_and_answers_in_the_services_way(env, nginx, tm
     unavailable = (503, 1, '{"detail":"The service can\'t be reached; try again."}')
 
     assert curl(port, "/api/events/") == unavailable
-    with service.served(env, "--prepare"):
+    with service.served(env):
         sent = ["-H", f"Authorization: Bearer {service.fetch_token(env)}", "-H", "Content-Type: application/json"]
         chunked = ["-H", "Transfer-Encoding: chunked", "--http1.1", "-w", "\n2 %{http_code} %{header_json}"]
         stored = '{"namespace":"a","name":"b","timestamp":"1970-01-01T00:00:01Z","value":%d.0}'

@@ -10,13 +10,10 @@ from events.tests import browser, service
 
 
 @pytest.fixture(scope="module")
-def env(tmp_path_factory):
+def env(prepared, tmp_path_factory):
     """A served service, and the client of its first visit."""
-    directory = tmp_path_factory.mktemp("docs")
-    with service.own_database(directory) as url:
-        env = service.environment(directory, DATABASE_URL=url, PORT=service.free_port(), SERVER_WORKERS=1)
-        with service.served(env, "--prepare"):
-            yield {**env, **json.loads(Path(env["LOCAL_DIR"], "credentials.json").read_text())}
+    with prepared(tmp_path_factory.mktemp("docs"), SERVER_WORKERS=1) as env, service.served(env):
+        yield {**env, **json.loads(Path(env["LOCAL_DIR"], "credentials.json").read_text())}
 
 
 @pytest.fixture

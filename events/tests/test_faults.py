@@ -22,14 +22,14 @@ ON_POSTGRESQL = bool(os.environ.get("TEST_DATABASE_URL"))
 
 
 @pytest.fixture
-def env(tmp_path):
-    with service.own_database(tmp_path) as url:
-        yield service.environment(tmp_path, DATABASE_URL=url, PORT=service.free_port(), DATABASE_TIMEOUT_SECONDS=2)
+def env(prepared, tmp_path):
+    with prepared(tmp_path, DATABASE_TIMEOUT_SECONDS=2) as env:
+        yield env
 
 
 @contextmanager
-def running(env):
-    with service.served(env, "--prepare") as process:
+def running(env, *arguments):
+    with service.served(env, *arguments) as process:
         env["TOKEN"] = fetch_token(env)
         yield process
 
@@ -90,7 +90,7 @@ if ON_POSTGRESQL:
             tmp_path, DATABASE_URL=own_server.get_uri(), PORT=service.free_port(), DATABASE_TIMEOUT_SECONDS=2
         )
         socket_options = f"-h '' -k {own_server.pgdata}"
-        with running(env) as process, Load(env) as load:
+        with running(env, "--prepare") as process, Load(env) as load:
             load.wait_for(201, 60)
             pg_ctl(own_server, "stop", "-m", mode)
             load.wait_for(503, 30)

@@ -101,7 +101,7 @@ def explained():
 @example(item={"namespace": "a", "name": "b", "timestamp": "9999-12-31T23:59:59.9999999Z", "value": 1}, spelling=None)
 @example(item={"namespace": "a", "name": "b", "timestamp": "0001-01-01T00:00:00+00:01", "value": 1}, spelling=None)
 @example(item={"namespace": "\ud800", "name": "b", "timestamp": 1, "value": 1}, spelling=None)
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_both_ways_give_the_same_verdict_and_rows(explained, item, spelling):
     body = spelled(item, spelling)
 
@@ -110,7 +110,7 @@ def test_both_ways_give_the_same_verdict_and_rows(explained, item, spelling):
 
 
 @given(items=st.lists(mostly_valid | events, max_size=4))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_both_ways_agree_on_batches(explained, items):
     assert verdict(decode_json, json.dumps(items).encode()) == explained(decode_json, json.dumps(items).encode())
     lines = b"\n".join(json.dumps(item).encode() for item in items)
@@ -118,7 +118,7 @@ def test_both_ways_agree_on_batches(explained, items):
 
 
 @given(item=mostly_valid)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_fast_way_is_taken_for_ordinary_events(item):
     """A mistake in it that sent everything the slow way would go unnoticed otherwise."""
     item["timestamp"] = "2020-11-12T11:10:00Z" if isinstance(item["timestamp"], str) else item["timestamp"]
@@ -148,7 +148,7 @@ def test_what_is_appended_is_what_the_orm_reads_and_would_have_written(copies):
         instants,
         st.floats(allow_nan=False, allow_infinity=False),
     )
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     def check(names, instant, value):
         Event.objects.all().delete()
         instant = instant.replace(tzinfo=UTC)

@@ -143,12 +143,9 @@ def test_the_health_is_among_them(health, expected):
 
 
 @pytest.fixture
-def env(tmp_path):
-    with service.own_database(tmp_path) as url:
-        yield service.environment(
-            tmp_path, DATABASE_URL=url, PORT=service.free_port(), SERVER_WORKERS=2, SERVER_THREADS=3,
-            METRICS_TOKEN=TOKEN,
-        )  # fmt: skip
+def env(prepared, tmp_path):
+    with prepared(tmp_path, SERVER_WORKERS=2, SERVER_THREADS=3, METRICS_TOKEN=TOKEN) as env:
+        yield env
 
 
 def read(env):
@@ -180,7 +177,7 @@ EVENT = {"namespace": "n", "name": "m", "timestamp": 1, "value": 1}
 
 
 def test_any_worker_answers_for_all_of_them_also_for_those_that_are_gone(env):
-    with service.served(env, "--prepare"):
+    with service.served(env):
         env["TOKEN"] = fetch_token(env)
         assert send(env, *[EVENT] * 30, [EVENT] * 20) == [201] * 31
         assert send(env, EVENT, EVENT, Idempotency_Key="k") == [201, 201]
@@ -224,7 +221,7 @@ def test_nowhere_to_count_is_said(env):
 
 def test_database_errors_are_counted(env):
     env |= {"DATABASE_TIMEOUT_SECONDS": "1"}
-    with service.served(env, "--prepare"):
+    with service.served(env):
         env["TOKEN"] = fetch_token(env)
         with service.locked(env["DATABASE_URL"]):
             assert send(env, EVENT) == [503]

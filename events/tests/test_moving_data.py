@@ -382,10 +382,8 @@ def test_rejects_are_not_put_into_a_file_of_something_else(db, tmp_path):
 
 
 @pytest.fixture
-def env(tmp_path):
-    with service.own_database(tmp_path) as url:
-        env = service.environment(tmp_path, DATABASE_URL=url)
-        assert service.manage("migrate", env=env).returncode == 0
+def env(migrated, tmp_path):
+    with migrated(tmp_path) as env:
         yield env
 
 

@@ -223,20 +223,12 @@ def test_a_database_that_says_nothing_is_not_waited_for(monkeypatch, settings):
     assert len(looks) == 1
 
 
-@pytest.fixture
-def env(tmp_path):
-    with service.own_database(tmp_path) as url:
-        yield service.environment(
-            tmp_path, DATABASE_URL=url, PORT=service.free_port(), SERVER_WORKERS=1, SERVER_THREADS=1,
-            DATABASE_TIMEOUT_SECONDS=60, METRICS_TOKEN="x" * 16,
-        )  # fmt: skip
-
-
+SERVER = {"SERVER_WORKERS": 1, "SERVER_THREADS": 1, "DATABASE_TIMEOUT_SECONDS": 60, "METRICS_TOKEN": "x" * 16}
 METRICS = {"Authorization": f"Bearer {'x' * 16}"}
 
 
-def test_probes_are_answered_while_every_connection_is_in_use(env):
-    with service.served(env, "--prepare"):
+def test_probes_are_answered_while_every_connection_is_in_use(prepared, tmp_path):
+    with prepared(tmp_path, **SERVER) as env, service.served(env):
         headers = {"Authorization": f"Bearer {fetch_token(env)}", "Content_Type": "application/json"}
         event = json.dumps({"namespace": "n", "name": "m", "timestamp": 1, "value": 1})
         assert call(env, "POST", "/api/track/", event, **headers)[0] == 201
@@ -265,12 +257,14 @@ AWAY, SILENT = "The database can't be reached or is busy.", "The database didn't
 
 # whoever waits for the silent one, for the connection or for the answer, gives up after the same second
 @pytest.mark.parametrize(("listens", "details"), [(False, {AWAY}), (True, {AWAY, SILENT})])
-def test_probes_are_answered_while_the_database_is_away(env, listens, details):
+def test_probes_are_answered_while_the_database_is_away(tmp_path, listens, details):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"postgres://ada:s3cret@127.0.0.1:{listener.getsockname()[1]}/none"
         if not listens:
             listener.close()
-        with service.served({**env, "DATABASE_URL": url, "DATABASE_TIMEOUT_SECONDS": "1"}):
+        more = {"DATABASE_URL": url, "PORT": service.free_port(), "DATABASE_TIMEOUT_SECONDS": 1}
+        env = service.environment(tmp_path, **{**SERVER, **more})
+        with service.served(env):
             alive, ready, metrics = (call(env, "GET", path, **METRICS) for path in ("/healthz", "/readyz", "/metrics"))
 
     assert (alive[0], alive[2]) == (200, b'{"alive": true}')
@@ -288,8 +282,14 @@ def test_probes_are_answered_while_the_database_is_away(env, listens, details):
     assert b"lag" not in metrics[2]
 
 
-def test_it_becomes_ready_with_the_migrations_and_the_worker(env):
-    env |= {"READY_LAG_SECONDS": "15"}
+@pytest.fixture
+def env_of_an_empty_database(tmp_path):
+    with service.own_database(tmp_path) as url:
+        yield service.environment(tmp_path, DATABASE_URL=url, PORT=service.free_port(), READY_LAG_SECONDS=60, **SERVER)
+
+
+def test_it_becomes_ready_with_the_migrations_and_the_worker(env_of_an_empty_database):
+    env = env_of_an_empty_database
     with service.served(env):
         before = json.loads(call(env, "GET", "/readyz")[2])["checks"]["migrations"]
         assert service.manage("migrate", env=env).returncode == 0

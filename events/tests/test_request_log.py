@@ -244,16 +244,12 @@ def test_a_message_as_json_holds_its_traceback():
 
 
 @pytest.fixture
-def running(tmp_path):
+def running(prepared, tmp_path):
     """A served service that logs JSON: its environment, with a token for everything."""
-    with service.own_database(tmp_path) as url:
-        env = service.environment(
-            tmp_path, DATABASE_URL=url, PORT=service.free_port(), SERVER_WORKERS=1, LOG_FORMAT="json",
-            DATABASE_TIMEOUT_SECONDS=1,
-        )  # fmt: skip
-        with service.served(env, "--prepare") as process:
-            env["TOKEN"], env["LOG"] = fetch_token(env), str(process.log)
-            yield env
+    more = {"SERVER_WORKERS": 1, "LOG_FORMAT": "json", "DATABASE_TIMEOUT_SECONDS": 1}
+    with prepared(tmp_path, **more) as env, service.served(env) as process:
+        env["TOKEN"], env["LOG"] = fetch_token(env), str(process.log)
+        yield env
 
 
 def lines_about(env, *request_ids):

@@ -16,15 +16,11 @@ from events.tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory):
+def running(prepared, tmp_path_factory):
     """A prepared and served service: its environment and a token for everything."""
     directory = tmp_path_factory.mktemp("service")
-    with service.own_database(directory) as url:
-        env = service.environment(
-            directory, DATABASE_URL=url, PORT=service.free_port(), DATABASE_TIMEOUT_SECONDS=1, RETRY_AFTER_SECONDS=7
-        )
-        with service.served(env, "--prepare"):
-            yield {**env, "TOKEN": fetch_token(env)}
+    with prepared(directory, DATABASE_TIMEOUT_SECONDS=1, RETRY_AFTER_SECONDS=7) as env, service.served(env):
+        yield {**env, "TOKEN": fetch_token(env)}
 
 
 def raw(env, data, then_close=False):
@@ -181,13 +177,12 @@ def slow(url):
             yield
 
 
-def test_a_statement_that_takes_too_long_is_cancelled_and_a_503(tmp_path):
-    with service.own_database(tmp_path) as url:
-        limits = {"STATEMENT_TIMEOUT_SECONDS": 1, "ROLLUP_TAIL_EVENTS": 1_000_000_000, "RETRY_AFTER_SECONDS": 7}
-        env = service.environment(tmp_path, DATABASE_URL=url, PORT=service.free_port(), SERVER_WORKERS=1, **limits)
-        with service.served(env, "--prepare"):
+def test_a_statement_that_takes_too_long_is_cancelled_and_a_503(prepared, tmp_path):
+    limits = {"STATEMENT_TIMEOUT_SECONDS": 1, "ROLLUP_TAIL_EVENTS": 1_000_000_000, "RETRY_AFTER_SECONDS": 7}
+    with prepared(tmp_path, SERVER_WORKERS=1, **limits) as env:
+        with service.served(env):
             env["TOKEN"] = fetch_token(env)
-            with slow(url):
+            with slow(env["DATABASE_URL"]):
                 status, headers, answer = get(env, "/api/events/a/b?granularity=day&aggregationType=sum")
 
             assert (status, headers["Retry-After"]) == (503, "7")

@@ -11,7 +11,6 @@ from io import StringIO
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psycopg2
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection
@@ -98,27 +97,15 @@ def test_it_needs_some_time_between_looks(seconds, db):
 
 
 @pytest.fixture
-def env(tmp_path):
-    with service.own_database(tmp_path) as url:
-        env = service.environment(tmp_path, DATABASE_URL=url, PORT=service.free_port(), SERVER_WORKERS=1)
-        assert service.manage("migrate", env=env).returncode == 0
-        assert service.manage("prepare_first_visit", env=env).returncode == 0
+def env(prepared, tmp_path):
+    with prepared(tmp_path, SERVER_WORKERS=1) as env:
         yield env
-
-
-def query(env, sql):
-    url = env["DATABASE_URL"]
-    connection = sqlite3.connect(urlsplit(url).path, timeout=60) if url.startswith("sqlite") else psycopg2.connect(url)
-    with closing(connection):
-        cursor = connection.cursor()
-        cursor.execute(sql)
-        return cursor.fetchall()
 
 
 def counts(env):
     """How many events there are, and how many of them are in the rollups."""
-    [(events,)] = query(env, "SELECT count(*) FROM events_event")
-    [(rolled_up,)] = query(env, "SELECT coalesce(sum(count), 0) FROM events_rollup WHERE resolution = 0")
+    [(events,)] = service.query(env, "SELECT count(*) FROM events_event")
+    [(rolled_up,)] = service.query(env, "SELECT coalesce(sum(count), 0) FROM events_rollup WHERE resolution = 0")
     return events, rolled_up
 
 
@@ -152,7 +139,7 @@ def test_the_worker_keeps_up_and_ends_when_told(env, number):
         output, _ = process.communicate(timeout=60)
 
     assert process.returncode == 0
-    [(watermark,)] = query(env, "SELECT max(id) FROM events_event")
+    [(watermark,)] = service.query(env, "SELECT max(id) FROM events_event")
     assert output.startswith(f"Rolled up {before + 10} events in ")
     assert output.endswith(f" steps; the watermark is at {watermark}.\n")
 
@@ -175,7 +162,9 @@ def test_two_workers_killed_and_started_under_load_count_every_event_once(env):
     assert counts(env) == (before + sent, before + sent)
     done = service.manage("verify_rollups", env=env)
     assert (done.returncode, done.stderr) == (0, "")
-    [(series,)] = query(env, "SELECT count(*) FROM (SELECT DISTINCT namespace, name FROM events_event) AS series")
+    [(series,)] = service.query(
+        env, "SELECT count(*) FROM (SELECT DISTINCT namespace, name FROM events_event) AS series"
+    )
     assert done.stdout == f"All rollups of {series} series are right.\n"
 
 
@@ -184,9 +173,12 @@ def test_the_worker_goes_on_after_the_database_was_away(env):
     if not env["DATABASE_URL"].startswith("sqlite"):
         with worker(env) as process:
             wait_until(lambda: counts(env) == (before, before))
-            query(env, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
-                       " AND datname = current_database()")  # fmt: skip
-            query_and_commit(
+            service.query(
+                env,
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                " AND datname = current_database()",
+            )
+            service.query(
                 env, "INSERT INTO events_event (namespace, name, timestamp, value) VALUES ('S', 'n', '2024-01-01', 1)"
             )
             wait_until(lambda: counts(env) == (before + 1, before + 1))
@@ -204,7 +196,7 @@ def test_the_worker_goes_on_after_the_database_was_away(env):
 def test_the_worker_carries_out_the_retention_policy(env):
     [(before, _)] = [counts(env)]
     values = ", ".join(f"('S', 'n', '2020-01-01 00:{number % 60:02}:00', {number})" for number in range(2_000))
-    query_and_commit(env, f"INSERT INTO events_event (namespace, name, timestamp, value) VALUES {values}")
+    service.query(env, f"INSERT INTO events_event (namespace, name, timestamp, value) VALUES {values}")
 
     with worker({**env, "RETENTION": "S=1d,*=keep"}) as process:
         wait_until(lambda: counts(env) == (before, before + 2_000))
@@ -214,14 +206,6 @@ def test_the_worker_carries_out_the_retention_policy(env):
     assert output.startswith("Pruned 2000 events.\n")
     done = service.manage("verify_rollups", env=env)
     assert (done.returncode, done.stderr) == (0, "")
-
-
-def query_and_commit(env, sql):
-    url = env["DATABASE_URL"]
-    connection = sqlite3.connect(urlsplit(url).path, timeout=60) if url.startswith("sqlite") else psycopg2.connect(url)
-    with closing(connection):
-        connection.cursor().execute(sql)
-        connection.commit()
 
 
 def children(pid):

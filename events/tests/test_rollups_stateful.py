@@ -176,7 +176,7 @@ def test_the_answer_is_always_that_of_the_events(settings, monkeypatch):
     run_state_machine_as_test(
         Service,
         settings=hypothesis_settings(
-            max_examples=50, stateful_step_count=25, deadline=None, derandomize=True, database=None,
+            max_examples=50, stateful_step_count=25, derandomize=True, database=None,
             suppress_health_check=list(HealthCheck),
         ),
     )  # fmt: skip

@@ -38,10 +38,8 @@ def test_a_taken_port_is_said_before_anything_is_created(env, tmp_path):
     assert [path.name for path in (tmp_path / "local").iterdir()] == ["secret_key"]
 
 
-def test_it_serves_with_the_workers_asked_for_and_stops_when_told(env):
-    assert service.manage("migrate", env=env).returncode == 0
-
-    with service.served({**env, "SERVER_WORKERS": "3", "SERVER_THREADS": "1"}) as process:
+def test_it_serves_with_the_workers_asked_for_and_stops_when_told(migrated, tmp_path):
+    with migrated(tmp_path, SERVER_WORKERS=3, SERVER_THREADS=1) as env, service.served(env) as process:
         names = ["tracking-api worker-1", "tracking-api worker-2", "tracking-api worker-3"]
         assert eventually(lambda: sorted(workers(process)), names) == names
         process.terminate()
@@ -58,12 +56,11 @@ def cpus():
 
 
 @pytest.mark.parametrize("more", [0, 1])
-def test_with_a_worker_for_each_cpu_each_keeps_to_its_own(env, cpus, more):
+def test_with_a_worker_for_each_cpu_each_keeps_to_its_own(migrated, tmp_path, cpus, more):
     count = len(cpus) + more
     expected = [[cpus]] * count if more else sorted([[{cpu}] for cpu in cpus], key=str)
-    assert service.manage("migrate", env=env).returncode == 0
 
-    with service.served({**env, "SERVER_WORKERS": str(count)}) as process:
+    with migrated(tmp_path, SERVER_WORKERS=count) as env, service.served(env) as process:
         found = eventually(lambda: sorted(map(cpus_of_threads, workers(process).values()), key=str), expected)
 
     assert found == expected

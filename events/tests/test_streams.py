@@ -24,15 +24,12 @@ PATH = "/api/events/a/b"
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory):
+def running(prepared, tmp_path_factory):
     """A service with one worker and a long series, which may work on any statement for a second."""
-    directory = tmp_path_factory.mktemp("streams")
-    with service.own_database(directory) as url:
-        env = service.environment(
-            directory, DATABASE_URL=url, PORT=service.free_port(), SERVER_WORKERS=1, SERVER_THREADS=2,
-            STATEMENT_TIMEOUT_SECONDS=1, ROLLUP_TAIL_EVENTS=1_000_000_000, RETRY_AFTER_SECONDS=7,
-        )  # fmt: skip
-        with service.served(env, "--prepare") as process:
+    limits = {"STATEMENT_TIMEOUT_SECONDS": 1, "ROLLUP_TAIL_EVENTS": 1_000_000_000, "RETRY_AFTER_SECONDS": 7}
+    with prepared(tmp_path_factory.mktemp("streams"), SERVER_WORKERS=1, SERVER_THREADS=2, **limits) as env:
+        url = env["DATABASE_URL"]
+        with service.served(env) as process:
             env["TOKEN"] = fetch_token(env)
             with database(url) as cursor:
                 cursor.execute(f"INSERT INTO events_event (namespace, name, timestamp, value) {many(url)}")
