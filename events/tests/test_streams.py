@@ -60,24 +60,37 @@ def database(url):
 
 
 def get(env, path=PATH, method="GET"):
-    return call(env, method, path, Authorization=f"Bearer {env['TOKEN']}")
+    """The answer; asked for again where a machine is so slow that one statement took its second."""
+    answers = []
+
+    def is_no_matter_of_time():
+        answers.append(call(env, method, path, Authorization=f"Bearer {env['TOKEN']}"))
+        status, _, body = answers[-1]
+        return status != 503 or (method != "HEAD" and b"Cancelled after 1 s" not in body)
+
+    wait_until(is_no_matter_of_time)
+    return answers[-1]
 
 
 @contextmanager
 def slow_client(env):
     """Has asked for the whole series, and read nothing but the head of the answer."""
-    with socket.socket() as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
-        connection.settimeout(60)
-        connection.connect(("127.0.0.1", int(env["PORT"])))
-        connection.sendall(
-            f"GET {PATH}?format=ndjson HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
-            f"Authorization: Bearer {env['TOKEN']}\r\n\r\n".encode()
-        )
-        head = b""
-        while b"\r\n\r\n" not in head:
-            head += connection.recv(1)
-        yield connection, head.decode().lower()
+    for _ in range(20):
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+            connection.settimeout(120)
+            connection.connect(("127.0.0.1", int(env["PORT"])))
+            connection.sendall(
+                f"GET {PATH}?format=ndjson HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+                f"Authorization: Bearer {env['TOKEN']}\r\n\r\n".encode()
+            )
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += connection.recv(1)
+            if not head.startswith(b"HTTP/1.1 503 "):  # as in get()
+                yield connection, head.decode().lower()
+                return
+    raise AssertionError(head)
 
 
 def snapshots(env):
@@ -170,7 +183,7 @@ def breaking(env):
             return
 
         def terminate():
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 120
             ended = False
             while not ended and time.monotonic() < deadline:
                 cursor.execute(
@@ -192,9 +205,7 @@ def test_what_breaks_an_answer_is_never_taken_for_its_end(running):
     assert (status, headers["Retry-After"]) == expected
     assert not body.startswith(b"aggregatedTimestamp")
     assert headers["ETag"] is None
-    answers = []  # several where the machine is slow
-    wait_until(lambda: answers.append(get(running, f"{PATH}?format=csv&aggregationType=min")) or answers[-1][0] == 200)
-    assert all(b"Cancelled after 1 s" in body for _, _, body in answers[:-1])
+    assert get(running, f"{PATH}?format=csv&aggregationType=min")[0] == 200
 
 
 def test_without_room_for_an_answer_it_is_a_503(running):
