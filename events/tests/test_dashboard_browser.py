@@ -180,6 +180,7 @@ def test_before_the_first_event_it_shows_the_command_that_sends_it(prepared, chr
         expect(page.locator("#legend")).to_contain_text("Shop/order1")
         expect(page.locator("#first")).to_be_hidden()
         assert (state_of(page)["range"], state_of(page)["refresh"]) == (["15m"], ["5"])
+        page.close()  # or it asks a server that is gone
 
 
 def test_series_are_chosen_by_typing_and_up_to_six_are_overlaid(open_page):
