@@ -19,7 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg2
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
-START_SECONDS = 240  # it ends sooner where it ends, and script/server makes a virtual environment on the way
+START_SECONDS = 900  # it ends sooner where it ends, and script/server makes a virtual environment on the way
 
 
 def free_port():
@@ -102,7 +102,7 @@ def served(env, *arguments, command=None, cwd=None):
     finally:
         process.terminate()
         try:
-            process.wait(15)
+            process.wait(60)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -4,16 +4,14 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from rest_framework.exceptions import APIException
 
 from events import ingest, storage
 from events.ingest import Batch, decode_json, decode_ndjson
 from events.models import Event
 from events.storage import Row
-
-hypothesis = pytest.importorskip("hypothesis", reason="pip install -r requirements-dev.txt")
-from hypothesis import example, given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
 
 texts = st.one_of(
     st.sampled_from(

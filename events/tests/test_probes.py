@@ -258,12 +258,12 @@ AWAY, SILENT = "The database can't be reached or is busy.", "The database didn't
 # whoever waits for the silent one, for the connection or for the answer, gives up after the same second
 @pytest.mark.parametrize(("listens", "details"), [(False, {AWAY}), (True, {AWAY, SILENT})])
 def test_probes_are_answered_while_the_database_is_away(tmp_path, listens, details):
+    more = {"PORT": service.free_port(), "DATABASE_TIMEOUT_SECONDS": 1}
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"postgres://ada:s3cret@127.0.0.1:{listener.getsockname()[1]}/none"
         if not listens:
             listener.close()
-        more = {"DATABASE_URL": url, "PORT": service.free_port(), "DATABASE_TIMEOUT_SECONDS": 1}
-        env = service.environment(tmp_path, **{**SERVER, **more})
+        env = service.environment(tmp_path, DATABASE_URL=url, **{**SERVER, **more})
         with service.served(env):
             alive, ready, metrics = (call(env, "GET", path, **METRICS) for path in ("/healthz", "/readyz", "/metrics"))
 

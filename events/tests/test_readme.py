@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import subprocess
 from contextlib import contextmanager
 
@@ -21,19 +22,27 @@ pytest.importorskip(
 )
 
 
-@pytest.fixture
-def clone(tmp_path):
-    """What a stranger gets: the files that git has or would add, and nothing else."""
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """What a stranger gets: the files that git has or would add, and in time the virtual environments made there."""
+    directory = tmp_path_factory.mktemp("stranger") / "clone"
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=PROJECT_DIR, capture_output=True, check=True, text=True,
     ).stdout  # fmt: skip
     for name in filter(None, listed.split("\0")):
-        target = tmp_path / "clone" / name
+        target = directory / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((PROJECT_DIR / name).read_bytes())
         target.chmod((PROJECT_DIR / name).stat().st_mode)
-    return tmp_path / "clone"
+    return directory
+
+
+@pytest.fixture
+def clone(installed):
+    """A clone that served nobody so far."""
+    shutil.rmtree(installed / "local", ignore_errors=True)
+    return installed
 
 
 @pytest.fixture
