@@ -130,12 +130,14 @@ def serving(command: list[str], env: dict[str, str], port: int, log: IO[bytes] |
         stderr=log or subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        for _ in range(600):
+        for _ in range(6000):
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()
                 break
             except OSError:
                 time.sleep(0.05)
+        else:
+            raise TimeoutError(f"nobody listens on port {port}")
         time.sleep(1.5)  # every worker, not only the first
         yield Server(port, process)
     finally:

@@ -199,7 +199,7 @@ def locking_watermark() -> models.QuerySet[Watermark]:
 
 
 def _make_watermark() -> None:
-    """The watermark that holds no event yet, where there is none."""
+    """Make the one that holds no event yet, where there is none."""
     if not Watermark.objects.exists():
         first = Watermark(pk=1, resolutions=",".join(settings.ROLLUP_RESOLUTIONS))
         Watermark.objects.bulk_create([first], ignore_conflicts=True)

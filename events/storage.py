@@ -46,7 +46,10 @@ class Row(NamedTuple):
 
 
 def append(rows: Sequence[Row]) -> None:
-    """Store the rows, all or none; outside a transaction they are committed on return. One statement."""
+    """Store the rows, all or none; outside a transaction they are committed on return.
+
+    One statement; behind a pooler that pools transactions a single event may take two or three.
+    """
     if not rows:
         return
     connection = connections[DEFAULT_DB_ALIAS]

@@ -9,12 +9,15 @@ IS_THERE = bool(
     CHROMIUM and importlib.util.find_spec("playwright") and importlib.util.find_spec("axe_playwright_python")
 )
 
+_PATIENCE_MILLISECONDS = 120_000
+
 
 @contextmanager
 def chromium():
     """A running Chromium. While it runs this thread has an event loop, and Django's ORM refuses to work in it."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=_PATIENCE_MILLISECONDS)
     with sync_playwright() as playwright:
         # root, as in a container, has no sandbox
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
@@ -22,3 +25,10 @@ def chromium():
             yield browser
         finally:
             browser.close()
+
+
+def new_context(chromium, **options):
+    """A window of its own, as patient as what is expected in it."""
+    context = chromium.new_context(**options)
+    context.set_default_timeout(_PATIENCE_MILLISECONDS)
+    return context

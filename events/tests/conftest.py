@@ -1,11 +1,11 @@
 """Fixtures that more than one test file uses."""
 
+import importlib.util
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import SimpleNamespace
 
-import hypothesis
 import psycopg2.extensions
 import pytest
 from django.db import connection
@@ -20,16 +20,26 @@ from events.counters import counters
 from events.models import Event
 from events.tests import browser, service
 
-# A slow machine is no mistake.
-hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
-hypothesis.settings.load_profile("untimed")
-
 _NEED_A_BROWSER = ["test_dashboard_browser.py", "test_docs_browser.py"]
+_NEED_FAKEREDIS = ["test_counters.py"]
+_NEED_HYPOTHESIS = [
+    "test_buckets.py", "test_ingest.py", "test_planner.py", "test_prune_events.py", "test_rollups_stateful.py"
+]  # fmt: skip
 _NEED_POSTGRESQL = ["test_migration_locks.py", "test_rollups_in_flight.py", "test_storage.py"]
 collect_ignore = [
     *([] if browser.IS_THERE else _NEED_A_BROWSER),
+    *([] if importlib.util.find_spec("fakeredis") else _NEED_FAKEREDIS),
+    *([] if importlib.util.find_spec("hypothesis") else _NEED_HYPOTHESIS),
     *([] if connection.vendor == "postgresql" else _NEED_POSTGRESQL),
 ]
+
+if importlib.util.find_spec("hypothesis"):
+    from hypothesis import HealthCheck
+    from hypothesis import settings as examples
+
+    # a slow machine is no mistake
+    examples.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    examples.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)

@@ -18,8 +18,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg2
 
+from events.tests.waiting import wait_until
+
 PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
-START_SECONDS = 900  # it ends sooner where it ends, and script/server makes a virtual environment on the way
+START_SECONDS = 900  # script/server makes a virtual environment on the way
 
 
 def free_port():
@@ -63,6 +65,7 @@ def copied(original, directory, **variables):
     name = urlsplit(original["DATABASE_URL"]).path
     with own_database(directory, f"TEMPLATE {name[1:]}") as url:
         if url.startswith("sqlite"):
+            assert not Path(f"{name}-wal").exists()
             shutil.copy(name, urlsplit(url).path)
         shutil.copytree(original["LOCAL_DIR"], directory / "local")
         yield environment(directory, **{"DATABASE_URL": url, "PORT": free_port(), **variables})
@@ -138,7 +141,14 @@ def fetch_token(env):
     basic = base64.b64encode(f"{client['client_id']}:{client['client_secret']}".encode()).decode()
     form = "grant_type=client_credentials&scope=read+write+aggregation"
     headers = {"Authorization": f"Basic {basic}", "Content_Type": "application/x-www-form-urlencoded"}
-    return json.loads(call(env, "POST", "/o/token/", form, **headers)[2])["access_token"]
+    answers = []
+
+    def is_no_matter_of_time():
+        answers.append(call(env, "POST", "/o/token/", form, **headers))
+        return answers[-1][0] != 503
+
+    wait_until(is_no_matter_of_time)
+    return json.loads(answers[-1][2])["access_token"]
 
 
 @contextmanager

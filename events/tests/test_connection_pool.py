@@ -31,12 +31,12 @@ def test_who_waits_longest_is_next_even_where_another_comes_just_then(threads):
     waiting = [threading.Thread(target=work, args=[number], daemon=True) for number in range(threads)]
     for place, thread in enumerate(waiting):
         thread.start()
-        wait_until(lambda place=place: len(pool._waiting) > place, seconds=10)
+        wait_until(lambda place=place: len(pool._waiting) > place)
     pool.give_back(mine)
     greedy.append(pool.take())  # before any of them has woken up, as likely as not
     at_that_moment = list(got)
     for thread in waiting:
-        thread.join(10)
+        thread.join(120)
 
     assert (greedy, at_that_moment, got) == (["a"], list(range(threads)), list(range(threads)))
     assert pool.count_free() == 0

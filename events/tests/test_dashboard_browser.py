@@ -21,7 +21,6 @@ from events.tests import browser, service
 OCTOBER = {"from": "2026-10-01T00:00:00.000Z", "to": "2026-11-01T00:00:00.000Z"}
 CLICKS = "Frontend/subscribeButtonClick"
 QUEUE = "Back-end/queueLength"
-expect.set_options(timeout=60_000)
 
 
 @contextmanager
@@ -50,7 +49,7 @@ def chromium():
 @pytest.fixture(scope="module")
 def session(chromium, env):
     """The cookies of one log-in."""
-    context = chromium.new_context()
+    context = browser.new_context(chromium)
     page = context.new_page()
     page.goto(origin(env))
     log_in(page, env)
@@ -73,7 +72,9 @@ def open_page(chromium, env, session):
         return page
 
     def make(path="/", env=env, session=session, **options):
-        contexts.append(chromium.new_context(storage_state=session, **{"timezone_id": "Europe/Berlin", **options}))
+        contexts.append(
+            browser.new_context(chromium, storage_state=session, **{"timezone_id": "Europe/Berlin", **options})
+        )
         page = watched(contexts[-1].new_page(), env)
         page.problems = problems
         response = page.goto(origin(env) + path)

@@ -21,7 +21,7 @@ def page(env):
     """The page. Nothing may go wrong in it, or go to another host."""
     origin, problems = f"http://127.0.0.1:{env['PORT']}", []
     with browser.chromium() as chromium:
-        page = chromium.new_page()
+        page = browser.new_context(chromium).new_page()
         page.on("request", lambda request: request.url.startswith((origin, "data:")) or problems.append(request.url))
         page.on("response", lambda response: response.ok or problems.append(f"{response.status} {response.url}"))
         page.on("pageerror", lambda error: problems.append(str(error)))

@@ -226,7 +226,7 @@ def test_the_servers_worker_ends_with_it(env, number):
         wait_until(lambda: counts(env) == (before, before))
         [beside] = [pid for pid in children(process.pid) if "roll_up" in Path(f"/proc/{pid}/cmdline").read_text()]
         process.send_signal(number)
-        process.wait(15)
+        process.wait(120)
         wait_until(lambda: not is_running(beside))
 
 

@@ -216,7 +216,7 @@ def test_a_read_that_meets_a_long_tail_has_it_rolled_up_aside(settings):
 
     assert asked() == by_hand()
 
-    assert roller._at_work_aside.acquire(timeout=10)  # once the thread has let go of it
+    assert roller._at_work_aside.acquire(timeout=120)  # once the thread has let go of it
     roller._at_work_aside.release()
     assert stored() == expected()
     assert rollups.event_count() == 21

@@ -84,17 +84,16 @@ def test_it_holds_no_writer_up():
     Event.objects.bulk_create(events(30))
     with closing(another_connection()) as open_one, closing(another_connection()) as writer:
         insert(open_one, 1)
-        thread = threading.Thread(target=lambda: (rollups.roll_up(lambda: bool(waiting)), connection.close()))
-        waiting = [True]
+        waits = threading.Event()
+        thread = threading.Thread(target=lambda: (rollups.roll_up(lambda: waits.set() or True), connection.close()))
         thread.start()
-        time.sleep(0.3)
+        assert waits.wait(120)
         with writer.cursor() as cursor:
             cursor.execute("SET lock_timeout = '50ms'")
         insert(writer, 5)
         writer.commit()  # while the roller waits for the open one
         open_one.commit()
-        thread.join(10)
-        waiting.clear()
+        thread.join()
     roll_up_all()
     assert stored() == expected()
     assert Event.objects.count() == 36

@@ -23,7 +23,7 @@ def execute(statement):
         cursor.execute(statement)
 
 
-def prepared():
+def prepared_statements():
     with connection.cursor() as cursor:
         cursor.execute("SELECT name, generic_plans + custom_plans FROM pg_prepared_statements ORDER BY name")
         return cursor.fetchall()
@@ -39,13 +39,13 @@ def test_a_statement_is_prepared_once_for_a_session():
         storage.append([row])
 
     assert stored() == ROWS
-    assert prepared() == [(storage._PREPARED_NAME, len(ROWS))]
+    assert prepared_statements() == [(storage._PREPARED_NAME, len(ROWS))]
 
     connection.close()
     storage.append([ROWS[0]])
 
     assert stored() == [*ROWS, ROWS[0]]
-    assert prepared() == [(storage._PREPARED_NAME, 1)]
+    assert prepared_statements() == [(storage._PREPARED_NAME, 1)]
 
 
 def test_a_pooler_may_give_a_session_that_has_not_prepared_it():
@@ -70,7 +70,7 @@ def test_another_version_may_have_prepared_its_own():
         storage.append([row])
 
     assert stored() == ROWS
-    assert prepared() == [("append_event", 0), (storage._PREPARED_NAME, len(ROWS))]
+    assert prepared_statements() == [("append_event", 0), (storage._PREPARED_NAME, len(ROWS))]
 
 
 def test_a_transaction_goes_on_where_a_pooler_gave_it_another_session():
@@ -82,4 +82,4 @@ def test_a_transaction_goes_on_where_a_pooler_gave_it_another_session():
         storage.append([ROWS[2]])
 
     assert stored() == ROWS[:3]
-    assert prepared() == []
+    assert prepared_statements() == []

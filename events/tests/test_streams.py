@@ -86,7 +86,9 @@ def slow_client(env):
             )
             head = b""
             while b"\r\n\r\n" not in head:
-                head += connection.recv(1)
+                piece = connection.recv(1)
+                assert piece, head
+                head += piece
             if not head.startswith(b"HTTP/1.1 503 "):  # as in get()
                 yield connection, head.decode().lower()
                 return
@@ -194,8 +196,10 @@ def breaking(env):
 
         thread = threading.Thread(target=terminate)
         thread.start()
-        yield (503, "7")
-        thread.join()
+        try:
+            yield (503, "7")
+        finally:
+            thread.join()
 
 
 def test_what_breaks_an_answer_is_never_taken_for_its_end(running):
