@@ -50,6 +50,7 @@ def env(tmp_path):
             **kept,
             "PATH": os.environ["PATH"].replace(f"{PROJECT_DIR}/.venv/bin:", ""),
             "HOME": str(tmp_path),
+            "PIP_NO_COMPILE": "no",  # pip takes this for yes; little of it is ever imported
             "PIP_CACHE_DIR": os.path.expanduser("~/.cache/pip"),
             "DATABASE_URL": url,
             "PORT": str(service.free_port()),
