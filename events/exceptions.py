@@ -4,7 +4,7 @@ import sqlite3
 
 import psycopg2.errors
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError, OperationalError
 from rest_framework import status
 from rest_framework.exceptions import APIException
 
@@ -19,6 +19,9 @@ def is_database_away(error: BaseException | None) -> bool:
     if isinstance(error, OperationalError) and isinstance(error.__cause__, sqlite3.Error):
         # SQLite has this one class for its own troubles and for mistakes in our statements
         return error.__cause__.sqlite_errorcode & 0xFF in _SQLITE_AWAY
+    if type(error) is DatabaseError and isinstance(error.__cause__, psycopg2.Error):
+        # what libpq says where it can't write any more, and where a warning was the last that it could read
+        return error.__cause__.pgcode is None
     return isinstance(error, OperationalError | InterfaceError)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import tempfile
 import threading
@@ -10,9 +11,11 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psycopg2
 import pytest
-from django.db import connection
+from django.db import DatabaseError, ProgrammingError, connection
 
+from events import storage
 from events.models import Event
 from events.tests import service
 from events.tests.load import Load, assert_all_there, stored_values
@@ -143,6 +146,30 @@ else:
         assert {answer.status_code for answer in answers} <= {201, 503}
         assert (answers[-1].status_code, answers[-1]["Retry-After"]) == (503, "1")
         assert Event.objects.count() == sum(answer.status_code == 201 for answer in answers)
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "status"),
+    [
+        # where libpq can't write any more, and a warning is the last that it reads
+        (DatabaseError, psycopg2.DatabaseError("server closed the connection unexpectedly"), 503),
+        (ProgrammingError, psycopg2.ProgrammingError("no results to fetch"), 500),
+        (DatabaseError, sqlite3.DatabaseError("file is not a database"), 500),
+    ],
+)
+def test_a_connection_that_breaks_is_a_503_whatever_its_error_is_called(
+    client_with_scopes, monkeypatch, error, cause, status
+):
+    def append(rows):
+        raise error(str(cause)) from cause
+
+    monkeypatch.setattr(storage, "append", append)
+    client = client_with_scopes("write")
+    client.raise_request_exception = False
+
+    response = client.post("/api/track/", {"namespace": "a", "name": "b", "timestamp": 1, "value": 1})
+
+    assert (response.status_code, response.get("Retry-After")) == (status, "1" if status == 503 else None)
 
 
 def test_concurrent_batches_into_one_series_neither_deadlock_nor_fail(env):
