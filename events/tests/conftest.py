@@ -22,6 +22,8 @@ from events.tests import browser, service
 
 _NEED_A_BROWSER = ["test_dashboard_browser.py", "test_docs_browser.py"]
 _NEED_POSTGRESQL = ["test_migration_locks.py", "test_rollups_in_flight.py", "test_storage.py"]
+# Pages and commands, which are the same on both, and take minutes.
+_ON_SQLITE_ALONE = [*_NEED_A_BROWSER, "test_readme.py"]
 # of requirements-dev.txt
 _NEED = {
     "fakeredis": ["test_counters.py"],
@@ -34,7 +36,7 @@ _NEED = {
 }  # fmt: skip
 collect_ignore = [
     *([] if browser.IS_THERE else _NEED_A_BROWSER),
-    *([] if connection.vendor == "postgresql" else _NEED_POSTGRESQL),
+    *(_ON_SQLITE_ALONE if connection.vendor == "postgresql" else _NEED_POSTGRESQL),
     *(name for library, names in _NEED.items() if not importlib.util.find_spec(library) for name in names),
 ]
 

@@ -21,7 +21,6 @@ from events.tests import browser, service
 OCTOBER = {"from": "2026-10-01T00:00:00.000Z", "to": "2026-11-01T00:00:00.000Z"}
 CLICKS = "Frontend/subscribeButtonClick"
 QUEUE = "Back-end/queueLength"
-on_sqlite = pytest.mark.skipif(bool(os.environ.get("TEST_DATABASE_URL")), reason="looks the same on PostgreSQL")
 
 
 @contextmanager
@@ -406,7 +405,6 @@ def accessible(page):
     assert results.violations_count == 0, results.generate_report()
 
 
-@on_sqlite
 @pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (360, "dark"), (1280, "dark"), (2560, "light")])
 def test_it_fits_any_screen_and_anyone(open_page, width, scheme):
     look = {"color_scheme": scheme, "viewport": {"width": width, "height": 900}}
@@ -429,7 +427,6 @@ def test_it_fits_any_screen_and_anyone(open_page, width, scheme):
             page.screenshot(path=f"{directory}/{name}-{width}-{scheme}.png", full_page=True)
 
 
-@on_sqlite
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_pages_around_it_are_for_anyone_too(open_page, env, scheme):
     page = open_page("/", session=None, color_scheme=scheme)
