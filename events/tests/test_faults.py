@@ -61,7 +61,7 @@ def test_sigterm_finishes_what_was_taken(env):
     with running(env) as process, Load(env) as load:
         load.wait_for(201, 60)
         process.terminate()
-        assert process.wait(120) == 0
+        assert process.wait(10) == 0
 
     assert_all_there(load, env["DATABASE_URL"])
     assert 500 not in load.statuses

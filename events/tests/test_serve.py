@@ -43,7 +43,7 @@ def test_it_serves_with_the_workers_asked_for_and_stops_when_told(migrated, tmp_
         names = ["tracking-api worker-1", "tracking-api worker-2", "tracking-api worker-3"]
         assert eventually(lambda: sorted(workers(process)), names) == names
         process.terminate()
-        assert process.wait(120) == 0
+        assert process.wait(10) == 0
 
 
 @pytest.fixture
