@@ -18,7 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg2
 
-from events.tests.waiting import wait_until
+from events.tests.waiting import ask_until
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
 START_SECONDS = 900  # script/server makes a virtual environment on the way
@@ -141,14 +141,8 @@ def fetch_token(env):
     basic = base64.b64encode(f"{client['client_id']}:{client['client_secret']}".encode()).decode()
     form = "grant_type=client_credentials&scope=read+write+aggregation"
     headers = {"Authorization": f"Basic {basic}", "Content_Type": "application/x-www-form-urlencoded"}
-    answers = []
-
-    def is_no_matter_of_time():
-        answers.append(call(env, "POST", "/o/token/", form, **headers))
-        return answers[-1][0] != 503
-
-    wait_until(is_no_matter_of_time)
-    return json.loads(answers[-1][2])["access_token"]
+    answer = ask_until(lambda: call(env, "POST", "/o/token/", form, **headers), lambda answer: answer[0] != 503)
+    return json.loads(answer[2])["access_token"]
 
 
 @contextmanager

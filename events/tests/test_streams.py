@@ -16,7 +16,7 @@ import pytest
 
 from events.tests import service
 from events.tests.service import call, fetch_token
-from events.tests.waiting import wait_until
+from events.tests.waiting import ask_until, wait_until
 
 EVENTS = 400_000
 FIRST = 1_704_067_200
@@ -61,15 +61,12 @@ def database(url):
 
 def get(env, path=PATH, method="GET"):
     """The answer; asked for again where a machine is so slow that one statement took its second."""
-    answers = []
 
-    def is_no_matter_of_time():
-        answers.append(call(env, method, path, Authorization=f"Bearer {env['TOKEN']}"))
-        status, _, body = answers[-1]
+    def is_no_matter_of_time(answer):
+        status, _, body = answer
         return status != 503 or (method != "HEAD" and b"Cancelled after 1 s" not in body)
 
-    wait_until(is_no_matter_of_time)
-    return answers[-1]
+    return ask_until(lambda: call(env, method, path, Authorization=f"Bearer {env['TOKEN']}"), is_no_matter_of_time)
 
 
 @contextmanager
