@@ -39,6 +39,20 @@ collect_ignore = [
     *(_ON_SQLITE_ALONE if connection.vendor == "postgresql" else _NEED_POSTGRESQL),
     *(name for library, names in _NEED.items() if not importlib.util.find_spec(library) for name in names),
 ]
+# These begin, or one process would wait for another's at the end.
+_TAKE_LONGEST = [
+    "test_dashboard_browser.py",
+    "test_readme.py",
+    "test_roll_up.py",
+    "test_contract.py",
+    "test_moving_data.py",
+]
+
+
+def pytest_collection_modifyitems(items):
+    """Files stay together and in random order otherwise."""
+    items.sort(key=lambda item: item.path.name not in _TAKE_LONGEST)
+
 
 if importlib.util.find_spec("hypothesis"):
     from hypothesis import HealthCheck

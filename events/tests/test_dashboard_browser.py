@@ -37,7 +37,7 @@ def served(prepared, directory, script):
 def env(prepared, tmp_path_factory):
     eve = "from django.contrib.auth.models import User; User.objects.create_user('eve', password='eve')"
     with served(prepared, tmp_path_factory.mktemp("dashboard"), eve) as env:
-        yield env
+        yield {**env, "TOKEN": service.fetch_token(env)}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,10 @@ def session(chromium, env):
 
 @pytest.fixture
 def open_page(chromium, env, session):
-    """Opens a path in a fresh window of the signed-in user. Nothing may go wrong in it, or go to another host."""
+    """Opens a path, if any, in a fresh window of the signed-in user.
+
+    Nothing may go wrong in it, or go to another host.
+    """
     contexts, problems = [], []
 
     def watched(page, env):
@@ -77,8 +80,8 @@ def open_page(chromium, env, session):
         )
         page = watched(contexts[-1].new_page(), env)
         page.problems = problems
-        response = page.goto(origin(env) + path)
-        assert "default-src 'none'" in response.headers["content-security-policy"]
+        if path:
+            go_to(page, env, path)
         return page
 
     yield make
@@ -89,6 +92,11 @@ def open_page(chromium, env, session):
 
 def origin(env):
     return f"http://127.0.0.1:{env['PORT']}"
+
+
+def go_to(page, env, path):
+    response = page.goto(origin(env) + path)
+    assert "default-src 'none'" in response.headers["content-security-policy"]
 
 
 def credentials(env):
@@ -123,16 +131,19 @@ def shown(page):
 
 def ask(env, series, **query):
     """The API's own answer, to a token."""
-    token = service.fetch_token(env)
     path = f"/api/events/{'/'.join(map(quote, series.split('/')))}?{urlencode(query)}"
-    status, _, body = service.call(env, "GET", path, Authorization=f"Bearer {token}")
+    status, _, body = service.call(env, "GET", path, Authorization=f"Bearer {env['TOKEN']}")
     assert status == 200, body
     return json.loads(body)
 
 
-def track(env, **event):
-    headers = {"Authorization": f"Bearer {service.fetch_token(env)}", "Content_Type": "application/json"}
-    assert service.call(env, "POST", "/api/track/", json.dumps(event), **headers)[0] == 201
+def track(env, namespace, name, *events):
+    """Each event a timestamp and a value."""
+    body = [
+        {"namespace": namespace, "name": name, "timestamp": timestamp, "value": value} for timestamp, value in events
+    ]
+    headers = {"Authorization": f"Bearer {env['TOKEN']}", "Content_Type": "application/json"}
+    assert service.call(env, "POST", "/api/track/", json.dumps(body), **headers)[0] == 201
 
 
 def refused(page):
@@ -247,14 +258,14 @@ def test_hovering_reads_the_values(open_page, env):
 
 def test_a_refresh_shows_an_event_sent_just_now_and_disturbs_nothing(open_page, env):
     now = datetime.now(UTC)
-    track(env, namespace="Live", name="load", timestamp=now.isoformat(), value=1)
+    track(env, "Live", "load", (now.isoformat(), 1))
     page = open_page(link("Live/load", range="15m", type="sum", granularity="year", refresh="5"))
     value = page.locator("#legend b").first
     expect(value).to_have_text("1")
     page.evaluate("document.querySelector('.uplot').dataset.mark = 'same'")
     page.get_by_role("button", name="Remove Live/load").focus()
 
-    track(env, namespace="Live", name="load", timestamp=now.isoformat(), value=41)
+    track(env, "Live", "load", (now.isoformat(), 41))
 
     expect(value).to_have_text("42")
     assert page.evaluate("document.querySelector('.uplot').dataset.mark") == "same"
@@ -318,7 +329,7 @@ def test_the_csv_is_what_the_table_shows_and_the_api_answers(open_page, env, zon
 
 
 def test_a_label_is_no_formula(open_page, env):
-    track(env, namespace='=cmd"|', name="x", timestamp="2026-10-02T00:00:00.5Z", value=0.1)
+    track(env, '=cmd"|', "x", ("2026-10-02T00:00:00.5Z", 0.1))
     page = open_page(october('=cmd"|/x', granularity="none", timezone="UTC"))
     expect(page.locator("#summary")).to_contain_text("Average by event")
 
@@ -392,8 +403,7 @@ def test_a_custom_range_is_in_the_chosen_time_zone(open_page):
      ("90d", "day"), ("1y", "day"), ("5y", "day")],
 )  # fmt: skip
 def test_the_granularity_follows_the_range(open_page, env, range_, unit):
-    for second in (1, 2, 3):
-        track(env, namespace="Dense", name="x", timestamp=time.time() - second, value=1)
+    track(env, "Dense", "x", *((time.time() - second, 1) for second in (1, 2, 3)))
 
     page = open_page(link("Dense/x", range=range_, type="count"))
 
@@ -407,8 +417,8 @@ def accessible(page):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280, 2560])
-def test_it_fits_any_screen_and_anyone(open_page, scheme, width):
-    look = {"color_scheme": scheme, "viewport": {"width": width, "height": 900}}
+def test_it_fits_any_screen_and_anyone(open_page, env, scheme, width):
+    page = open_page(None, color_scheme=scheme, viewport={"width": width, "height": 900})
     pages = {
         "chart": october(
             *(CLICKS, QUEUE, "Frontend/pageView", "Frontend/signUp", "Server-1/cpuUtilization"), compare=1
@@ -418,7 +428,7 @@ def test_it_fits_any_screen_and_anyone(open_page, scheme, width):
         "error": link(CLICKS, range="5y", granularity="minute"),
     }
     for name, path in pages.items():
-        page = open_page(path, **look)
+        go_to(page, env, path)
         expect(page.locator("#text" if name in ("empty", "error") else "#summary")).not_to_be_empty()
         if name == "error":
             refused(page)

@@ -120,6 +120,11 @@ def worker(env, *arguments):
         process.communicate()
 
 
+def insert(env, count):
+    values = ", ".join(f"('S', 'n', '2020-01-01 00:{number % 60:02}:00', {number})" for number in range(count))
+    service.query(env, f"INSERT INTO events_event (namespace, name, timestamp, value) VALUES {values}")
+
+
 def batch(count, start):
     return json.dumps(
         [{"namespace": "S", "name": "n", "timestamp": start + 20 * number, "value": number} for number in range(count)]
@@ -131,9 +136,7 @@ def test_the_worker_keeps_up_and_ends_when_told(env, number):
     [(before, _)] = [counts(env)]
     with worker(env) as process:
         wait_until(lambda: counts(env) == (before, before))
-        with service.served(env):
-            headers = {"Authorization": f"Bearer {fetch_token(env)}", "Content_Type": "application/json"}
-            assert call(env, "POST", "/api/track/", batch(10, 1_600_000_000), **headers)[0] == 201
+        insert(env, 10)
         wait_until(lambda: counts(env) == (before + 10, before + 10))
         process.send_signal(number)
         output, _ = process.communicate(timeout=60)
@@ -178,9 +181,7 @@ def test_the_worker_goes_on_after_the_database_was_away(env):
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
                 " AND datname = current_database()",
             )
-            service.query(
-                env, "INSERT INTO events_event (namespace, name, timestamp, value) VALUES ('S', 'n', '2024-01-01', 1)"
-            )
+            insert(env, 1)
             wait_until(lambda: counts(env) == (before + 1, before + 1))
             assert process.poll() is None
     else:
@@ -195,8 +196,7 @@ def test_the_worker_goes_on_after_the_database_was_away(env):
 
 def test_the_worker_carries_out_the_retention_policy(env):
     [(before, _)] = [counts(env)]
-    values = ", ".join(f"('S', 'n', '2020-01-01 00:{number % 60:02}:00', {number})" for number in range(2_000))
-    service.query(env, f"INSERT INTO events_event (namespace, name, timestamp, value) VALUES {values}")
+    insert(env, 2_000)
 
     with worker({**env, "RETENTION": "S=1d,*=keep"}) as process:
         wait_until(lambda: counts(env) == (before, before + 2_000))
