@@ -1,15 +1,12 @@
 """Clients that post to a served process while something happens to it, and what is stored of it."""
 
 import json
-import sqlite3
 import threading
 import time
 from collections import Counter
-from contextlib import closing
 
-import psycopg2
-
-from events.tests.service import call
+from events.tests.service import call, query
+from events.tests.waiting import wait_until
 
 
 class Load:
@@ -60,18 +57,12 @@ class Load:
     def wait_for(self, status, count=30, seconds=120):
         """Until so many more answers with that status have come."""
         wanted = self.statuses[status] + count
-        deadline = time.monotonic() + seconds
-        while self.statuses[status] < wanted:
-            assert time.monotonic() < deadline, f"no {status}: {self.statuses}"
-            time.sleep(0.02)
+        wait_until(lambda: self.statuses[status] >= wanted, seconds, lambda: f"no {status}: {self.statuses}")
 
 
 def stored_values(url):
-    connect = (lambda: psycopg2.connect(url)) if url.startswith("postgres") else (lambda: sqlite3.connect(url[10:]))
-    with closing(connect()) as database:
-        cursor = database.cursor()
-        cursor.execute("SELECT value FROM events_event WHERE namespace = 'load' ORDER BY id")
-        return [int(value) for (value,) in cursor.fetchall()]
+    rows = query({"DATABASE_URL": url}, "SELECT value FROM events_event WHERE namespace = 'load' ORDER BY id")
+    return [int(value) for (value,) in rows]
 
 
 def assert_all_there(load, url):

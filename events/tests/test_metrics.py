@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from events.health import Health, Lag
 from events.tests import service
 from events.tests.service import call, fetch_token
+from events.tests.waiting import wait_until
 from tracking_api.metrics import Metrics, endpoint_of
 from tracking_api.observation import Observation, metrics
 
@@ -159,14 +159,12 @@ def send(env, *bodies, **headers):
     return [call(env, "POST", "/api/track/", json.dumps(body), **headers)[0] for body in bodies]
 
 
-def wait_for(condition, seconds=120):
-    deadline = time.monotonic() + seconds
-    while True:
+def wait_for(condition):
+    def is_so():
         with suppress(OSError):  # what a killed worker had taken
-            if condition():
-                return
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+            return condition()
+
+    wait_until(is_so)
 
 
 def free_connections(env):
