@@ -28,7 +28,7 @@ QUESTIONS = (
 
 @pytest.fixture
 def env(prepared, tmp_path):
-    with prepared(tmp_path, SERVER_WORKERS=1) as env:
+    with prepared(tmp_path) as env:
         yield env
 
 

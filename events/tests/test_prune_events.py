@@ -481,7 +481,7 @@ def test_an_answer_is_exact_or_refused(resolutions, settings):
     settings.ROLLUP_RESOLUTIONS = resolutions
     outcomes = {"exact": 0, "refused": 0}
 
-    @hypothesis_settings(max_examples=40, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @hypothesis_settings(max_examples=60, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
     @given(
         strategies.lists(strategies.tuples(rows, instants), min_size=1, max_size=3),
         rows,
