@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
+from django.http import HttpResponse
+from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.renderers import OpenApiJsonRenderer2, OpenApiYamlRenderer, OpenApiYamlRenderer2
+from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -26,11 +30,31 @@ CONTENT_SECURITY_POLICY = "; ".join(
 )
 
 
+@cache  # as anybody may ask, and making it takes a thousand times as long as finding it here
+def described(form: str) -> str | bytes:
+    """The description as ``json`` or ``yaml``."""
+    renderer = {each.format: each for each in SchemaView.renderer_classes}[form]()
+    schema = SchemaGenerator().get_schema(public=True)  # type: ignore[no-untyped-call]
+    rendered: str | bytes = renderer.render(schema, renderer_context={})
+    return rendered
+
+
 class SchemaView(SpectacularAPIView):
     """``GET /api/schema/``: OpenAPI 3.1, as JSON or, by ``?format=yaml`` or ``Accept``, as YAML."""
 
     renderer_classes = [OpenApiJsonRenderer2, OpenApiYamlRenderer2, OpenApiYamlRenderer]
     content_negotiation_class = JSONUnlessNamed
+
+    @extend_schema(exclude=True)
+    def get(self, request: Request) -> HttpResponse:
+        """200, the same for everybody."""
+        renderer = request.accepted_renderer
+        charset = f"; charset={renderer.charset}" if renderer.charset else ""
+        return HttpResponse(
+            described(renderer.format),
+            content_type=f"{renderer.media_type}{charset}",
+            headers={"Content-Disposition": f'inline; filename="Tracking API.{renderer.format}"'},
+        )
 
 
 class DocumentationView(SpectacularSwaggerSplitView):
