@@ -46,6 +46,11 @@ def test_it_serves_with_the_workers_asked_for_and_stops_when_told(migrated, tmp_
         assert process.wait(10) == 0
 
 
+def test_it_serves_wherever_it_is_started_from(migrated, tmp_path):
+    with migrated(tmp_path) as env, service.served(env, "--worker", cwd=tmp_path):
+        assert service.call(env, "GET", "/healthz")[0] == 200
+
+
 @pytest.fixture
 def cpus():
     """Two CPUs, or the one there is, for this process and those that it starts."""

@@ -45,6 +45,8 @@ class Command(BaseCommand):
             subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603
         self.stdout.write(f"Serving on http://{settings.HOST}:{settings.PORT}/ – stop with Ctrl+C.")
         self.stdout.flush()
+        # where the server finds the code, wherever it was started from
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(settings.BASE_DIR), os.getenv("PYTHONPATH")]))
         # The server replaces this process, so that signals and exit codes are its own.
         os.execv(sys.executable, [sys.executable, "-m", "granian", *self._server_arguments()])  # noqa: S606
 
