@@ -8,6 +8,7 @@ from typing import Any
 from django.http import HttpResponse
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.renderers import OpenApiJsonRenderer2, OpenApiYamlRenderer, OpenApiYamlRenderer2
+from drf_spectacular.settings import spectacular_settings
 from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.request import Request
@@ -53,7 +54,7 @@ class SchemaView(SpectacularAPIView):
         return HttpResponse(
             described(renderer.format),
             content_type=f"{renderer.media_type}{charset}",
-            headers={"Content-Disposition": f'inline; filename="Tracking API.{renderer.format}"'},
+            headers={"Content-Disposition": f'inline; filename="{spectacular_settings.TITLE}.{renderer.format}"'},
         )
 
 
