@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import time
 from contextlib import suppress
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from cachetools import TLRUCache
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
+from django.db import transaction
 from django.db.models import Model
 from django.db.models.signals import post_delete, post_save
 from django.dispatch import receiver
@@ -47,6 +49,7 @@ class TokenMemory:
 
     def __init__(self) -> None:
         self._tokens: TLRUCache[str, AccessToken] = TLRUCache(self.most_tokens, ttu=_forgotten_at, timer=time.time)
+        self._changes = 0
         self._lock = Lock()
 
     def get(self, digest: str) -> AccessToken | None:
@@ -55,18 +58,21 @@ class TokenMemory:
         with self._lock, suppress(KeyError):  # get() looks twice
             token = self._tokens[digest]
         if token is None:
+            changes = self._changes
             tokens = AccessToken.objects.select_related("application__client_grant", "user")
             token = tokens.filter(token_checksum=digest).first()
             if token is not None:
                 token.client = token.application.client_id if token.application else f"user {token.user_id}"
                 token.granted = getattr(token.application, "client_grant", None)
                 with self._lock:
-                    self._tokens[digest] = token
+                    if changes == self._changes:  # else it may be what it was before
+                        self._tokens[digest] = token
         return token
 
     def forget(self, digest: str | None = None) -> None:
         """Forget one token, or all."""
         with self._lock:
+            self._changes += 1
             if digest is None:
                 self._tokens.clear()
             else:
@@ -80,9 +86,12 @@ token_memory = TokenMemory()
 @receiver([post_save, post_delete], sender=Application)
 @receiver([post_save, post_delete], sender=User)
 @receiver([post_save, post_delete], sender=Grant)
-def forget_changed_tokens(sender: type[Model], instance: Model, **kwargs: Any) -> None:
+def forget_changed_tokens(sender: type[Model], instance: Model, using: str, **kwargs: Any) -> None:
     """Let a change through the ORM take effect at once in this process."""
-    token_memory.forget(instance.token_checksum if isinstance(instance, AccessToken) else None)
+    digest = instance.token_checksum if isinstance(instance, AccessToken) else None
+    token_memory.forget(digest)
+    # and again once others see it, who until then may look up what was
+    transaction.on_commit(partial(token_memory.forget, digest), using)
 
 
 def client_of(token: AccessToken) -> str:

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
+from django.db.models import QuerySet
 from django.utils import timezone
 from oauth2_provider.models import AccessToken
 from rest_framework.test import APIClient
@@ -198,6 +199,37 @@ def test_a_change_through_the_orm_takes_effect_at_once(make_token, change):
         stored.save()
 
     assert get(f"Bearer {token}").status_code == (403 if change == "scope" else 401)
+
+
+def test_a_change_takes_effect_though_another_request_still_sees_what_was(
+    make_token, django_capture_on_commit_callbacks
+):
+    token = make_token("read")
+    stored = AccessToken.objects.get()
+
+    with django_capture_on_commit_callbacks(execute=True):
+        token_memory.get(stored.token_checksum)
+        [seen_by_others] = token_memory._tokens.values()
+        stored.revoke()
+        token_memory._tokens[stored.token_checksum] = seen_by_others  # before the change is committed
+
+    assert get(f"Bearer {token}").status_code == 401
+
+
+def test_a_change_takes_effect_on_a_token_that_is_being_looked_up(make_token, monkeypatch):
+    token = make_token("read")
+    first = QuerySet.first
+
+    def first_and_then_gone(tokens):
+        found = first(tokens)
+        AccessToken.objects.all().delete()
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(QuerySet, "first", first_and_then_gone)
+        assert get(f"Bearer {token}").status_code == 200
+
+    assert get(f"Bearer {token}").status_code == 401
 
 
 def test_a_wrong_token_is_not_remembered(make_token):
