@@ -12,13 +12,14 @@ from django.urls import ResolverMatch, resolve
 
 from events.probes import PROBES
 
+# What is longer would fill the memory.
+_PATH_CHARACTERS = 600  # a namespace, a name and what is around them
+_HOST_CHARACTERS = 300  # a name and its port
+
 
 @lru_cache(maxsize=1_000)
 def _resolved(path: str) -> ResolverMatch:
     return resolve(path)
-
-
-_HOST_CHARACTERS = 300  # a name and its port; what is longer would fill the memory
 
 
 @lru_cache(maxsize=1_000)
@@ -57,7 +58,8 @@ class BearerMiddleware:
         host = request.META.get("HTTP_HOST", "")
         if len(host) > _HOST_CHARACTERS or not _is_our_host(host):
             request.get_host()  # refuses one that is not ours, as CommonMiddleware does
-        match = request.resolver_match = _resolved(request.path_info)
+        path = request.path_info
+        match = request.resolver_match = (_resolved if len(path) <= _PATH_CHARACTERS else resolve)(path)
         response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
         if isinstance(response, SimpleTemplateResponse):
             response.render()

@@ -11,15 +11,15 @@ from oauth2_provider.models import AccessToken
 from rest_framework.test import APIClient
 
 from events.authentication import TokenMemory, token_memory
-from events.middleware import _is_our_host
+from events.middleware import _is_our_host, _resolved
 
 PATH = "/api/events/"
 UNKNOWN = "The access token is unknown or has expired."
 CHALLENGE = f'Bearer realm="api",error="invalid_token",error_description="{UNKNOWN}"'
 
 
-def get(authorization):
-    return APIClient().get(PATH, headers={"Authorization": authorization})
+def get(authorization, path=PATH):
+    return APIClient().get(path, headers={"Authorization": authorization})
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER  "])
@@ -79,6 +79,15 @@ def test_it_answers_under_the_names_that_are_ours(client_with_scopes, settings, 
     known = _is_our_host.cache_info().currsize
     assert client.get(PATH, headers={"Host": "x" * 301}).status_code == (200 if ours == ["*"] else 400)
     assert _is_our_host.cache_info().currsize == known  # or anyone could fill the memory
+
+
+def test_a_long_path_is_not_remembered(make_token):
+    make_token("read")
+    known = _resolved.cache_info().currsize
+
+    assert get("Bearer unknown", path=f"/api/events/{'é' * 594}").status_code == 401
+
+    assert _resolved.cache_info().currsize == known  # or anyone could fill the memory
 
 
 def test_a_token_in_the_query_or_the_form_counts_for_nothing(make_token):
