@@ -49,7 +49,10 @@ class _Handler(WSGIHandler):
     """
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Any:
-        request = self.request_class(environ)
+        try:
+            request = self.request_class(environ)
+        except (TypeError, ValueError):  # of a parameter in an encoding that isn't, or that doesn't fit another
+            return _refuse(HTTPStatus.BAD_REQUEST, "The Content-Type can't be read.", environ, start_response)
         response = self.get_response(request)
         if isinstance(response, StreamingHttpResponse) and not isinstance(response, FileResponse):
             return _Stream(request, response, start_response)

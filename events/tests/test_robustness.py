@@ -71,6 +71,8 @@ JSON = b"Content-Type: application/json"
         (b"POST /api/track/ HTTP/1.1", [JSON, b"Content-Length: 0"], b"", {400}),
         (b"POST /api/track/ HTTP/1.1", [b"Content-Type: multipart/form-data", b"Content-Length: 3"], b"abc", {400}),
         (b"POST /api/track/ HTTP/1.1", [b"Content-Type: \xff/\xff", b"Content-Length: 3"], b"abc", {400, 415}),
+        *((line + b" HTTP/1.1", [b"Content-Type: a/b; x*" + value], b"", {400}) for line in (b"GET /", b"GET /healthz")
+          for value in (b"=nosuch''a", b"=;x*0*=")),
         (b"POST /o/token/ HTTP/1.1", [b"Content-Type: application/x-www-form-urlencoded", b"Content-Length: 22"],
          b"client_id=%00&scope=%FF", {400, 401}),
         *((b"POST " + path + b" HTTP/1.1", [b"Content-Type: multipart/form-data; boundary=b", b"Content-Length: 11000000"],
