@@ -68,28 +68,29 @@ def prune(series: Series) -> Iterator[int]:
 
     From the first step on the rollups answer for the whole past, so it may end after any of them and be done again.
     """
-    events, limit = prunable(series), _STEP_EVENTS[connection.vendor]
-    start = _BEGINNING
-    while True:
-        # not from the beginning again, where the index is full of what the steps before this one deleted
-        rows = events.filter(timestamp__gte=start).order_by("timestamp").values_list("pk", "timestamp")
-        found = list(rows[:limit])
-        if not found:
-            return
-        if start == _BEGINNING:
+    with transaction.atomic():
+        rollups.locking_watermark().get()  # nobody empties the rollups, nor moves an event, until it is known below
+        events = prunable(series)
+        found = _first(events)
+        if found:
             _rely_on_rollups(series)
+    while found:
         yield Event.objects.filter(pk__in=[pk for pk, _ in found])._raw_delete(connection.alias)
-        start = found[-1][1]
+        # not from the beginning again, where the index is full of what the steps before this one deleted
+        found = _first(events.filter(timestamp__gte=found[-1][1]))
+
+
+def _first(events: EventQuerySet) -> list[tuple[int, datetime]]:
+    rows = events.order_by("timestamp").values_list("pk", "timestamp")
+    return list(rows[: _STEP_EVENTS[connection.vendor]])
 
 
 def _rely_on_rollups(series: Series) -> None:
-    with transaction.atomic():
-        rollups.locking_watermark().get()  # nobody rebuilds what is about to go
-        before = rollups.pruned_before(series.namespace, series.name)
-        if before is None:
-            Pruned.objects.create(**series._asdict())
-        elif before < series.before:
-            Pruned.objects.filter(namespace=series.namespace, name=series.name).update(before=series.before)
+    before = rollups.pruned_before(series.namespace, series.name)
+    if before is None:
+        Pruned.objects.create(**series._asdict())
+    elif before < series.before:
+        Pruned.objects.filter(namespace=series.namespace, name=series.name).update(before=series.before)
 
 
 def prune_rollups(series: Series) -> Iterator[int]:

@@ -147,6 +147,32 @@ def test_an_age_before_all_time_is_none(db):
     assert prune("--older-than", "999999d") == "Deleted 0 events before 0001-01-01T00:00:00Z.\n"
 
 
+def move_the_first():
+    event = Event.objects.earliest("timestamp")
+    event.timestamp += timedelta(days=3)
+    event.save()
+
+
+@pytest.mark.parametrize(("change", "pruned"), [(rollups.start_over, 0), (move_the_first, 19)])
+def test_what_is_changed_while_it_waits_for_its_turn_stays(db, monkeypatch, change, pruned):
+    add(20)
+    roll_up_all()
+    with monkeypatch.context() as patch:
+        lock = rollups.locking_watermark
+
+        def locked_after_a_change():
+            patch.undo()
+            change()
+            return lock()
+
+        patch.setattr(rollups, "locking_watermark", locked_after_a_change)
+        assert prune_series(START.replace(day=29, hour=22, minute=0, second=0)) == pruned
+
+    roll_up_all()
+    assert sum(item["value"] for item in ask("count")) == 20
+    assert Event.objects.count() == 20 - pruned
+
+
 def test_with_rollups_nothing_is_kept(db, short_steps):
     add(100)
     add(10, start=NOW - timedelta(days=2))
