@@ -79,6 +79,8 @@ class EventQuerySet(models.QuerySet["Event"]):
 
     def update(self, **values: Any) -> int:
         """Change every event, and rebuild the buckets that it left and those that it came to. One transaction."""
+        if values.keys() & {"id", "pk"}:
+            raise TypeError("An event keeps its id.")
         moved = None if values.keys() & {"namespace", "name", "timestamp"} else ()
         with _rebuilding(self, moved):
             return super().update(**values)
@@ -95,7 +97,7 @@ class EventQuerySet(models.QuerySet["Event"]):
     def bulk_create(self, objs: Iterable[Event], *args: Any, **kwargs: Any) -> list[Event]:
         """As Django's; events with an id of the caller's choice may belong to buckets that are rolled up."""
         events = list(objs)
-        ids = list(filter(None, (event.pk for event in events)))
+        ids = _chosen(event.pk for event in events)
         if not ids:
             return super().bulk_create(events, *args, **kwargs)
         with _rebuilding(Event.objects.filter(pk__in=ids), ids):
@@ -153,7 +155,7 @@ class Event(models.Model):
 
     # This and not save(), which fixtures pass by.
     def _save_table(self, *args: Any, **kwargs: Any) -> bool:
-        ids = list(filter(None, [self.pk]))  # none for an event that gets its id now, past the watermark
+        ids = _chosen([self.pk])  # none for an event that gets its id now, past the watermark
         with _rebuilding(Event.objects.filter(pk__in=ids), ids) if ids else nullcontext():
             return bool(super()._save_table(*args, **kwargs))  # type: ignore[misc]  # not in the stubs
 
@@ -161,6 +163,14 @@ class Event(models.Model):
         """As Django's; the event's buckets are rebuilt."""
         with _rebuilding(Event.objects.filter(pk=self.pk), ()):
             return super().delete(*args, **kwargs)
+
+
+def _chosen(ids: Iterable[int | None]) -> list[int]:
+    """The ids that the caller chose. Raises ValueError for one below 1, which no watermark is below."""
+    chosen = [int(each) for each in ids if each is not None]
+    if chosen and min(chosen) < 1:
+        raise ValueError("The id of an event is 1 or more.")
+    return chosen
 
 
 def _rebuilding(events: EventQuerySet, ids: Sequence[int] | None) -> AbstractContextManager[None]:

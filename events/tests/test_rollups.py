@@ -123,6 +123,21 @@ def test_an_event_with_a_chosen_id_below_the_watermark_is_added(db):
     assert Rollup.objects.get(resolution=0, name="memory").count == 2
 
 
+@pytest.mark.parametrize("pk", [0, -1])
+def test_an_id_below_any_watermark_is_refused(db, pk):
+    event = Event(pk=pk, namespace="a", name="b", timestamp=START, value=1)
+
+    for create in (event.save, lambda: Event.objects.bulk_create([event])):
+        with pytest.raises(ValueError, match="1 or more"):
+            create()
+
+
+@pytest.mark.parametrize("field", ["id", "pk"])
+def test_a_stored_event_keeps_its_id(db, field):
+    with pytest.raises(TypeError, match="keeps its id"):
+        Event.objects.filter(pk=2).update(**{field: 1})
+
+
 def test_a_failed_change_leaves_all_as_it_was(db):
     Event.objects.bulk_create(events(9))
     roll_up_all()
@@ -183,6 +198,23 @@ def test_a_dump_is_loaded_as_events_and_rolled_up_anew(db, tmp_path):
         call_command("loaddata", str(tmp_path / dump), verbosity=0)
         roll_up_all()
         assert stored() == before == expected()
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_after_a_fixture_new_events_are_past_the_watermark(db, tmp_path, chosen):
+    Event.objects.bulk_create(events(9))
+    roll_up_all()
+    first, newest = Event.objects.earliest("pk"), Event.objects.latest("pk").pk
+    fixture = serializers.serialize("json", [first], use_natural_primary_keys=not chosen)
+    (tmp_path / "event.json").write_text(fixture.replace(f'"pk": {first.pk}', f'"pk": {newest + 5}'))
+    Event.objects.exclude(pk=first.pk).delete()
+
+    call_command("loaddata", str(tmp_path / "event.json"), verbosity=0)
+    Event.objects.bulk_create(events(1))
+
+    assert Event.objects.latest("pk").pk == newest + (6 if chosen else 1)
+    roll_up_all()
+    assert stored() == expected()
 
 
 @pytest.mark.parametrize("values", [[1.7e308, 1.7e308], [1.7e308, -1.7e308, 1.0], [-1e300, 0.5]])

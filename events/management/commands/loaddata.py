@@ -1,0 +1,33 @@
+"""``manage.py loaddata``: Django's, which would hand out ids of events for a second time."""
+
+from collections.abc import Iterable
+
+from django.core.management.commands import loaddata
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Model
+
+from events.models import Event
+
+
+class Command(loaddata.Command):
+    def reset_sequences(self, connection: BaseDatabaseWrapper, models: Iterable[type[Model]]) -> None:
+        """Have the next id follow the highest that is stored, but that of an event never go back.
+
+        Where the newest events are deleted, it would come to be below the watermark, and whatever got it in no answer.
+        """
+        super().reset_sequences(connection, set(models) - {Event})
+        if Event in models and connection.vendor == "postgresql":
+            _raise_next_id(connection)
+
+
+def _raise_next_id(connection: BaseDatabaseWrapper) -> None:
+    table = Event._meta.db_table
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_get_serial_sequence(%s, 'id')", [table])
+        sequence = cursor.fetchone()[0]
+        next_id = f"SELECT last_value + CASE WHEN is_called THEN 1 ELSE 0 END FROM {sequence}"  # noqa: S608
+        is_behind = f"FROM {table} HAVING max(id) >= ({next_id})"
+        cursor.execute(f"SELECT 1 {is_behind}")
+        if cursor.fetchone():  # by ids that the fixture chose
+            cursor.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")  # so that nobody takes an id meanwhile
+            cursor.execute(f"SELECT setval(%s, max(id)) {is_behind}", [sequence])
