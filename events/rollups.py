@@ -152,7 +152,8 @@ def start_over() -> None:
         if count := Pruned.objects.count():
             raise PrunedError(f"Events of {count} series are pruned; their rollups can't be made anew.")
         Rollup.objects.all()._raw_delete(connection.alias)
-        Watermark.objects.update(event_id=0, resolutions=",".join(settings.ROLLUP_RESOLUTIONS))
+        resolutions = ",".join(settings.ROLLUP_RESOLUTIONS)
+        Watermark.objects.update(event_id=0, resolutions=resolutions, changes=F("changes") + 1)
 
 
 def _settled_id(patience: Callable[[], bool]) -> int | None:

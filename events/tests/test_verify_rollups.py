@@ -114,6 +114,22 @@ def test_it_finds_events_that_were_changed_behind_the_back():
     assert not Rollup.objects.filter(name="click").exists()
 
 
+@pytest.mark.parametrize("mend", [lambda: verify(repair=True), rollups.start_over], ids=["repair", "rebuild"])
+def test_what_was_answered_wrongly_is_asked_for_anew_once_it_is_right(client_with_scopes, mend):
+    client = client_with_scopes("aggregation")
+    window = "tsMin=2024-02-29T00:00:00&tsMax=2024-03-01T00:00:00"
+    path = f"/api/events/Frontend/click?granularity=hour&aggregationType=sum&{window}"
+    right = client.get(path).json()
+    Rollup.objects.filter(name="click").update(sum=99)
+    wrong = client.get(path)
+    assert wrong.json() != right
+
+    mend()
+
+    answer = client.get(path, headers={"If-None-Match": wrong["ETag"]})
+    assert (answer.status_code, answer.json()) == (200, right)
+
+
 def test_the_last_digits_of_a_sum_may_differ():
     Event.objects.bulk_create(
         Event(namespace="Frontend", name="click", timestamp=datetime(2024, 1, 1, tzinfo=UTC) + timedelta(seconds=number), value=0.1 * number)
