@@ -217,9 +217,12 @@ def _read(question: Question, first: datetime, last: datetime, standing: Standin
         found = reader.read_ungrouped(mark, settings.MAX_ITEMS + 1, tail=tail)
     else:
         found = reader.read(mark, tail=tail)
-    if not _are_finite(found):
-        found = reader.read_huge(mark)
-        if not _are_finite(found):
+    infinite = [bucket for bucket in found if not isfinite(bucket[1])]
+    if infinite:
+        start, end = _bounds(question, infinite[0])[0], _bounds(question, infinite[-1])[1]
+        exact = dict(question.reader(max(first, start), min(last, end)).read_huge(mark))
+        found = [bucket if isfinite(bucket[1]) else (bucket[0], exact[bucket[0]]) for bucket in found]
+        if not all(isfinite(value) for _, value in found):
             raise ValidationError({"aggregationType": ["The sum of a bucket is beyond what a double holds."]})
     return found
 
@@ -244,16 +247,18 @@ def _finite(
     question: Question, bucket: Bucket, first: datetime, last: datetime, mark: Watermark
 ) -> tuple[str, float | None]:
     """The bucket from its events alone, whose sum on the way may be beyond a double."""
-    start = end = datetime.fromisoformat(bucket[0])
-    if question.granularity != "none":
-        start = _start(question, bucket[0])
-        end = buckets.end_of(start, question.granularity, question.zone)
+    start, end = _bounds(question, bucket)
     [(timestamp, value)] = question.reader(max(first, start), min(last, end)).read_huge(mark)
     return timestamp, value if isfinite(value) else None
 
 
-def _are_finite(found: list[Bucket]) -> bool:
-    return all(isfinite(value) for _, value in found)
+def _bounds(question: Question, bucket: Bucket) -> tuple[datetime, datetime]:
+    """The first and the last instant that lies in the bucket."""
+    if question.granularity == "none":
+        instant = datetime.fromisoformat(bucket[0])
+        return instant, instant
+    start = _start(question, bucket[0])
+    return start, buckets.end_of(start, question.granularity, question.zone)
 
 
 def _items(

@@ -11,7 +11,7 @@ from operator import add, itemgetter
 from typing import Any
 
 from django.db import connection, models
-from django.db.models import BigIntegerField, Count, F, Max, Min, Q, Sum
+from django.db.models import BigIntegerField, Case, Count, F, Max, Min, Q, Sum, Value, When
 from django.db.models.functions import Cast, TruncDay, TruncMonth, TruncWeek, TruncYear
 
 from events import buckets, rollups
@@ -37,8 +37,10 @@ _COLUMNS = {
     "min": ("least",),
     "max": ("most",),
 }
-# Adding up 2**64 doubles of any size can't overflow once each is divided by this; a power of two keeps every digit.
+# Adding up 2**64 doubles of any size can't overflow once each is divided by this; a power of two keeps every digit
+# of those that aren't tiny. PostgreSQL refuses to divide what would come to 0.
 _HEADROOM = 2.0**64
+_TINY = 1 / rollups.HUGE
 _ROWS_AT_A_TIME = 2_000
 
 
@@ -98,15 +100,16 @@ class Reader:
     def read_huge(self, mark: Watermark) -> list[Bucket]:
         """The buckets' averages or sums from the events alone, each value scaled so that no sum on the way overflows.
 
-        A sum that is itself beyond a double is infinite, and so is one of events that are pruned and that may be.
+        For buckets that hold a huge value, beside which a tiny one counts for nothing. A sum that is itself beyond a
+        double is infinite, and so is one of events that are pruned and that may be.
         """
         events, parts = self._all_events(), []
         if self._is_pruned(mark):
             events = events.filter(Q(timestamp__gte=mark.pruned_before) | Q(pk__gt=mark.event_id))
             for piece in self._pieces(mark):
                 if self._is_pruned(mark, piece.first):
-                    parts.append(self._of_rollups(piece, mark, total=Sum(F("sum") / _HEADROOM)))
-        parts.append(self._grouped(events, "timestamp", total=Sum(F("value") / _HEADROOM)))
+                    parts.append(self._of_rollups(piece, mark, total=_scaled_total("sum")))
+        parts.append(self._grouped(events, "timestamp", total=_scaled_total("value")))
         return [(first, value * _HEADROOM) for first, value in self._merged(_fetch(parts))]
 
     def find_torn(self, mark: Watermark) -> tuple[datetime, datetime] | None:
@@ -239,6 +242,11 @@ class Reader:
         if self.aggregation_type == "avg":
             return [(_iso(first), total / number) for first, total, number in sorted(merged.values())]
         return [(_iso(first), value) for first, value in sorted(merged.values())]
+
+
+def _scaled_total(field: str) -> Sum:
+    is_tiny = Q(**{f"{field}__gt": -_TINY, f"{field}__lt": _TINY})
+    return Sum(Case(When(is_tiny, then=Value(0.0)), default=F(field) / _HEADROOM))
 
 
 def _iso(text: str) -> str:

@@ -7,6 +7,7 @@ from urllib.parse import quote, urlencode
 import pytest
 from rest_framework.test import APIClient
 
+from events import rollups
 from events.models import Event
 
 PATH = "/api/events/Frontend/pageView"
@@ -222,6 +223,27 @@ def test_huge_values_have_an_average(client, make_event, values, kind, expected)
         make_event(value=value)
 
     assert [value for _, value in items(client.get(PATH, {"aggregationType": kind}))] == [pytest.approx(expected)]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("is_rolled_up", [False, True])
+@pytest.mark.parametrize(
+    ("granularity", "kind", "expected"),
+    [
+        ("none", "avg", [BIG, 1e-310, -1e-300, 4e-300]), ("none", "sum", [BIG, 1e-310, -1e-300, 4e-300]),
+        ("hour", "avg", [BIG, 1e-310, 1.5e-300]), ("hour", "sum", [BIG, 1e-310, 3e-300]),
+        ("day", "avg", [BIG / 2, 1.5e-300]), ("day", "sum", [BIG, 3e-300]),
+    ],
+)  # fmt: skip
+def test_a_huge_value_changes_no_tiny_one(client, make_event, granularity, kind, expected, is_rolled_up):
+    for timestamp, value in [("01T00:00", BIG), ("01T01:00", 1e-310), ("02T02:00", -1e-300), ("02T02:30", 4e-300)]:
+        make_event(timestamp=f"2020-11-{timestamp}:00", value=value)
+    if is_rolled_up:
+        rollups.roll_up()
+
+    response = client.get(PATH, {"aggregationType": kind, "granularity": granularity})
+
+    assert [value for _, value in items(response)] == [pytest.approx(value, rel=1e-12, abs=0) for value in expected]
 
 
 @pytest.mark.django_db(transaction=True)
