@@ -96,11 +96,13 @@ def aggregate(question: Question, standing: Standing | None = None) -> list[Item
             return []
         _check_count(question, *window, standing.mark)
         found = _read(question, max(window[0], extent[0]), min(window[1], extent[1]), standing)
-    if standing.tail > settings.ROLLUP_TAIL_EVENTS:
-        roller.catch_up_aside()
+    _shorten_tail(standing)
     if len(found) > settings.MAX_ITEMS:
         raise _too_many(question, *window)
-    return list(_items(question, found, *window))
+    items = list(_items(question, found, *window))
+    if len(items) > settings.MAX_ITEMS:  # filled, over more changes of the clocks than were counted
+        raise _too_many(question, *window)
+    return items
 
 
 def stream(question: Question) -> Iterator[Item]:
@@ -132,6 +134,7 @@ def _stream(question: Question) -> Iterator[Item]:
             found = question.reader(first, last).iterate(mark, tail=standing.tail)
         finite = (bucket if isfinite(bucket[1]) else _finite(question, bucket, first, last, mark) for bucket in found)
         yield from _items(question, finite, *window)
+    _shorten_tail(standing)
 
 
 def version(question: Question, standing: Standing) -> str:
@@ -149,17 +152,23 @@ def version(question: Question, standing: Standing) -> str:
     return hashlib.sha256(state.encode()).hexdigest()
 
 
+def _shorten_tail(standing: Standing) -> None:
+    if standing.tail > settings.ROLLUP_TAIL_EVENTS:
+        roller.catch_up_aside()
+
+
 def _given_window(question: Question) -> tuple[datetime, datetime] | None:
     """The window as it was asked for, where that is all there is to know; None where it depends on the series."""
     first, last = question.ts_min, question.ts_max
     if first is None or last is None or question.fill != "none":
         return None
-    if question.granularity != "none":
-        try:
-            if buckets.count(first, last, question.granularity, question.zone) > settings.MAX_ITEMS:
-                return None
-        except OverflowError:
+    try:
+        if question.granularity == "none":
+            first.astimezone(question.zone), last.astimezone(question.zone)
+        elif buckets.count(first, last, question.granularity, question.zone) > settings.MAX_ITEMS:
             return None
+    except OverflowError:
+        return None
     return first, last
 
 

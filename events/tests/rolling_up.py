@@ -49,9 +49,9 @@ def roll_up_all():
         pass
 
 
-def asked(kind="sum"):
+def asked(kind="sum", answer=aggregate):
     question = Question(namespace="Server-1", name="cpu", granularity="minute", aggregation_type=kind)
-    return [(item["aggregatedTimestamp"], item["value"]) for item in aggregate(question)]
+    return [(item["aggregatedTimestamp"], item["value"]) for item in answer(question)]
 
 
 def by_hand(kind="sum"):

@@ -52,6 +52,17 @@ def test_empty_buckets_give_what_is_asked_for(client, stored, fill, kind, expect
     assert [type(value) for _, value in values(response)] == [type(value) for _, value in expected]
 
 
+def test_no_change_of_the_clocks_makes_more_items_than_the_limit(client, make_event, settings):
+    make_event()
+    question = {"tsMin": "2010-01-01T00:00:00", "tsMax": "2011-12-31T23:59:00", "granularity": "hour", "fill": "null"}
+    settings.MAX_ITEMS = 2 * 365 * 24 + 2  # as Lord Howe goes back by half an hour each year, and that is one more
+    assert len(values(client.get(PATH, {**question, "timezone": "Australia/Lord_Howe"}))) == settings.MAX_ITEMS
+
+    settings.MAX_ITEMS -= 1
+
+    assert client.get(PATH, {**question, "timezone": "Australia/Lord_Howe"}).status_code == 400
+
+
 def test_the_timestamp_of_a_bucket_may_be_its_start(client, stored):
     starts = ["2024-02-27", "2024-02-28", "2024-02-29", "2024-03-01", "2024-03-02"]
 

@@ -9,7 +9,7 @@ from django.db import transaction
 from django.test import Client
 
 from events import roller, rollups
-from events.aggregation import Question, aggregate
+from events.aggregation import Question, aggregate, stream
 from events.models import Event, Resolution, Rollup
 from events.tests.rolling_up import START, asked, by_hand, events, expected, roll_up_all, stored
 
@@ -239,14 +239,15 @@ def test_huge_values_stop_nothing_and_stay_right(db, values, kind):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_read_that_meets_a_long_tail_has_it_rolled_up_aside(settings):
+@pytest.mark.parametrize("answer", [aggregate, stream])
+def test_a_read_that_meets_a_long_tail_has_it_rolled_up_aside(settings, answer):
     Event.objects.bulk_create(events(20))
     settings.ROLLUP_TAIL_EVENTS = Event.objects.latest("pk").pk  # ids go on from one test to the next
-    assert asked() == by_hand()
+    assert asked(answer=answer) == by_hand()
     assert rollups.watermark().event_id == 0
     Event.objects.bulk_create(events(1))
 
-    assert asked() == by_hand()
+    assert asked(answer=answer) == by_hand()
 
     assert roller._at_work_aside.acquire(timeout=120)  # once the thread has let go of it
     roller._at_work_aside.release()

@@ -137,3 +137,11 @@ def test_a_calendar_that_leaves_the_years_is_refused(client, track, timestamp, t
     assert response.status_code == 400
     assert response.json() == {"timezone": ["Its calendar leaves the years 1 to 9999 in this window."]}
     assert counted(client, "day", "UTC", timestamp="bucket") == [(f"{timestamp[:10]}T00:00:00Z", 1)]
+
+
+@pytest.mark.parametrize("granularity", ["none", "hour", "day"])
+def test_a_window_may_begin_before_the_calendar_where_the_series_does_not(client, track, granularity):
+    track("2024-01-01T00:00:00")
+    window = {"tsMin": "0001-01-01T00:00:00", "tsMax": "2025-01-01T00:00:00"}
+
+    assert counted(client, granularity, "America/New_York", **window) == [("2024-01-01T00:00:00Z", 1)]
