@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.core.handlers.exception import response_for_exception
+from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.request import UnreadablePostError
 from django.http.response import HttpResponseBase
@@ -16,7 +17,14 @@ from rest_framework.exceptions import APIException, ParseError
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
-from events.exceptions import RequestTooLarge, ServiceUnavailable, StatementCancelled, is_cancelled, is_database_away
+from events.exceptions import (
+    RequestTooLarge,
+    ServiceUnavailable,
+    StatementCancelled,
+    is_cancelled,
+    is_database_away,
+    is_read_only,
+)
 from tracking_api.observation import current
 
 logger = logging.getLogger(__name__)
@@ -28,14 +36,9 @@ _OF_ANY_ANSWER = ["Vary", "X-Content-Type-Options", "Access-Control-Allow-Origin
 
 def api_exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
     """REST framework's handler, which also knows what Django and the database raise."""
-    if is_cancelled(exc):
+    if is_cancelled(exc) or is_database_away(exc):
         _log(exc)
-        current().database_error = "cancelled"
-        exc = StatementCancelled()
-    elif is_database_away(exc):
-        _log(exc)
-        current().database_error = "away"
-        exc = ServiceUnavailable()
+        exc = _unavailable(exc)
     elif isinstance(exc, RequestDataTooBig):
         exc = RequestTooLarge(str(exc))
     elif isinstance(exc, SuspiciousOperation | UnreadablePostError):
@@ -69,6 +72,14 @@ def _log(error: BaseException) -> None:
     logger.error("%s: %s", type(error).__name__, str(error).strip().partition("\n")[0])
 
 
+def _unavailable(error: BaseException | None) -> ServiceUnavailable:
+    """What a client is told of an error of the database that may be gone the next time."""
+    current().database_error = "cancelled" if is_cancelled(error) else "away"
+    if is_read_only(error):
+        connection.close()  # the next may lead to the server that has taken over
+    return StatementCancelled() if is_cancelled(error) else ServiceUnavailable()
+
+
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """404 for a path that leads nowhere: JSON under ``/api/``, a page elsewhere."""
     if request.path.startswith("/api/"):
@@ -80,8 +91,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
     """500 of our own making; 503 where the database is away, also outside the API (log-in, token, admin)."""
     error = sys.exc_info()[1]
     if is_cancelled(error) or is_database_away(error):
-        unavailable = StatementCancelled() if is_cancelled(error) else ServiceUnavailable()
-        current().database_error = "cancelled" if is_cancelled(error) else "away"
+        unavailable = _unavailable(error)
         return JsonResponse(
             {"detail": unavailable.detail},
             status=unavailable.status_code,

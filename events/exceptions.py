@@ -12,17 +12,29 @@ _SQLITE_AWAY = {
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL,
     sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
 }  # fmt: skip
+# Django knows them as InternalError, as it does mistakes of the database.
+_POSTGRESQL_AWAY = (
+    psycopg2.errors.ReadOnlySqlTransaction,  # another server has taken over, or there is no room
+    psycopg2.errors.IdleInTransactionSessionTimeout,
+    psycopg2.errors.TransactionTimeout,
+)
 
 
 def is_database_away(error: BaseException | None) -> bool:
-    """Whether it says that the database can't be reached, is locked, or has no room: the next attempt may succeed."""
-    if isinstance(error, OperationalError) and isinstance(error.__cause__, sqlite3.Error):
+    """Whether it says that the database is out of reach, locked, or takes no writes: the next attempt may succeed."""
+    cause = error.__cause__ if error else None
+    if isinstance(error, OperationalError) and isinstance(cause, sqlite3.Error):
         # SQLite has this one class for its own troubles and for mistakes in our statements
-        return error.__cause__.sqlite_errorcode & 0xFF in _SQLITE_AWAY
-    if type(error) is DatabaseError and isinstance(error.__cause__, psycopg2.Error):
+        return cause.sqlite_errorcode & 0xFF in _SQLITE_AWAY
+    if type(error) is DatabaseError and isinstance(cause, psycopg2.Error):
         # what libpq says where it can't write any more, and where a warning was the last that it could read
-        return error.__cause__.pgcode is None
-    return isinstance(error, OperationalError | InterfaceError)
+        return cause.pgcode is None
+    return isinstance(error, OperationalError | InterfaceError) or isinstance(cause, _POSTGRESQL_AWAY)
+
+
+def is_read_only(error: BaseException | None) -> bool:
+    """Whether it says that the server behind this connection takes no writes."""
+    return isinstance(error.__cause__ if error else None, psycopg2.errors.ReadOnlySqlTransaction)
 
 
 def is_cancelled(error: BaseException | None) -> bool:

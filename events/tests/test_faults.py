@@ -125,6 +125,37 @@ if ON_POSTGRESQL:
         assert (response.status_code, response["Retry-After"]) == (503, "1")
         assert not Event.objects.exists()
 
+    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "a"}])
+    @pytest.mark.parametrize("count", [1, 3])
+    def test_a_database_that_takes_no_writes_is_a_503_and_connected_to_anew(client_with_scopes, count, headers):
+        client = client_with_scopes("write")
+        event = {"namespace": "a", "name": "b", "timestamp": 1, "value": 1}
+        with connection.cursor() as cursor:
+            # as a server that another has taken over from, on the connections that it had before
+            cursor.execute("SET default_transaction_read_only = on")
+
+        def post():
+            response = client.post("/api/track/", [event] * count if count > 1 else event, headers=headers)
+            return response.status_code, response.get("Retry-After")
+
+        assert [post(), post()] == [(503, "1"), (201, None)]
+        assert Event.objects.count() == count
+
+    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.parametrize("code", ["25P03", "25P04"])
+    def test_a_transaction_that_the_database_ended_is_a_503(client_with_scopes, monkeypatch, code):
+        def append(rows):
+            with connection.cursor() as cursor:
+                cursor.execute(f"DO $$ BEGIN RAISE EXCEPTION 'too late' USING ERRCODE = '{code}'; END $$")
+
+        monkeypatch.setattr(storage, "append", append)
+        event = {"namespace": "a", "name": "b", "timestamp": 1, "value": 1}
+
+        response = client_with_scopes("write").post("/api/track/", event)
+
+        assert (response.status_code, response["Retry-After"]) == (503, "1")
+
 else:
 
     @pytest.mark.django_db(transaction=True)
