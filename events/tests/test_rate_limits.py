@@ -141,10 +141,12 @@ def test_a_batch_that_could_never_pass_is_too_large(client, clock, settings):
     assert client.post("/api/track/", [EVENT] * 10).status_code == 201
 
 
-def test_a_bad_event_is_not_counted(client, clock, settings):
+@pytest.mark.parametrize(("value", "key"), [("x", "a"), (1, "a" * 101)])
+def test_a_bad_event_or_key_is_not_counted(client, clock, settings, value, key):
     settings.RATE_LIMIT_EVENTS = 2
+    events = [{**EVENT, "value": value}] * 2
 
-    assert statuses(lambda: client.post("/api/track/", [{**EVENT, "value": "x"}] * 2), 3) == [400] * 3
+    assert statuses(lambda: client.post("/api/track/", events, headers={"Idempotency-Key": key}), 3) == [400] * 3
     assert client.post("/api/track/", [EVENT] * 2).status_code == 201
 
 
