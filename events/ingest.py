@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from itertools import starmap
+from io import BytesIO
+from itertools import islice, starmap
 from math import isfinite, nan
 from typing import Annotated, Any
 
@@ -102,6 +104,7 @@ def decode_json(body: bytes) -> Batch:
             return Batch(list(map(_row, events)))
         return Batch([_row(_decode_event(body))], single=True)
     except NOT_FAST:
+        _check_structure(body)
         data = _load_json(body)
     if not isinstance(data, list):
         return Batch([_judge(EventSerializer(data={}), data)], single=True)
@@ -111,11 +114,13 @@ def decode_json(body: bytes) -> Batch:
 
 def decode_ndjson(body: bytes) -> Batch:
     """One event a line; blank lines don't count. Raises ValidationError, or RequestTooLarge past ``MAX_EVENTS``."""
-    lines = [line for line in body.split(b"\n") if line and not line.isspace()]
-    _check_count(len(lines))
+    all_lines = (line.rstrip(b"\n") for line in BytesIO(body) if not line.isspace())
+    lines = list(islice(all_lines, settings.MAX_EVENTS))
+    _check_count(len(lines) + sum(1 for _ in all_lines))
     try:
         return Batch([_row(_decode_event(line)) for line in lines])
     except NOT_FAST:
+        _check_structure(body)
         return Batch(_judge_all(map(_load_line, lines)))
 
 
@@ -174,6 +179,27 @@ def _row_of_texts(namespace: str, name: str, timestamp: str, value: str) -> Row:
 
 
 # Decoding, the way that explains.
+
+
+# Each value of an event but the last is followed by one, and each event.
+_COMMAS_AN_EVENT = 4
+_COMMAS_MORE = 1_000
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # an unfinished one goes to the end
+
+
+def _check_structure(body: bytes) -> None:
+    """Refuse what has more values than so many events could have: read, it would take 25 times its memory."""
+    most = _COMMAS_AN_EVENT * settings.MAX_EVENTS + _COMMAS_MORE
+    if body.count(b",") <= most:
+        return
+    outside = end = 0
+    for text in _STRING.finditer(body):
+        outside += body.count(b",", end, text.start())
+        end = text.end()
+        if outside > most:
+            break
+    if outside + body.count(b",", end) > most:
+        raise RequestTooLarge(f"The request has more values than {settings.MAX_EVENTS} events; no more are allowed.")
 
 
 def _load_json(body: bytes) -> Any:

@@ -237,6 +237,47 @@ def test_a_gzip_bomb_costs_no_more_memory_than_the_limit(client, settings):
     assert peak < 8_000_000
 
 
+@pytest.mark.parametrize("content_type", [JSON, NDJSON])
+@pytest.mark.parametrize("item", ["{}", '""', "1", "[[],[]]", '{"value":[[],[]]}'])
+def test_what_can_be_no_events_costs_no_more_memory_either(client, settings, content_type, item):
+    settings.MAX_EVENTS = 100
+    body = f"[{','.join([item] * 100_000)}]".encode()
+    tracemalloc.start()
+
+    response = client.generic("POST", "/api/track/", body, content_type=content_type)
+
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (response.status_code, response.json()) == (
+        413,
+        {"detail": "The request has more values than 100 events; no more are allowed."},
+    )
+    assert peak < 3 * len(body) + 1_000_000
+
+
+def test_lines_past_the_limit_cost_no_memory_either(client, settings):
+    settings.MAX_EVENTS = 100
+    body = b"1\n" * 500_000
+    tracemalloc.start()
+
+    response = client.generic("POST", "/api/track/", body, content_type=NDJSON)
+
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert response.json() == {"detail": "The request has 500000 events; 100 are allowed."}
+    assert peak < 3 * len(body) + 1_000_000
+
+
+def test_commas_in_texts_are_no_values(client, settings):
+    settings.MAX_EVENTS = 10
+    events = [{**EVENT, "name": '",' * 125 + "\\" * 5} for _ in range(9)]
+
+    response = client.post("/api/track/", [*events, {**EVENT, "value": None}])
+
+    assert json.dumps(events).count(",") > 1_100
+    assert (response.status_code, list(response.json())) == (400, ["9"])
+
+
 def test_a_batch_is_gone_once_it_is_answered(client, monkeypatch):
     """And not only when garbage is collected, until when other large ones would come."""
     batches = []
