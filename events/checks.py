@@ -15,8 +15,9 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.sqlite3.base import DatabaseWrapper
 
-from events.management.commands.serve import KILL_SECONDS, MOST_THREADS
+from events.management.commands.serve import KILL_SECONDS
 from events.models import Event, Watermark
+from tracking_api.connection_pool import MOST_THREADS
 
 Apps = Sequence[AppConfig] | None
 

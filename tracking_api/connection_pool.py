@@ -7,6 +7,8 @@ from threading import Lock
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+MOST_THREADS = 512  # of a process; most of them wait for a client or for a connection
+
 
 class ConnectionPool:
     """Gives a connection to one thread at a time, and to that one next which has waited longest.

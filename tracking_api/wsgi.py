@@ -11,7 +11,7 @@ from functools import partial
 from http import HTTPStatus
 from io import BytesIO
 from tempfile import SpooledTemporaryFile, TemporaryFile
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, get_ident
 from typing import IO, TYPE_CHECKING, Any
 from wsgiref.util import FileWrapper
 
@@ -23,7 +23,7 @@ from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpRe
 from django.http.response import HttpResponseBase
 
 from tracking_api.affinity import keep_to_one_cpu
-from tracking_api.connection_pool import ConnectionPool
+from tracking_api.connection_pool import MOST_THREADS, ConnectionPool
 from tracking_api.observation import current, metrics, observe
 from tracking_api.statement_timeout import limit_statements
 
@@ -34,6 +34,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tracking_api.settings")
 
 _PIECE_BYTES = 1 << 16
 _BODY_IN_MEMORY_BYTES = 1 << 20
+# Clients that stop halfway keep as many threads waiting, and leave the others to probes and reads.
+_MOST_INCOMING = MOST_THREADS * 3 // 4
 django.setup(set_prefix=False)
 limit_statements()
 keep_to_one_cpu()
@@ -80,6 +82,7 @@ def _shared_connections() -> ConnectionPool:
 
 _pool = _shared_connections()
 _free_streams = BoundedSemaphore(settings.SERVER_THREADS)
+_incoming: set[int] = set()  # the threads that wait for a body
 if (_counted := metrics()) is not None:
     _counted.watch_connections(_pool.count_free, settings.SERVER_THREADS)
 
@@ -121,12 +124,19 @@ def _take_body(environ: "WSGIEnvironment") -> "WSGIApplication | None":
         detail = f"The body is larger than the {settings.MAX_BODY_BYTES} bytes allowed."
         return partial(_refuse, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
     if length > 0:
+        if len(_incoming) >= _MOST_INCOMING:
+            detail = "Too many bodies are on their way; try again."
+            return partial(_refuse, HTTPStatus.SERVICE_UNAVAILABLE, detail)
+        thread = get_ident()
+        _incoming.add(thread)
         try:
             body = _read(environ["wsgi.input"], length)
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
             return partial(_refuse, HTTPStatus.SERVICE_UNAVAILABLE, "There is no room to take the body; try again.")
+        finally:
+            _incoming.discard(thread)
         if body is None:
             return partial(_refuse, HTTPStatus.BAD_REQUEST, "The body ended before its Content-Length.")
         environ["wsgi.input"] = body

@@ -2,7 +2,9 @@
 
 import json
 import os
+import select
 import signal
+import socket
 import sqlite3
 import subprocess
 import tempfile
@@ -20,6 +22,8 @@ from events.models import Event
 from events.tests import service
 from events.tests.load import Load, assert_all_there, stored_values
 from events.tests.service import call, fetch_token
+from events.tests.waiting import wait_until
+from tracking_api.connection_pool import MOST_THREADS
 
 ON_POSTGRESQL = bool(os.environ.get("TEST_DATABASE_URL"))
 
@@ -247,18 +251,22 @@ def probed(env):
         thread.join()
 
 
+def begun(env, count):
+    """So many clients that stop halfway through a body."""
+    head = (
+        f"POST /api/track/ HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {env['TOKEN']}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    ).encode()
+    clients = [socket.create_connection(("127.0.0.1", int(env["PORT"]))) for _ in range(count)]
+    for client in clients:
+        client.sendall(head)
+    return clients
+
+
 def test_slow_bodies_keep_nobody_waiting(env):
     """More clients that stop halfway than there are working threads."""
-    import socket
-
     with running(env), probed(env):
-        head = (
-            f"POST /api/track/ HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {env['TOKEN']}\r\n"
-            "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
-        ).encode()
-        slow = [socket.create_connection(("127.0.0.1", int(env["PORT"]))) for _ in range(100)]
-        for sender in slow:
-            sender.sendall(head)
+        slow = begun(env, 100)
         time.sleep(0.5)
 
         answers = [call(env, "GET", "/api/events/", Authorization=f"Bearer {env['TOKEN']}")[0] for _ in range(5)]
@@ -272,9 +280,27 @@ def test_slow_bodies_keep_nobody_waiting(env):
     assert stored_values(env["DATABASE_URL"]) == [1]
 
 
-def test_a_chunked_body_is_refused(env):
-    import socket
+def test_more_slow_bodies_than_threads_leave_reads_and_probes_alone(env):
+    event = json.dumps({"namespace": "load", "name": "a", "timestamp": 1, "value": 1})
+    env["SERVER_WORKERS"] = "1"
+    with running(env), probed(env):
+        headers = {"Authorization": f"Bearer {env['TOKEN']}", "Content_Type": "application/json"}
+        slow = begun(env, MOST_THREADS + 1)
+        [[first, *_], _, _] = select.select(slow, [], [], 120)
+        refused = first.recv(1000)
 
+        assert refused.startswith(b"HTTP/1.1 503")
+        assert b"\r\nretry-after: 1\r\n" in refused.lower()
+        assert call(env, "GET", "/healthz")[0] == 200
+        assert call(env, "GET", "/api/events/", Authorization=headers["Authorization"])[0] == 200
+        assert call(env, "POST", "/api/track/", event, **headers)[0] == 503
+        for client in slow:
+            client.close()
+        wait_until(lambda: call(env, "POST", "/api/track/", event, **headers)[0] == 201)
+    assert stored_values(env["DATABASE_URL"]) == [1]
+
+
+def test_a_chunked_body_is_refused(env):
     with running(env), socket.create_connection(("127.0.0.1", int(env["PORT"]))) as sender:
         sender.sendall(
             f"POST /api/track/ HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {env['TOKEN']}\r\n"

@@ -14,8 +14,8 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
 from tracking_api.affinity import PROCESS_NAME
+from tracking_api.connection_pool import MOST_THREADS
 
-MOST_THREADS = 512
 KILL_SECONDS = 8
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus_client looks when it is loaded
 
