@@ -228,8 +228,7 @@ def _read(question: Question, first: datetime, last: datetime, standing: Standin
         found = reader.read(mark, tail=tail)
     infinite = [bucket for bucket in found if not isfinite(bucket[1])]
     if infinite:
-        start, end = _bounds(question, infinite[0])[0], _bounds(question, infinite[-1])[1]
-        exact = dict(question.reader(max(first, start), min(last, end)).read_huge(mark))
+        exact = dict(_from_events(question, infinite, first, last, mark))
         found = [bucket if isfinite(bucket[1]) else (bucket[0], exact[bucket[0]]) for bucket in found]
         if not all(isfinite(value) for _, value in found):
             raise ValidationError({"aggregationType": ["The sum of a bucket is beyond what a double holds."]})
@@ -256,9 +255,16 @@ def _finite(
     question: Question, bucket: Bucket, first: datetime, last: datetime, mark: Watermark
 ) -> tuple[str, float | None]:
     """The bucket from its events alone, whose sum on the way may be beyond a double."""
-    start, end = _bounds(question, bucket)
-    [(timestamp, value)] = question.reader(max(first, start), min(last, end)).read_huge(mark)
+    [(timestamp, value)] = _from_events(question, [bucket], first, last, mark)
     return timestamp, value if isfinite(value) else None
+
+
+def _from_events(
+    question: Question, found: list[Bucket], first: datetime, last: datetime, mark: Watermark
+) -> list[Bucket]:
+    """These buckets, and those between them, without a sum on the way that is beyond a double."""
+    start, end = _bounds(question, found[0])[0], _bounds(question, found[-1])[1]
+    return question.reader(max(first, start), min(last, end)).read_huge(mark)
 
 
 def _bounds(question: Question, bucket: Bucket) -> tuple[datetime, datetime]:

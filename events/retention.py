@@ -8,11 +8,10 @@ from typing import NamedTuple
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F
 from django.utils import timezone
 
 from events import rollups
-from events.models import Event, EventQuerySet, Pruned, Resolution, Rollup, Watermark
+from events.models import Event, EventQuerySet, Pruned, Resolution, Rollup
 from events.patterns import fits
 
 # On SQLite a step holds the lock that every writer waits for; on PostgreSQL commits wait for its writes to the disk.
@@ -115,7 +114,7 @@ def prune_rollups(series: Series) -> Iterator[int]:
             rollups.rebuild_whole_series(mark, series.namespace, series.name)
             if not of_series.exists():
                 Pruned.objects.filter(namespace=series.namespace, name=series.name)._raw_delete(connection.alias)
-            Watermark.objects.update(changes=F("changes") + 1)
+            rollups.count_change()
         yield count
 
 

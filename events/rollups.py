@@ -152,8 +152,8 @@ def start_over() -> None:
         if count := Pruned.objects.count():
             raise PrunedError(f"Events of {count} series are pruned; their rollups can't be made anew.")
         Rollup.objects.all()._raw_delete(connection.alias)
-        resolutions = ",".join(settings.ROLLUP_RESOLUTIONS)
-        Watermark.objects.update(event_id=0, resolutions=resolutions, changes=F("changes") + 1)
+        Watermark.objects.update(event_id=0, resolutions=",".join(settings.ROLLUP_RESOLUTIONS))
+        count_change()
 
 
 def _settled_id(patience: Callable[[], bool]) -> int | None:
@@ -230,7 +230,12 @@ def rebuilding(events: EventQuerySet, ids: Sequence[int] | None = None) -> Itera
                 touched[series] |= hours
         for (namespace, name), hours in touched.items():
             rebuild(mark, namespace, name, ranges_of(hours))
-        Watermark.objects.update(changes=F("changes") + 1)
+        count_change()
+
+
+def count_change() -> None:
+    """Let it be known that answers may be others than before, though no event was added."""
+    Watermark.objects.update(changes=F("changes") + 1)
 
 
 def rebuild(mark: Watermark, namespace: str, name: str, ranges: Sequence[tuple[datetime, datetime]]) -> None:

@@ -8,11 +8,11 @@ from math import isclose
 from typing import Any, NamedTuple
 
 from django.db import transaction
-from django.db.models import F, QuerySet, Sum
+from django.db.models import QuerySet, Sum
 
 from events import rollups, timestamps
 from events.buckets import MICROSECOND
-from events.models import Event, Resolution, Rollup, Watermark
+from events.models import Event, Resolution, Rollup
 from events.snapshot import snapshot
 
 _STRETCH = timedelta(days=31)
@@ -131,7 +131,7 @@ def repair(found: list[Difference]) -> None:
     with transaction.atomic():
         mark = rollups.locking_watermark().get()
         rollups.rebuild(mark, namespace, name, rollups.ranges_of(hours))
-        Watermark.objects.update(changes=F("changes") + 1)  # what was answered before may have been another answer
+        rollups.count_change()
 
 
 def _by_bucket(rows: QuerySet[Any, Any]) -> dict[datetime, dict[str, Any]]:
