@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import reduce
+from functools import cache, reduce
 from operator import or_
 from typing import Any, NamedTuple
 
@@ -59,19 +59,20 @@ def total(field: str = "value") -> models.expressions.Combinable:
 
 def watermark() -> Watermark:
     """The watermark; before the first event is rolled up, one that holds none."""
-    return Watermark.objects.first() or _no_watermark()
+    return Watermark.objects.first() or no_watermark()
 
 
-def _no_watermark() -> Watermark:
+def no_watermark() -> Watermark:
+    """The watermark that holds no event yet, as long as none is stored."""
     return Watermark(event_id=0, resolutions=",".join(settings.ROLLUP_RESOLUTIONS))
 
 
-def watermark_of(namespace: str, name: str, **others: Subquery) -> Watermark:
-    """The watermark, which also tells how far that series is pruned, and what is asked besides. One query."""
+def watermark_of(namespace: str, name: str) -> Watermark:
+    """The watermark, which also tells how far that series is pruned. One query."""
     pruned = Pruned.objects.filter(namespace=namespace, name=name)
-    mark = Watermark.objects.annotate(before=Subquery(pruned.values("before")), **others).first()
+    mark = Watermark.objects.annotate(before=Subquery(pruned.values("before"))).first()
     if mark is None:
-        return _no_watermark()
+        return no_watermark()
     mark.pruned_before = mark.before
     return mark
 
@@ -266,7 +267,7 @@ def rebuild_whole_series(mark: Watermark, namespace: str, name: str) -> None:
     rollups = Rollup.objects.of_series(namespace, name)
     rollups.whole_series()._raw_delete(connection.alias)
     whole = merged(rollups.filter(resolution=resolutions_of(mark)[-1]), Resolution.SERIES)
-    _execute(f"INSERT INTO {_TABLE} ({', '.join(_COLUMNS)})", whole)
+    _insert(_TABLE, whole)
 
 
 def _hours(events: EventQuerySet) -> defaultdict[tuple[str, str], set[datetime]]:
@@ -301,7 +302,7 @@ def _fill_step(events: EventQuerySet, resolution: Resolution) -> int:
             else f"CREATE TEMPORARY TABLE IF NOT EXISTS {_STEP} AS SELECT * FROM {_TABLE} WHERE false"  # noqa: S608
         )
         cursor.execute(f"DELETE FROM {_STEP}")  # noqa: S608
-        _execute(f"INSERT INTO {_STEP} ({', '.join(_COLUMNS)})", of_events(events, resolution))
+        _insert(_STEP, of_events(events, resolution))
         cursor.execute(f"SELECT coalesce(sum(count), 0) FROM {_STEP}")  # noqa: S608
         return int(cursor.fetchone()[0])
 
@@ -317,10 +318,18 @@ def _add_step(resolutions: Sequence[Resolution], *, finest: Resolution) -> None:
         f" min = {least}({_TABLE}.min, excluded.min), max = {most}({_TABLE}.max, excluded.max)"
     )
     is_new_ground = _is_new_ground()
-    for resolution in resolutions:
-        rows = merged(Rollup.objects.all(), resolution, grouped=resolution != finest)
-        clause = "" if is_new_ground and resolution != Resolution.SERIES else conflict
-        _execute(f"INSERT INTO {_TABLE} ({', '.join(_COLUMNS)})", rows, clause, from_step=True)
+    with connection.cursor() as cursor:
+        for resolution in resolutions:
+            rows, parameters = _merged_step(resolution, resolution != finest)
+            clause = "" if is_new_ground and resolution != Resolution.SERIES else conflict
+            cursor.execute(f"INSERT INTO {_TABLE} ({', '.join(_COLUMNS)}) {rows} {clause}", parameters)
+
+
+@cache
+def _merged_step(resolution: Resolution, grouped: bool) -> tuple[str, tuple[Any, ...]]:
+    """The temporary table's rows made that resolution's: written once, as others wait meanwhile."""
+    sql, parameters = merged(Rollup.objects.all(), resolution, grouped=grouped).query.sql_with_params()
+    return sql.replace(f'"{_TABLE}"', f'"{_STEP}"'), parameters  # which has the same columns
 
 
 def _is_new_ground() -> bool:
@@ -376,9 +385,7 @@ def merged(rollups: models.QuerySet[Rollup], resolution: Resolution, *, grouped:
     )  # fmt: skip
 
 
-def _execute(insert: str, rows: models.QuerySet[Any], conflict: str = "", *, from_step: bool = False) -> None:
+def _insert(table: str, rows: models.QuerySet[Any]) -> None:
     sql, parameters = rows.query.sql_with_params()
-    if from_step:
-        sql = sql.replace(f'"{_TABLE}"', f'"{_STEP}"')  # the temporary table, which has the same columns
     with connection.cursor() as cursor:
-        cursor.execute(f"{insert} {sql} {conflict}", parameters)
+        cursor.execute(f"INSERT INTO {table} ({', '.join(_COLUMNS)}) {sql}", parameters)
