@@ -7,11 +7,13 @@ import pytest
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.module_loading import import_string
 from oauth2_provider.models import AccessToken
 from rest_framework.test import APIClient
 
 from events.authentication import TokenMemory, token_memory
 from events.middleware import _is_our_host, _resolved
+from events.tests import service
 
 PATH = "/api/events/"
 UNKNOWN = "The access token is unknown or has expired."
@@ -88,6 +90,36 @@ def test_a_long_path_is_not_remembered(make_token):
     assert get("Bearer unknown", path=f"/api/events/{'é' * 594}").status_code == 401
 
     assert _resolved.cache_info().currsize == known  # or anyone could fill the memory
+
+
+OF_PAGES = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+
+def test_what_is_for_pages_is_on_no_way_of_a_token(client_with_scopes, monkeypatch, settings):
+    client = client_with_scopes("read write aggregation")
+    met = []
+
+    def watched(name):
+        original = import_string(name)
+        return lambda get_response: lambda request: met.append(name) or original(get_response)(request)
+
+    for number, name in enumerate(OF_PAGES):
+        monkeypatch.setitem(globals(), f"watched_{number}", watched(name))
+    watching = {name: f"{__name__}.watched_{number}" for number, name in enumerate(OF_PAGES)}
+    settings.MIDDLEWARE = [watching.get(name, name) for name in settings.MIDDLEWARE]
+
+    event = {"namespace": "a", "name": "b", "timestamp": 1, "value": 1}
+    assert client.post("/api/track/", event).status_code == 201
+    assert [client.get(path).status_code for path in (PATH, f"{PATH}a", f"{PATH}a/b")] == [200] * 3
+    assert met == []
+    assert (APIClient().get("/admin/login/").status_code, met) == (200, OF_PAGES)
 
 
 def test_a_token_in_the_query_or_the_form_counts_for_nothing(make_token):
@@ -184,6 +216,20 @@ def test_a_remembered_token_expires_on_time(make_token, settings):
     time.sleep(3.1)
 
     assert get(f"Bearer {token}").status_code == 401
+
+
+def test_a_change_takes_effect_in_other_processes_once_they_look_again(prepared, tmp_path):
+    with prepared(tmp_path, TOKEN_CACHE_SECONDS=3) as env, service.served(env):
+        headers = {"Authorization": f"Bearer {service.fetch_token(env)}"}
+        of_both_workers = [service.call(env, "GET", PATH, **headers)[0] for _ in range(20)]
+
+        service.query(env, "DELETE FROM oauth2_provider_accesstoken")
+        time.sleep(3)
+
+        assert (of_both_workers, [service.call(env, "GET", PATH, **headers)[0] for _ in range(20)]) == (
+            [200] * 20,
+            [401] * 20,
+        )
 
 
 @pytest.mark.parametrize("change", ["revoke", "delete", "queryset", "scope", "application", "expire"])

@@ -1,4 +1,4 @@
-"""How a single event reaches PostgreSQL: by a prepared statement, whatever stands between."""
+"""How events reach PostgreSQL: a single one by a prepared statement, whatever stands between; a batch beside others."""
 
 import pytest
 from django.db import connection, transaction
@@ -83,3 +83,18 @@ def test_a_transaction_goes_on_where_a_pooler_gave_it_another_session():
 
     assert stored() == ROWS[:3]
     assert prepared_statements() == []
+
+
+def test_a_batch_waits_for_no_other_of_the_same_series():
+    other = connection.copy()
+    with other.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute(storage._INSERT, ["a", ROWS[0].name, "2020-01-01T00:00:00Z", 1.0])
+        try:
+            execute("SET lock_timeout = 1000")
+            storage.append(ROWS)
+        finally:
+            cursor.execute("ROLLBACK")
+            other.close()
+
+    assert stored() == ROWS

@@ -9,6 +9,7 @@ import zlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import connection
 
 from events import ingest, views
 from events.models import Event
@@ -72,7 +73,12 @@ def test_a_batch_is_one_statement(client, statements):
     with statements() as sent:
         assert client.post("/api/track/", list(batch(100))).status_code == 201
 
-    assert len(sent) == 1
+    columns = "events_event (namespace, name, timestamp, value)"
+    by_vendor = {
+        "postgresql": f"COPY {columns} FROM STDIN (FORMAT binary)",
+        "sqlite": f"INSERT INTO {columns} VALUES (%s, %s, %s, %s)",
+    }
+    assert [sql.removeprefix("100 times: ") for sql in sent] == [by_vendor[connection.vendor]]
 
 
 @pytest.mark.parametrize(
