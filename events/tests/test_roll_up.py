@@ -5,10 +5,12 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing, contextmanager
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,6 +18,7 @@ from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection
 
 from events import roller, rollups
+from events.management.commands import roll_up as roll_up_command
 from events.models import Event, Rollup
 from events.rollups import Step
 from events.tests import service
@@ -36,6 +39,29 @@ def test_it_says_what_it_did(make_event):
     assert roll_up() == f"Rolled up 0 events in 0 steps; the watermark is at {last}.\n"
     assert roll_up("--rebuild") == f"Rolled up 3 events in 1 steps; the watermark is at {last}.\n"
     assert Rollup.objects.get(resolution=0).count == 3
+
+
+@pytest.mark.parametrize(("worked", "rest"), [(0, 1), (0.25, 1), (0.5, 1.5), (2, 6), (60, 8)])
+def test_a_worker_rests_three_times_as_long_as_it_worked(db, monkeypatch, worked, rest):
+    clock, rests = [100.0], []
+
+    class Stopping(threading.Event):
+        def wait(self, timeout=None):
+            rests.append(timeout)
+            self.set()
+
+    def catch_up(*arguments):
+        clock[0] += worked
+        return iter(())
+
+    monkeypatch.setattr(roll_up_command, "threading", SimpleNamespace(Event=Stopping))
+    monkeypatch.setattr(signal, "signal", lambda *arguments: None)
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(roller.Roller, "catch_up", catch_up)
+
+    roll_up("--watch", "1")
+
+    assert rests == [rest]
 
 
 def test_what_comes_meanwhile_is_left_for_the_next_look(make_event, monkeypatch):

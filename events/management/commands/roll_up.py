@@ -21,6 +21,9 @@ from events.rollups import PrunedError
 
 # How long new events may have to wait for old ones to be deleted.
 _PRUNING_SECONDS = 0.5
+# A worker that was at work for long leaves the machine to writers for a multiple of that, up to some seconds: the more
+# events a step has, the fewer rollups are written for each. A read that meets a long tail has it shortened meanwhile.
+_REST, _MOST_REST_SECONDS = 3, 8.0
 
 logger = logging.getLogger(__name__)
 
@@ -73,14 +76,17 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stopping.set())
         while self._is_wanted():
+            start = time.monotonic()
+            worked = 0.0
             try:
                 self._catch_up()
+                worked = time.monotonic() - start
                 self._prune()
             except (DatabaseError, InterfaceError) as error:
                 logger.error("The roller will try again: %s", str(error).strip())
                 connection.close()
                 self.pruned_up_to = None
-            self.stopping.wait(seconds)
+            self.stopping.wait(max(seconds, min(_REST * worked, _MOST_REST_SECONDS)))
 
     def _prune(self) -> None:
         """Go on with RETENTION for a moment; it is due once an hour, as what it deletes are whole hours."""
