@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import closing, contextmanager
 from io import StringIO
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urlsplit
@@ -41,27 +42,34 @@ def test_it_says_what_it_did(make_event):
     assert Rollup.objects.get(resolution=0).count == 3
 
 
-@pytest.mark.parametrize(("worked", "rest"), [(0, 1), (0.25, 1), (0.5, 1.5), (2, 6), (60, 8)])
-def test_a_worker_rests_three_times_as_long_as_it_worked(db, monkeypatch, worked, rest):
-    clock, rests = [100.0], []
+@pytest.mark.parametrize(
+    ("worked", "rests"),
+    [([], [1]), ([0.25], [1]), ([0.25, 0.25], [1, 0.5]), ([1], [1, 1, 1]), ([60], [1] * 8)],
+)
+def test_a_worker_rests_three_times_as_long_as_its_steps_took(db, monkeypatch, worked, rests):
+    """And goes on pruning meanwhile."""
+    done = []
 
     class Stopping(threading.Event):
         def wait(self, timeout=None):
-            rests.append(timeout)
-            self.set()
+            done.append(timeout)
 
     def catch_up(*arguments):
-        clock[0] += worked
-        return iter(())
+        done.append("catch up")
+        if done.count("catch up") == 2:
+            command.stopping.set()
+        return (Step(1, 1, False, seconds) for seconds in worked)
 
     monkeypatch.setattr(roll_up_command, "threading", SimpleNamespace(Event=Stopping))
     monkeypatch.setattr(signal, "signal", lambda *arguments: None)
-    monkeypatch.setattr("time.monotonic", lambda: clock[0])
     monkeypatch.setattr(roller.Roller, "catch_up", catch_up)
+    monkeypatch.setattr(roll_up_command.Command, "_prune", lambda self: done.append("prune"))
+    command = roll_up_command.Command(stdout=StringIO())
 
-    roll_up("--watch", "1")
+    call_command(command, "--watch", "1")
 
-    assert rests == [rest]
+    expected = ["catch up", *chain.from_iterable(("prune", rest) for rest in rests), "catch up"]
+    assert done == expected
 
 
 def test_what_comes_meanwhile_is_left_for_the_next_look(make_event, monkeypatch):

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,7 +21,7 @@ from events.rollups import PrunedError
 
 # How long new events may have to wait for old ones to be deleted.
 _PRUNING_SECONDS = 0.5
-# A worker that was at work for long leaves the machine to writers for a multiple of that, up to some seconds: the more
+# A worker whose steps took long leaves the machine to writers for a multiple of that, up to some seconds: the more
 # events a step has, the fewer rollups are written for each. A read that meets a long tail has it shortened meanwhile.
 _REST, _MOST_REST_SECONDS = 3, 8.0
 
@@ -54,6 +54,7 @@ class Command(BaseCommand):
         self.parent = parent
         self.stopping = threading.Event()
         self.added = self.steps = self.deleted = 0
+        self.worked = 0.0
         self.roller = Roller()
         self.pruning: Iterator[int] = iter(())
         self.pruned_up_to: datetime | None = None
@@ -76,17 +77,21 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stopping.set())
         while self._is_wanted():
-            start = time.monotonic()
-            worked = 0.0
-            try:
-                self._catch_up()
-                worked = time.monotonic() - start
-                self._prune()
-            except (DatabaseError, InterfaceError) as error:
-                logger.error("The roller will try again: %s", str(error).strip())
-                connection.close()
-                self.pruned_up_to = None
-            self.stopping.wait(max(seconds, min(_REST * worked, _MOST_REST_SECONDS)))
+            self.worked = 0.0
+            self._attempt(self._catch_up)
+            rest = max(seconds, min(_REST * self.worked, _MOST_REST_SECONDS))
+            while rest > 0 and self._is_wanted():
+                self._attempt(self._prune)
+                self.stopping.wait(min(seconds, rest))
+                rest -= seconds
+
+    def _attempt(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except (DatabaseError, InterfaceError) as error:
+            logger.error("The roller will try again: %s", str(error).strip())
+            connection.close()
+            self.pruned_up_to = None
 
     def _prune(self) -> None:
         """Go on with RETENTION for a moment; it is due once an hour, as what it deletes are whole hours."""
@@ -109,6 +114,7 @@ class Command(BaseCommand):
         # shown for a long run only, and only where someone looks
         with tqdm(total=max(newest - start, 0), unit=" events", delay=1, disable=None, dynamic_ncols=True) as bar:
             for step in self.roller.catch_up(self._is_wanted, self.stopping.wait):
+                self.worked += step.seconds
                 self.added += step.events
                 self.steps += 1
                 bar.update(step.event_id - start)
