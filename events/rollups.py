@@ -267,7 +267,7 @@ def rebuild_whole_series(mark: Watermark, namespace: str, name: str) -> None:
     rollups = Rollup.objects.of_series(namespace, name)
     rollups.whole_series()._raw_delete(connection.alias)
     whole = merged(rollups.filter(resolution=resolutions_of(mark)[-1]), Resolution.SERIES)
-    _insert(_TABLE, whole)
+    _insert(_TABLE, whole.query.sql_with_params())
 
 
 def _hours(events: EventQuerySet) -> defaultdict[tuple[str, str], set[datetime]]:
@@ -302,7 +302,7 @@ def _fill_step(events: EventQuerySet, resolution: Resolution) -> int:
             else f"CREATE TEMPORARY TABLE IF NOT EXISTS {_STEP} AS SELECT * FROM {_TABLE} WHERE false"  # noqa: S608
         )
         cursor.execute(f"DELETE FROM {_STEP}")  # noqa: S608
-        _insert(_STEP, of_events(events, resolution))
+        _insert(_STEP, of_events(events, resolution).query.sql_with_params())
         cursor.execute(f"SELECT coalesce(sum(count), 0) FROM {_STEP}")  # noqa: S608
         return int(cursor.fetchone()[0])
 
@@ -318,11 +318,9 @@ def _add_step(resolutions: Sequence[Resolution], *, finest: Resolution) -> None:
         f" min = {least}({_TABLE}.min, excluded.min), max = {most}({_TABLE}.max, excluded.max)"
     )
     is_new_ground = _is_new_ground()
-    with connection.cursor() as cursor:
-        for resolution in resolutions:
-            rows, parameters = _merged_step(resolution, resolution != finest)
-            clause = "" if is_new_ground and resolution != Resolution.SERIES else conflict
-            cursor.execute(f"INSERT INTO {_TABLE} ({', '.join(_COLUMNS)}) {rows} {clause}", parameters)
+    for resolution in resolutions:
+        clause = "" if is_new_ground and resolution != Resolution.SERIES else conflict
+        _insert(_TABLE, _merged_step(resolution, resolution != finest), clause)
 
 
 @cache
@@ -385,7 +383,7 @@ def merged(rollups: models.QuerySet[Rollup], resolution: Resolution, *, grouped:
     )  # fmt: skip
 
 
-def _insert(table: str, rows: models.QuerySet[Any]) -> None:
-    sql, parameters = rows.query.sql_with_params()
+def _insert(table: str, rows: tuple[str, tuple[Any, ...]], conflict: str = "") -> None:
+    sql, parameters = rows
     with connection.cursor() as cursor:
-        cursor.execute(f"INSERT INTO {table} ({', '.join(_COLUMNS)}) {sql}", parameters)
+        cursor.execute(f"INSERT INTO {table} ({', '.join(_COLUMNS)}) {sql} {conflict}", parameters)

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -54,7 +54,6 @@ class Command(BaseCommand):
         self.parent = parent
         self.stopping = threading.Event()
         self.added = self.steps = self.deleted = 0
-        self.worked = 0.0
         self.roller = Roller()
         self.pruning: Iterator[int] = iter(())
         self.pruned_up_to: datetime | None = None
@@ -77,21 +76,20 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stopping.set())
         while self._is_wanted():
-            self.worked = 0.0
-            self._attempt(self._catch_up)
-            rest = max(seconds, min(_REST * self.worked, _MOST_REST_SECONDS))
-            while rest > 0 and self._is_wanted():
-                self._attempt(self._prune)
-                self.stopping.wait(min(seconds, rest))
-                rest -= seconds
+            try:
+                worked = self._catch_up()
+                self._rest(max(seconds, min(_REST * worked, _MOST_REST_SECONDS)), seconds)
+            except (DatabaseError, InterfaceError) as error:
+                logger.error("The roller will try again: %s", str(error).strip())
+                connection.close()
+                self.pruned_up_to = None
+                self.stopping.wait(seconds)
 
-    def _attempt(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except (DatabaseError, InterfaceError) as error:
-            logger.error("The roller will try again: %s", str(error).strip())
-            connection.close()
-            self.pruned_up_to = None
+    def _rest(self, rest: float, seconds: float) -> None:
+        while rest > 0 and self._is_wanted():
+            self._prune()
+            self.stopping.wait(min(seconds, rest))
+            rest -= seconds
 
     def _prune(self) -> None:
         """Go on with RETENTION for a moment; it is due once an hour, as what it deletes are whole hours."""
@@ -108,14 +106,17 @@ class Command(BaseCommand):
     def _is_wanted(self) -> bool:
         return not self.stopping.is_set() and self.parent in {None, os.getppid()}
 
-    def _catch_up(self) -> None:
+    def _catch_up(self) -> float:
+        """The seconds for which its steps held their lock."""
+        worked = 0.0
         newest = Event.objects.order_by("pk").values_list("pk", flat=True).last() or 0
         start = rollups.watermark().event_id
         # shown for a long run only, and only where someone looks
         with tqdm(total=max(newest - start, 0), unit=" events", delay=1, disable=None, dynamic_ncols=True) as bar:
             for step in self.roller.catch_up(self._is_wanted, self.stopping.wait):
-                self.worked += step.seconds
+                worked += step.seconds
                 self.added += step.events
                 self.steps += 1
                 bar.update(step.event_id - start)
                 start = step.event_id
+        return worked
