@@ -15,14 +15,10 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.sqlite3.base import DatabaseWrapper
 
-from events.management.commands.serve import KILL_SECONDS
 from events.models import Event, Watermark
-from tracking_api.connection_pool import MOST_THREADS
 
 Apps = Sequence[AppConfig] | None
 
-# What a process opens beside the connections of requests: for streamed answers as many again, and one to look around.
-_CONNECTIONS_A_THREAD = 2
 _ROLLERS = 1
 _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "fuse.sshfs", "fuse.glusterfs"}
 _SYNCHRONOUS_FULL = 2
@@ -31,20 +27,6 @@ _PERSISTENCE = f"SELECT relpersistence FROM pg_class WHERE oid = '{_TABLE}'::reg
 _SEQUENCE_CACHE = (
     f"SELECT seqcache FROM pg_sequence WHERE seqrelid = pg_get_serial_sequence('{_TABLE}', 'id')::regclass"  # noqa: S608
 )
-
-
-@checks.register("server")
-def check_threads(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
-    """E001: threads that wait for clients must outnumber those that work."""
-    if settings.SERVER_THREADS < MOST_THREADS:
-        return []
-    return [
-        checks.Error(
-            f"SERVER_THREADS is {settings.SERVER_THREADS}, and the server has {MOST_THREADS} threads in all.",
-            hint="Leave most of them to wait for slow clients: set it to some times the number of processors.",
-            id="events.E001",
-        )
-    ]
 
 
 @checks.register(checks.Tags.security, deploy=True)
@@ -80,13 +62,13 @@ def check_local_dir(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
 @checks.register(checks.Tags.database)
 def check_waiting(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """W003: a request may still wait for a lock when its worker is killed."""
-    if settings.DATABASE_TIMEOUT_SECONDS < KILL_SECONDS:
+    if settings.DATABASE_TIMEOUT_SECONDS < settings.STOP_SECONDS:
         return []
     return [
         checks.Warning(
             f"DATABASE_TIMEOUT_SECONDS is {settings.DATABASE_TIMEOUT_SECONDS}, and a worker that is to stop has"
-            f" {KILL_SECONDS} seconds to finish its requests.",
-            hint=f"Set it below {KILL_SECONDS}.",
+            f" {settings.STOP_SECONDS} seconds to finish its requests.",
+            hint=f"Set it below {settings.STOP_SECONDS}.",
             id="events.W003",
         )
     ]
@@ -172,7 +154,8 @@ def _postgresql(connection: BaseDatabaseWrapper, *, has_events: bool) -> Iterato
             id="events.E005",
         )
     most = int(_ask(connection, "SHOW max_connections")) - int(_ask(connection, "SHOW superuser_reserved_connections"))
-    needed = settings.SERVER_WORKERS * (settings.SERVER_THREADS * _CONNECTIONS_A_THREAD + 1) + _ROLLERS
+    # and one to look around
+    needed = settings.SERVER_WORKERS * (settings.SERVER_THREADS + settings.SERVER_STREAMS + 1) + _ROLLERS
     if needed > most:
         yield checks.Warning(
             f"One server may open {needed} connections, and PostgreSQL takes {most}.",

@@ -64,7 +64,7 @@ _UNKNOWN = "Not known without the database."
 
 
 def look() -> Health:
-    """Ask the database, over this thread's connection. Five queries; a database that is away is no exception."""
+    """Ask the database, over this thread's connection. Six queries; a database that is away is no exception."""
     try:
         connection.ensure_connection()
         missing = _missing_migrations()
@@ -72,11 +72,12 @@ def look() -> Health:
             detail = f"Not applied: {', '.join(missing)}. Run manage.py migrate."
             return Health(None, detail, "Not known before the migrations are applied.")
         lag = read_lag()
+        rollups_detail = _lag_detail(lag) if lag.events else _silence_detail()
     except (DatabaseError, InterfaceError) as error:
         # its text may tell whoever asks about the network
         logger.error("Not ready: %s: %s", type(error).__name__, str(error).strip().partition("\n")[0])
         return Health("The database can't be reached or is busy.", _UNKNOWN, _UNKNOWN)
-    return Health(None, None, _lag_detail(lag), lag)
+    return Health(None, None, rollups_detail, lag)
 
 
 def read_lag() -> Lag:
@@ -99,6 +100,18 @@ def _lag_detail(lag: Lag) -> str | None:
     if lag.seconds is None:
         return "No worker has looked yet. Run manage.py roll_up --watch 1."
     return f"{lag.events} events behind for {lag.seconds:.0f} s, more than READY_LAG_SECONDS={limit} s."
+
+
+def _silence_detail() -> str | None:
+    """Tell of a worker that is missing: one with nothing to do still says every few seconds that it has looked."""
+    limit = settings.READY_LAG_SECONDS
+    looked = rollups.watermark().complete_at
+    if limit == 0 or looked is None:
+        return None
+    seconds = (timezone.now() - looked).total_seconds()
+    if seconds <= limit:
+        return None
+    return f"No worker has looked for {seconds:.0f} s, more than READY_LAG_SECONDS={limit} s."
 
 
 @cache

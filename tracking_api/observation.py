@@ -7,7 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -88,20 +88,36 @@ def observe(
         _current.set(None)
         if not streams:
             _write_down(seen, time.perf_counter() - start)
-    return _ObservedStream(response, seen, start) if streams else response
+    return ObservedStream(response, seen, start) if streams else response
 
 
-class _ObservedStream:
+class ObservedStream:
+    """An answer with ``streaming``, written down when it is closed."""
+
     def __init__(self, response: Any, seen: Observation, start: float) -> None:
         self.response, self.seen, self.start = response, seen, start
 
     def __iter__(self) -> Iterator[bytes]:
         _current.set(self.seen)
         for piece in self.response:
-            self.seen.size_bytes += len(piece)
+            self.sent(len(piece))
             yield piece
 
+    @contextmanager
+    def resumed(self) -> Iterator[None]:
+        """Have what is logged within the block be about this request."""
+        _current.set(self.seen)
+        try:
+            yield
+        finally:
+            _current.set(None)
+
+    def sent(self, size: int) -> None:
+        """Note that so many more bytes are sent."""
+        self.seen.size_bytes += size
+
     def close(self) -> None:
+        """Close the answer, and write the request down."""
         try:
             self.response.close()
         finally:

@@ -213,7 +213,8 @@ METRICS_TOKEN = environment.token("METRICS_TOKEN")
 
 MAX_EVENTS = environment.integer("MAX_EVENTS", 10_000, minimum=1)
 MAX_BODY_BYTES = environment.integer("MAX_BODY_BYTES", 10_000_000, minimum=1)
-DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
+# of what isn't sent to the API, which is a form by hand at most
+MAX_FORM_BYTES = DATA_UPLOAD_MAX_MEMORY_SIZE = environment.integer("MAX_FORM_BYTES", 65_536, minimum=1_024)
 MAX_ITEMS = environment.integer("MAX_ITEMS", 100_000, minimum=1)
 RETRY_AFTER_SECONDS = environment.integer("RETRY_AFTER_SECONDS", 1, minimum=1)
 IDEMPOTENCY_KEEP_HOURS = environment.integer("IDEMPOTENCY_KEEP_HOURS", 48, minimum=1)
@@ -236,9 +237,20 @@ STATEMENT_TIMEOUT_SECONDS = environment.integer("STATEMENT_TIMEOUT_SECONDS", 30,
 
 CLIENT_USAGE_SECONDS = environment.integer("CLIENT_USAGE_SECONDS", 5, minimum=0, maximum=3_600)
 
-# Server: what `manage.py serve` listens on and how many take requests side by side
+# Server: what `manage.py serve` listens on, how many take requests side by side, and what clients may hold up
 
 HOST = environment.address("HOST", "127.0.0.1")
 PORT = environment.integer("PORT", 8000, minimum=1, maximum=65_535)
 SERVER_WORKERS = environment.integer("SERVER_WORKERS", 2, minimum=1)
-SERVER_THREADS = environment.integer("SERVER_THREADS", 8, minimum=1)
+SERVER_THREADS = environment.integer("SERVER_THREADS", 8, minimum=1, maximum=1_000)
+SERVER_STREAMS = environment.integer("SERVER_STREAMS", 4, minimum=1, maximum=1_000)
+STREAM_SECONDS = environment.integer("STREAM_SECONDS", 120, minimum=1)
+STREAM_BYTES = environment.integer("STREAM_BYTES", 1_000_000_000, minimum=1)
+HEADER_SECONDS = environment.integer("HEADER_SECONDS", 10, minimum=1)
+BODY_SECONDS = environment.integer("BODY_SECONDS", 60, minimum=1)
+IDLE_SECONDS = environment.integer("IDLE_SECONDS", 75, minimum=1)
+MAX_HEADER_BYTES = environment.integer("MAX_HEADER_BYTES", 16_384, minimum=1_024, maximum=1_048_576)
+MAX_CONNECTIONS = environment.integer("MAX_CONNECTIONS", 10_000, minimum=1)
+MAX_CONNECTIONS_PER_ADDRESS = environment.integer("MAX_CONNECTIONS_PER_ADDRESS", 256, minimum=0)
+# How long what was taken may take to finish when the server is told to stop
+STOP_SECONDS = 8

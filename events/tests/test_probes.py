@@ -125,6 +125,23 @@ def test_there_is_no_lag_without_a_tail_however_long_nobody_looked(make_event, n
     assert health.read_lag() == Lag(0, 0)
 
 
+def test_a_worker_that_is_missing_is_said_though_nothing_lacks(answers, make_event, settings, now):
+    make_event()
+    rollups.roll_up()
+    now["now"] = NOW + timedelta(seconds=300)
+    assert answers()[0] == 200
+    now["now"] = NOW + timedelta(seconds=301)
+
+    found, body = answers()
+
+    detail = "No worker has looked for 301 s, more than READY_LAG_SECONDS=300 s."
+    assert (found, body["checks"]["rollups"]) == (
+        503, {"ok": False, "lagEvents": 0, "lagSeconds": 0, "detail": detail}
+    )  # fmt: skip
+    settings.READY_LAG_SECONDS = 0
+    assert answers()[0] == 200
+
+
 def test_a_log_that_nobody_ever_rolled_up_has_a_lag_of_unknown_age(make_event):
     Watermark.objects.all().delete()
     event = make_event()

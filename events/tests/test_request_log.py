@@ -278,11 +278,11 @@ def test_a_served_request_has_one_line_without_a_secret(running):
     send(running, "invalid", {**EVENT, "value": "s3cret"})
     call(running, "GET", "/api/events/n/m?a=s3cret", Authorization="Bearer s3cret", X_Request_ID="unknown")
     with socket.create_connection(("127.0.0.1", int(running["PORT"]))) as sender:
-        head = b"POST /api/track HTTP/1.1\r\nHost: a\r\nX-Request-ID: chunked\r\nTransfer-Encoding: chunked\r\n\r\n"
-        sender.sendall(head + b"0\r\n\r\n")
-        assert b"x-request-id: chunked" in sender.recv(1000)
+        head = b"POST /o/token HTTP/1.1\r\nHost: a\r\nX-Request-ID: large\r\nContent-Length: 100000\r\n\r\n"
+        sender.sendall(head)
+        assert b"X-Request-ID: large" in sender.recv(1000)
 
-    lines, client = lines_about(running, "one", "three", "invalid", "unknown", "chunked")
+    lines, client = lines_about(running, "one", "three", "invalid", "unknown", "large")
 
     keys = ("method", "path", "status", "events", "client_id", "refusal")
     assert [[tuple(line[key] for key in keys) for line in about] for about in lines] == [
@@ -290,7 +290,7 @@ def test_a_served_request_has_one_line_without_a_secret(running):
         [("POST", "/api/track/", 201, 3, client, None)],
         [("POST", "/api/track/", 400, 0, client, "invalid")],
         [("GET", "/api/events/n/m", 401, 0, None, "authentication_failed")],
-        [("POST", "/api/track", 411, 0, None, "length_required")],
+        [("POST", "/o/token", 413, 0, None, "request_entity_too_large")],
     ]
 
 

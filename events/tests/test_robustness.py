@@ -77,7 +77,8 @@ JSON = b"Content-Type: application/json"
          b"client_id=%00&scope=%FF", {400, 401}),
         *((b"POST " + path + b" HTTP/1.1", [b"Content-Type: multipart/form-data; boundary=b", b"Content-Length: 11000000"],
            b"--b\r\n", {413}) for path in (b"/accounts/login/", b"/o/token/", b"/admin/", b"/nowhere")),  # and unread
-        (b"BREW /api/track/ HTTP/1.1", [], b"", {405}),
+        (b"BREW /api/track/ HTTP/1.1", [], b"", {400}),
+        (b"PURGE /api/track/ HTTP/1.1", [], b"", {405}),
         (b"TRACE / HTTP/1.1", [], b"", {302, 405}),
         (b"\x16\x03\x01\x02\x00\x01\x00", [], b"", {0, 400}),
     ],

@@ -3,9 +3,11 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import stat
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +20,7 @@ from oauth2_provider.models import Application
 from events.models import Event
 from events.tests import service
 from events.tests.service import PROJECT_DIR
+from events.tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -44,6 +47,77 @@ def test_it_serves_with_the_workers_asked_for_and_stops_when_told(migrated, tmp_
         assert eventually(lambda: sorted(workers(process)), names) == names
         process.terminate()
         assert process.wait(10) == 0
+
+
+def test_it_says_that_it_serves_once_it_does(migrated, tmp_path):
+    with migrated(tmp_path) as env:
+        command = [sys.executable, str(PROJECT_DIR / "manage.py"), "serve"]
+        with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout.readline() == f"Serving on http://127.0.0.1:{env['PORT']}/ – stop with Ctrl+C.\n"
+            assert len(workers(process)) == 2
+            assert service.call(env, "GET", "/healthz")[0] == 200
+            process.send_signal(signal.SIGINT)
+            assert process.wait(10) == 0
+
+
+def test_a_process_that_cant_serve_is_said_and_no_other_goes_on(migrated, tmp_path):
+    with migrated(tmp_path, SERVER_WORKERS=2) as env:
+        broken = tmp_path / "broken"
+        broken.mkdir()
+        (broken / "uvloop.py").write_text("raise ImportError('none here')\n")
+        done = service.manage("serve", env={**env, "PYTHONPATH": str(broken)})
+
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "CommandError: A process of the server ended before it served; what it said stands above.\n"
+    )
+    assert "ImportError: none here" in done.stderr
+
+
+def children(process):
+    """The process ids of what it has started, by the last word of their names or commands that tells which."""
+    pids = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    lines = {int(pid): Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip() for pid in pids}
+    return {"roll_up" if "roll_up" in line else line: pid for pid, line in lines.items()}
+
+
+def is_running(pid):
+    """Whether there is such a process, which has not ended without its parent's knowing."""
+    with suppress(FileNotFoundError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def test_a_worker_that_dies_is_started_again_after_a_pause(migrated, tmp_path):
+    with migrated(tmp_path, SERVER_WORKERS=1) as env, service.served(env, "--worker") as process:
+        names = ["roll_up", "tracking-api worker-1"]
+        assert service.call(env, "GET", "/healthz")[0] == 200
+        assert eventually(lambda: sorted(children(process)), names) == names
+        before = children(process)
+        for pid in before.values():
+            os.kill(pid, signal.SIGKILL)
+
+        wait_until(
+            lambda: sorted(children(process)) == names and not set(before.values()) & set(children(process).values())
+        )
+
+        assert service.call(env, "GET", "/healthz")[0] == 200
+        log = process.log.read_text()
+        for name in ("worker", "server process 1"):
+            assert f"The {name} ended with -9; it is started again in " in log
+
+
+def test_with_its_parent_everything_ends(migrated, tmp_path):
+    with migrated(tmp_path, SERVER_WORKERS=2) as env, service.served(env, "--worker") as process:
+        assert eventually(lambda: len(children(process)), 3) == 3
+        pids = list(children(process).values())
+
+        process.kill()
+
+        wait_until(lambda: not any(map(is_running, pids)))
+        assert process.wait() == -signal.SIGKILL
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", int(env["PORT"])))
 
 
 def test_it_serves_wherever_it_is_started_from(migrated, tmp_path):

@@ -14,9 +14,12 @@ from pathlib import Path
 import psycopg2
 import pytest
 
+from events.exceptions import RateLimited, ServiceUnavailable
 from events.tests import service
 from events.tests.service import call, fetch_token
 from events.tests.waiting import ask_until, wait_until
+from tracking_api.server.budget import Budget
+from tracking_api.server.streams import Streams
 
 EVENTS = 400_000
 FIRST = 1_704_067_200
@@ -219,3 +222,108 @@ def test_without_room_for_an_answer_it_is_a_503(running):
         assert json.loads(body) == {"detail": "There is no room to write the answer down; ask for less, or try again."}
         assert get(env, f"{PATH}?format=ndjson&tsMax={FIRST + 9}")[0] == 200
         assert get(env, f"{PATH}?format=ndjson", "HEAD")[0] == 200  # for which none is made
+
+
+# Many of them.
+
+
+def test_a_client_has_only_some_at_a_time_and_no_more_wait_than_are_made(settings):
+    settings.SERVER_STREAMS, settings.RETRY_AFTER_SECONDS = 4, 7
+    streams = Streams()
+    for client in ("a", "a", "b", "b", "c", "c", "d"):
+        streams.admit(client, 8)
+
+    with pytest.raises(RateLimited) as refused:
+        streams.admit("a", 8)
+    assert (refused.value.detail, refused.value.wait) == (
+        "More than 2 long answers of a client at a time; try again in 1 s.", 1
+    )  # fmt: skip
+    streams.admit("d", 8)
+    with pytest.raises(ServiceUnavailable) as refused:
+        streams.admit("e", 8)
+    assert (refused.value.detail, refused.value.wait) == ("Too many long answers are being made; try again.", 7)
+    streams.release("a")
+    streams.admit("e", 8)
+
+
+def test_room_on_the_disk_is_shared_and_given_back():
+    budget = Budget(100, 60)
+
+    assert [budget.take("a", 50), budget.take("a", 11), budget.take("b", 50), budget.take("c", 1)] == [
+        True, False, True, False
+    ]  # fmt: skip
+    budget.give_back("a", 50)
+    assert [budget.take("b", 11), budget.take(None, 40), budget.take(None, 11)] == [False, True, False]
+
+
+@contextmanager
+def asked(env, query="format=csv"):
+    """A client that has asked, and doesn't read."""
+    with socket.create_connection(("127.0.0.1", int(env["PORT"]))) as connection:
+        connection.settimeout(120)
+        head = f"GET {PATH}?{query} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {env['TOKEN']}\r\n"
+        connection.sendall(f"{head}X-Request-ID: {query}\r\nConnection: close\r\n\r\n".encode())
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def patient(running, tmp_path_factory):
+    """Another server of the same data, whose statements may take their time."""
+    home = str(tmp_path_factory.mktemp("patient"))
+    env = {**running, "HOME": home, "PORT": str(service.free_port()), "STATEMENT_TIMEOUT_SECONDS": "300"}
+    with service.served(env) as process:
+        [worker] = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+        yield {**env, "WORKER": worker}
+
+
+def test_beside_long_answers_small_ones_come_and_more_are_refused(patient):
+    with asked(patient, "format=csv&a=1") as other, ExitStack() as stack:
+        assert other.recv(1_000).startswith(b"HTTP/1.1 400 ")
+        for _ in range(2):
+            stack.enter_context(asked(patient))
+        refused = [
+            call(patient, "GET", f"{PATH}?format=csv", Authorization=f"Bearer {patient['TOKEN']}") for _ in range(3)
+        ]
+        small = call(patient, "GET", f"{PATH}?tsMax={FIRST + 9}", Authorization=f"Bearer {patient['TOKEN']}")
+
+    status, headers, body = refused[0]
+    assert (status, headers["Retry-After"]) == (429, "1")
+    assert json.loads(body) == {"detail": "More than 2 long answers of a client at a time; try again in 1 s."}
+    assert (small[0], len(json.loads(small[2]))) == (200, 10)
+
+
+def test_what_nobody_waits_for_is_not_made(patient):
+    log = Path(patient["HOME"], "server.log")
+    query = "format=ndjson&granularity=none"
+    with asked(patient, query):
+        wait_until(lambda: files(patient) == 1)  # it is being made
+
+    wait_until(lambda: f" request={query} " in log.read_text())
+    [line] = [line for line in log.read_text().splitlines() if f" request={query} " in line]
+    assert f" GET {PATH} 499 " in line
+    assert line.endswith(" refusal=client_gone")
+    wait_until(lambda: files(patient) == 0)
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        (
+            {"STREAM_BYTES": 1_000_000},
+            (
+                400, None,
+                {"granularity": ["The answer has more than 1000000 bytes; choose a shorter window or a coarser granularity."]},
+            ),
+        ),
+        ({"STREAM_SECONDS": 1}, (503, "7", {"detail": "Cancelled after 1 s; ask for less, or try again."})),
+    ],
+)  # fmt: skip
+def test_a_long_answer_has_limits(running, limit, expected):
+    env = {**running, "PORT": str(service.free_port()), "STATEMENT_TIMEOUT_SECONDS": "300"}
+    env |= {name: str(value) for name, value in limit.items()}
+    with service.served(env):
+        status, headers, body = call(
+            env, "GET", f"{PATH}?format=ndjson&aggregationType=sum", Authorization=f"Bearer {env['TOKEN']}"
+        )
+
+    assert (status, headers["Retry-After"], json.loads(body)) == expected

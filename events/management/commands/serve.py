@@ -1,9 +1,8 @@
-"""``manage.py serve``: the service under granian, the server meant for production."""
+"""``manage.py serve``: the service under its own server, the one meant for production."""
 
 import os
 import shutil
 import socket
-import subprocess
 import sys
 from argparse import ArgumentParser
 from pathlib import Path
@@ -13,10 +12,8 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
-from tracking_api.affinity import PROCESS_NAME
-from tracking_api.connection_pool import MOST_THREADS
+from tracking_api.server.supervisor import Supervisor, listening
 
-KILL_SECONDS = 8
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus_client looks when it is loaded
 
 
@@ -33,27 +30,26 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, prepare: bool, worker: bool, **options: Any) -> None:
-        self._check_port()
+        self._listen().close()
         if prepare:
             call_command("migrate", verbosity=0)
             call_command("prepare_first_visit")
         if settings.METRICS_TOKEN:
             os.environ[DIRECTORY_VARIABLE] = str(self._metrics_directory())
-        if worker:
-            # It ends with the server, which this process becomes.
-            command = [sys.executable, sys.argv[0], "roll_up", "--watch", "1", "--parent", str(os.getpid())]
-            subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603
+        # where the processes find the code, wherever this one was started from
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(settings.BASE_DIR), os.getenv("PYTHONPATH")]))
+        command = [sys.executable, sys.argv[0], "roll_up", "--watch", "1", "--parent", str(os.getpid())]
+        code = Supervisor(self._listen(), command if worker else None).run(self._tell)
+        if code:
+            raise CommandError("A process of the server ended before it served; what it said stands above.")
+
+    def _tell(self) -> None:
         self.stdout.write(f"Serving on http://{settings.HOST}:{settings.PORT}/ – stop with Ctrl+C.")
         self.stdout.flush()
-        # where the server finds the code, wherever it was started from
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(settings.BASE_DIR), os.getenv("PYTHONPATH")]))
-        # The server replaces this process, so that signals and exit codes are its own.
-        os.execv(sys.executable, [sys.executable, "-m", "granian", *self._server_arguments()])  # noqa: S606
 
-    def _check_port(self) -> None:
+    def _listen(self) -> socket.socket:
         try:
-            family = socket.AF_INET6 if ":" in settings.HOST else socket.AF_INET
-            socket.create_server((settings.HOST, settings.PORT), family=family).close()
+            return listening(settings.HOST, settings.PORT)
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else error
             raise CommandError(
@@ -70,21 +66,3 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(f"LOCAL_DIR must be a directory to write to: {error}.") from None
         return directory
-
-    def _server_arguments(self) -> list[str]:
-        return [
-            *("--interface", "wsgi"),
-            *("--host", settings.HOST),
-            *("--port", str(settings.PORT)),
-            *("--workers", str(settings.SERVER_WORKERS)),
-            *("--process-name", PROCESS_NAME),
-            *("--http", "1"),
-            # Most of them wait for a client or a connection; tracking_api/wsgi.py lets SERVER_THREADS work at a time.
-            *("--blocking-threads", str(MOST_THREADS)),
-            # What was taken is finished; a worker that takes longer is stuck.
-            *("--workers-kill-timeout", str(KILL_SECONDS)),
-            "--respawn-failed-workers",
-            "--no-ws",
-            *("--log-level", "error"),  # a warning would tell that these are many threads
-            "tracking_api.wsgi:application",
-        ]

@@ -1,0 +1,28 @@
+"""Reading quoted cookies in time that grows with their length, where Python's own grows with its square."""
+
+from __future__ import annotations
+
+import re
+import sys
+from http import cookies
+
+# CVE-2024-7592; the first versions of each series that read them as below
+_MENDED = {(3, 11): (3, 11, 10), (3, 12): (3, 12, 6)}
+
+_replace = re.compile(r"\\(?:([0-3][0-7][0-7])|(.))").sub
+
+
+def _unquote(text: str | None) -> str | None:
+    if text is None or len(text) < 2 or text[0] != '"' or text[-1] != '"':
+        return text
+    return _replace(_character, text[1:-1])
+
+
+def _character(escape: re.Match[str]) -> str:
+    return chr(int(escape[1], 8)) if escape[1] else escape[2]
+
+
+def read_in_linear_time() -> None:
+    """Have Python and Django read quoted cookies so, where this Python doesn't yet."""
+    if sys.version_info < _MENDED.get(sys.version_info[:2], (0,)):
+        cookies._unquote = _unquote  # type: ignore[assignment]  # theirs is overloaded

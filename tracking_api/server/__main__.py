@@ -1,0 +1,57 @@
+"""``python -m tracking_api.server``: one process of the server, as ``manage.py serve`` starts it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import signal
+import socket
+from contextlib import suppress
+from functools import partial
+
+from setproctitle import setproctitle
+
+_FILES_A_CONNECTION = 2  # its socket, and a body or an answer on the disk
+
+
+def _raise_file_limit() -> int:
+    """Let this process open as many files as it may; return how many that is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    return soft if soft != resource.RLIM_INFINITY else 1 << 20
+
+
+def main() -> None:
+    """Serve on the socket that the parent has opened."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--listener", type=int, required=True, help="the socket's file descriptor")
+    parser.add_argument("--ready", type=int, required=True, help="a pipe to write to once connections are taken in")
+    parser.add_argument("--parent", type=int, required=True, help="a pipe that ends with the parent")
+    parser.add_argument("--number", type=int, required=True, help="which of the processes this is, from 1")
+    options = parser.parse_args()
+    # Ctrl+C reaches the parent too, which tells its children
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    setproctitle(f"tracking-api worker-{options.number}")
+    files = _raise_file_limit()
+
+    from tracking_api import handler  # sets Django up, which all else needs
+
+    # isort: split
+    from django.conf import settings
+
+    from tracking_api.server.cpu_affinity import keep_to_one_cpu
+    from tracking_api.server.process import serve
+
+    handler.freeze()
+    keep_to_one_cpu(options.number)
+    listener = socket.socket(fileno=options.listener)
+    listener.setblocking(False)
+    most = max(1, min(settings.MAX_CONNECTIONS, files // _FILES_A_CONNECTION - 100))
+    serve(listener, most, partial(os.write, options.ready, b"."), options.parent)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Answers as bytes, or as a file to be sent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from functools import lru_cache, partial
+from http import HTTPStatus
+from typing import IO, Any
+
+from tracking_api.handler import refuse
+from tracking_api.observation import observe
+from tracking_api.server.requests import Request
+
+FILE_PIECE_BYTES = 1 << 16
+_WITHOUT_BODY = ("1", "204", "304")
+
+Headers = list[tuple[str, str]]
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)
+
+
+class Answer:
+    """An answer that is ready to be sent: its content whole, or a file of it.
+
+    ``on_sent`` is told of each piece of the file, ``on_close`` once nothing more will be sent.
+    """
+
+    __slots__ = ("_headers", "_on_close", "_on_sent", "_status", "content", "file", "is_last")
+
+    def __init__(
+        self, status: str, headers: Headers, content: bytes = b"", file: IO[bytes] | Any = None, *,
+        on_sent: Callable[[int], object] | None = None, on_close: Callable[[], object] | None = None,
+    ) -> None:  # fmt: skip
+        self._status, self._headers = status, headers
+        self.content, self.file = content, file
+        self._on_sent, self._on_close = on_sent, on_close
+        self.is_last = False  # the connection is closed after it
+
+    def head(self, request: Request) -> bytes:
+        """Return the head, and after it the content where that is in memory."""
+        content = b"" if request.method == "HEAD" else self.content
+        lines = [f"HTTP/1.1 {self._status}", *(f"{name}: {value}" for name, value in self._headers)]
+        if (
+            request.method != "HEAD"
+            and not self._status.startswith(_WITHOUT_BODY)
+            and not any(name.lower() == "content-length" for name, _ in self._headers)
+        ):
+            lines.append(f"Content-Length: {len(content)}")
+        lines.append(f"Date: {_date(int(time.time()))}")
+        if self.is_last:
+            lines.append("Connection: close")
+        elif request.version == "1.0":
+            lines.append("Connection: keep-alive")
+        return "\r\n".join([*lines, "\r\n"]).encode("latin-1") + content
+
+    def sent(self, size: int) -> None:
+        """Note that so much more of the file is on its way."""
+        if self._on_sent is not None:
+            self._on_sent(size)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        on_close, self._on_close = self._on_close, None
+        if on_close is not None:
+            on_close()
+
+
+def refusal(request: Request, status: HTTPStatus, detail: str) -> Answer:
+    """Return an answer that refuses a request before Django sees it, and write the request down."""
+    started: list[Any] = []
+    environ: dict[str, Any] = {"REQUEST_METHOD": request.method or "-", "PATH_INFO": request.path or "-"}
+    for name, value in request.headers:
+        if name.lower() == b"x-request-id":
+            environ["HTTP_X_REQUEST_ID"] = value.decode("latin-1")
+    [content] = observe(environ, partial(start_into, started), partial(refuse, status, detail))
+    return Answer(started[0], started[1], content)
+
+
+def start_into(started: list[Any], status: str, headers: Headers, exc_info: Any = None, /) -> Callable[[bytes], object]:
+    """Keep what a WSGI application starts its answer with; ``partial(start_into, started)`` is a ``start_response``."""
+    started.extend((status, headers))
+    return started.append  # WSGI's older way, which nothing here takes

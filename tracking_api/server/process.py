@@ -1,0 +1,225 @@
+"""A process of the server: takes connections in, hands requests to threads and answers to connections."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+import uvloop
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from events.error_handlers import answer_to
+from events.probes import PROBES
+from tracking_api import handler
+from tracking_api.handler import LongAnswer, django_handler
+from tracking_api.observation import ObservedStream, metrics, observe
+from tracking_api.server.answers import Answer, refusal, start_into
+from tracking_api.server.bodies import Bodies
+from tracking_api.server.connection import Connection
+from tracking_api.server.crew import Crew
+from tracking_api.server.requests import Request
+from tracking_api.server.roster import Roster
+from tracking_api.server.streams import ClientGone, Streams, written
+
+logger = logging.getLogger(__name__)
+
+_PROBE_THREADS = 2
+_CLIENT_GONE = 499  # as nginx logs it; nobody is there to get it
+_LOOK_SECONDS = 0.5
+_NO_SOCKET_SECONDS = 0.1
+
+
+@dataclass
+class Pending:
+    """A long answer that is still to be made; ``started`` gets its status and headers."""
+
+    observed: ObservedStream
+    started: list[Any]
+
+
+class Process:
+    """What the connections of one process share. It lives in the event loop, and so do its methods."""
+
+    def __init__(self, listener: socket.socket, most_connections: int) -> None:
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self.now = self._loop.time
+        self.roster = Roster(most_connections, settings.MAX_CONNECTIONS_PER_ADDRESS)
+        self.bodies = Bodies()
+        self._streams = Streams()
+        self._workers = Crew(settings.SERVER_THREADS, "worker")
+        self._stream_makers = Crew(settings.SERVER_STREAMS, "stream")
+        self._probers = Crew(_PROBE_THREADS, "probe")
+        self.is_stopping = False
+        if (counted := metrics()) is not None:
+            counted.watch_connections(self._workers.count_idle, settings.SERVER_THREADS)
+
+    def listen(self) -> None:
+        """Take connections in from now on, and look after them."""
+        self._loop.add_reader(self._listener, self._accept)
+        self._loop.call_later(_LOOK_SECONDS, self._look)
+
+    def _accept(self) -> None:
+        # one at a time, so that the other processes get theirs
+        try:
+            client, _ = self._listener.accept()
+        except BlockingIOError:  # another process was first
+            return
+        except OSError as error:  # too many files are open: one that waits goes
+            logger.error("Can't take a connection in: %s", error)
+            if not self.roster.close_first():
+                self._loop.remove_reader(self._listener)
+                self._loop.call_later(_NO_SOCKET_SECONDS, self._listen_again)
+            return
+        client.setblocking(False)
+        with suppress(OSError):
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._loop.create_task(self._connect(client))
+
+    def _listen_again(self) -> None:
+        if not self.is_stopping:
+            self._loop.add_reader(self._listener, self._accept)
+
+    async def _connect(self, client: socket.socket) -> None:
+        with suppress(OSError):  # gone already
+            await self._loop.connect_accepted_socket(partial(Connection, self), client)
+
+    def _look(self) -> None:
+        now = self.now()
+        for connection in self.roster:
+            connection.look(now)
+        self._loop.call_later(_LOOK_SECONDS, self._look)
+
+    # Requests.
+
+    def work_on(self, request: Request, connection: Connection) -> None:
+        """Have the request answered, and the answer sent."""
+        answer = partial(self._take, request, connection)
+        if request.path == "/healthz":
+            # here, as every thread may be waiting for something
+            self._loop.call_soon(lambda: answer(_answered(request)))
+        elif request.path in PROBES:
+            self._probers.submit(partial(_answered, request), answer)
+        else:
+            self._workers.submit(partial(_worked, request), answer)
+
+    def _take(self, request: Request, connection: Connection, answer: Answer | Pending | None) -> None:
+        if isinstance(answer, Pending):
+            self._make(request, connection, answer)
+        elif answer is None and request.is_cut_off:
+            connection.drop(request)
+        else:
+            connection.answer(request, answer or refusal(request, HTTPStatus.INTERNAL_SERVER_ERROR, "Server error."))
+
+    def _make(self, request: Request, connection: Connection, pending: Pending) -> None:
+        client = pending.observed.seen.client or connection.place
+        try:
+            self._streams.admit(client, 2 * self._streams.most)  # as many wait as are made
+        except Exception as error:  # as a view's own
+            connection.answer(request, _failed(pending, error))
+            return
+
+        def take(answer: Answer | None) -> None:
+            self._streams.release(client)
+            self._take(request, connection, answer)
+
+        self._stream_makers.submit(partial(_made, request, pending, self._streams, client), take)
+
+    # The end.
+
+    async def stop(self) -> None:
+        """Take no more connections in, and return once every request that was taken is answered."""
+        self.is_stopping = True
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
+        while len(self.roster):
+            for connection in self.roster:
+                connection.stop()
+            await asyncio.sleep(0.02)
+
+
+def _worked(request: Request) -> Answer | Pending | None:
+    """Answer over this thread's database connection."""
+    if request.is_gone:
+        return None
+    connections[DEFAULT_DB_ALIAS].close_if_unusable_or_obsolete()
+    return _answered(request)
+
+
+def _answered(request: Request) -> Answer | Pending:
+    started: list[Any] = []
+    body = observe(request.environ(), partial(start_into, started), django_handler)
+    if not isinstance(body, ObservedStream):
+        return Answer(started[0], started[1], b"".join(body))
+    if isinstance(body.response, LongAnswer):
+        if request.method != "HEAD":
+            return Pending(body, started)
+        body.response.start()  # without a length, which nobody knows
+        body.close()
+        return Answer(started[0], started[1])
+    file = body.response.file_to_stream
+    if file is None:
+        content = b"".join(body)
+        body.close()
+        return Answer(started[0], started[1], content)
+    return Answer(started[0], started[1], file=file, on_sent=body.sent, on_close=body.close)
+
+
+def _made(request: Request, pending: Pending, streams: Streams, client: str | None) -> Answer | None:
+    """Make a long answer, on a thread of its own."""
+    observed = pending.observed
+    answer: LongAnswer = observed.response
+    with observed.resumed():
+        try:
+            file = written(answer, streams, client, lambda: not request.is_cut_off)
+        except ClientGone:
+            observed.seen.status, observed.seen.refusal = _CLIENT_GONE, "client_gone"
+            observed.close()
+            return None
+        except Exception as error:  # whatever a view may raise, and with the same consequences
+            return _failed(pending, error)
+        answer.start()
+    observed.response = file
+    status, headers = pending.started
+    return Answer(status, headers, file=file, on_sent=observed.sent, on_close=observed.close)
+
+
+def _failed(pending: Pending, error: Exception) -> Answer:
+    """Answer an error in the place of a long answer."""
+    observed = pending.observed
+    answer: LongAnswer = observed.response
+    with observed.resumed():
+        response = answer_to(answer.request, error, answer.response)
+        handler.start(response, answer.start_response)
+    observed.sent(len(response.content))
+    observed.close()
+    status, headers = pending.started
+    return Answer(status, headers, response.content)
+
+
+async def _serve(listener: socket.socket, most_connections: int, is_ready: Callable[[], object], parent: int) -> None:
+    loop = asyncio.get_running_loop()
+    process = Process(listener, most_connections)
+    told = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, told.set)
+    loop.add_reader(parent, told.set)  # nothing is ever written there: it ends with the parent
+    process.listen()
+    is_ready()
+    await told.wait()
+    loop.remove_reader(parent)
+    with suppress(TimeoutError):
+        await asyncio.wait_for(process.stop(), settings.STOP_SECONDS)
+
+
+def serve(listener: socket.socket, most_connections: int, is_ready: Callable[[], object], parent: int) -> None:
+    """Serve until SIGTERM or the end of the parent, whose pipe ``parent`` is; then finish what was taken."""
+    uvloop.run(_serve(listener, most_connections, is_ready, parent))

@@ -1,0 +1,106 @@
+"""A request as it came: its head, its body, and the WSGI environment that Django reads it from (PEP 3333)."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
+
+import httptools
+from django.conf import settings
+
+from tracking_api.server.bodies import Body
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+Headers = list[tuple[bytes, bytes]]
+_SEPARATORS = {"HTTP_COOKIE": "; "}
+
+
+@dataclass(slots=True)
+class Request:
+    """One request.
+
+    A header field whose name has an underscore is not in it: WSGI can't tell it from one with a hyphen, and so it could
+    pass for a field that only the proxy sets.
+    """
+
+    method: str = ""
+    path: str = ""  # its bytes as Latin-1, percent-decoded
+    query: str = ""
+    version: str = "1.1"
+    headers: Headers = field(default_factory=list)
+    peer: tuple[str, int] = ("", 0)
+    keeps_alive: bool = False
+    expects_continue: bool = False
+    content_length: int | None = None
+    is_chunked: bool = False
+    body: Body | None = None
+    body_is_too_large: bool = False
+    is_cut_off: bool = False  # the client sends no more, and may be gone
+    is_gone: bool = False
+
+    def set_target(self, target: bytes) -> None:
+        """Read the request target (RFC 9112, 3.2). Raises ValueError."""
+        try:
+            url = httptools.parse_url(target)
+        except httptools.HttpParserInvalidURLError:
+            raise ValueError("The request target can't be read.") from None
+        self.path = unquote_to_bytes(url.path or b"/").decode("latin-1")
+        self.query = (url.query or b"").decode("latin-1")
+
+    def add_header(self, name: bytes, value: bytes) -> None:
+        """Add a field; one with an underscore in its name is dropped."""
+        if b"_" in name:
+            return
+        self.headers.append((name, value))
+        lowered = name.lower()
+        if lowered == b"content-length":
+            self.content_length = int(value)
+        elif lowered == b"transfer-encoding":
+            self.is_chunked = True
+        elif lowered == b"expect":
+            self.expects_continue = value.lower() == b"100-continue"
+
+    @property
+    def most_body_bytes(self) -> int:
+        """The largest body that is taken: events may be many, and what else is sent is a form."""
+        return settings.MAX_BODY_BYTES if self.path.startswith("/api/") else settings.MAX_FORM_BYTES
+
+    def environ(self) -> WSGIEnvironment:
+        """Return the WSGI environment."""
+        found: WSGIEnvironment = {
+            "REQUEST_METHOD": self.method,
+            "SCRIPT_NAME": "",
+            "PATH_INFO": self.path,
+            "QUERY_STRING": self.query,
+            "SERVER_NAME": settings.HOST,
+            "SERVER_PORT": str(settings.PORT),
+            "SERVER_PROTOCOL": f"HTTP/{self.version}",
+            "REMOTE_ADDR": self.peer[0],
+            "REMOTE_PORT": str(self.peer[1]),
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "http",
+            "wsgi.input": self.body.reader() if self.body else BytesIO(),
+            "wsgi.errors": sys.stderr,
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": True,
+            "wsgi.run_once": False,
+        }
+        for name, value in self.headers:
+            key = "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
+            text = value.decode("latin-1")
+            found[key] = f"{found[key]}{_SEPARATORS.get(key, ',')}{text}" if key in found else text
+        found.pop("HTTP_CONTENT_LENGTH", None)
+        found.pop("HTTP_TRANSFER_ENCODING", None)
+        if "HTTP_CONTENT_TYPE" in found:
+            found["CONTENT_TYPE"] = found.pop("HTTP_CONTENT_TYPE")
+        if self.body_is_too_large:
+            # refused by this length, before anything is read
+            found["CONTENT_LENGTH"] = str(max(self.content_length or 0, self.most_body_bytes + 1))
+        elif self.body:
+            found["CONTENT_LENGTH"] = str(self.body.size)
+        return found

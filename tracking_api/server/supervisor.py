@@ -1,0 +1,134 @@
+"""The parent of the server's processes, and of the worker: starts them, starts them again, and stops them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+
+from django.conf import settings
+
+logger = logging.getLogger(__name__)
+
+_BACKLOG = 2_048
+_POLL_SECONDS = 0.1
+# A process that ends soon after its start is started again after a pause that grows.
+_SOON_SECONDS = 10
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
+
+
+class _Child:
+    """A process that is to run as long as the parent does."""
+
+    def __init__(self, name: str, start: Callable[[], subprocess.Popen[bytes]]) -> None:
+        self.name, self._start = name, start
+        self._pause = _FIRST_PAUSE_SECONDS
+        self._next_start = 0.0
+        self.run()
+
+    def run(self) -> None:
+        self._started = time.monotonic()
+        self.process = self._start()
+        self._has_ended = False
+
+    def keep_running(self) -> None:
+        """Start it again where it has ended, after a pause."""
+        code = self.process.poll()
+        if code is None:
+            return
+        now = time.monotonic()
+        if not self._has_ended:
+            self._has_ended = True
+            lived_long = now - self._started >= _SOON_SECONDS
+            self._pause = _FIRST_PAUSE_SECONDS if lived_long else min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
+            self._next_start = now + self._pause
+            logger.error("The %s ended with %s; it is started again in %.0f s.", self.name, code, self._pause)
+        if now >= self._next_start:
+            self.run()
+
+
+class Supervisor:
+    """Runs the server's processes on one socket, and beside them the worker where there is to be one."""
+
+    def __init__(self, listener: socket.socket, worker: Sequence[str] | None) -> None:
+        self._listener, self._worker = listener, worker
+        self._is_told = False
+        # Children hold the reading end, which ends when this process does, however it does.
+        self._alive_read, self._alive_write = os.pipe()
+        self._ready_read, self._ready_write = os.pipe()
+
+    def run(self, when_ready: Callable[[], object]) -> int:
+        """Run until SIGTERM or SIGINT; return the exit code. ``when_ready`` is called once every process serves."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._tell)
+        servers = [
+            _Child(f"server process {number}", partial(self._start_server, number))
+            for number in range(1, settings.SERVER_WORKERS + 1)
+        ]
+        worker = [] if self._worker is None else [_Child("worker", partial(_start_worker, self._worker))]
+        try:
+            if not self._wait_until_ready(servers):
+                return 0 if self._is_told else 1
+            when_ready()
+            while not self._is_told:
+                for child in (*servers, *worker):
+                    child.keep_running()
+                time.sleep(_POLL_SECONDS)
+            return 0
+        finally:
+            self._stop([child.process for child in (*servers, *worker)])
+
+    def _tell(self, *_: object) -> None:
+        self._is_told = True
+
+    def _start_server(self, number: int) -> subprocess.Popen[bytes]:
+        descriptors = {
+            "--listener": self._listener.fileno(), "--ready": self._ready_write, "--parent": self._alive_read
+        }  # fmt: skip
+        arguments = [text for name, descriptor in descriptors.items() for text in (name, str(descriptor))]
+        return subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "tracking_api.server", "--number", str(number), *arguments],
+            pass_fds=list(descriptors.values()),
+        )
+
+    def _wait_until_ready(self, servers: list[_Child]) -> bool:
+        """Wait until each has said so; return False where one ends first, or the parent is told to stop."""
+        missing = len(servers)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._ready_read, selectors.EVENT_READ)
+            while missing and not self._is_told:
+                if selector.select(_POLL_SECONDS):
+                    missing -= len(os.read(self._ready_read, missing))
+                elif any(server.process.poll() is not None for server in servers):
+                    return False
+        return not self._is_told
+
+    def _stop(self, processes: list[subprocess.Popen[bytes]]) -> None:
+        for process in processes:
+            with suppress(ProcessLookupError):
+                process.terminate()
+        give_up = time.monotonic() + settings.STOP_SECONDS
+        for process in processes:
+            try:
+                process.wait(max(0.0, give_up - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _start_worker(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens there. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=_BACKLOG)
