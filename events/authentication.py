@@ -16,6 +16,7 @@ from django.db import transaction
 from django.db.models import Model
 from django.db.models.signals import post_delete, post_save
 from django.dispatch import receiver
+from django.utils import timezone
 from oauth2_provider.contrib.rest_framework import OAuth2Authentication
 from oauth2_provider.models import AccessToken, Application
 from oauth2_provider.utils import parse_bearer_token
@@ -35,7 +36,8 @@ VIEW_EVENTS = "events.view_event"
 
 
 def _forgotten_at(digest: str, token: AccessToken, now: float) -> float:
-    return float(min(now + settings.TOKEN_CACHE_SECONDS, token.expires.timestamp()))
+    left_seconds = (token.expires - timezone.now()).total_seconds()
+    return float(now + min(settings.TOKEN_CACHE_SECONDS, left_seconds))
 
 
 class TokenMemory:
@@ -48,7 +50,9 @@ class TokenMemory:
     most_tokens = 10_000
 
     def __init__(self) -> None:
-        self._tokens: TLRUCache[str, AccessToken] = TLRUCache(self.most_tokens, ttu=_forgotten_at, timer=time.time)
+        # not the wall clock: set back by an hour, it would keep a token that is revoked elsewhere for so long
+        timer = time.monotonic
+        self._tokens: TLRUCache[str, AccessToken] = TLRUCache(self.most_tokens, ttu=_forgotten_at, timer=timer)
         self._changes = 0
         self._lock = Lock()
 

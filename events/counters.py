@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from math import floor
+from types import SimpleNamespace
 from typing import TypeVar, cast
 
 from django.conf import settings
 from limits.errors import StorageError
-from limits.storage import MemoryStorage, storage_from_string
+from limits.storage import MemoryStorage, memory, storage_from_string
 from limits.storage.base import SlidingWindowCounterSupport
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,10 @@ _TIMEOUTS = {
 }
 _AWAY_SECONDS = 5
 _PRECISION_SECONDS = 0.001  # of Redis; in memory it is that of a double
+
+# What this process counts has to go by a clock that nobody sets: a step of the wall clock forgets it, or keeps it for
+# as long. The library asks its module's `time` for the wall clock and nothing else, and has no parameter for it.
+memory.time = SimpleNamespace(time=time.monotonic)  # type: ignore[attr-defined, assignment]
 
 
 @dataclass(frozen=True)

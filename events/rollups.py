@@ -117,7 +117,8 @@ def roll_up(patience: Callable[[], bool] = lambda: False, most_events: int | Non
         full = ids[limit - 1 : limit].first()
         last = full or ids.last()
         if last is None:
-            if mark.complete_at is None or looked - mark.complete_at > _IDLE:
+            # ahead of now where the clock was set back, and then the lag would count from there
+            if mark.complete_at is None or abs(looked - mark.complete_at) > _IDLE:
                 Watermark.objects.update(complete_at=looked)
             return None
         _give_room()

@@ -2,6 +2,7 @@
 
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.contrib.auth.models import User
@@ -187,7 +188,7 @@ def test_a_token_is_looked_up_once(client_with_scopes, settings, django_assert_m
 def test_a_token_is_remembered_for_some_seconds(
     client_with_scopes, settings, django_assert_max_num_queries, monkeypatch
 ):
-    now = time.time()
+    now = time.monotonic()
     monkeypatch.setattr(token_memory._tokens.timer, "_Timer__timer", lambda: now, raising=False)
     client = client_with_scopes("read")
 
@@ -199,6 +200,24 @@ def test_a_token_is_remembered_for_some_seconds(
     assert lookups() == 0
     now += 0.2
     assert lookups() == 1
+
+
+def test_a_clock_that_is_set_back_keeps_no_revoked_token(make_token, settings, monkeypatch):
+    settings.TOKEN_CACHE_SECONDS = 10
+    clock = SimpleNamespace(wall=1_800_000_000.0, steady=5_000.0)
+    monkeypatch.setattr(time, "time", lambda: clock.wall)
+    monkeypatch.setattr(time, "monotonic", lambda: clock.steady)
+    memory = TokenMemory()
+    make_token("read")
+    digest = AccessToken.objects.get().token_checksum
+    assert memory.get(digest).scope == "read"
+    AccessToken.objects.all()._raw_delete("default")  # as another process would, of whose change none is told here
+
+    clock.wall -= 3_600
+    clock.steady += 9.9
+    assert memory.get(digest).scope == "read"
+    clock.steady += 0.2
+    assert memory.get(digest) is None
 
 
 def test_the_memory_can_be_turned_off(client_with_scopes, settings, django_assert_max_num_queries):

@@ -3,6 +3,7 @@
 import random
 import socket
 import threading
+import time
 
 import pytest
 from fakeredis import FakeRedis, FakeServer
@@ -48,6 +49,18 @@ def test_who_waits_as_told_gets_in_and_who_comes_a_second_earlier_does_not(clock
             assert counters.take("k", quota, 60, cost)
         clock.now += chance.choice([0, 0, 0.1, 1, 10, 61, 200])
     assert refused > 10
+
+
+@pytest.mark.parametrize("step_seconds", [-3_600, 3_600, 400 * 86_400])
+def test_a_step_of_the_clock_forgets_nothing_that_was_counted(monkeypatch, step_seconds):
+    counters = Counters("memory://")
+    assert [counters.take("k", 2, 3_600) for _ in range(3)] == [True, True, False]
+
+    stepped = time.time() + step_seconds
+    monkeypatch.setattr(time, "time", lambda: stepped)
+
+    assert not counters.take("k", 2, 3_600)
+    assert counters.look("k", 3_600).wait_seconds(2, 1) <= 2 * 3_600
 
 
 def test_threads_take_no_more_than_the_quota():
