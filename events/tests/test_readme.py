@@ -117,7 +117,11 @@ def test_script_server_prints_commands_that_work_and_changes_nothing_the_second_
     process.log.unlink()
 
     with script_server(clone, env) as process:
-        assert output(process) == printed
+        again = output(process)
+        assert [secret for secret in credentials_of(clone).values() if secret in again] == [
+            "admin", credentials_of(clone)["client_id"],
+        ]  # fmt: skip
+        assert again.count(f"{clone}/local/credentials.json\n") == 2
         assert state() == before
         answer = run(commands.replace("month", "year"), env, clone)
         assert '"value":1.0' in answer

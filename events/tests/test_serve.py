@@ -192,16 +192,24 @@ def test_the_first_visit_finds_all_it_needs(settings, tmp_path, db, capsys):
         assert value in printed
 
 
-def test_the_second_visit_finds_the_same(settings, tmp_path, db, capsys):
+def test_the_second_visit_finds_the_same_and_is_told_where_the_secrets_are(settings, tmp_path, db, capsys):
     settings.LOCAL_DIR = tmp_path / "local"
+    settings.HOST, settings.PORT = "127.0.0.1", 8000
     call_command("prepare_first_visit")
-    printed = capsys.readouterr().out.removeprefix("Demo data: loaded\n")
+    capsys.readouterr()
+    file = tmp_path / "local/credentials.json"
+    credentials = json.loads(file.read_text())
     before = [list(model.objects.order_by("pk").values()) for model in (User, Application, Event)]
 
     call_command("prepare_first_visit")
 
     assert [list(model.objects.order_by("pk").values()) for model in (User, Application, Event)] == before
-    assert capsys.readouterr().out == printed
+    assert json.loads(file.read_text()) == credentials
+    assert capsys.readouterr().out == (
+        f"Log in at http://127.0.0.1:8000/: admin, with the password in {file}\n"
+        f"Client id: {credentials['client_id']}\n"
+        f"Client secret: in {file}\n"
+    )
 
 
 def test_what_is_there_already_is_left_alone(settings, tmp_path, make_event, capsys):

@@ -43,18 +43,20 @@ class Credentials(TypedDict):
 
 class Command(BaseCommand):
     help = (
-        "Create an admin user, an OAuth2 client and the demo data, each only where missing, "
-        "and print how to use them. Their credentials are kept in local/credentials.json with mode 600."
+        "Create an admin user, an OAuth2 client and the demo data, each only where missing. The first time, print how "
+        "to use them; their credentials are kept in local/credentials.json with mode 600."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        credentials = self._credentials(settings.LOCAL_DIR / "credentials.json")
+        self._path: Path = settings.LOCAL_DIR / "credentials.json"
+        made = self._make_credentials()
+        kept = environment.kept(self._path, lambda: made)
+        # what is printed at each start stays in the logs of every one
+        self._is_first = kept == made
+        credentials = cast(Credentials, json.loads(kept))
         self._prepare_demo_data()
         self._prepare_user(credentials)
         self._prepare_client(credentials)
-
-    def _credentials(self, path: Path) -> Credentials:
-        return cast(Credentials, json.loads(environment.kept(path, self._make_credentials)))
 
     def _make_credentials(self) -> str:
         credentials = Credentials(
@@ -76,7 +78,12 @@ class Command(BaseCommand):
             User.objects.create_superuser(username, password=password)
         user = User.objects.filter(username=username, is_superuser=True).first()
         known = user is not None and check_password(password, user.password)
-        log_in = f"{username} / {password}" if known else "with a superuser of your own"
+        if not known:
+            log_in = "with a superuser of your own"
+        elif self._is_first:
+            log_in = f"{username} / {password}"
+        else:
+            log_in = f"{username}, with the password in {self._path}"
         self.stdout.write(f"Log in at {self._url()}/: {log_in}")
 
     def _prepare_client(self, credentials: Credentials) -> None:
@@ -94,6 +101,9 @@ class Command(BaseCommand):
             self.stdout.write("The first client's secret was changed; register another client at /o/applications/.")
             return
         self.stdout.write(f"Client id: {credentials['client_id']}")
+        if not self._is_first:
+            self.stdout.write(f"Client secret: in {self._path}")
+            return
         self.stdout.write(f"Client secret: {credentials['client_secret']}")
         self.stdout.write(TRY_IT.format(url=self._url(), **credentials))
 
