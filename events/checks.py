@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.sqlite3.base import DatabaseWrapper
 
 from events.models import Event, Watermark
+from tracking_api.private_files import files_of, open_to_others
 
 Apps = Sequence[AppConfig] | None
 
@@ -44,16 +44,20 @@ def check_hosts(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
 
 
 @checks.register(checks.Tags.security)
-def check_local_dir(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
-    """W002: others can read the secrets."""
-    files = [settings.LOCAL_DIR / name for name in ("secret_key", "credentials.json")]
-    open_to_others = [str(path) for path in files if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077]
-    if not open_to_others:
+def check_files(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """W002: others can read the secrets, or an SQLite database with its log."""
+    files = sorted(path for path in settings.LOCAL_DIR.glob("*") if path.is_file())
+    database = settings.DATABASES["default"]
+    if database["ENGINE"] == "django.db.backends.sqlite3":
+        files += files_of(Path(database["NAME"]))
+    open_files = list(map(str, open_to_others(files)))
+    if not open_files:
         return []
     return [
         checks.Warning(
-            f"Others than the service's user can read {' and '.join(open_to_others)}.",
-            hint=f"chmod 600 {' '.join(open_to_others)}; if anyone may have, delete them, so that they are made anew.",
+            f"Others than the service's user can read {' and '.join(open_files)}.",
+            hint=f"chmod 600 {' '.join(open_files)}; if anyone may have read them, have secrets made anew by deleting"
+            " their files, and change the passwords in a database.",
             id="events.W002",
         )
     ]

@@ -15,6 +15,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 
 from events.patterns import validate_patterns
+from tracking_api.private_files import PrivateConnection
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}
@@ -192,6 +193,7 @@ def _sqlite_options(timeout_seconds: int) -> dict[str, Any]:
         "timeout": timeout_seconds,
         "transaction_mode": "IMMEDIATE",
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+        "factory": PrivateConnection,
     }
 
 

@@ -82,6 +82,7 @@ def test_what_is_restored_is_whole_and_answers_the_same(env, restored_url, run, 
             load.wait_for(201, 100)
         asked = answers(env, env["TOKEN"])
 
+    assert [oct(backup.stat().st_mode & 0o777) for backup in (tmp_path / "backups").iterdir()] == ["0o600"]
     run(restore, tmp_path / "restored", RESTORED_URL=restored_url)
 
     restored = stored_values(restored_url)

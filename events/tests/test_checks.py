@@ -32,20 +32,41 @@ def test_any_host_is_warned_of(settings, hosts, ids):
 @pytest.mark.parametrize(
     ("mode", "warned"), [(0o600, False), (0o400, False), (0o640, True), (0o604, True), (0o602, True)]
 )
-@pytest.mark.parametrize("name", ["secret_key", "credentials.json"])
-def test_secrets_that_others_can_read_are_warned_of(settings, tmp_path, name, mode, warned):
-    settings.LOCAL_DIR = tmp_path
+@pytest.mark.parametrize("name", ["local/secret_key", "local/credentials.json", "local/secret_key.17",
+                                  "db.sqlite3", "db.sqlite3-wal", "db.sqlite3-shm", "db.sqlite3-journal"])  # fmt: skip
+def test_files_that_others_can_read_are_warned_of(settings, monkeypatch, tmp_path, name, mode, warned):
+    settings.LOCAL_DIR = tmp_path / "local"
+    settings.LOCAL_DIR.mkdir()
+    database = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db.sqlite3")}
+    monkeypatch.setitem(settings.DATABASES, "default", database)
     (tmp_path / name).touch()
     (tmp_path / name).chmod(mode)
 
     message = Warned, "events.W002", f"Others than the service's user can read {tmp_path / name}."
-    assert found(checks.check_local_dir) == ([message] if warned else [])
+    assert found(checks.check_files) == ([message] if warned else [])
 
 
-def test_no_secrets_are_fine(settings, tmp_path):
+def test_all_files_that_others_can_read_are_named(settings, monkeypatch, tmp_path):
+    settings.LOCAL_DIR = tmp_path / "local"
+    settings.LOCAL_DIR.mkdir()
+    database = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db.sqlite3")}
+    monkeypatch.setitem(settings.DATABASES, "default", database)
+    files = [tmp_path / name for name in ("local/a", "local/b", "db.sqlite3", "db.sqlite3-wal")]
+    for file in files:
+        file.touch(mode=0o644)
+        file.chmod(0o644)
+
+    [message] = checks.check_files(None)
+
+    assert message.msg == f"Others than the service's user can read {' and '.join(map(str, files))}."
+    assert message.hint.startswith(f"chmod 600 {' '.join(map(str, files))};")
+
+
+def test_no_secrets_are_fine(settings, monkeypatch, tmp_path):
     settings.LOCAL_DIR = tmp_path / "none"
+    monkeypatch.setitem(settings.DATABASES, "default", {"ENGINE": "tracking_api.postgresql", "NAME": "events"})
 
-    assert found(checks.check_local_dir) == []
+    assert found(checks.check_files) == []
 
 
 @pytest.mark.parametrize(("seconds", "ids"), [(5, []), (7, []), (8, ["events.W003"]), (60, ["events.W003"])])
