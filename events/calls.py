@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -11,9 +12,16 @@ from zoneinfo import available_timezones
 from django.conf import settings
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 
-from events.components import SEGMENT, Schema, array, ref
+from events.components import SEGMENT, SERIES_KEY, Schema, array, ref
 from events.ingest import MOST_KEY_CHARACTERS
-from events.serializers import AggregationQuerySerializer, NamedChoiceField, TimestampField, TimeZoneField
+from events.serializers import (
+    FORMATS,
+    MOST_SEARCHED_CHARACTERS,
+    AggregationQuerySerializer,
+    NamedChoiceField,
+    TimestampField,
+    TimeZoneField,
+)
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -267,26 +275,62 @@ def aggregation() -> Call:
     )  # fmt: skip
 
 
+def _catalogue_query() -> list[OpenApiParameter]:
+    number = {"type": "integer", "minimum": 1, "maximum": settings.MAX_SERIES}
+    forms = {"type": "string", "enum": list(FORMATS), "default": FORMATS[0]}
+    return [
+        OpenApiParameter("limit", number, description="How many series, at most."),
+        OpenApiParameter(
+            "after",
+            SERIES_KEY,
+            description="`namespace/name`: only series past this one, which need not be there.",
+            examples=[OpenApiExample("Such as", "Shop/order")],
+        ),
+        OpenApiParameter(
+            "search",
+            {"type": "string", "maxLength": MOST_SEARCHED_CHARACTERS, "pattern": r"^[^\x00]*$"},
+            description="Only series with this text in their `namespace/name`, in any case.",
+        ),
+        OpenApiParameter("format", forms, description="What the answer is written in; `Accept` may say it too."),
+    ]
+
+
 def catalogue(*, of_namespace: bool) -> Call:
     """``GET /api/events/`` or ``GET /api/events/<namespace>``."""
     series = {
         "namespace": "Shop", "name": "order", "count": 2,
         "firstTimestamp": "2020-11-12T11:10:00Z", "lastTimestamp": "2020-11-13T00:00:00Z",
     }  # fmt: skip
+    line = {"type": "string"}
     not_granted = {"A_namespace": _not_granted("read")}
     return Call(
         id="list_series_of_namespace" if of_namespace else "list_series",
         summary="List the series of a namespace" if of_namespace else "List all series",
-        description="The catalogue: every series that has events, ordered by namespace and name.",
-        parameters=[*([_segment("namespace")] if of_namespace else []), _CHALLENGE, _ALLOW, _RETRY, *_LIMITS],
+        description=(
+            "The catalogue: every series that has events, ordered by namespace and name.\n\n"
+            f"Where there are more than {settings.MAX_SERIES}, JSON must be asked for some at a time: `limit` says how "
+            "many, and `Link` leads to the next ones. CSV and NDJSON without `limit` hold all."
+        ),
+        parameters=[
+            *([_segment("namespace")] if of_namespace else []), *_catalogue_query(),
+            _header("Link", 'Where the next series are, as `<…>; rel="next"`; absent on the last page.', [200]),
+            _CHALLENGE, _ALLOW, _RETRY, *_LIMITS,
+        ],
         responses={
             (200, JSON): _answer(array(ref("Series")), "The series.", One_series=[series]),
+            (200, CSV): _answer(
+                line, "The same; a text that a spreadsheet would take for a formula comes after an apostrophe.",
+                One_series=f"{','.join(series)}\r\n{','.join(map(str, series.values()))}\r\n",
+            ),
+            (200, NDJSON): _answer(
+                line, "The same, a series a line.", One_series=json.dumps(series, separators=(",", ":")) + "\n"
+            ),
             (400, JSON): _answer(
                 {"anyOf": [ref("FieldErrors"), ref("Detail")]},
-                "Bad input.",
-                A_parameter={"page": ["Unknown field. Accepted: none."]},
+                "Bad input, or more series than are allowed without `limit`.",
+                A_parameter={"page": ["Unknown field. Accepted: limit, after, search, format."]},
             ),
             **(_forbidden("read", "FieldErrors", **not_granted) if of_namespace else _forbidden("read")),
             **_errors(401, 404, 405, 429, 503),
         },
-    )
+    )  # fmt: skip

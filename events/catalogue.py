@@ -1,17 +1,31 @@
-"""The catalogue: which series there are, from the rollups and the tail."""
+"""The catalogue: which series there are, by namespace and name, from the rollups and the tail."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime
-from typing import Any, TypedDict, cast
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, NamedTuple, TypedDict
 
-from django.db.models import Count, Max, Min, Value
-from django.db.models.functions import Concat
+from django.conf import settings
+from django.db import connection
+from django.db.models import Count, F, Func, Max, Min, Q, QuerySet, Subquery, Value
+from django.db.models.functions import Collate, Concat
+from rest_framework.exceptions import ValidationError
 
-from events import rollups
-from events.models import Event, Rollup
+from events import roller, timestamps
+from events.models import Event, Rollup, Watermark
+from events.patterns import EVERYWHERE, Namespaces
+from events.series import SeriesKey
 from events.snapshot import snapshot
+
+_COLUMNS = ("namespace_key", "name_key", "count", "first_timestamp", "last_timestamp")
+_SERIES_AT_A_TIME = 5_000
+# Each reads as many series as a page has.
+_PARTS_A_STATEMENT = 50
+_LAST_CODE_POINT, _BEFORE_SURROGATES, _AFTER_SURROGATES = "\U0010ffff", "\ud7ff", "\ue000"
 
 
 class Series(TypedDict):
@@ -24,32 +38,203 @@ class Series(TypedDict):
     last_timestamp: datetime
 
 
-def catalogue(**chosen: str) -> list[Series]:
-    """Every series, of one namespace where one is chosen, ordered by namespace and name.
+class Page(NamedTuple):
+    """Some series, and whether there are more past them."""
 
-    Three queries on one snapshot: the watermark, the rollup of each series, and the tail.
+    series: list[Series]
+    has_more: bool
+
+
+class _Standing(NamedTuple):
+    event_id: int  # the watermark
+    tail: int  # how many ids are past it
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The series of some namespaces; where a name or part of ``namespace/name`` in any case is given, only those.
+
+    Ordered by namespace and name, by code point: a database has a collation of its own.
     """
-    columns = ("namespace", "name", "count", "first_timestamp", "last_timestamp")
-    with snapshot():
-        mark = rollups.watermark()
-        rolled_up = list(Rollup.objects.whole_series().filter(**chosen).values(*columns))
-        found = {(row["namespace"], row["name"]): cast(Series, row) for row in rolled_up}
-        for row in _tail(mark.event_id, chosen):
-            known = found.get((row["namespace"], row["name"]))
-            if known is None:
-                found[row["namespace"], row["name"]] = cast(Series, row)
+
+    namespaces: Namespaces = EVERYWHERE
+    name: str | None = None
+    search: str = ""
+
+    def page(self, limit: int, after: SeriesKey | None = None) -> Page:
+        """The first series, no more than ``limit``, or those past one, which need not be there.
+
+        The cost grows with ``limit`` and the length of the tail, not with how many series there are, unless a name or
+        a text is searched for. Three queries on one snapshot: the watermark, the rollups, and the tail where there is
+        one. A tail that is longer than it should be is rolled up first, as far as that is done within a second.
+        """
+        with snapshot():
+            standing = _standing()
+            if standing.tail <= settings.ROLLUP_TAIL_EVENTS:
+                return self._page(standing, limit, after)
+        roller.wait_for_catching_up()
+        with snapshot():
+            return self._page(_standing(), limit, after)
+
+    def whole(self, after: SeriesKey | None = None) -> Page:
+        """Every series. Raises ValidationError where they are more than ``MAX_SERIES``."""
+        page = self.page(settings.MAX_SERIES, after)
+        if page.has_more:
+            advice = "ask for a limit of them at a time, after the last of those before, or for format=csv or ndjson"
+            raise ValidationError({"limit": [f"There are more than {settings.MAX_SERIES} series; {advice}."]})
+        return page
+
+    def iterate(self, after: SeriesKey | None = None) -> Iterator[Series]:
+        """Every series, some thousand in memory at a time, from a snapshot that lasts until the last of them."""
+        if _standing().tail > settings.ROLLUP_TAIL_EVENTS:
+            roller.wait_for_catching_up()
+        with snapshot():
+            standing, has_more = _standing(), True
+            while has_more:
+                series, has_more = self._page(standing, _SERIES_AT_A_TIME, after)
+                yield from series
+                if has_more:
+                    after = SeriesKey(series[-1]["namespace"], series[-1]["name"])
+
+    def _page(self, standing: _Standing, limit: int, after: SeriesKey | None) -> Page:
+        parts = _parts(self.namespaces, after)
+        found: list[Series] = []
+        while len(found) <= limit and (some := list(islice(parts, _PARTS_A_STATEMENT))):
+            found += self._of_parts(some, standing, limit + 1 - len(found))
+        return Page(found[:limit], len(found) > limit)
+
+    def _of_parts(self, parts: Sequence[Q], standing: _Standing, most: int) -> list[Series]:
+        """The first series of the parts. What is among them is among the first of the rollups and of the tail."""
+        rows = self._rolled_up(parts, most)
+        found = {SeriesKey(*row[:2]): _series(row) for row in rows}
+        if not standing.tail:
+            return list(found.values())
+        for row in self._tail(parts, standing.event_id, most, next(reversed(found)) if len(rows) == most else None):
+            key, new = SeriesKey(*row[:2]), _series(row)
+            if known := found.get(key):
+                known["count"] += new["count"]
+                known["first_timestamp"] = min(known["first_timestamp"], new["first_timestamp"])
+                known["last_timestamp"] = max(known["last_timestamp"], new["last_timestamp"])
             else:
-                known["count"] += row["count"]
-                known["first_timestamp"] = min(known["first_timestamp"], row["first_timestamp"])
-                known["last_timestamp"] = max(known["last_timestamp"], row["last_timestamp"])
-    return [found[key] for key in sorted(found)]  # by code point: a database sorts by its own collation
+                found[key] = new
+        return [found[key] for key in sorted(found)[:most]]
+
+    def _rolled_up(self, parts: Sequence[Q], most: int) -> list[tuple[Any, ...]]:
+        keys = {f"{field}_key": _by_code_point(field, of_rollups=True) for field in SeriesKey._fields}
+        rollups = self._searched(Rollup.objects.whole_series().annotate(**keys))
+        # The same part twice would be no part of a statement.
+        statements = [
+            rollups.filter(part).order_by("namespace_key", "name_key").values_list(*_COLUMNS)[:most] for part in parts
+        ]
+        if len(statements) == 1:
+            return list(statements[0])
+        texts, parameters = zip(*(each.query.sql_with_params() for each in statements), strict=True)
+        union = " UNION ALL ".join(f"SELECT * FROM ({text}) AS part" for text in texts)  # noqa: S608
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"SELECT * FROM ({union}) AS parts ORDER BY namespace_key, name_key LIMIT {most}",  # noqa: S608
+                [each for some in parameters for each in some],
+            )
+            rows: list[tuple[Any, ...]] = cursor.fetchall()
+            return rows
+
+    def _tail(
+        self, parts: Sequence[Q], event_id: int, most: int, last: SeriesKey | None
+    ) -> QuerySet[Event, tuple[Any, ...]]:
+        """The first series of the tail, no further than a last one; read by ids, and grouped by what fits alone."""
+        keys = {f"{field}_key": _by_code_point(field, of_rollups=False) for field in SeriesKey._fields}
+        tail = self._searched(Event.objects.after(event_id).order_by().annotate(**keys))
+        fits = Q()
+        for part in parts:
+            fits |= part
+        if last is not None:
+            fits &= Q(namespace_key__lt=last.namespace) | Q(namespace_key=last.namespace, name_key__lte=last.name)
+        found = tail.filter(fits).values(*keys).annotate(
+            count=Count("pk"), first_timestamp=Min("timestamp"), last_timestamp=Max("timestamp")
+        )  # fmt: skip
+        rows: QuerySet[Event, tuple[Any, ...]] = found.order_by(*keys).values_list(*_COLUMNS)[:most]
+        return rows
+
+    def _searched(self, rows: Any) -> Any:
+        if self.name is not None:
+            rows = rows.filter(name_key=self.name)
+        if not self.search:
+            return rows
+        rows = rows.alias(key=Concat("namespace", Value("/"), "name"))
+        if connection.vendor == "sqlite":  # whose LIKE knows no other letters than A to Z
+            return rows.filter(key__iregex=re.escape(self.search))
+        return rows.filter(key__icontains=self.search)
 
 
-def _tail(event_id: int, chosen: dict[str, str]) -> Iterator[dict[str, Any]]:
-    # By a text that no index has, or SQLite would go through the whole of the index for a few new events.
-    texts = {f"{field}_text": Concat(field, Value("")) for field in ("namespace", "name")}
-    tail = Event.objects.after(event_id).order_by().annotate(**texts)
-    rows = tail.filter(**{f"{field}_text": value for field, value in chosen.items()}).values(*texts).annotate(
-        count=Count("pk"), first_timestamp=Min("timestamp"), last_timestamp=Max("timestamp")
-    )  # fmt: skip
-    return ({field.removesuffix("_text"): value for field, value in row.items()} for row in rows)
+def catalogue() -> list[Series]:
+    """Every series, however many there are."""
+    return list(Catalogue().iterate())
+
+
+def answered(series: Series) -> dict[str, Any]:
+    """The series as the API gives it."""
+    return {
+        "namespace": series["namespace"],
+        "name": series["name"],
+        "count": series["count"],
+        "firstTimestamp": timestamps.to_text(series["first_timestamp"]),
+        "lastTimestamp": timestamps.to_text(series["last_timestamp"]),
+    }
+
+
+def _standing() -> _Standing:
+    newest = Event.objects.order_by("-pk").values("pk")[:1]
+    mark = Watermark.objects.annotate(newest_id=Subquery(newest)).values_list("event_id", "newest_id").first()
+    if mark is None:
+        event_id, newest_id = 0, Event.objects.order_by("-pk").values_list("pk", flat=True).first()
+    else:
+        event_id, newest_id = mark
+    return _Standing(event_id, max(0, (newest_id or 0) - event_id))
+
+
+def _by_code_point(field: str, *, of_rollups: bool) -> F | Func:
+    """What sorts and compares by code point; of rollups, by the index that has whole series in this order."""
+    if connection.vendor == "postgresql":
+        return Collate(field, "C")
+    # a text that no index has, or SQLite would sooner go through the whole of the log's than the few events of the tail
+    return F(field) if of_rollups else Concat(field, Value(""))
+
+
+def _parts(namespaces: Namespaces, after: SeriesKey | None) -> Iterator[Q]:
+    """Conditions on the keys that mean the series of those namespaces past one: disjoint, and in their order."""
+    patterns = [(text, True) for text in namespaces.exact] + [(text, False) for text in namespaces.prefixes]
+    covering: str | None = None
+    for text, is_exact in sorted(patterns):
+        if covering is not None and text.startswith(covering):
+            continue
+        if not is_exact:
+            covering = text
+        if after is None or text > after.namespace:
+            yield Q(namespace_key=text) if is_exact else Q(namespace_key__gte=text) & _before_end_of(text)
+        elif text == after.namespace if is_exact else after.namespace.startswith(text):
+            yield Q(namespace_key=after.namespace, name_key__gt=after.name)
+            if not is_exact:
+                yield Q(namespace_key__gt=after.namespace) & _before_end_of(text)
+
+
+def _before_end_of(prefix: str) -> Q:
+    """Less than the first text, by code point, that is greater than all that begin with this one."""
+    shortened = prefix.rstrip(_LAST_CODE_POINT)
+    if not shortened:
+        return Q()
+    last = shortened[-1]
+    following = _AFTER_SURROGATES if last == _BEFORE_SURROGATES else chr(ord(last) + 1)
+    return Q(namespace_key__lt=shortened[:-1] + following)
+
+
+def _series(row: tuple[Any, ...]) -> Series:
+    namespace, name, count, first, last = row
+    return Series(
+        namespace=namespace, name=name, count=count, first_timestamp=_instant(first), last_timestamp=_instant(last)
+    )
+
+
+def _instant(given: datetime | str) -> datetime:
+    """UTC; of a statement of our own, SQLite's driver gives text or doesn't say."""
+    instant = datetime.fromisoformat(given) if isinstance(given, str) else given
+    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)

@@ -14,12 +14,17 @@ Schema = dict[str, Any]
 
 # `timestamps.from_unix` and `models.validate_path_segment` are the rules that these put into words.
 
+_SEEN = r"[^/\x00]*[^/\x00\s\x1c-\x1f\x85][^/\x00]*"
 SEGMENT: Schema = {
     "type": "string",
     "minLength": 1,
     "maxLength": 255,
     # not “.” or “..”, and with something besides what Python takes for white space
-    "pattern": r"^(?!\.{1,2}$)[^/\x00]*[^/\x00\s\x1c-\x1f\x85][^/\x00]*$",
+    "pattern": rf"^(?!\.{{1,2}}$){_SEEN}$",
+}
+SERIES_KEY: Schema = {
+    "type": "string",
+    "pattern": rf"^(?=[^/]{{1,255}}/[^/]{{1,255}}$)(?!\.{{1,2}}/){_SEEN}/(?!\.{{1,2}}$){_SEEN}$",
 }
 _UNIX_TIME: Schema = {
     "anyOf": [

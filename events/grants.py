@@ -7,9 +7,9 @@ from operator import attrgetter
 
 from rest_framework.exceptions import PermissionDenied
 
-from events.catalogue import Series
 from events.ingest import MOST_ITEMS_NAMED
 from events.models import Grant
+from events.patterns import EVERYWHERE, Namespaces
 from events.storage import Row
 
 _namespace_of = attrgetter("namespace")
@@ -35,12 +35,9 @@ def check_rows(grant: Grant | None, rows: Sequence[Row], *, single: bool) -> Non
     raise PermissionDenied({str(index): {"namespace": [_refusal("write", rows[index].namespace)]} for index in indexes})
 
 
-def readable(grant: Grant | None, found: list[Series]) -> list[Series]:
-    """Those of the series that the client may list."""
-    if grant is None:
-        return found
-    granted = grant.namespaces("read")
-    return [series for series in found if series["namespace"] in granted]
+def readable_namespaces(grant: Grant | None) -> Namespaces:
+    """Where the client may list series."""
+    return EVERYWHERE if grant is None else grant.namespaces("read")
 
 
 def _refusal(scope: str, namespace: str) -> str:

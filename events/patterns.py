@@ -31,6 +31,9 @@ class Namespaces:
         return bool(self.exact or self.prefixes)
 
 
+EVERYWHERE = Namespaces(frozenset(), ("",))
+
+
 def fits(namespace: str, pattern: str) -> bool:
     """Whether the pattern is that namespace or, with an asterisk at its end, what the namespace starts with."""
     return namespace.startswith(pattern[:-1]) if pattern.endswith("*") else namespace == pattern

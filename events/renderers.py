@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from typing import Any
 
 import msgspec
 from rest_framework import renderers
+
+from events.spreadsheets import marked
 
 _PIECE_CHARACTERS = 1 << 14
 
@@ -40,12 +42,13 @@ class CSVRenderer(StreamRenderer):
 
     media_type = "text/csv"
     format = "csv"
+    columns: Sequence[str] = ("aggregatedTimestamp", "value")
 
     def lines(self, items: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
         """A header line, and a line an item."""
         text = StringIO()
         writer = csv.writer(text)
-        writer.writerow(["aggregatedTimestamp", "value"])
+        writer.writerow(self.columns)
         for item in items:
             writer.writerow(item.values())
             if text.tell() >= _PIECE_CHARACTERS:
@@ -53,6 +56,18 @@ class CSVRenderer(StreamRenderer):
                 text.seek(0)
                 text.truncate()
         yield text.getvalue().encode()
+
+
+class SeriesCSVRenderer(CSVRenderer):
+    """The catalogue; a namespace or name that a spreadsheet would take for a formula comes after an apostrophe."""
+
+    columns = ("namespace", "name", "count", "firstTimestamp", "lastTimestamp")
+
+    def lines(self, items: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+        """A header line, and a line a series."""
+        return super().lines(
+            {**item, "namespace": marked(item["namespace"]), "name": marked(item["name"])} for item in items
+        )
 
 
 class NDJSONRenderer(StreamRenderer):

@@ -30,6 +30,7 @@ _PACES = {
     "sqlite": _Pace(150, 5_000, 0.008, 0.02),
 }
 _ASIDE_SECONDS = 1
+_MOST_WAIT_SECONDS = 2
 _at_work_aside = threading.Lock()
 
 
@@ -71,6 +72,13 @@ def catch_up_aside() -> None:
     """Have a thread of its own take steps for a moment, unless one is at it already; for a service without a worker."""
     if _at_work_aside.acquire(blocking=False):
         threading.Thread(target=_catch_up_aside, daemon=True).start()
+
+
+def wait_for_catching_up() -> None:
+    """The same, and wait until that thread has done what it can; whoever comes meanwhile waits for the same one."""
+    catch_up_aside()
+    if _at_work_aside.acquire(timeout=_MOST_WAIT_SECONDS):
+        _at_work_aside.release()
 
 
 def _catch_up_aside() -> None:

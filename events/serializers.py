@@ -10,6 +10,7 @@ from math import isfinite
 from typing import Any, cast
 from zoneinfo import ZoneInfo, available_timezones
 
+from django.conf import settings
 from django.http import QueryDict
 from rest_framework import serializers
 
@@ -17,8 +18,11 @@ from events import timestamps
 from events.aggregation import AGGREGATION_TYPES, FILLS, LABELS
 from events.buckets import GRANULARITIES
 from events.models import validate_path_segment
+from events.series import SeriesKey
 
 FORMATS = ("json", "csv", "ndjson")
+
+MOST_SEARCHED_CHARACTERS = 511  # a namespace, a slash and a name
 
 _zone_names = cache(available_timezones)
 NUMBER_TEXT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
@@ -156,10 +160,6 @@ class SeriesPathSerializer(NamespaceSerializer):
     name = _segment()
 
 
-class NoQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any]):
-    """The query of an endpoint that takes no parameters."""
-
-
 class AggregationQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any]):
     """The query of the aggregation endpoint; a parameter left empty counts as not given."""
 
@@ -180,14 +180,40 @@ class AggregationQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any])
         return attrs
 
 
-class SeriesSerializer(serializers.Serializer[Any]):
-    """One line of the catalogue."""
+class LimitField(serializers.Field[int, Any, int, Any]):
+    """How many lines of the catalogue, up to ``MAX_SERIES``."""
 
-    namespace = serializers.CharField()
-    name = serializers.CharField()
-    count = serializers.IntegerField()
-    firstTimestamp = TimestampField(source="first_timestamp")
-    lastTimestamp = TimestampField(source="last_timestamp")
+    default_error_messages = {"invalid": "Must be a whole number from 1 to {most}."}
+
+    def to_internal_value(self, data: Any) -> int:
+        """The number. Raises ValidationError."""
+        number = int(data) if isinstance(data, str) and re.fullmatch(r"[0-9]{1,10}", data) else 0
+        if not 1 <= number <= settings.MAX_SERIES:
+            self.fail("invalid", most=settings.MAX_SERIES)
+        return number
+
+
+class SeriesKeyField(serializers.Field[SeriesKey, Any, str, Any]):
+    """A series by its namespace and name, as in the path of its aggregates."""
+
+    default_error_messages = {"invalid": "Must be the namespace and the name of a series, such as Shop/order."}
+
+    def to_internal_value(self, data: Any) -> SeriesKey:
+        """Both. Raises ValidationError."""
+        namespace, _, name = str(data).partition("/")
+        path = SeriesPathSerializer(data={"namespace": namespace, "name": name})
+        if not path.is_valid():
+            self.fail("invalid")
+        return SeriesKey(**path.validated_data)
+
+
+class CatalogueQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any]):
+    """The query of the catalogue; a parameter left empty counts as not given."""
+
+    limit = LimitField(default=None)
+    after = SeriesKeyField(default=None)
+    search = TextField(max_length=MOST_SEARCHED_CHARACTERS, trim_whitespace=False, default="")
+    format = NamedChoiceField(choices=FORMATS, required=False, write_only=True)
 
 
 def _printable(key: object) -> str:

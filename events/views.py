@@ -8,8 +8,10 @@ from typing import Any, cast
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import get_conditional_response, patch_cache_control, patch_vary_headers
+from django.utils.encoding import escape_uri_path
 from django.utils.http import quote_etag
 from rest_framework import serializers, status
+from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -22,19 +24,19 @@ from events.authentication import (
     client_of,
     grant_of,
 )
-from events.catalogue import Series, catalogue
-from events.grants import check_namespace, check_rows, readable
+from events.catalogue import Catalogue, Series, answered
+from events.grants import check_namespace, check_rows, readable_namespaces
 from events.ingest import Batch, decode_json, idempotency_key_of, store
 from events.negotiation import JSONUnlessNamed
 from events.parsers import EventFormParser, EventJSONParser, EventMultiPartParser, EventNDJSONParser
+from events.patterns import Namespaces
 from events.rate_limits import EVENTS
-from events.renderers import CSVRenderer, JSONRenderer, NDJSONRenderer, StreamRenderer
+from events.renderers import CSVRenderer, JSONRenderer, NDJSONRenderer, SeriesCSVRenderer, StreamRenderer
 from events.serializers import (
     AggregationQuerySerializer,
+    CatalogueQuerySerializer,
     NamespaceSerializer,
-    NoQuerySerializer,
     SeriesPathSerializer,
-    SeriesSerializer,
 )
 from events.snapshot import snapshot
 
@@ -129,7 +131,7 @@ class AggregationView(ReadView):
         renderer = request.accepted_renderer
         if isinstance(renderer, StreamRenderer):
             lines = renderer.lines(stream(question))
-            return StreamingHttpResponse(lines, content_type=f"{renderer.media_type}; charset=utf-8")
+            return StreamingHttpResponse(lines, content_type=_content_type(renderer))
         return Response(aggregate(question, standing))
 
 
@@ -137,16 +139,52 @@ class CatalogueView(ReadView):
     """``GET /api/events/`` and ``GET /api/events/<namespace>``: the series there are."""
 
     required_scope = "read"
+    renderer_classes = [JSONRenderer, SeriesCSVRenderer, NDJSONRenderer]
+    content_negotiation_class = JSONUnlessNamed
 
-    def get(self, request: Request, namespace: str | None = None) -> Response:
-        """200 with a list of series, ordered by namespace and name."""
-        _validated(NoQuerySerializer, request.query_params)
+    def get(self, request: Request, namespace: str | None = None) -> HttpResponseBase:
+        """200 with a list of series, ordered by namespace and name; of a page, with a link to the next one."""
+        query = _validated(CatalogueQuerySerializer, request.query_params)
+        found = Catalogue(self._namespaces(request, namespace), search=query["search"])
+        renderer, limit, after = request.accepted_renderer, query["limit"], query["after"]
+        if limit is None and isinstance(renderer, StreamRenderer):
+            lines = renderer.lines(map(answered, found.iterate(after)))
+            return StreamingHttpResponse(lines, content_type=_content_type(renderer))
+        page = found.whole(after) if limit is None else found.page(limit, after)
+        response = self._answer(request, page.series)
+        if page.has_more:
+            response["Link"] = f'<{_uri_after(request, page.series[-1])}>; rel="next"'
+        return response
+
+    def head(self, request: Request, namespace: str | None = None) -> HttpResponseBase:
+        """The head of the answer, for which nothing is read: it says neither its length nor what is next."""
+        _validated(CatalogueQuerySerializer, request.query_params)
+        self._namespaces(request, namespace)
+        return StreamingHttpResponse((), content_type=_content_type(request.accepted_renderer))
+
+    def _namespaces(self, request: Request, namespace: str | None) -> Namespaces:
         grant = grant_of(request.auth)
         if namespace is None:
-            return self._answer(readable(grant, catalogue()))
-        chosen = _validated(NamespaceSerializer, {"namespace": namespace})
-        check_namespace(grant, self.required_scope, chosen["namespace"])
-        return self._answer(catalogue(**chosen))
+            return readable_namespaces(grant)
+        chosen = _validated(NamespaceSerializer, {"namespace": namespace})["namespace"]
+        check_namespace(grant, self.required_scope, chosen)
+        return Namespaces(frozenset([chosen]), ())
 
-    def _answer(self, found: list[Series]) -> Response:
-        return Response(SeriesSerializer(found, many=True).data)
+    def _answer(self, request: Request, series: list[Series]) -> HttpResponseBase:
+        renderer = request.accepted_renderer
+        if isinstance(renderer, StreamRenderer):
+            body = b"".join(renderer.lines(map(answered, series)))
+            return HttpResponse(body, content_type=_content_type(renderer))
+        return Response(list(map(answered, series)))
+
+
+def _content_type(renderer: BaseRenderer) -> str:
+    return f"{renderer.media_type}; charset=utf-8" if isinstance(renderer, StreamRenderer) else str(renderer.media_type)
+
+
+def _uri_after(request: Request, series: Series) -> str:
+    """Where the same is asked for past a series."""
+    query = request.query_params.copy()
+    query["after"] = f"{series['namespace']}/{series['name']}"
+    uri: str = request.build_absolute_uri(f"{escape_uri_path(request.path)}?{query.urlencode(safe='/')}")
+    return uri

@@ -59,7 +59,7 @@ def test_a_preflight_is_answered_without_a_token(db, path, method, headers):
         "access-control-allow-origin": ORIGIN,
         "access-control-allow-methods": "GET, POST",
         "access-control-max-age": "86400",
-        "access-control-expose-headers": "ETag, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate",
+        "access-control-expose-headers": "ETag, Link, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate",
     }
     assert response["Vary"] == "origin"
 
@@ -71,7 +71,7 @@ def test_a_preflight_from_elsewhere_is_told_nothing(db, origin):
 
 EXPOSED = {
     "access-control-allow-origin": ORIGIN,
-    "access-control-expose-headers": "ETag, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate",
+    "access-control-expose-headers": "ETag, Link, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate",
 }
 
 

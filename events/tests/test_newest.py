@@ -8,7 +8,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from events.models import Event
-from events.newest import Newest, SeriesKey
+from events.newest import Newest
+from events.series import SeriesKey
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 

@@ -1,0 +1,31 @@
+"""What names a series, and statements about many of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from django.db import connection
+
+_FROM = {
+    "postgresql": "FROM unnest(%s::text[], %s::text[]) AS series (namespace, name)",
+    "sqlite": (
+        "FROM (SELECT json_extract(value, '$[0]') AS namespace, json_extract(value, '$[1]') AS name"
+        " FROM json_each(%s)) AS series"
+    ),
+}
+
+
+class SeriesKey(NamedTuple):
+    """What names a series."""
+
+    namespace: str
+    name: str
+
+
+def from_series(keys: Sequence[SeriesKey]) -> tuple[str, list[Any]]:
+    """The FROM clause that makes a table ``series (namespace, name)`` of the keys, and its parameters."""
+    if connection.vendor == "postgresql":
+        return _FROM["postgresql"], [[each.namespace for each in keys], [each.name for each in keys]]
+    return _FROM["sqlite"], [json.dumps(keys)]
