@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from functools import cached_property
-from itertools import islice
 from typing import Any, cast
 
 from django import forms
@@ -16,31 +15,30 @@ from django.core.paginator import InvalidPage, Page, Paginator
 from django.http import HttpRequest
 
 from events import timestamps
-from events.catalogue import Series, catalogue
+from events.catalogue import Catalogue
+from events.catalogue import Page as CataloguePage
 from events.models import Event, EventQuerySet
-from events.newest import Newest, SeriesKey
+from events.newest import Newest, first_namespaces
+from events.patterns import EVERYWHERE, Namespaces
+from events.series import SeriesKey
 
 MOST_CHOICES = 200
 
 
-def series_of(request: HttpRequest) -> list[Series]:
-    """The catalogue, read once a request."""
-    kept = cast(Any, request)
-    if not hasattr(kept, "catalogue"):
-        kept.catalogue = catalogue()
-    return cast(list[Series], kept.catalogue)
+def _in_namespace(namespace: str | None) -> Namespaces:
+    return EVERYWHERE if namespace is None else Namespaces(frozenset([namespace]), ())
 
 
 class SeriesPartFilter(admin.SimpleListFilter):
-    """Chooses by namespace or name, from the values that occur."""
+    """Chooses by namespace or name, from the first values that occur; another one can still be given in the URL."""
 
-    def values(self, request: HttpRequest) -> Iterator[str]:
+    def values(self, request: HttpRequest) -> Iterable[str]:
         """The values to choose from, each as often as it occurs."""
         raise NotImplementedError
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """The first few of them; another one can still be given in the URL."""
-        return [(value, value) for value in islice(dict.fromkeys(self.values(request)), MOST_CHOICES)]
+        """Each of them once."""
+        return [(value, value) for value in dict.fromkeys(self.values(request))]
 
     def has_output(self) -> bool:
         """Also where a value is given that doesn't occur, which must not let everything through."""
@@ -56,9 +54,9 @@ class NamespaceFilter(SeriesPartFilter):
 
     title = parameter_name = "namespace"
 
-    def values(self, request: HttpRequest) -> Iterator[str]:
-        """Every namespace."""
-        return (series["namespace"] for series in series_of(request))
+    def values(self, request: HttpRequest) -> Iterable[str]:
+        """The first namespaces, by code point."""
+        return sorted(first_namespaces(MOST_CHOICES))
 
 
 class NameFilter(SeriesPartFilter):
@@ -66,10 +64,10 @@ class NameFilter(SeriesPartFilter):
 
     title = parameter_name = "name"
 
-    def values(self, request: HttpRequest) -> Iterator[str]:
-        """The names of the chosen namespace, or of all."""
-        namespace = request.GET.get("namespace")
-        return (series["name"] for series in series_of(request) if namespace in {None, series["namespace"]})
+    def values(self, request: HttpRequest) -> Iterable[str]:
+        """The names of the first series, of the chosen namespace or of all."""
+        of_namespace = Catalogue(_in_namespace(request.GET.get("namespace")))
+        return (series["name"] for series in of_namespace.page(MOST_CHOICES).series)
 
 
 class WindowForm(forms.Form):
@@ -129,30 +127,39 @@ class WindowFilter(admin.ListFilter):
 
 
 class Selection:
-    """The events that a query of the list is for."""
+    """The events that a query of the list is for; where they are of too many series, those of the first ones alone."""
+
+    most_series = 5_000  # each is looked at several times
 
     def __init__(self, request: HttpRequest) -> None:
         self.namespace, self.name = request.GET.get("namespace"), request.GET.get("name")
-        self.term = request.GET.get("q", "").strip().lower()
+        self.term = request.GET.get("q", "").strip()
         self.window = WindowForm.of(request.GET).window
-        self.series = [series for series in series_of(request) if self._is_chosen(series)]
 
-    def _is_chosen(self, series: Series) -> bool:
-        return (
-            self.namespace in {None, series["namespace"]}
-            and self.name in {None, series["name"]}
-            and (self.term in series["namespace"].lower() or self.term in series["name"].lower())
-        )
+    @cached_property
+    def _page(self) -> CataloguePage:
+        found = Catalogue(_in_namespace(self.namespace), self.name, self.term)
+        return found.page(self.most_series)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether there are more series than are looked at, and the events of the others are left out."""
+        return not self.is_everything and self._page.has_more
 
     @property
     def is_everything(self) -> bool:
         """Whether nothing was chosen."""
         return self.namespace is None and self.name is None and not self.term and self.window == (None, None)
 
+    @property
+    def stored(self) -> int | None:
+        """How many events the series have, whatever the window; None where they are too many to look."""
+        return None if self._page.has_more else sum(series["count"] for series in self._page.series)
+
     @cached_property
     def newest(self) -> Newest:
         """The events, by timestamp."""
-        keys = [SeriesKey(series["namespace"], series["name"]) for series in self.series]
+        keys = [SeriesKey(series["namespace"], series["name"]) for series in self._page.series]
         return Newest(keys, *self.window)
 
 
@@ -177,10 +184,13 @@ class SelectionPaginator(Paginator):
 
     @property
     def total(self) -> int:
-        """How many events there are: past ``most_rows`` by the catalogue, which doesn't know of windows."""
+        """How many events there are: past ``most_rows`` by the catalogue, which doesn't know of windows.
+
+        Where that has too many series it is ``most_rows``.
+        """
         if self.count < self.most_rows or self.selection.window != (None, None):
             return self.count
-        return max(self.count, sum(series["count"] for series in self.selection.series))
+        return max(self.count, self.selection.stored or 0)
 
     def page(self, number: Any) -> Page:
         """The events of one page."""

@@ -5,10 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
-from events import rollups
+from events import event_list, rollups
 from events.admin import EventAdmin
-from events.event_list import SelectionPaginator
+from events.event_list import Selection, SelectionPaginator
 from events.models import Event, Rollup
 
 LIST = "/admin/events/event/"
@@ -87,20 +89,14 @@ def test_it_shows_what_is_stored(client, stored):
 
 
 def test_the_name_filter_lists_the_names_of_the_chosen_namespace(client, stored):
-    def choices(query):
-        filters = {spec.title: spec for spec in client.get(f"{LIST}?{query}").context["cl"].filter_specs}
-        return {
-            title: [value for value, _ in spec.lookup_choices] for title, spec in filters.items() if "date" not in title
-        }
-
     rollups.roll_up()  # from which the filters come, and from what was tracked since
     Event.objects.create(namespace="New", name="z", timestamp=datetime(2020, 1, 1, tzinfo=UTC), value=1)
 
-    assert choices("") == {
+    assert choices(client.get(LIST)) == {
         "namespace": ["Frontend", "New", "Server-1"],
         "name": ["pageView", "signUp", "z", "cpu 100%"],
     }
-    assert choices("namespace=Frontend") == {
+    assert choices(client.get(f"{LIST}?namespace=Frontend")) == {
         "namespace": ["Frontend", "New", "Server-1"],
         "name": ["pageView", "signUp"],
     }
@@ -171,14 +167,74 @@ def test_its_queries_read_no_more_than_a_page(client, stored, monkeypatch, djang
     """None of them counts, sorts or compares the whole table."""
     monkeypatch.setattr(EventAdmin, "list_per_page", 2)
     rollups.roll_up()
-    with django_assert_num_queries(2 + 3 + 1 + 1) as captured:  # session, user; catalogue; count; page
+    with django_assert_num_queries(2 + 1 + 2 + 1 + 1) as captured:  # session, user; namespaces; names; count; page
         client.get(LIST)
 
-    statements = [
-        query["sql"] for query in captured if "events_event" in query["sql"] and "GROUP BY" not in query["sql"]
-    ]
-    assert len(statements) == 2
+    statements = [query["sql"] for query in captured if 'FROM "events_event"' in query["sql"]]
+    assert len(statements) == 3
     assert all("LIMIT" in statement and "DISTINCT" not in statement for statement in statements)
+
+
+def choices(response):
+    return {spec.title: [value for value, _ in spec.lookup_choices] for spec in response.context["cl"].filter_specs[:2]}
+
+
+def test_the_filters_show_the_first_values(client, make_event, monkeypatch):
+    monkeypatch.setattr(event_list, "MOST_CHOICES", 3)
+    for key in ("b/x", "a/x", "a/y", "B/z", "ä/a", "c/x", "a/w", "a/v"):
+        make_event(*key.split("/"))
+    rollups.roll_up()
+
+    shown = choices(client.get(LIST))
+    assert len(shown["namespace"]) == 3
+    assert set(shown["namespace"]) <= {"B", "a", "b", "c", "ä"}
+    assert shown["name"] == ["z", "v", "w"]
+    assert choices(client.get(f"{LIST}?namespace=a"))["name"] == ["v", "w", "x"]
+
+
+@pytest.mark.parametrize("rolled_up", [True, False])
+def test_of_too_many_series_the_first_are_listed_and_it_says_so(client, stored, monkeypatch, rolled_up):
+    if rolled_up:
+        rollups.roll_up()
+    monkeypatch.setattr(Selection, "most_series", 2)
+    said = "More than 2 series fit, and only the events of the first of them are listed: filter further."
+
+    response = client.get(f"{LIST}?start=2020-11-12T11:00")
+    assert rows(response) == ["14 Frontend/pageView", "11 Frontend/signUp", "10 Frontend/pageView"]
+    assert said in response.text
+    response = client.get(f"{LIST}?name=pageView")
+    assert rows(response) == ["14 Frontend/pageView", "12 Server-1/pageView", "10 Frontend/pageView"]
+    assert said not in response.text
+    response = client.get(LIST)
+    assert rows(response) == ARRIVED_LAST_FIRST
+    assert said not in response.text
+
+
+def test_of_too_many_series_the_events_are_not_counted(client, make_event, monkeypatch):
+    monkeypatch.setattr(Selection, "most_series", 2)
+    monkeypatch.setattr(SelectionPaginator, "most_rows", 100)
+    fill(250)
+    make_event("a", "c")
+    assert client.get(LIST).context["cl"].result_count == 251
+
+    make_event("a", "d")
+    assert client.get(LIST).context["cl"].result_count == 100
+    assert client.get(f"{LIST}?name=b").context["cl"].result_count == 250
+
+
+@pytest.mark.parametrize("query", ["", "namespace=n1", "q=7", "name=7", "start=2020-11-12T11:10"])
+def test_its_queries_read_no_more_series_than_it_shows(client, make_event, query, monkeypatch):
+    monkeypatch.setattr(Selection, "most_series", 40)
+    monkeypatch.setattr(event_list, "MOST_CHOICES", 30)
+    for number in range(100):
+        make_event(f"n{number % 5}", f"{number}")
+    rollups.roll_up()
+
+    with CaptureQueriesContext(connection) as captured:
+        client.get(f"{LIST}?{query}")
+
+    catalogue = [each["sql"] for each in captured if 'FROM "events_rollup"' in each["sql"]]
+    assert [sql.rpartition("LIMIT ")[2] for sql in catalogue] == ["31", *(["41"] if query else [])]
 
 
 def test_an_event_keeps_its_blanks_when_it_is_edited(client, make_event):
