@@ -120,12 +120,13 @@ def stream(question: Question) -> Iterator[Item]:
     """The same items one after the other, however many there are, from a snapshot that lasts until the last of them.
 
     A sum that is beyond what a double holds is None. Raises ValidationError as ``aggregate`` otherwise, before the
-    first item unless more is pruned just then.
+    first item unless more is pruned or comes just then; also where more than ``MAX_STREAM_ITEMS`` would be filled in.
     """
     with snapshot():
         standing = standing_of(question)
         extent = _extent(question, standing)
         if extent and (window := _window(question, *extent)):
+            _check_filled(question, *window)
             _check_pruned(question, max(window[0], extent[0]), min(window[1], extent[1]), standing.mark)
     return _stream(question)
 
@@ -137,6 +138,7 @@ def _stream(question: Question) -> Iterator[Item]:
         window = extent and _window(question, *extent)
         if not extent or not window:
             return
+        _check_filled(question, *window)  # again, as an event may have come that makes the series longer
         mark = standing.mark
         first, last = max(window[0], extent[0]), min(window[1], extent[1])
         found: Iterator[Bucket] = iter(())
@@ -218,13 +220,25 @@ def _check_count(question: Question, first: datetime, last: datetime, mark: Wate
         raise _too_many(question, first, last)
 
 
-def _too_many(question: Question, first: datetime, last: datetime) -> ValidationError:
+def _check_filled(question: Question, first: datetime, last: datetime) -> None:
+    """Refuse to make up more items than a stream may have; of those that are stored it may have any number."""
+    if question.fill == "none" or question.granularity == "none":
+        return
+    most = settings.MAX_STREAM_ITEMS
+    if buckets.count(first, last, question.granularity, question.zone) > most:
+        raise _too_many(question, first, last, most, " (MAX_STREAM_ITEMS)")
+
+
+def _too_many(
+    question: Question, first: datetime, last: datetime, most: int | None = None, setting: str = ""
+) -> ValidationError:
+    most = settings.MAX_ITEMS if most is None else most
     finer = buckets.GRANULARITIES.index(question.granularity) if question.granularity != "none" else -1
     coarser = [each for each in buckets.GRANULARITIES[finer + 1 :] if each != "none"]
     counts = {each: buckets.count(first, last, each, question.zone) for each in coarser}
-    fits = next((each for each, count in counts.items() if count <= settings.MAX_ITEMS), None)
+    fits = next((each for each, count in counts.items() if count <= most), None)
     advice = "choose a shorter window" + (f", or a coarser granularity such as {fits}." if fits else ".")
-    return ValidationError({"granularity": [f"More than {settings.MAX_ITEMS} items; {advice}"]})
+    return ValidationError({"granularity": [f"More than {most} items{setting}; {advice}"]})
 
 
 def _read(question: Question, first: datetime, last: datetime, standing: Standing) -> list[Bucket]:

@@ -201,7 +201,8 @@ _MEANINGS = {
     "`Europe/Berlin`.",
     "fill": "What an empty bucket within the window gives: nothing, `null`, `zero`, or the `previous` value.",
     "timestamp": "What a bucket is named by: the `first` timestamp of its events, or the start of the `bucket`.",
-    "format": "What the answer is written in; `Accept` may say it too. `csv` and `ndjson` have no limit to items.",
+    "format": "What the answer is written in; `Accept` may say it too. `csv` and `ndjson` have no limit to stored "
+    "items.",
 }
 _SHOWN = {"tsMin": "2020-11-01", "tsMax": "1605312000000", "namespace": "Shop", "name": "order"}
 
@@ -241,8 +242,9 @@ def aggregation() -> Call:
             "The events of one series within a window, grouped by the calendar; exact, and as fresh as the last "
             "201.\n\n"
             f"JSON has {settings.MAX_ITEMS} items at most; a question with more is a 400 that names a coarser "
-            "granularity. CSV and NDJSON have no limit: they are read from one snapshot, and sent with their "
-            "`Content-Length` once they are whole, so the first byte may take its time.\n\n"
+            "granularity. CSV and NDJSON have no limit to the items that are stored, and with `fill` one of "
+            f"{settings.MAX_STREAM_ITEMS}: they are read from one snapshot, and sent with their `Content-Length` once "
+            "they are whole, so the first byte may take its time.\n\n"
             "The `ETag` of an answer, sent back as `If-None-Match`, makes a 304 of one that would be the same."
         ),
         parameters=[

@@ -217,6 +217,7 @@ MAX_BODY_BYTES = environment.integer("MAX_BODY_BYTES", 10_000_000, minimum=1)
 # of what isn't sent to the API, which is a form by hand at most
 MAX_FORM_BYTES = DATA_UPLOAD_MAX_MEMORY_SIZE = environment.integer("MAX_FORM_BYTES", 65_536, minimum=1_024)
 MAX_ITEMS = environment.integer("MAX_ITEMS", 100_000, minimum=1)
+MAX_STREAM_ITEMS = environment.integer("MAX_STREAM_ITEMS", 5_000_000, minimum=1)
 MAX_SERIES = environment.integer("MAX_SERIES", 10_000, minimum=1)
 RETRY_AFTER_SECONDS = environment.integer("RETRY_AFTER_SECONDS", 1, minimum=1)
 IDEMPOTENCY_KEEP_HOURS = environment.integer("IDEMPOTENCY_KEEP_HOURS", 48, minimum=1)

@@ -111,6 +111,57 @@ def test_they_have_no_limit_to_their_items(client, stored, settings):
     assert len(body(client.get(f"{DAYS}&format=csv&fill=null")).splitlines()) == 4
 
 
+@pytest.mark.parametrize("form", ["csv", "ndjson"])
+@pytest.mark.parametrize(
+    ("granularity", "fits"),
+    [("minute", "day"), ("hour", "day"), ("day", None), ("week", None), ("month", None), ("year", None)],
+)
+def test_all_the_minutes_of_the_calendar_are_not_made_up(client, stored, form, granularity, fits):
+    query = {"granularity": granularity, "fill": "zero", "tsMin": "0001-01-01", "tsMax": "9999-12-31", "format": form}
+
+    response = client.get(PATH, query)
+
+    if fits is None:
+        assert (response.status_code, response.streaming) == (200, True)
+        return
+    advice = f"choose a shorter window, or a coarser granularity such as {fits}."
+    assert (response.status_code, response["Content-Type"]) == (400, "application/json")
+    assert response.json() == {"granularity": [f"More than 5000000 items (MAX_STREAM_ITEMS); {advice}"]}
+
+
+@pytest.mark.parametrize("fill", ["none", "null", "zero", "previous"])
+@pytest.mark.parametrize("form", ["csv", "ndjson"])
+def test_only_filled_streams_have_a_limit(client, stored, settings, fill, form):
+    """To the item: here are three days, and four hours with events."""
+    days = f"{DAYS}&fill={fill}&format={form}"
+    hours = days.replace("day", "hour")
+    settings.MAX_STREAM_ITEMS = 3
+    assert client.get(days).status_code == 200
+    assert client.get(hours).status_code == (200 if fill == "none" else 400)
+
+    settings.MAX_STREAM_ITEMS = 2
+    response = client.get(days)
+    assert response.status_code == (200 if fill == "none" else 400)
+    if fill != "none":
+        advice = "choose a shorter window, or a coarser granularity such as week."
+        assert response.json() == {"granularity": [f"More than 2 items (MAX_STREAM_ITEMS); {advice}"]}
+
+
+def test_a_series_is_filled_no_further_than_the_limit_whatever_its_own_length(client, make_event, settings):
+    """The window is open: what there is to fill follows from the events."""
+    settings.MAX_STREAM_ITEMS = 1_000
+    make_event(timestamp="0001-01-01T00:00:00")
+    make_event(timestamp="9999-12-31T00:00:00")
+
+    response = client.get(f"{PATH}?granularity=minute&fill=previous&format=csv")
+
+    advice = "choose a shorter window."
+    assert (response.status_code, response.json()) == (
+        400,
+        {"granularity": [f"More than 1000 items (MAX_STREAM_ITEMS); {advice}"]},
+    )
+
+
 def test_an_error_is_json_in_any_format(client):
     response = client.get(f"{PATH}?format=csv&granularity=x&timezone=Nowhere")
 
