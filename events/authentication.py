@@ -25,6 +25,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from events.fetch_metadata import check_is_not_from_elsewhere
 from events.models import Grant
 from events.usage import usage_meter
 from tracking_api.observation import current
@@ -151,10 +152,15 @@ class BrowserAuthentication(SessionAuthentication):
     """
 
     def authenticate(self, request: Request) -> tuple[AbstractBaseUser, None] | None:
-        """The user; None without one, and for a request with an ``Authorization`` header, whatever that holds."""
+        """The user; None without one, and for a request with an ``Authorization`` header, whatever that holds.
+
+        Raises PermissionDenied where another site's page has the user's browser ask.
+        """
         if "HTTP_AUTHORIZATION" in request.META:
             return None
         found: tuple[AbstractBaseUser, None] | None = super().authenticate(request)
+        if found is not None:
+            check_is_not_from_elsewhere(request._request)
         return found
 
 

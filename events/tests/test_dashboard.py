@@ -159,6 +159,61 @@ def test_a_session_is_checked_against_forgery_on_whatever_is_no_read(make_client
     assert client.post(path, headers={"X-CSRFToken": token}).status_code == 405
 
 
+FROM_ELSEWHERE = {"detail": "Another site’s page asked for this: go there from the dashboard or by the address itself."}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Sec-Fetch-Site": "none", "Referer": "https://elsewhere.example/"}, 200),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Referer": "http://testserver/"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),  # of a neighbour, which may be anybody's
+        ({"Sec-Fetch-Site": ""}, 403),
+        ({"Sec-Fetch-Site": "none, cross-site"}, 403),
+        # by plain HTTP from another machine browsers don't send it
+        ({}, 200),
+        ({"Referer": "http://testserver/?series=a%2Fb"}, 200),
+        ({"Referer": "http://TestServer/"}, 200),
+        ({"Referer": "https://trusted.example:8443/x"}, 200),
+        ({"Referer": "https://trusted.example/"}, 403),
+        ({"Referer": "https://elsewhere.example/?http://testserver/"}, 403),
+        ({"Referer": "https://testserver.elsewhere.example/"}, 403),
+        ({"Referer": "http://testserver:81/"}, 403),
+        ({"Referer": "http://[/"}, 403),
+        ({"Origin": "http://testserver", "Referer": "https://elsewhere.example/"}, 200),
+        ({"Origin": "https://elsewhere.example"}, 403),
+        ({"Origin": "null"}, 403),
+    ],
+)
+@pytest.mark.parametrize("path", [CATALOGUE, SERIES, f"{SERIES}?format=csv&granularity=minute&fill=zero"])
+@pytest.mark.parametrize("method", ["get", "head"])
+def test_no_other_site_starts_work_by_the_cookie_of_a_user(make_client, path, headers, status, method, settings):
+    settings.CSRF_TRUSTED_ORIGINS = ["https://trusted.example:8443"]
+
+    response = getattr(make_client(), method)(path, headers=headers)
+
+    assert response.status_code == status
+    if status == 403 and method == "get":
+        assert response.json() == FROM_ELSEWHERE
+
+
+@pytest.mark.parametrize("path", [CATALOGUE, SERIES])
+def test_a_token_works_from_wherever_it_is_sent(client_with_scopes, path):
+    client = client_with_scopes("read aggregation")
+
+    headers = {"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"}
+    assert client.get(path, headers=headers).status_code == 200
+
+
+def test_who_is_signed_out_is_told_so_wherever_the_link_was(db):
+    response = Client().get(CATALOGUE, headers={"Sec-Fetch-Site": "cross-site"})
+
+    assert (response.status_code, response.json()) == (401, NOT_PROVIDED)
+
+
 @pytest.mark.parametrize("behind", [True, False], ids=["BearerMiddleware", "no BearerMiddleware"])
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer unknown", "Basic YWRhOmxvdmVsYWNl", "Token x"])
 @pytest.mark.parametrize("path", [CATALOGUE, SERIES])
