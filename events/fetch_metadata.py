@@ -25,7 +25,7 @@ def check_is_not_from_elsewhere(request: HttpRequest) -> None:
 
 
 def _is_of_another_host(request: HttpRequest) -> bool:
-    named = request.META.get("HTTP_ORIGIN") or request.META.get("HTTP_REFERER")
+    named: str = request.META.get("HTTP_ORIGIN") or request.META.get("HTTP_REFERER") or ""
     return bool(named) and _host_of(named) not in {
         request.get_host().lower(), *map(_host_of, settings.CSRF_TRUSTED_ORIGINS)
     }  # fmt: skip

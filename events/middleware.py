@@ -12,8 +12,8 @@ from django.urls import ResolverMatch, resolve
 
 from events.probes import PROBES
 
-# What is longer would fill the memory.
-_PATH_CHARACTERS = 600  # a namespace, a name and what is around them
+# Anybody may send these: what is longer isn't kept, nor a path that leads nowhere, and so 6 MB at most.
+_PATH_CHARACTERS = 300
 _HOST_CHARACTERS = 300  # a name and its port
 
 
@@ -26,6 +26,16 @@ def _resolved(path: str) -> ResolverMatch:
 def _is_our_host(host: str) -> bool:
     domain, _ = split_domain_port(host)
     return bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
+
+
+def match_of(path: str) -> ResolverMatch:
+    """What a path leads to. Raises Resolver404."""
+    return (_resolved if len(path) <= _PATH_CHARACTERS else resolve)(path)
+
+
+def is_our_host(host: str) -> bool:
+    """Whether a ``Host`` header names this service."""
+    return (_is_our_host if len(host) <= _HOST_CHARACTERS else _is_our_host.__wrapped__)(host)
 
 
 class ProbeMiddleware:
@@ -55,11 +65,9 @@ class BearerMiddleware:
             return self.get_response(request)
         if settings.SECURE_SSL_REDIRECT and not request.is_secure():
             return self.get_response(request)  # to be sent away
-        host = request.META.get("HTTP_HOST", "")
-        if len(host) > _HOST_CHARACTERS or not _is_our_host(host):
+        if not is_our_host(request.META.get("HTTP_HOST", "")):
             request.get_host()  # refuses one that is not ours, as CommonMiddleware does
-        path = request.path_info
-        match = request.resolver_match = (_resolved if len(path) <= _PATH_CHARACTERS else resolve)(path)
+        match = request.resolver_match = match_of(request.path_info)
         response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
         if isinstance(response, SimpleTemplateResponse):
             response.render()

@@ -24,15 +24,21 @@ if TYPE_CHECKING:
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _EVENTS = (1, 10, 100, 1_000, 10_000)
 _SAMPLE_SECONDS = 1
+_PATH_CHARACTERS = 300
 
 
-@lru_cache(maxsize=1_000)
 def endpoint_of(path: str) -> str:
     """The name of what a path leads to, of which there are few however many paths there are."""
     try:
-        match = resolve(path)
+        return (_endpoint_of if len(path) <= _PATH_CHARACTERS else _endpoint_of.__wrapped__)(path)
     except Resolver404:
         return "other"
+
+
+# Who sends a path may be anybody: none that leads nowhere is kept, nor a long one, and so half a megabyte at most.
+@lru_cache(maxsize=1_000)
+def _endpoint_of(path: str) -> str:
+    match = resolve(path)
     return "admin" if "admin" in match.app_names else match.view_name
 
 

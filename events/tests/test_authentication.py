@@ -1,6 +1,7 @@
 """Bearer tokens, whatever the endpoint."""
 
 import time
+import tracemalloc
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from oauth2_provider.models import AccessToken
 from rest_framework.test import APIClient
 
 from events.authentication import TokenMemory, token_memory
-from events.middleware import _is_our_host, _resolved
+from events.middleware import _is_our_host, _resolved, is_our_host, match_of
 from events.tests import service
 
 PATH = "/api/events/"
@@ -88,9 +89,27 @@ def test_a_long_path_is_not_remembered(make_token):
     make_token("read")
     known = _resolved.cache_info().currsize
 
-    assert get("Bearer unknown", path=f"/api/events/{'é' * 594}").status_code == 401
+    assert get("Bearer unknown", path=f"/api/events/{'é' * 289}").status_code == 401
 
     assert _resolved.cache_info().currsize == known  # or anyone could fill the memory
+
+
+@pytest.mark.usefixtures("no_known_hosts")
+@pytest.mark.parametrize("characters", [140, 250, 10_000])
+def test_what_is_remembered_of_paths_and_hosts_is_bounded_in_bytes(settings, characters):
+    settings.ALLOWED_HOSTS = ["*"]
+    name = "\U0001f600" * characters
+    match_of(PATH)
+    _resolved.cache_clear()
+    tracemalloc.start()
+    for number in range(2_000):
+        match_of(f"{PATH}{number}{name}/{name}")
+        is_our_host(f"{number}.{name}.example")
+    kept_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    _resolved.cache_clear()
+
+    assert kept_bytes < 6_000_000
 
 
 OF_PAGES = [

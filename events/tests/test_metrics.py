@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 
@@ -82,6 +83,29 @@ def test_a_tracking_token_does_not_open_them(settings, make_token):
 )
 def test_there_are_few_endpoints_however_many_paths(path, endpoint):
     assert endpoint_of(path) == endpoint
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nowhere/{}/" + "x" * 100,
+        "/nowhere/{}/" + "x" * 60_000,
+        "/api/events/{}" + "x" * 60_000,
+        "/api/events/{}/" + "\xff" * 60_000,
+        "/api/events/{}" + "\xff" * 280,
+    ],
+    ids=["nowhere", "long", "long namespace", "long name", "longest that is kept"],
+)
+def test_what_is_kept_of_paths_is_bounded_in_bytes(path):
+    """Whoever sends them, as many as they like."""
+    endpoint_of("/nowhere")
+    tracemalloc.start()
+    for number in range(2_600):
+        endpoint_of(path.format(number))
+    kept_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert kept_bytes < 600_000
 
 
 def counted(*requests, health=None):
