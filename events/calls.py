@@ -57,7 +57,7 @@ _ERRORS = {
     ),
     422: ("The `Idempotency-Key` came before, with other events.", "This Idempotency-Key was used for another body."),
     429: (
-        "More than the client may send a minute: try again after `Retry-After` seconds.",
+        "More than the client may send a minute, or series it may start a day: try again after `Retry-After` seconds.",
         "More than 600 requests a minute; try again in 12 s.",
     ),
     503: (

@@ -349,6 +349,7 @@ class Grant(models.Model):
     aggregation_namespaces = _patterns()
     requests_a_minute = _limit("RATE_LIMIT_REQUESTS")
     events_a_minute = _limit("RATE_LIMIT_EVENTS")
+    new_series_a_day = _limit("RATE_LIMIT_NEW_SERIES")
 
     def __str__(self) -> str:
         return f"{self.application}: {' '.join(sorted(self.scopes)) or 'nothing'}"

@@ -1,4 +1,4 @@
-"""How many requests and events a client may send a minute.
+"""How many requests and events a client may send a minute, and how many series it may start a day.
 
 What is left is said by the header fields of the IETF's draft-ietf-httpapi-ratelimit-headers-10.
 """
@@ -20,8 +20,6 @@ from events.exceptions import RateLimited, RequestTooLarge
 if TYPE_CHECKING:  # its module loads this one
     from rest_framework.views import APIView
 
-WINDOW_SECONDS = 60
-
 
 @dataclass(frozen=True)
 class RateLimit:
@@ -30,29 +28,34 @@ class RateLimit:
     unit: str
     setting: str
     field: str
+    what: str = "send"
+    span: str = "a minute"
+    seconds: int = 60
 
     def take(self, request: Request, view: APIView, cost: int) -> None:
         """Count what a client sends, and have the answer say what is left.
 
         Raises RateLimited where it has to wait, RequestTooLarge where no waiting would help; then nothing is counted.
         """
-        quota = self._quota(request)
+        quota = self.quota(request)
         if not quota:
             return
         if cost > quota:
-            raise RequestTooLarge(f"The request has {cost} {self.unit}; this client may send {quota} a minute.")
+            allowed = f"this client may {self.what} {quota} {self.span}"
+            raise RequestTooLarge(f"The request has {cost} {self.unit}; {allowed}.")
         key = f"{self.unit} of {client_of(request.auth)}"
-        taken = counters().take(key, quota, WINDOW_SECONDS, cost)
-        window = counters().look(key, WINDOW_SECONDS)
+        taken = counters().take(key, quota, self.seconds, cost)
+        window = counters().look(key, self.seconds)
         remaining = window.remaining(quota)
         more_in = window.wait_seconds(quota, remaining + 1) if remaining < quota else 0
-        _append(view.headers, "RateLimit-Policy", f'"{self.unit}";q={quota};qu="{self.unit}";w={WINDOW_SECONDS}')
+        _append(view.headers, "RateLimit-Policy", f'"{self.unit}";q={quota};qu="{self.unit}";w={self.seconds}')
         _append(view.headers, "RateLimit", f'"{self.unit}";r={remaining};t={more_in}')
         if not taken:
             # by now it might fit, but it was refused
-            raise RateLimited(f"More than {quota} {self.unit} a minute", max(1, window.wait_seconds(quota, cost)))
+            raise RateLimited(f"More than {quota} {self.unit} {self.span}", max(1, window.wait_seconds(quota, cost)))
 
-    def _quota(self, request: Request) -> int:
+    def quota(self, request: Request) -> int:
+        """How much the client may send; 0 for any number, as whoever comes without a token may."""
         if not isinstance(request.auth, AccessToken):
             return 0
         grant = grant_of(request.auth)
@@ -63,6 +66,7 @@ class RateLimit:
 
 REQUESTS = RateLimit("requests", "RATE_LIMIT_REQUESTS", "requests_a_minute")
 EVENTS = RateLimit("events", "RATE_LIMIT_EVENTS", "events_a_minute")
+NEW_SERIES = RateLimit("new series", "RATE_LIMIT_NEW_SERIES", "new_series_a_day", "start", "a day", 86_400)
 
 
 class RequestThrottle(BaseThrottle):

@@ -28,6 +28,7 @@ from events.catalogue import Catalogue, Series, answered
 from events.grants import check_namespace, check_rows, readable_namespaces
 from events.ingest import Batch, decode_json, idempotency_key_of, store
 from events.negotiation import JSONUnlessNamed
+from events.new_series import take_new_series
 from events.parsers import EventFormParser, EventJSONParser, EventMultiPartParser, EventNDJSONParser
 from events.patterns import Namespaces
 from events.rate_limits import EVENTS
@@ -91,6 +92,7 @@ class TrackView(EndpointView):
         check_rows(grant_of(request.auth), batch.rows, single=batch.single)
         key = idempotency_key_of(request)
         EVENTS.take(request, self, len(batch.rows))
+        take_new_series(request, self, batch.rows)
         answer = store(batch, client_of(request.auth), key)
         # not Response, which takes four times as long over the same bytes
         body = JSONRenderer().render(answer)

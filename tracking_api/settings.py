@@ -223,10 +223,11 @@ RETRY_AFTER_SECONDS = environment.integer("RETRY_AFTER_SECONDS", 1, minimum=1)
 IDEMPOTENCY_KEEP_HOURS = environment.integer("IDEMPOTENCY_KEEP_HOURS", 48, minimum=1)
 TOKEN_CACHE_SECONDS = environment.integer("TOKEN_CACHE_SECONDS", 10, minimum=0)
 
-# Rate limits: what a client may send a minute, 0 for any number, and where it is counted
+# Rate limits: what a client may send a minute and start a day, 0 for any number, and where it is counted
 
 RATE_LIMIT_REQUESTS = environment.integer("RATE_LIMIT_REQUESTS", 0, minimum=0)
 RATE_LIMIT_EVENTS = environment.integer("RATE_LIMIT_EVENTS", 0, minimum=0)
+RATE_LIMIT_NEW_SERIES = environment.integer("RATE_LIMIT_NEW_SERIES", 0, minimum=0)
 CACHE_URL = environment.cache("CACHE_URL", "memory://")
 
 # Rollups

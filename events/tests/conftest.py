@@ -14,7 +14,7 @@ from django.utils import timezone
 from oauth2_provider.models import AccessToken, Application, set_token_value
 from rest_framework.test import APIClient
 
-from events import aggregation, rollups
+from events import aggregation, new_series, rollups
 from events.authentication import token_memory
 from events.counters import counters
 from events.models import Event
@@ -77,6 +77,11 @@ def empty_token_memory():
 @pytest.fixture(autouse=True)
 def empty_counters():
     counters.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def no_known_series():
+    new_series.forget()
 
 
 @pytest.fixture(autouse=True)

@@ -1,9 +1,12 @@
 """How much a client may send a minute, whatever the endpoint."""
 
+import json
+
 import pytest
 from oauth2_provider.models import Application
 from rest_framework.test import APIClient
 
+from events import new_series, rollups
 from events.models import Event, Grant, IdempotencyKey
 
 EVENT = {"namespace": "Shop", "name": "order", "timestamp": "2020-11-12T11:10:00Z", "value": 142.0}
@@ -165,6 +168,142 @@ def test_a_grant_may_have_a_limit_of_events(client, application, clock, settings
     Grant.objects.create(application=application, events_a_minute=5)
 
     assert [client.post("/api/track/", [EVENT] * 5).status_code for _ in range(2)] == [201, 429]
+
+
+# Series that a client starts.
+
+DAY = 86_400
+
+
+def named(*names, namespace="Shop"):
+    return [{**EVENT, "namespace": namespace, "name": name} for name in names]
+
+
+@pytest.fixture
+def midnight(clock):
+    clock.now = 20_000.0 * DAY
+    return clock
+
+
+def test_a_client_may_start_so_many_series_a_day(client, midnight, settings):
+    settings.RATE_LIMIT_NEW_SERIES = 3
+
+    response = client.post("/api/track/", named("a", "b", "a"))
+    told = ('"new series";q=3;qu="new series";w=86400', '"new series";r=1;t=86401')
+    assert (response.status_code, fields(response)) == (201, told)
+
+    response = client.post("/api/track/", named("a", "c", "d"))
+    assert (response.status_code, response.json()) == (
+        429,
+        {"detail": "More than 3 new series a day; try again in 86401 s."},
+    )
+    assert response["Retry-After"] == "86401"
+    assert Event.objects.count() == 3
+
+    assert client.post("/api/track/", named("c")[0]).status_code == 201
+    response = client.post("/api/track/", named("d")[0])
+    assert (response.status_code, response.json()) == (
+        429,
+        {"detail": "More than 3 new series a day; try again in 86401 s."},
+    )
+    # those that are there go on
+    response = client.post("/api/track/", named("a", "b", "c") * 2)
+    assert (response.status_code, fields(response)) == (201, (None, None))
+    midnight.now += 2 * DAY
+    assert client.post("/api/track/", named("d", "e", "f")).status_code == 201
+    assert client.post("/api/track/", named("g")[0]).status_code == 429
+
+
+def test_a_batch_with_more_new_series_than_a_days_is_too_large(client, midnight, settings):
+    settings.RATE_LIMIT_NEW_SERIES = 2
+
+    response = client.post("/api/track/", named("a", "b", "c"))
+
+    assert (response.status_code, response.json()) == (
+        413,
+        {"detail": "The request has 3 new series; this client may start 2 a day."},
+    )
+    assert not Event.objects.exists()
+    assert client.post("/api/track/", named("a", "b")).status_code == 201
+
+
+@pytest.mark.parametrize("body", ["json", "ndjson", "form"])
+def test_series_are_counted_in_any_body(client, midnight, settings, body):
+    settings.RATE_LIMIT_NEW_SERIES = 1
+
+    def send(name):
+        if body == "form":
+            return client.post("/api/track/", named(name)[0], format="multipart").status_code
+        event = json.dumps(named(name)[0])
+        return client.post(
+            "/api/track/", event, content_type="application/x-ndjson" if body == "ndjson" else "application/json"
+        ).status_code
+
+    assert [send("a"), send("a"), send("b"), send("a")] == [201, 201, 429, 201]
+
+
+@pytest.mark.parametrize(
+    ("setting", "own", "allowed"), [(2, None, 2), (2, 3, 3), (3, 2, 2), (0, 2, 2), (2, 0, 6), (0, 0, 6), (0, None, 6)]
+)
+def test_a_grant_may_have_a_limit_of_new_series(client, application, midnight, settings, setting, own, allowed):
+    settings.RATE_LIMIT_NEW_SERIES = setting
+    Grant.objects.create(application=application, new_series_a_day=own)
+
+    found = [client.post("/api/track/", named(name)[0]).status_code for name in "abcdef"]
+
+    assert found == [201] * allowed + [429] * (6 - allowed)
+
+
+@pytest.mark.parametrize("stored", ["in the log", "in the rollups", "in the rollups alone"])
+def test_a_series_is_new_where_nothing_is_known_of_it(client, midnight, settings, make_event, stored):
+    make_event("Shop", "old", "2020-01-01T00:00:00")
+    if stored != "in the log":
+        rollups.roll_up()
+    if stored == "in the rollups alone":  # as retention leaves it
+        Event.objects.all()._raw_delete("default")
+    settings.RATE_LIMIT_NEW_SERIES = 1
+
+    assert client.post("/api/track/", named("old")[0]).status_code == 201
+    assert client.post("/api/track/", named("old", "new")).status_code == 201
+    assert client.post("/api/track/", named("newer")[0]).status_code == 429
+    assert client.post("/api/track/", named("old", namespace="shop")[0]).status_code == 429
+
+
+def test_series_that_are_known_cost_no_query(client, midnight, settings, statements):
+    def cost(*names):
+        with statements() as sent:
+            assert client.post("/api/track/", named(*names)).status_code == 201
+        return len([sql for sql in sent if "series" in sql])
+
+    client.post("/api/track/", named("a"))
+    assert cost("a", "b", "c") == 0
+    settings.RATE_LIMIT_NEW_SERIES = 1_000
+    assert [cost("a", "b", "c"), cost("a", "b", "c"), cost("d"), cost("a", "d"), cost("a", "d")] == [1, 0, 1, 1, 0]
+
+
+def test_what_is_known_of_series_is_bounded(client, midnight, settings, monkeypatch):
+    monkeypatch.setattr(new_series, "MOST_KNOWN", 3)
+    settings.RATE_LIMIT_NEW_SERIES = 1_000
+    for name in "abcdefgh" * 2:
+        assert client.post("/api/track/", named(name)[0]).status_code == 201
+        assert len(new_series._known) <= 3
+
+
+def test_what_is_refused_first_starts_no_series(client, application, midnight, settings):
+    settings.RATE_LIMIT_NEW_SERIES, settings.RATE_LIMIT_EVENTS = 1, 1
+    Grant.objects.create(application=application, write_namespaces="Shop")
+
+    assert client.post("/api/track/", [{**named("a")[0], "value": "x"}]).status_code == 400
+    assert client.post("/api/track/", named("a", namespace="Bank")).status_code == 403
+    assert client.post("/api/track/", named("a", "a")).status_code == 413
+    assert client.post("/api/track/", named("b")).status_code == 201
+
+
+def test_a_request_that_is_sent_again_starts_its_series_once(client, midnight, settings):
+    settings.RATE_LIMIT_NEW_SERIES = 1
+
+    for _ in range(3):
+        assert client.post("/api/track/", named("a"), headers={"Idempotency-Key": "k"}).status_code == 201
 
 
 def test_clients_have_counts_of_their_own_and_the_tokens_of_one_share_it(client, make_token, clock, settings):

@@ -1,6 +1,9 @@
-"""The order of the catalogue, in an index of PostgreSQL: by code point, as SQLite's primary key is by itself."""
+"""The order of the catalogue, in an index of PostgreSQL: by code point, as SQLite's primary key is by itself.
 
-from django.db import migrations
+And a limit to how many series a client may start.
+"""
+
+from django.db import migrations, models
 
 NAME = "rollup_series_by_code_point"
 
@@ -31,5 +34,13 @@ class Migration(migrations.Migration):
                 " WHERE resolution = 0",
             ],
             [f"DROP INDEX CONCURRENTLY IF EXISTS {NAME}"],
+        ),
+        # last, as it can't be done again where the index fails
+        migrations.AddField(
+            "grant",
+            "new_series_a_day",
+            models.PositiveIntegerField(
+                null=True, blank=True, help_text="Empty: RATE_LIMIT_NEW_SERIES holds. 0: no limit."
+            ),
         ),
     ]
