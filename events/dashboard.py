@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
+from django.conf import settings
 from django.contrib.auth.mixins import PermissionRequiredMixin
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
@@ -26,6 +27,8 @@ CONTENT_SECURITY_POLICY = "; ".join(
     )
 )
 
+_MOST_LISTED = 1_000
+
 _Parameters = ParamSpec("_Parameters")
 
 
@@ -46,6 +49,10 @@ class DashboardView(PermissionRequiredMixin, TemplateView):
 
     permission_required = VIEW_EVENTS
     template_name = "events/dashboard.html"
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        """With how many series the page may list at a time."""
+        return super().get_context_data(most_listed=min(_MOST_LISTED, settings.MAX_SERIES), **kwargs)
 
     def handle_no_permission(self) -> HttpResponseBase:  # type: ignore[override]  # wider than a redirect
         """The log-in page, which leads back here; 403 for who is logged in already."""

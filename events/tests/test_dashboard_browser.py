@@ -219,6 +219,27 @@ def test_series_are_chosen_by_typing_and_up_to_six_are_overlaid(open_page):
     expect(page.locator("#text")).to_have_text("There is no series “Shop/nothing”.")
 
 
+def test_of_a_large_catalogue_any_series_is_found_by_typing(chromium, prepared, open_page, tmp_path):
+    """And it opens with one that is not among the first."""
+    with prepared(tmp_path, SERVER_WORKERS=1, MAX_SERIES=2) as env, service.served(env):
+        page = open_page(f"/?{urlencode({'series': 'Server-1/diskUsage', **OCTOBER})}", env=env, session=None)
+        log_in(page, env)
+        picker = page.get_by_label("Add a series")
+        expect(page.locator("#legend li")).to_have_count(1)
+        expect(page.locator("#choices option")).to_have_count(2)
+
+        picker.press_sequentially("SIGN")
+        expect(page.locator("#choices option[value='Frontend/signUp']")).to_have_count(1)
+        expect(page.locator("#choices option")).to_have_count(1)
+        picker.fill("Frontend/signUp")
+        picker.press("Enter")
+        expect(page.locator("#legend li")).to_have_count(2)
+        picker.fill("Frontend/nothing")
+        picker.press("Enter")
+        expect(page.locator("#text")).to_have_text("There is no series “Frontend/nothing”.")
+        page.close()
+
+
 def test_dragging_zooms_to_finer_buckets_and_back_leads_back(open_page):
     page = open_page(october(CLICKS))
     summary = page.locator("#summary")

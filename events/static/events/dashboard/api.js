@@ -20,7 +20,20 @@ async function get(path, signal) {
   throw new APIError(response.status, said.replace(/^detail: /, ""));
 }
 
-export const catalogue = () => get(root);
+// How many series are listed; others are found by typing part of their name.
+export const MOST_LISTED = Number(document.body.dataset.mostListed);
+
+const listed = (path, query = {}) => get(`${path}?${new URLSearchParams({ limit: MOST_LISTED, ...query })}`);
+
+// The first series, or those with a text in their name.
+export const catalogue = (search = "") => listed(root, { search });
+
+// The line of one series in the catalogue, if it is there.
+export async function lineOf(series) {
+  const [namespace, name] = series.split("/");
+  const lines = await listed(`${root}/${encodeURIComponent(namespace)}`, { search: series });
+  return lines.find((line) => line.name === name);
+}
 
 export function aggregates(series, question, signal) {
   const path = series.split("/").map(encodeURIComponent).join("/");

@@ -1,6 +1,6 @@
 // The dashboard: a state, the picture that the API gives of it, and the controls that change it.
 
-import { APIError, catalogue } from "./api.js";
+import { APIError, catalogue, lineOf, MOST_LISTED } from "./api.js";
 import { Chart } from "./chart.js";
 import { byId, element } from "./dom.js";
 import { legend, legendValues } from "./legend.js";
@@ -13,11 +13,33 @@ import { instantOf, localText, zonedText } from "./time.js";
 const DAY = 864e5;
 const fields = byId("controls").elements;
 const chart = new Chart(byId("chart"), (from, to) => change(zoomed(state, from, to)), hover);
-let state, picture, drawn, timer, loading, known;
+let state, picture, drawn, timer, loading, known, isWhole, searching;
 
-async function refreshCatalogue() {
-  known = new Map((await catalogue()).map((line) => [`${line.namespace}/${line.name}`, line]));
-  byId("choices").replaceChildren(...[...known.keys()].map((series) => element("option", { value: series })));
+const bySeries = (lines) => new Map(lines.map((line) => [`${line.namespace}/${line.name}`, line]));
+const offer = (found) =>
+  byId("choices").replaceChildren(...[...found.keys()].map((series) => element("option", { value: series })));
+
+// Of a large catalogue only the first series are known, and those that are shown.
+async function refreshCatalogue(shown = state?.series ?? []) {
+  const found = bySeries(await catalogue());
+  offer(found);
+  isWhole = found.size < MOST_LISTED;
+  known = found;
+  await Promise.all(shown.map(isThere));
+}
+
+async function isThere(series) {
+  if (known.has(series)) return true;
+  const line = isWhole || !/^[^/]+\/[^/]+$/.test(series) ? null : await lineOf(series);
+  if (line) known.set(series, line);
+  return Boolean(line);
+}
+
+// What is typed is searched for where not all series are known.
+function search({ target: { value } }) {
+  clearTimeout(searching);
+  if (isWhole || !value) return;
+  searching = setTimeout(() => catalogue(value).then((lines) => offer(bySeries(lines)), fail), 250);
 }
 
 const lastOf = (series) => Math.max(...series.map((each) => Date.parse(known.get(each)?.lastTimestamp ?? 0)));
@@ -104,10 +126,11 @@ function fail(error) {
 }
 
 // A choice from the list comes whole; what is typed counts once it is finished.
-function pick({ target, type, inputType = "insertReplacementText" }) {
+async function pick({ target, type, inputType = "insertReplacementText" }) {
   const series = target.value;
   if (!series || (type === "input" && inputType !== "insertReplacementText")) return;
-  if (!known.has(series)) return say(`There is no series “${series}”.`, "", true);
+  clearTimeout(searching);
+  if (!(await isThere(series))) return say(`There is no series “${series}”.`, "", true);
   target.value = "";
   if (state.series.length >= MOST_SERIES) say(`No more than ${MOST_SERIES} series: remove one first.`, "", true);
   else if (!state.series.includes(series)) change({ ...state, series: [...state.series, series] });
@@ -137,14 +160,15 @@ function wire() {
   on("csv", () => save(new Blob([csv(picture, state.timezone)], { type: "text/csv" }), "events.csv"));
   on("png", async () => save(await png(chart.plot, picture), "events.png"));
   on("picker", () => refreshCatalogue().catch(fail), "focus");
-  for (const event of ["input", "change"]) on("picker", pick, event);
+  on("picker", search, "input");
+  for (const event of ["input", "change"]) on("picker", (of) => pick(of).catch(fail), event);
   addEventListener("popstate", () => change(completed(read(location.search)), { replace: true }));
   document.addEventListener("visibilitychange", () => document.hidden || (state?.refresh > 0 && load()));
 }
 
 // Waits for the first event, and then shows those that follow as they come.
 async function start(found) {
-  await refreshCatalogue();
+  await refreshCatalogue(found.series);
   byId("first").hidden = known.size > 0;
   byId("dashboard").hidden = known.size === 0;
   if (known.size > 0) change(completed(found), { replace: true });
