@@ -1,16 +1,57 @@
 """Content negotiation that never refuses: a browser or a careless client gets an answer, not a 406."""
 
-from collections.abc import Iterable
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
 
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
+from typing_extensions import override
+
+# Commas and semicolons within quotes separate nothing.
+_MEMBER = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*+"?)+')
+_WEIGHT = re.compile(r";\s*q\s*=\s*([^;\s]*)", re.IGNORECASE)
+_QVALUE = re.compile(r"[01]?\.?[0-9]{0,3}(?<=[0-9])")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"?')
+
+
+def weights(field: str) -> Iterator[tuple[str, float]]:
+    """Each member of an ``Accept`` or ``Accept-Encoding`` field without its parameters, in lower case, and its q.
+
+    What has a q that is no number from 0 to 1 is left out (RFC 9110, 12.4.2).
+    """
+    for member in _MEMBER.findall(field):
+        plain = _QUOTED.sub('""', member)
+        weight = _WEIGHT.search(plain)
+        if weight is None:
+            yield plain.partition(";")[0].strip().lower(), 1.0
+        elif _QVALUE.fullmatch(weight[1]) and float(weight[1]) <= 1:
+            yield plain.partition(";")[0].strip().lower(), float(weight[1])
+
+
+def _quality(media_type: str, ranges: dict[str, float]) -> float:
+    """How much a media type is wanted: what the most specific range says that it is in (RFC 9110, 12.5.1)."""
+    for each in (media_type, f"{media_type.partition('/')[0]}/*", "*/*"):
+        if each in ranges:
+            return ranges[each]
+    return 0.0
+
+
+def _ranges(accept: str) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for each, weight in weights(accept):
+        name = "*/*" if each == "*" else each  # which Java sends
+        found[name] = max(weight, found.get(name, 0.0))  # of one that is there with several parameters
+    return found
 
 
 class JSONAlways(DefaultContentNegotiation):
     """Answers JSON whatever ``Accept`` says."""
 
+    @override
     def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
         """The first parser where the request names its very media type, as nearly all do; else as the base class."""
         first = next(iter(parsers))
@@ -18,6 +59,7 @@ class JSONAlways(DefaultContentNegotiation):
             return first
         return super().select_parser(request, parsers)
 
+    @override
     def select_renderer(
         self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
@@ -27,16 +69,17 @@ class JSONAlways(DefaultContentNegotiation):
 
 
 class JSONUnlessNamed(JSONAlways):
-    """Answers another format where the parameter ``format`` or a media type in ``Accept`` names it, else JSON."""
+    """Answers in the format that ``format`` names, else in the one that ``Accept`` wants most; JSON where in doubt."""
 
+    @override
     def select_renderer(
         self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
-        """The renderer named; the view's first where none is."""
-        first, *others = renderers
-        wanted = request.query_params.get("format") or ""
-        accepted = {part.split(";")[0].strip().lower() for part in request.META.get("HTTP_ACCEPT", "").split(",")}
-        for renderer in others:
-            if wanted == renderer.format or (not wanted and renderer.media_type in accepted):
-                return renderer, renderer.media_type
-        return first, first.media_type
+        """The renderer named or wanted most; the view's first of those wanted alike, or where none is."""
+        best, *others = renderers
+        if wanted := request.query_params.get("format"):
+            best = next((each for each in others if each.format == wanted), best)
+        elif accept := request.META.get("HTTP_ACCEPT"):
+            ranges = _ranges(accept)
+            best = max([best, *others], key=lambda each: _quality(each.media_type, ranges))  # the first of equals
+        return best, best.media_type
