@@ -51,6 +51,7 @@ MIDDLEWARE = [
     # first, to be on every answer of the API; not at all where no page elsewhere may call it
     *(["corsheaders.middleware.CorsMiddleware"] if CORS_ALLOWED_ORIGINS else []),
     "events.middleware.ProbeMiddleware",
+    "events.compression.CompressionMiddleware",
     "events.middleware.BearerMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "events.middleware.RefuseNullMiddleware",
