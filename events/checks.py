@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +16,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.sqlite3.base import DatabaseWrapper
 
 from events.models import Event, Watermark
+from tracking_api.postgresql.session import SETTINGS
 from tracking_api.private_files import files_of, open_to_others
+from tracking_api.statement_timeout import statement_limit
 
 Apps = Sequence[AppConfig] | None
 
@@ -108,7 +111,7 @@ def _file_system(directory: Path) -> str:
 
 @checks.register(checks.Tags.database)
 def check_database(app_configs: Apps, databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """What only the database knows: E003 to E006, W004 and W005. Nothing where it is not to be asked."""
+    """What only the database knows: E003 to E006, W004 to W006. Nothing where it is not to be asked."""
     found: list[CheckMessage] = []
     for alias in databases or ():
         connection = connections[alias]
@@ -157,6 +160,9 @@ def _postgresql(connection: BaseDatabaseWrapper, *, has_events: bool) -> Iterato
             hint="Create it with ENCODING 'UTF8'.",
             id="events.E005",
         )
+    yield from _session_settings(connection)
+    if getattr(connection, "is_pooled", False):
+        return  # and what the pooler takes only it knows
     most = int(_ask(connection, "SHOW max_connections")) - int(_ask(connection, "SHOW superuser_reserved_connections"))
     # and one to look around
     needed = settings.SERVER_WORKERS * (settings.SERVER_THREADS + settings.SERVER_STREAMS + 1) + _ROLLERS
@@ -165,6 +171,33 @@ def _postgresql(connection: BaseDatabaseWrapper, *, has_events: bool) -> Iterato
             f"One server may open {needed} connections, and PostgreSQL takes {most}.",
             hint="Lower SERVER_WORKERS or SERVER_THREADS, or raise max_connections.",
             id="events.W005",
+        )
+
+
+def _session_settings(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
+    """W006: asked in two transactions at a time, as a pooler may lead each to another session of the server."""
+    wanted = {**connection.settings_dict[SETTINGS], **statement_limit()}
+    found = set()
+    with ExitStack() as opened:
+        others = [connection.copy(), connection.copy()]
+        for other in others:
+            opened.callback(other.close)
+            other.settings_dict[SETTINGS] = wanted
+            other.ensure_connection()
+        for other in others:
+            other.set_autocommit(False)
+            for name, value in wanted.items():
+                held, as_wanted = (
+                    _ask(other, f"SHOW {name}"),
+                    _ask(other, f"SELECT set_config('{name}', '{value}', true)"),
+                )
+                if held != as_wanted:
+                    found.add(f"{name} is {held} and not {as_wanted}")
+    if found:
+        yield checks.Warning(
+            f"Sessions of the database don't hold what they are to: {', '.join(sorted(found))}.",
+            hint="A pooler loses it: docs/deployment.md, “Poolers”, says how to set it there.",
+            id="events.W006",
         )
 
 

@@ -15,6 +15,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 
 from events.patterns import validate_patterns
+from tracking_api.postgresql import session
 from tracking_api.private_files import PrivateConnection
 
 _TRUE = {"1", "true", "yes", "on"}
@@ -178,6 +179,7 @@ def database(name: str, default: str, *, timeout_seconds: int) -> dict[str, Any]
     elif config["ENGINE"] == "django.db.backends.postgresql":
         config["ENGINE"] = _POSTGRESQL
         config["CONN_HEALTH_CHECKS"] = True
+        config[session.SETTINGS] = {"lock_timeout": f"{timeout_seconds}s"}
         options = _postgresql_options(timeout_seconds)
     else:
         raise ImproperlyConfigured(f"{wanted}.")
@@ -198,10 +200,9 @@ def _sqlite_options(timeout_seconds: int) -> dict[str, Any]:
 
 
 def _postgresql_options(timeout_seconds: int) -> dict[str, Any]:
-    # Nothing waits for ever: not for a connection, nor for a lock, nor for a server that has gone without a word.
+    # Nothing waits for ever: not for a connection, nor for a server that has gone without a word.
     return {
         "connect_timeout": timeout_seconds,
-        "options": f"-c lock_timeout={timeout_seconds}s",
         "tcp_user_timeout": timeout_seconds * 1000,
         "keepalives_idle": 30,
         "keepalives_interval": 10,

@@ -9,6 +9,8 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
+from tracking_api.postgresql.session import SETTINGS
+
 _STEPS_BETWEEN_LOOKS = 100_000
 
 
@@ -18,9 +20,12 @@ def limit_statements() -> None:
     if database["ENGINE"] == "django.db.backends.sqlite3":
         connection_created.connect(_limit_on_sqlite)
     else:
-        timeout_milliseconds = settings.STATEMENT_TIMEOUT_SECONDS * 1000
-        options = database["OPTIONS"]
-        options["options"] = f"{options.get('options', '')} -c statement_timeout={timeout_milliseconds}"
+        database[SETTINGS] |= statement_limit()
+
+
+def statement_limit() -> dict[str, str]:
+    """What each session with PostgreSQL is to hold for that."""
+    return {"statement_timeout": f"{settings.STATEMENT_TIMEOUT_SECONDS}s"}
 
 
 def restart_clock(connection: BaseDatabaseWrapper) -> None:

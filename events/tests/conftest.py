@@ -21,7 +21,13 @@ from events.models import Event
 from events.tests import browser, service
 
 _NEED_A_BROWSER = ["test_dashboard_browser.py", "test_docs_browser.py"]
-_NEED_POSTGRESQL = ["test_migration_locks.py", "test_rollups_in_flight.py", "test_storage.py"]
+_NEED_POSTGRESQL = [
+    "test_migration_locks.py",
+    "test_poolers.py",
+    "test_postgresql_role.py",
+    "test_rollups_in_flight.py",
+    "test_storage.py",
+]
 # Pages and commands, which are the same on both, and take minutes.
 _ON_SQLITE_ALONE = [*_NEED_A_BROWSER, "test_readme.py"]
 # of requirements-dev.txt

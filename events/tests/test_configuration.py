@@ -124,7 +124,7 @@ def test_postgresql_connections_persist_and_are_checked(tmp_path):
     for part in (
         "'ENGINE': 'tracking_api.postgresql'", "'NAME': 'events'", "'USER': 'ada'", "'PASSWORD': 'love/lace'",
         "'HOST': 'db.example'", "'PORT': 5433", "'sslmode': 'require'", "'connect_timeout': 5",
-        "'CONN_MAX_AGE': 600", "'CONN_HEALTH_CHECKS': True", "lock_timeout=5s", "'tcp_user_timeout': 5000",
+        "'CONN_MAX_AGE': 600", "'CONN_HEALTH_CHECKS': True", "'SESSION_SETTINGS': {'lock_timeout': '5s'}", "'tcp_user_timeout': 5000",
     ):  # fmt: skip
         assert part in database
 
