@@ -285,8 +285,7 @@ def _catalogue_query() -> list[OpenApiParameter]:
         OpenApiParameter(
             "after",
             SERIES_KEY,
-            description="`namespace/name`: only series past this one, which need not be there.",
-            examples=[OpenApiExample("Such as", "Shop/order")],
+            description="`namespace/name`, such as `Shop/order`: only series past this one, which need not be there.",
         ),
         OpenApiParameter(
             "search",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
+from functools import reduce
+from heapq import merge
+from itertools import chain, groupby, islice
+from operator import itemgetter, or_
 from typing import Any, NamedTuple, TypedDict
 
 from django.conf import settings
@@ -20,11 +23,14 @@ from events.models import Event, Rollup, Watermark
 from events.patterns import EVERYWHERE, Namespaces
 from events.series import SeriesKey
 from events.snapshot import snapshot
+from tracking_api.statement_timeout import restart_clock
 
 _COLUMNS = ("namespace_key", "name_key", "count", "first_timestamp", "last_timestamp")
-_SERIES_AT_A_TIME = 5_000
+_ROWS_AT_A_TIME = 5_000
 # Each reads as many series as a page has.
 _PARTS_A_STATEMENT = 50
+_Row = tuple[Any, ...]
+_Rows = QuerySet[Any, _Row]
 _LAST_CODE_POINT, _BEFORE_SURROGATES, _AFTER_SURROGATES = "\U0010ffff", "\ud7ff", "\ue000"
 
 
@@ -85,16 +91,17 @@ class Catalogue:
         return page
 
     def iterate(self, after: SeriesKey | None = None) -> Iterator[Series]:
-        """Every series, some thousand in memory at a time, from a snapshot that lasts until the last of them."""
+        """Every series, some thousand in memory at a time, from a snapshot that lasts until the last of them.
+
+        The tail is grouped once, by the database.
+        """
         if _standing().tail > settings.ROLLUP_TAIL_EVENTS:
             roller.wait_for_catching_up()
         with snapshot():
-            standing, has_more = _standing(), True
-            while has_more:
-                series, has_more = self._page(standing, _SERIES_AT_A_TIME, after)
-                yield from series
-                if has_more:
-                    after = SeriesKey(series[-1]["namespace"], series[-1]["name"])
+            standing, parts = _standing(), _parts(self.namespaces, after)
+            while some := list(islice(parts, _PARTS_A_STATEMENT)):
+                rolled_up = chain.from_iterable(_iterated(self._rolled_up(part)) for part in some)
+                yield from _merged(rolled_up, _iterated(self._tail(some, standing.event_id)) if standing.tail else ())
 
     def _page(self, standing: _Standing, limit: int, after: SeriesKey | None) -> Page:
         parts = _parts(self.namespaces, after)
@@ -103,56 +110,31 @@ class Catalogue:
             found += self._of_parts(some, standing, limit + 1 - len(found))
         return Page(found[:limit], len(found) > limit)
 
-    def _of_parts(self, parts: Sequence[Q], standing: _Standing, most: int) -> list[Series]:
+    def _of_parts(self, parts: Sequence[Q], standing: _Standing, most: int) -> Iterable[Series]:
         """The first series of the parts. What is among them is among the first of the rollups and of the tail."""
-        rows = self._rolled_up(parts, most)
-        found = {SeriesKey(*row[:2]): _series(row) for row in rows}
+        rows = _fetch([self._rolled_up(part)[:most] for part in parts], most)
         if not standing.tail:
-            return list(found.values())
-        for row in self._tail(parts, standing.event_id, most, next(reversed(found)) if len(rows) == most else None):
-            key, new = SeriesKey(*row[:2]), _series(row)
-            if known := found.get(key):
-                known["count"] += new["count"]
-                known["first_timestamp"] = min(known["first_timestamp"], new["first_timestamp"])
-                known["last_timestamp"] = max(known["last_timestamp"], new["last_timestamp"])
-            else:
-                found[key] = new
-        return [found[key] for key in sorted(found)[:most]]
+            return map(_series, rows)
+        tail = self._tail(parts, standing.event_id, SeriesKey(*rows[-1][:2]) if len(rows) == most else None)
+        return islice(_merged(rows, tail[:most]), most)
 
-    def _rolled_up(self, parts: Sequence[Q], most: int) -> list[tuple[Any, ...]]:
+    def _rolled_up(self, part: Q) -> _Rows:
         keys = {f"{field}_key": _by_code_point(field, of_rollups=True) for field in SeriesKey._fields}
         rollups = self._searched(Rollup.objects.whole_series().annotate(**keys))
-        # The same part twice would be no part of a statement.
-        statements = [
-            rollups.filter(part).order_by("namespace_key", "name_key").values_list(*_COLUMNS)[:most] for part in parts
-        ]
-        if len(statements) == 1:
-            return list(statements[0])
-        texts, parameters = zip(*(each.query.sql_with_params() for each in statements), strict=True)
-        union = " UNION ALL ".join(f"SELECT * FROM ({text}) AS part" for text in texts)  # noqa: S608
-        with connection.cursor() as cursor:
-            cursor.execute(
-                f"SELECT * FROM ({union}) AS parts ORDER BY namespace_key, name_key LIMIT {most}",  # noqa: S608
-                [each for some in parameters for each in some],
-            )
-            rows: list[tuple[Any, ...]] = cursor.fetchall()
-            return rows
+        rows: _Rows = rollups.filter(part).order_by(*keys).values_list(*_COLUMNS)
+        return rows
 
-    def _tail(
-        self, parts: Sequence[Q], event_id: int, most: int, last: SeriesKey | None
-    ) -> QuerySet[Event, tuple[Any, ...]]:
-        """The first series of the tail, no further than a last one; read by ids, and grouped by what fits alone."""
+    def _tail(self, parts: Sequence[Q], event_id: int, last: SeriesKey | None = None) -> _Rows:
+        """The series of the tail, no further than a last one; read by ids, and grouped by what fits alone."""
         keys = {f"{field}_key": _by_code_point(field, of_rollups=False) for field in SeriesKey._fields}
         tail = self._searched(Event.objects.after(event_id).order_by().annotate(**keys))
-        fits = Q()
-        for part in parts:
-            fits |= part
+        fits = reduce(or_, parts)
         if last is not None:
             fits &= Q(namespace_key__lt=last.namespace) | Q(namespace_key=last.namespace, name_key__lte=last.name)
         found = tail.filter(fits).values(*keys).annotate(
             count=Count("pk"), first_timestamp=Min("timestamp"), last_timestamp=Max("timestamp")
         )  # fmt: skip
-        rows: QuerySet[Event, tuple[Any, ...]] = found.order_by(*keys).values_list(*_COLUMNS)[:most]
+        rows: _Rows = found.order_by(*keys).values_list(*_COLUMNS)
         return rows
 
     def _searched(self, rows: Any) -> Any:
@@ -227,7 +209,40 @@ def _before_end_of(prefix: str) -> Q:
     return Q(namespace_key__lt=shortened[:-1] + following)
 
 
-def _series(row: tuple[Any, ...]) -> Series:
+def _fetch(parts: Sequence[_Rows], most: int) -> list[_Row]:
+    """The first rows of all parts, by one statement."""
+    if len(parts) == 1:
+        return list(parts[0])
+    texts, parameters = zip(*(part.query.sql_with_params() for part in parts), strict=True)
+    union = " UNION ALL ".join(f"SELECT * FROM ({text}) AS part" for text in texts)  # noqa: S608
+    sql = f"SELECT * FROM ({union}) AS parts ORDER BY namespace_key, name_key LIMIT {most}"  # noqa: S608
+    with connection.cursor() as cursor:
+        cursor.execute(sql, list(chain.from_iterable(parameters)))
+        rows: list[_Row] = cursor.fetchall()
+        return rows
+
+
+def _iterated(rows: _Rows) -> Iterator[_Row]:
+    for number, row in enumerate(rows.iterator(_ROWS_AT_A_TIME)):
+        if number % _ROWS_AT_A_TIME == 0:
+            restart_clock(connection)
+        yield row
+
+
+def _merged(rolled_up: Iterable[_Row], tail: Iterable[_Row]) -> Iterator[Series]:
+    """Both in their order; what has a row in each made one."""
+    rows = merge(rolled_up, tail, key=itemgetter(0, 1))
+    return (reduce(_added, map(_series, same)) for _, same in groupby(rows, itemgetter(0, 1)))
+
+
+def _added(one: Series, other: Series) -> Series:
+    one["count"] += other["count"]
+    one["first_timestamp"] = min(one["first_timestamp"], other["first_timestamp"])
+    one["last_timestamp"] = max(one["last_timestamp"], other["last_timestamp"])
+    return one
+
+
+def _series(row: _Row) -> Series:
     namespace, name, count, first, last = row
     return Series(
         namespace=namespace, name=name, count=count, first_timestamp=_instant(first), last_timestamp=_instant(last)

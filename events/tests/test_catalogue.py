@@ -400,7 +400,7 @@ def test_nothing_that_is_not_granted_is_read(client, application, make_event):
 def test_the_pages_are_the_same_as_the_whole(db, monkeypatch):
     """Where series are in the rollups, in the tail, or in both, whatever they lie next to."""
     random = Random(7)
-    monkeypatch.setattr(catalogue_module, "_SERIES_AT_A_TIME", 5)
+    monkeypatch.setattr(catalogue_module, "_ROWS_AT_A_TIME", 5)
     for _ in range(3):
         Event.objects.bulk_create(
             Event(namespace=f"n{random.randrange(5)}", name=f"{random.randrange(12)}", timestamp=f"2020-01-{random.randrange(1, 28):02}T00:00:00Z", value=1)
@@ -436,6 +436,15 @@ def test_a_long_tail_is_rolled_up_before_it_is_read(stored, settings, monkeypatc
     assert [step.events for step in waits] == [5]
     assert client.get("/api/events/?limit=4").json() == ALL
     assert len(waits) == 1
+
+
+def test_the_whole_groups_the_tail_once(client, stored, monkeypatch):
+    monkeypatch.setattr(catalogue_module, "_ROWS_AT_A_TIME", 1)
+    rollups.roll_up(most_events=3)
+    with CaptureQueriesContext(connection) as captured:
+        assert body(client.get("/api/events/?format=csv")) == AS_CSV
+
+    assert len([query for query in captured if "GROUP BY" in query["sql"]]) == 1
 
 
 def test_who_comes_while_a_long_tail_is_rolled_up_waits_for_the_same(db, monkeypatch):
