@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from tracking_api.observation import current
 from tracking_api.statement_timeout import limit_statements
+from tracking_api.utf8_requests import UTF8Request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -47,6 +48,8 @@ class Handler(WSGIHandler):
 
     What they look after are connections, and these are looked after by who calls.
     """
+
+    request_class = UTF8Request
 
     @override
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
