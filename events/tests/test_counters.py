@@ -4,6 +4,7 @@ import random
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fakeredis import FakeRedis, FakeServer
@@ -118,6 +119,116 @@ def test_a_cache_that_does_not_answer_holds_up_no_more_than_one_call(url, listen
         assert [counters.take("k", 2, 60) for _ in range(30)] == [True] * 2 + [False] * 28
 
     assert len(caplog.records) == 1  # one for each call that waited
+
+
+class FakeMemcached:
+    """What the library uses of a client of memcached: each call in one step, but no two."""
+
+    def __init__(self):
+        self.values, self.lock = {}, threading.Lock()
+
+    def get_many(self, keys):
+        with self.lock:
+            return {key: str(self.values[key]).encode() for key in keys if key in self.values}
+
+    def add(self, key, value, expire=0, noreply=False):
+        with self.lock:
+            return self.values.setdefault(key, value) is value
+
+    def incr(self, key, value, noreply=False):
+        with self.lock:
+            if key not in self.values:
+                return None
+            self.values[key] += value
+            return self.values[key]
+
+    def decr(self, key, value, noreply=False):
+        with self.lock:
+            if key in self.values:
+                self.values[key] = max(0, self.values[key] - value)
+            return self.values.get(key)
+
+
+MEMCACHED = "memcached://cache.example:11211"
+
+
+@pytest.fixture
+def memcached(monkeypatch):
+    client = FakeMemcached()
+    monkeypatch.setattr("limits.storage.MemcachedStorage.get_client", lambda *arguments, **options: client)
+    return client
+
+
+EVERYWHERE = pytest.mark.parametrize("url", [REDIS, MEMCACHED, "memory://"])
+
+
+@EVERYWHERE
+def test_of_many_at_once_exactly_the_quota_is_lent(redis, memcached, url):
+    for attempt in range(20):
+        counters = Counters(url)
+        start = threading.Barrier(60)
+
+        def ask(counters=counters, start=start, key=f"k{attempt}"):
+            start.wait()
+            return counters.lend(key, 10, 86_400)
+
+        with ThreadPoolExecutor(60) as threads:
+            lent = [thread.result() for thread in [threads.submit(ask) for _ in range(60)]]
+        assert len([each for each in lent if each is not None]) == 10
+
+
+@EVERYWHERE
+def test_what_is_given_back_may_be_lent_again(redis, memcached, url):
+    counters = Counters(url)
+    lent = [counters.lend("k", 3, 86_400) for _ in range(3)]
+    assert counters.lend("k", 3, 86_400) is None
+
+    lent[0]()
+    lent[1]()
+
+    assert counters.look("k", 86_400).current == 1
+    assert [counters.take("k", 3, 86_400) for _ in range(3)] == [True, True, False]
+
+
+@EVERYWHERE
+def test_any_number_may_be_lent_and_given_back(redis, memcached, url):
+    counters = Counters(url)
+    for _ in range(100):
+        counters.lend("k", 3, 86_400)()
+
+    assert [counters.take("k", 3, 86_400) for _ in range(4)] == [True] * 3 + [False]
+
+
+def test_memcached_counts_what_the_stretch_before_had(memcached, monkeypatch):
+    """Of many at once the library's own way lets a quota through."""
+    now = 86_400_000.0
+    monkeypatch.setattr("time.time", lambda: now)
+    counters = Counters(MEMCACHED)
+    assert [counters.take("k", 10, 100) for _ in range(11)] == [True] * 10 + [False]
+
+    now += 150  # half of the stretch before is left
+
+    with ThreadPoolExecutor(30) as threads:
+        taken = [*threads.map(lambda _: counters.take("k", 10, 100), range(30))]
+    assert taken.count(True) == 5
+
+
+def test_what_was_lent_by_a_cache_that_is_away_stays_counted(redis, monkeypatch, caplog):
+    now = 1000.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    counters = Counters(REDIS)
+    give_back = counters.lend("k", 2, 86_400)
+    redis.connected = False
+
+    give_back()
+
+    assert [record.message for record in caplog.records] == [
+        "The cache can't be reached: ConnectionError: FakeRedis is emulating a connection error."
+    ]
+    assert [counters.take("k", 2, 86_400) for _ in range(3)] == [True, True, False]  # by itself, from the start
+    redis.connected = True
+    now += 5
+    assert [counters.take("k", 2, 86_400) for _ in range(2)] == [True, False]
 
 
 @pytest.mark.parametrize("url", [REDIS, "memory://"])
