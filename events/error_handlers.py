@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.request import UnreadablePostError
 from django.http.response import HttpResponseBase
 from django.views import defaults
+from oauthlib.oauth2.rfc6749.errors import InvalidRequestError
 from rest_framework import status
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.response import Response
@@ -25,11 +26,14 @@ from events.exceptions import (
     is_database_away,
     is_read_only,
 )
+from tracking_api.oauth2_errors import refusal
+from tracking_api.oauth2_forms import is_endpoint
 from tracking_api.observation import current
 
 logger = logging.getLogger(__name__)
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_UNREADABLE = "The request can't be read, or its Host is none of this service's."
 # What an answer has whatever became of it: what it depends on, and which pages may read it.
 _OF_ANY_ANSWER = ["Vary", "X-Content-Type-Options", "Access-Control-Allow-Origin", "Access-Control-Expose-Headers"]
 
@@ -78,6 +82,16 @@ def _unavailable(error: BaseException | None) -> ServiceUnavailable:
     if is_read_only(error):
         connection.close()  # the next may lead to the server that has taken over
     return StatementCancelled() if is_cancelled(error) else ServiceUnavailable()
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer 400 to what Django won't read, such as a foreign ``Host``: JSON where programs ask, else a page."""
+    if request.path.startswith("/api/"):
+        return JsonResponse({"detail": _UNREADABLE}, status=status.HTTP_400_BAD_REQUEST)
+    if is_endpoint(request.path):
+        current().refusal = InvalidRequestError.error
+        return refusal(InvalidRequestError(_UNREADABLE))
+    return defaults.bad_request(request, exception)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, QueryDict
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, HttpResponseNotAllowed, QueryDict
 from django.http.request import split_domain_port, validate_host
 from django.http.response import HttpResponseBase
 from django.template.response import SimpleTemplateResponse
 from django.urls import ResolverMatch, resolve
 
 from events.probes import PROBES
+from tracking_api.oauth2_forms import is_endpoint
 
 # Anybody may send these: what is longer isn't kept, nor a path that leads nowhere, and so 6 MB at most.
 _PATH_CHARACTERS = 300
@@ -46,7 +47,8 @@ class ProbeMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """The probe's answer, or that of all else."""
-        return PROBES.get(request.path_info, self.get_response)(request)
+        probe = PROBES.get(request.path_info)
+        return self.get_response(request) if probe is None else _with_reason(probe(request))
 
 
 class BearerMiddleware:
@@ -77,10 +79,22 @@ class BearerMiddleware:
         return response
 
 
+class ExplainMethodMiddleware:
+    """Gives a 405 that has no body one that names the methods there are."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """The answer."""
+        return _with_reason(self.get_response(request))
+
+
 class RefuseNullMiddleware:
     """Answers 400 where a path, query or form holds a NUL, which PostgreSQL can't be asked about.
 
-    The API's own fields say so themselves; this is for the pages of Django and the toolkit, which don't look.
+    The API's own fields say so themselves, and so do the endpoints of OAuth2; this is for the pages of Django and the
+    toolkit, which don't look.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -88,11 +102,19 @@ class RefuseNullMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """The page's answer, or 400."""
-        if not request.path_info.startswith("/api/"):
+        if not request.path_info.startswith("/api/") and not is_endpoint(request.path_info):
             texts = [request.path_info, *(text for data in (request.GET, request.POST) for text in _texts(data))]
             if any("\0" in text for text in texts):
                 return HttpResponseBadRequest("Null characters are not allowed.", content_type="text/plain")
         return self.get_response(request)
+
+
+def _with_reason(response: HttpResponseBase) -> HttpResponseBase:
+    if isinstance(response, HttpResponseNotAllowed) and not response.content:
+        response.content = f"This method is not allowed here; there are {response['Allow']}.\n".encode()
+        response["Content-Type"] = "text/plain; charset=utf-8"
+        response["Content-Length"] = str(len(response.content))
+    return response
 
 
 def _texts(data: QueryDict) -> Iterator[str]:

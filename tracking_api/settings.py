@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from django.conf import global_settings
+
 from tracking_api import environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -53,6 +55,7 @@ MIDDLEWARE = [
     "events.middleware.ProbeMiddleware",
     "events.compression.CompressionMiddleware",
     "events.middleware.BearerMiddleware",
+    "events.middleware.ExplainMethodMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "events.middleware.RefuseNullMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -97,6 +100,8 @@ SESSION_ENGINE = "tracking_api.sessions"
 MAX_LOGIN_FAILURES = environment.integer("MAX_LOGIN_FAILURES", 10, minimum=0)
 LOGIN_FAILURE_SECONDS = environment.integer("LOGIN_FAILURE_SECONDS", 300, minimum=1)
 TRUSTED_PROXIES = environment.networks("TRUSTED_PROXIES")
+# the last for clients' secrets alone, as OAUTH2_PROVIDER says
+PASSWORD_HASHERS = [*global_settings.PASSWORD_HASHERS, "tracking_api.client_secrets.ClientSecretHasher"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (
@@ -123,18 +128,23 @@ WHITENOISE_AUTOREFRESH = False
 
 OAUTH2_PROVIDER_APPLICATION_MODEL = "oauth2_provider.Application"  # the default, which migrations want to see
 OAUTH2_PROVIDER = {
-    "OAUTH2_SERVER_CLASS": "oauthlib.oauth2.BackendApplicationServer",  # client credentials only
+    "OAUTH2_SERVER_CLASS": "tracking_api.oauth2_server.ClientCredentialsServer",
+    "OAUTH2_VALIDATOR_CLASS": "tracking_api.oauth2_server.ClientValidator",
+    "OAUTH2_BACKEND_CLASS": "tracking_api.oauth2_server.KnownParameters",
+    "CLIENT_SECRET_HASHER": "client_secret_sha256",
     "SCOPES": {
         "read": "Read the catalogue of series",
         "write": "Track events",
         "aggregation": "Read aggregates of events",
     },
     "DEFAULT_SCOPES": ["read", "write"],
-    "SCOPES_BACKEND_CLASS": "tracking_api.oauth2.GrantedScopes",
+    "SCOPES_BACKEND_CLASS": "tracking_api.oauth2_server.GrantedScopes",
     "APPLICATION_ADMIN_CLASS": "events.client_admin.ClientAdmin",
     "ACCESS_TOKEN_EXPIRE_SECONDS": environment.integer(
         "ACCESS_TOKEN_EXPIRE_SECONDS", 36_000, minimum=1, maximum=10 * 365 * 86_400
     ),
+    # there are none, but `cleartokens` asks for it
+    "REFRESH_TOKEN_EXPIRE_SECONDS": 86_400,
     "REFRESH_TOKEN_REUSE_PROTECTION": True,
     "ALLOWED_REDIRECT_URI_SCHEMES": ["https"],
     # RFC 9700, the current practice for OAuth2: besides what the server class leaves out anyway, tokens are taken
@@ -229,6 +239,7 @@ TOKEN_CACHE_SECONDS = environment.integer("TOKEN_CACHE_SECONDS", 10, minimum=0)
 RATE_LIMIT_REQUESTS = environment.integer("RATE_LIMIT_REQUESTS", 0, minimum=0)
 RATE_LIMIT_EVENTS = environment.integer("RATE_LIMIT_EVENTS", 0, minimum=0)
 RATE_LIMIT_NEW_SERIES = environment.integer("RATE_LIMIT_NEW_SERIES", 0, minimum=0)
+RATE_LIMIT_TOKENS = environment.integer("RATE_LIMIT_TOKENS", 60, minimum=0)
 CACHE_URL = environment.cache("CACHE_URL", "memory://")
 
 # Rollups

@@ -2,26 +2,33 @@
 
 from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
-from django.urls import include, path
+from django.urls import include, path, re_path
 
 from events.dashboard import DashboardView, own_content_only
 from events.probes import PROBES
 from tracking_api.failures import slow_log_ins
+from tracking_api.oauth2 import ServerMetadataView
 
+_log_in = own_content_only(slow_log_ins(LoginView.as_view(redirect_authenticated_user=True)))
+_log_out = LogoutView.as_view()
+_admin_log_in = slow_log_ins(admin.site.login)
+
+# Without the slash too where a form is sent: a redirect would come back as a GET.
 urlpatterns = [
     path("", own_content_only(DashboardView.as_view()), name="dashboard"),
     path("api/", include("events.urls")),
     path("o/", include("tracking_api.oauth2")),
-    path(
-        "accounts/login/",
-        own_content_only(slow_log_ins(LoginView.as_view(redirect_authenticated_user=True))),
-        name="login",
-    ),
-    path("accounts/logout/", LogoutView.as_view(), name="logout"),
-    path("admin/login/", slow_log_ins(admin.site.login)),
+    re_path(r"^\.well-known/oauth-authorization-server/?\Z", ServerMetadataView.as_view(), name="oauth2-metadata"),
+    path("accounts/login/", _log_in, name="login"),
+    path("accounts/login", _log_in),
+    path("accounts/logout/", _log_out, name="logout"),
+    path("accounts/logout", _log_out),
+    path("admin/login/", _admin_log_in),
+    path("admin/login", _admin_log_in),
     path("admin/", admin.site.urls),
     *(path(probe[1:], view, name=probe[1:]) for probe, view in PROBES.items()),
 ]
 
+handler400 = "events.error_handlers.bad_request"
 handler404 = "events.error_handlers.not_found"
 handler500 = "events.error_handlers.server_error"

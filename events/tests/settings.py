@@ -8,7 +8,10 @@ os.environ["DATABASE_URL"] = os.environ.get("TEST_DATABASE_URL") or "sqlite:///t
 from tracking_api.settings import *  # noqa: F403
 from tracking_api.settings import REST_FRAMEWORK
 
-PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.MD5PasswordHasher",
+    "tracking_api.client_secrets.ClientSecretHasher",
+]
 CLIENT_USAGE_SECONDS = 0  # no thread of its own
 REST_FRAMEWORK["TEST_REQUEST_DEFAULT_FORMAT"] = "json"
 ROLLUP_TAIL_EVENTS = 1_000_000_000  # no roller aside: ids go on from one test to the next, and so seem many

@@ -1,13 +1,17 @@
 """Who tries passwords and client secrets, and how far that goes."""
 
 import base64
+import time
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_network
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import OperationalError
+from django.http import HttpResponse
 from django.test import Client, RequestFactory
 
-from tracking_api.failures import client_address
+from tracking_api.failures import client_address, slow_log_ins
 
 LOG_INS = ["/accounts/login/", "/admin/login/"]
 CLIENT_PAGES = ["/o/token/", "/o/revoke_token/", "/o/introspect/"]
@@ -62,7 +66,7 @@ def test_after_some_wrong_secrets_even_the_right_one_has_to_wait(application, cl
     response = fetch_token(path=path, secret="shop-secret")
     assert (response.status_code, response.json()) == (
         429,
-        {"detail": "Too many failed attempts; try again in 301 s."},
+        {"error": "slow_down", "error_description": "Too many failed attempts; try again in 301 s."},
     )
     assert response["Retry-After"] == "301"
 
@@ -164,11 +168,114 @@ def test_another_id_in_the_header_is_no_way_round(application):
     assert fetch(9, "shop-secret") == 429
 
 
-@pytest.mark.parametrize("header", ["Basic", "Basic !", "Basic /w==", "Bearer x", "", "Basic Og=="])
+@pytest.mark.parametrize("header", ["Basic", "Basic !", "Bearer x", "", "Basic Og==", "Basic eA=="])
 def test_a_header_that_names_nobody_is_left_to_the_toolkit(application, header):
     response = Client().post("/o/token/", {"grant_type": "client_credentials"}, headers={"Authorization": header})
 
     assert response.status_code == 401
+
+
+FORM = "application/x-www-form-urlencoded"
+GRANT = "grant_type=client_credentials"
+UNREADABLE = [
+    ({"encoding": "utf-16"}, base64.b64encode("shop:x".encode("utf-16"))),
+    ({"encoding": "nosuch"}, base64.b64encode(b"shop:x")),
+    ({"encoding": "zlib"}, base64.b64encode(b"shop:x")),
+    ({"encoding": "hex"}, base64.b64encode(b"shop:x")),
+    ({}, base64.b64encode("shop:x".encode("utf-16"))),
+    ({}, base64.b64encode(b"sh\xf6p:x")),
+    ({}, base64.b64encode(b"shop:%ff")),
+]
+
+
+@pytest.mark.parametrize("path", CLIENT_PAGES)
+@pytest.mark.parametrize(("fields", "credentials"), UNREADABLE)
+def test_credentials_that_are_not_utf8_are_refused_and_count(application, path, fields, credentials):
+    def fetch():
+        headers = {"Authorization": f"Basic {credentials.decode()}"}
+        return Client().post(path, {"grant_type": "client_credentials", "token": "x", **fields}, headers=headers)
+
+    response = fetch()
+    assert (response.status_code, response.json()["error"]) == (400, "invalid_request")
+    assert "UTF-8" in response.json()["error_description"]
+    assert statuses(fetch, 3) == [400, 400, 429]
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (f"{GRANT}&client_id=shop&client_secret=shop-secret", f"{FORM}; charset=utf-16"),
+        (f"{GRANT}&client_id=shop&client_secret=shop-secret", f"{FORM}; charset=hex"),
+        (f"{GRANT}&client_id=shop&client_secret=%ff", FORM),
+        (f"{GRANT}&client_id=%ff&client_secret=x", FORM),
+        (f"{GRANT}&client_id=shop&client_secret=shop-secret&%ff=x", FORM),
+    ],
+)
+def test_a_form_that_is_not_utf8_is_refused_and_counts(application, body, content_type):
+    def fetch():
+        return Client().generic("POST", "/o/token/", body, content_type=content_type)
+
+    response = fetch()
+    assert (response.status_code, response.json()["error"]) == (400, "invalid_request")
+    assert "UTF-8" in response.json()["error_description"]
+    assert statuses(fetch, 3) == [400, 400, 429]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "UTF-8"])
+def test_utf8_may_be_named(application, encoding):
+    fields = {"grant_type": "client_credentials", "encoding": encoding}
+    assert Client().post("/o/token/", fields, headers=basic("shop:shop-secret")).status_code == 200
+
+    body = f"{GRANT}&client_id=shop&client_secret=shop-secret"
+    assert Client().post("/o/token/", body, content_type=f"{FORM}; charset={encoding}").status_code == 200
+
+
+def in_parallel(count, call):
+    with ThreadPoolExecutor(count) as threads:
+        return [*threads.map(lambda _: call(), range(count))]
+
+
+@pytest.fixture
+def judge(settings):
+    """``judge(password)``: the status of a log-in page that takes a moment; ``judge.judged`` is what it has judged."""
+    settings.MAX_LOGIN_FAILURES = 10
+
+    @slow_log_ins
+    def view(request):
+        log_in.judged.append(request.POST["password"])
+        time.sleep(0.05)
+        return HttpResponse(status=302 if request.POST["password"] == "right" else 200)
+
+    def log_in(password):
+        fields = {"username": "ada", "password": password}
+        return view(RequestFactory().post("/", fields, REMOTE_ADDR="203.0.113.1")).status_code
+
+    log_in.judged = []
+    return log_in
+
+
+def test_of_many_at_once_no_more_are_judged_than_may_fail(judge):
+    found = in_parallel(60, lambda: judge("wrong"))
+
+    assert sorted(found) == [200] * 10 + [429] * 50
+    assert judge.judged == ["wrong"] * 10
+
+
+def test_of_many_at_once_the_right_ones_all_get_in(judge):
+    assert in_parallel(30, lambda: judge("right")) == [302] * 30
+    assert len(judge.judged) == 30
+
+    assert [judge("wrong") for _ in range(11)] == [200] * 10 + [429]  # and none of them was held against anyone
+
+
+def test_a_page_that_breaks_holds_nothing_against_anyone(settings):
+    @slow_log_ins
+    def view(request):
+        raise OperationalError
+
+    for _ in range(10):
+        with pytest.raises(OperationalError):
+            view(RequestFactory().post("/", {"username": "ada"}))
 
 
 def test_it_can_be_turned_off(user, settings):
@@ -192,6 +299,18 @@ def test_it_can_be_turned_off(user, settings):
         ("::ffff:10.0.0.1", "198.51.100.1", ["10.0.0.1"], "198.51.100.1"),
         ("::1", "2001:db8::1", ["::1", "127.0.0.1"], "2001:db8::1"),
         ("", None, [], None),
+        ("10.0.0.1", "192.0.2.9, 198.51.100.1:5678", ["10.0.0.0/8"], "198.51.100.1"),
+        ("10.0.0.1", "192.0.2.9,198.51.100.1:5678, 10.0.0.2:80", ["10.0.0.0/8"], "198.51.100.1"),
+        ("10.0.0.1", "[::1]:80", ["10.0.0.1"], "::1"),
+        ("10.0.0.1", "[2001:db8::1]", ["10.0.0.1"], "2001:db8::1"),
+        ("10.0.0.1", "[::ffff:198.51.100.1]:443", ["10.0.0.1"], "198.51.100.1"),
+        ("10.0.0.1:4711", "198.51.100.1", ["10.0.0.1"], "198.51.100.1"),
+        ("[::1]:4711", None, [], "::1"),
+        ("10.0.0.1", "198.51.100.1:x", ["10.0.0.1"], "10.0.0.1"),
+        ("10.0.0.1", "198.51.100.1:", ["10.0.0.1"], "10.0.0.1"),
+        ("10.0.0.1", "2001:db8::1:80", ["10.0.0.1"], "2001:db8::1:80"),  # without brackets it has no port
+        ("10.0.0.1", "[198.51.100.1", ["10.0.0.1"], "10.0.0.1"),
+        ("10.0.0.1", "a.example:80", ["10.0.0.1"], "10.0.0.1"),
     ],
 )
 def test_the_address_is_the_last_one_that_is_no_trusted_proxy(settings, remote, forwarded, trusted, address):

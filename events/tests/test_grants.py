@@ -414,7 +414,7 @@ def fetch_token(**fields):
         ({"write": "*", "read": "*", "aggregation": "*"}, "read write aggregation", "read write aggregation"),
         ({"write": "Shop"}, "write", "write"),
         ({"write": "Shop"}, None, "write"),
-        ({"write": "Shop"}, "", None),
+        ({"write": "Shop"}, "", "write"),
         ({"read": "Shop", "aggregation": "Shop"}, None, "read"),
         ({"read": "Shop", "aggregation": "Shop"}, "aggregation read", "aggregation read"),
         ({"write": "Shop"}, "read", None),

@@ -3,18 +3,27 @@
 import base64
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.test import Client
+from oauth2_provider.generators import generate_client_secret
 from oauth2_provider.models import AccessToken, Application
 from rest_framework.test import APIClient
 
 REGISTER = "/o/applications/register/"
+FORM = {
+    "hash_client_secret": "on",
+    "client_type": "confidential",
+    "authorization_grant_type": "client-credentials",
+}
 SHOP = {"client_id": "shop", "client_secret": "shop-secret"}
 
 
 @pytest.fixture
 def user(db):
-    return User.objects.create_user("ada", password="lovelace")
+    """Someone who may register clients."""
+    user = User.objects.create_user("ada", password="lovelace")
+    user.user_permissions.add(Permission.objects.get(codename="add_application"))
+    return user
 
 
 def fetch_token(**fields):
@@ -67,9 +76,7 @@ def test_a_registered_client_gets_a_token_that_opens_both_endpoints(client, user
             "name": "Shop",
             "client_id": form["client_id"].value(),
             "client_secret": form["client_secret"].value(),
-            "hash_client_secret": "on",
-            "client_type": "confidential",
-            "authorization_grant_type": "client-credentials",
+            **FORM,
         },
     )
     assert response.status_code == 302
@@ -117,6 +124,8 @@ def test_the_client_may_name_itself_in_the_authorization_header(application):
         ({"client_id": "shop", "client_secret": "wrong"}, 401, "invalid_client"),
         ({"client_id": "nobody", "client_secret": "shop-secret"}, 401, "invalid_client"),
         ({}, 401, "invalid_client"),
+        ({"client_id": "shop"}, 401, "invalid_client"),
+        ({"client_id": "shop", "client_secret": ""}, 401, "invalid_client"),
         ({"client_id": "shop", "client_secret": "shop-secret", "scope": "read everything"}, 400, "invalid_scope"),
         (
             {"client_id": "shop", "client_secret": "shop-secret", "grant_type": "password"},
@@ -141,7 +150,10 @@ def test_it_refuses_a_token(application, fields, status, error):
 def test_a_null_character_is_refused(application, field):
     response = fetch_token(**{**SHOP, field: "a\0b"})
 
-    assert (response.status_code, response.text) == (400, "Null characters are not allowed.")
+    assert (response.status_code, response.json()) == (
+        400,
+        {"error": "invalid_request", "error_description": "Null characters are not allowed."},
+    )
 
 
 @pytest.mark.parametrize("path", ["authorize/", "device-authorization/", "device/", "register/", "userinfo/"])
@@ -154,6 +166,64 @@ def test_an_application_that_is_not_there_is_not_found(client, user, path):
     client.force_login(user)
 
     assert client.get(f"/o/applications/{path}/").status_code == 404
+
+
+CLIENT_PAGES = ["", "register/", "{}/", "{}/update/", "{}/delete/"]
+
+
+@pytest.fixture
+def own_client(application):
+    """A client of somebody who lacks every permission."""
+    application.user = User.objects.create_user("eve")
+    application.save()
+    return application
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+@pytest.mark.parametrize("path", CLIENT_PAGES)
+def test_registering_and_editing_clients_needs_a_permission(client, own_client, method, path):
+    path = f"/o/applications/{path.format(own_client.pk)}"
+    client.force_login(own_client.user)
+    fields = {"name": "Mine", "client_id": "mine", "client_secret": generate_client_secret(), **FORM}
+
+    response = getattr(client, method)(path, fields)
+
+    assert response.status_code == 403
+    assert "You may not register clients" in response.text
+    assert "Ask an administrator to give it to eve" in " ".join(response.text.split())
+    assert [*Application.objects.values_list("client_id", "name")] == [("shop", "Shop")]
+
+
+@pytest.mark.parametrize("path", CLIENT_PAGES)
+def test_the_pages_of_clients_lead_the_stranger_to_the_log_in(client, own_client, path):
+    path = f"/o/applications/{path.format(own_client.pk)}"
+
+    response = client.post(path)
+
+    assert (response.status_code, response["Location"]) == (302, f"/accounts/login/?next={path}")
+
+
+def test_who_has_the_permission_edits_and_deletes_a_client_of_their_own(client, user, application):
+    application.user = user
+    application.save()
+    client.force_login(user)
+    page = f"/o/applications/{application.pk}/"
+    assert [client.get(path).status_code for path in ("/o/applications/", page, f"{page}update/")] == [200] * 3
+
+    fields = {"name": "Till", "client_id": "shop", "client_secret": application.client_secret, **FORM}
+    assert client.post(f"{page}update/", fields).status_code == 302
+    application.refresh_from_db()
+    assert application.name == "Till"
+    assert fetch_token(**SHOP).status_code == 200  # the hash that the form sent back is no new secret
+
+    assert client.post(f"{page}delete/").status_code == 302
+    assert not Application.objects.exists()
+
+
+def test_nobody_edits_the_client_of_somebody_else(client, user, own_client):
+    client.force_login(user)
+
+    assert client.get(f"/o/applications/{own_client.pk}/update/").status_code == 404
 
 
 def test_a_page_that_is_not_there_is_a_page_and_an_endpoint_that_is_not_there_is_json(client):
