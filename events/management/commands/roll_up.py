@@ -15,6 +15,7 @@ from django.db import DatabaseError, InterfaceError, connection
 from tqdm import tqdm
 
 from events import retention, rollups
+from events.expired_tokens import ExpiredTokens
 from events.models import Event
 from events.roller import Roller
 from events.rollups import PrunedError
@@ -55,6 +56,7 @@ class Command(BaseCommand):
         self.stopping = threading.Event()
         self.added = self.steps = self.deleted = 0
         self.roller = Roller()
+        self.expired_tokens = ExpiredTokens()
         self.pruning: Iterator[int] = iter(())
         self.pruned_up_to: datetime | None = None
         if rebuild:
@@ -88,6 +90,7 @@ class Command(BaseCommand):
     def _rest(self, rest: float, seconds: float) -> None:
         while rest > 0 and self._is_wanted():
             self._prune()
+            self.expired_tokens.delete_some()
             self.stopping.wait(min(seconds, rest))
             rest -= seconds
 
