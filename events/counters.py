@@ -33,8 +33,10 @@ _AWAY_SECONDS = 5
 _PRECISION_SECONDS = 0.001  # of Redis; in memory it is that of a double
 
 # What this process counts has to go by a clock that nobody sets: a step of the wall clock forgets it, or keeps it for
-# as long. The library asks its module's `time` for the wall clock and nothing else, and has no parameter for it.
-memory.time = SimpleNamespace(time=time.monotonic)  # type: ignore[attr-defined, assignment]
+# as long. The library asks its module's `time` for the wall clock and nothing else, and has no parameter for it. It
+# expects seconds far from 0: in the first window after 0 it takes the current one for the previous one too.
+_BEGAN = time.time() - time.monotonic()
+memory.time = SimpleNamespace(time=lambda: _BEGAN + time.monotonic())  # type: ignore[attr-defined, assignment]
 
 
 @dataclass(frozen=True)

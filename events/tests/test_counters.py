@@ -236,3 +236,13 @@ def test_a_key_may_be_any_text(redis, url):
     counters = Counters(url)
 
     assert [counters.take(key, 1, 60) for key in ("", "a b\n\0", "é" * 1000, "\ud800", "")] == [True] * 4 + [False]
+
+
+def test_right_after_the_machine_has_started_nothing_counts_twice(monkeypatch):
+    """When the clock that nobody sets shows less than the window has seconds."""
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    counters = Counters("memory://")
+
+    taken = [counters.take("a", 10, 86_400) for _ in range(11)]
+
+    assert taken == [True] * 10 + [False]
