@@ -7,14 +7,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from math import isfinite
+from operator import itemgetter
 from typing import Any, TypedDict
 
 from django.conf import settings
 from rest_framework.exceptions import ValidationError
 
-from events import buckets, roller, rollups, timestamps
+from events import buckets, roller, rollups, timestamps, zones
 from events.models import Event, Pruned, Resolution, Rollup, Watermark
-from events.reading import Bucket, Reader
+from events.reading import Bucket, Reader, in_order
 from events.snapshot import snapshot, snapshot_id
 
 AGGREGATION_TYPES = ("avg", "min", "max", "sum", "count")
@@ -35,6 +36,13 @@ _STANDING = f"""
 
 # A bucket's start, its timestamp and its value.
 _Labelled = tuple[datetime, str, float | None]
+
+
+class UnmetBucket(RuntimeError):
+    """The database grouped by other rules than those by which buckets are counted: a fault of ours, or of its own."""
+
+    def __init__(self, question: Question, timestamp: str) -> None:
+        super().__init__(f"No {question.granularity} of {question.zone} has the events from {timestamp} on.")
 
 
 class Item(TypedDict):
@@ -96,8 +104,7 @@ def aggregate(question: Question, standing: Standing | None = None) -> list[Item
 
     ``none`` groups nothing but equal timestamps, and is never filled. All queries see one snapshot of the database;
     one of them reads the buckets. Raises ValidationError where there are more than ``MAX_ITEMS`` of them, where a sum
-    is beyond what a double holds, where the answer depends on events that are pruned, or where the zone's calendar
-    leaves the years 1 to 9999.
+    is beyond what a double holds, or where the answer depends on events that are pruned.
     """
     with snapshot():
         standing = standing or standing_of(question)
@@ -161,7 +168,7 @@ def version(question: Question, standing: Standing) -> str:
     if standing.tail and seen is None:
         events = Event.objects.tail_of_series(question.namespace, question.name, mark.event_id, standing.tail)
         count += events.count()
-    state = f"{question} {mark.changes} {mark.pruned_before} {count} {seen} {settings.MAX_ITEMS}"
+    state = f"{question} {zones.version()} {mark.changes} {mark.pruned_before} {count} {seen} {settings.MAX_ITEMS}"
     return hashlib.sha256(state.encode()).hexdigest()
 
 
@@ -175,14 +182,10 @@ def _given_window(question: Question) -> tuple[datetime, datetime] | None:
     first, last = question.ts_min, question.ts_max
     if first is None or last is None or question.fill != "none":
         return None
-    try:
-        if question.granularity == "none":
-            first.astimezone(question.zone), last.astimezone(question.zone)
-        elif buckets.count(first, last, question.granularity, question.zone) > settings.MAX_ITEMS:
-            return None
-    except OverflowError:
-        return None
-    return first, last
+    if question.granularity == "none":
+        return first, last
+    items = buckets.count(first, last, question.granularity, question.zone)
+    return (first, last) if items <= settings.MAX_ITEMS else None
 
 
 def _extent(question: Question, standing: Standing) -> tuple[datetime, datetime] | None:
@@ -201,11 +204,6 @@ def _window(question: Question, first: datetime, last: datetime) -> tuple[dateti
         start, end = max(first, question.ts_min or first), min(last, question.ts_max or last)
     else:
         start, end = question.ts_min or first, question.ts_max or last
-    try:
-        for instant in (start, end):
-            instant.astimezone(question.zone)
-    except OverflowError:
-        raise ValidationError({"timezone": ["Its calendar leaves the years 1 to 9999 in this window."]}) from None
     return (start, end) if start <= end else None
 
 
@@ -280,8 +278,8 @@ def _finite(
     question: Question, bucket: Bucket, first: datetime, last: datetime, mark: Watermark
 ) -> tuple[str, float | None]:
     """The bucket from its events alone, whose sum on the way may be beyond a double."""
-    [(timestamp, value)] = _from_events(question, [bucket], first, last, mark)
-    return timestamp, value if isfinite(value) else None
+    value = dict(_from_events(question, [bucket], first, last, mark))[bucket[0]]
+    return bucket[0], value if isfinite(value) else None
 
 
 def _from_events(
@@ -310,27 +308,48 @@ def _items(
             yield {"aggregatedTimestamp": timestamp, "value": value}
         return
     labelled: Iterator[_Labelled] = ((_start(question, text), text, value) for text, value in found)
-    if question.fill != "none":
-        labelled = _filled(question, labelled, first, last)
+    may_overlap = question.granularity not in buckets.CLOCK_UNITS
+    if may_overlap:
+        labelled = in_order(labelled, itemgetter(0))
+    labelled = _apart(question, labelled) if question.fill == "none" else _filled(question, labelled, first, last)
+    if may_overlap and question.label == "first":
+        labelled = in_order(labelled, lambda bucket: datetime.fromisoformat(bucket[1]))
     for start, timestamp, value in labelled:
         text = timestamps.to_text(start) if question.label == "bucket" else timestamp
         yield {"aggregatedTimestamp": text, "value": value}
 
 
+def _apart(question: Question, found: Iterator[_Labelled]) -> Iterator[_Labelled]:
+    """The same. Raises UnmetBucket where two start at once, as then there is one too many."""
+    before = None
+    for bucket in found:
+        if bucket[0] == before:
+            raise UnmetBucket(question, bucket[1])
+        yield bucket
+        before = bucket[0]
+
+
 def _filled(question: Question, found: Iterator[_Labelled], first: datetime, last: datetime) -> Iterator[_Labelled]:
-    """With the buckets that hold no events, whose start is their timestamp."""
+    """With the buckets that hold no events, whose start is their timestamp.
+
+    Raises UnmetBucket where one that holds some isn't among them: nothing that was stored is left out unsaid.
+    """
     empty: float | None = None
     if question.fill == "zero":
         empty = 0 if question.aggregation_type == "count" else 0.0
     bucket = next(found, None)
     for start in buckets.starts(first, last, question.granularity, question.zone):
-        if bucket is None or bucket[0] != start:
+        if bucket is None or bucket[0] > start:
             yield start, timestamps.to_text(start), empty
             continue
+        if bucket[0] < start:
+            break
         yield bucket
         if question.fill == "previous":
             empty = bucket[2]
         bucket = next(found, None)
+    if bucket is not None:
+        raise UnmetBucket(question, bucket[1])
 
 
 def _start(question: Question, timestamp: str) -> datetime:

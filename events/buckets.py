@@ -2,149 +2,204 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta, tzinfo
-from functools import lru_cache
-from itertools import pairwise
-from math import gcd
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from typing import NamedTuple
+
+from events import timestamps, zones
+from events.timestamps import microseconds_of
+from events.zones import CYCLE_DAYS, DAY, Run
 
 GRANULARITIES = ("minute", "hour", "day", "week", "month", "year", "none")
 MICROSECOND = timedelta(microseconds=1)
 
-_CLOCK_UNITS = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1)}
-_HOUR_SECONDS = 3600
-# Before the first of these years no zone changes its offset; from the last on, each year has the rules of that one.
-_YEARS_OF_CHANGE = 1800, 2040
+CLOCK_UNITS = {"minute": 60_000_000, "hour": 3_600_000_000}
+_EPOCH_ORDINAL = timestamps.EPOCH.toordinal()
+# No two zones, and no clock before and after it is changed, are further apart than this.
+_FARTHEST = 27 * CLOCK_UNITS["hour"]
+
+
+class Piece(NamedTuple):
+    """A stretch of time [first, end) that lies in one bucket, and where that starts; microseconds since 1970."""
+
+    first: int
+    end: int
+    start: int
 
 
 def start_of(instant: datetime, granularity: str, zone: tzinfo) -> datetime:
-    """The first instant of the bucket that the instant lies in, in UTC.
+    """Find the first instant of the bucket that an instant lies in, in UTC.
 
     Minutes and hours lie at one offset from UTC each: the hour that is repeated when the clocks go back is two
-    buckets. Days and longer units start at local midnight, or where the clocks skip it, right after.
+    buckets. Days and longer units are those of the date that the clocks show. They start at local midnight, or where
+    the clocks skip it, right after; where that is before the year 1 in UTC, as that begins.
     """
-    local = instant.astimezone(zone)
-    if granularity in _CLOCK_UNITS:
-        start = instant.astimezone(UTC) - (local - _clock_start(local, granularity))  # by the clocks of that instant
-        offset = local.utcoffset()
-        return start if start.astimezone(zone).utcoffset() == offset else _change(start, instant, zone)
-    return _instant_of(_calendar_start(local.replace(tzinfo=None, fold=0), granularity), zone)
+    at = microseconds_of(instant)
+    length = CLOCK_UNITS.get(granularity)
+    if length is None:
+        unit, _ = _unit_of(at + _offset(at, zone), granularity)
+        return timestamps.from_microseconds(_first_showing(unit, zone))
+    start, offset = _run_of(at, zone)
+    return timestamps.from_microseconds(max((at + offset) // length * length - offset, start, zones.FIRST))
+
+
+def piece_of(instant: int, granularity: str, zone: tzinfo) -> Piece:
+    """Find what lies in the same bucket as an instant, without a change of the clocks in between."""
+    runs = zones.runs_around(zone, instant)
+    index = _index(runs, instant)
+    start, offset = runs[index]
+    end = runs[index + 1].start if index + 1 < len(runs) else zones.LAST + 1
+    unit, next_unit = _unit_of(instant + offset, granularity)
+    first = max(start, unit - offset, zones.FIRST)
+    shown_first = first if granularity in CLOCK_UNITS else _first_showing(unit, zone)
+    return Piece(first, min(end, next_unit - offset), shown_first)
 
 
 def end_of(start: datetime, granularity: str, zone: tzinfo) -> datetime:
-    """The last microsecond of the bucket that starts there, in UTC."""
-    try:
-        return _next_start(start, granularity, zone) - MICROSECOND
-    except (OverflowError, ValueError):  # the year 10000
-        return datetime.max.replace(tzinfo=UTC)
+    """Find the last microsecond of the bucket that starts there, in UTC."""
+    instant = microseconds_of(start)
+    piece = piece_of(instant, granularity, zone)
+    if granularity in CLOCK_UNITS:
+        return timestamps.from_microseconds(piece.end - 1)
+    offset = _offset(instant, zone)
+    return timestamps.from_microseconds(_last_showing(_unit_of(instant + offset, granularity)[1], zone))
 
 
 def starts(first: datetime, last: datetime, granularity: str, zone: tzinfo) -> Iterator[datetime]:
-    """The start of each bucket from the one that holds ``first`` to the one that holds ``last``, in UTC."""
-    start = start_of(first, granularity, zone)
-    while start <= last:
+    """Give the start of each bucket that has an instant between ``first`` and ``last``, both included, in UTC."""
+    walk = _clock_starts if granularity in CLOCK_UNITS else _calendar_starts
+    return map(timestamps.from_microseconds, walk(microseconds_of(first), microseconds_of(last), granularity, zone))
+
+
+def _clock_starts(first: int, last: int, granularity: str, zone: tzinfo) -> Iterator[int]:
+    length = CLOCK_UNITS[granularity]
+    start = piece_of(first, granularity, zone).start
+    runs = zones.runs(zone, first, last)
+    for number, (_, offset) in enumerate(runs):
+        end = runs[number + 1].start if number + 1 < len(runs) else last + 1
         yield start
-        try:
-            start = _next_start(start, granularity, zone)
-        except (OverflowError, ValueError):  # the year 10000
-            return
+        yield from range((start + offset) // length * length + length - offset, end, length)
+        start = end
+
+
+def _calendar_starts(first: int, last: int, granularity: str, zone: tzinfo) -> Iterator[int]:
+    # Clocks that go back over midnight, but not to it, show the day before once more after some of the next.
+    shown = [first, *(run.start for run in zones.runs(zone, first, min(last, first + _FARTHEST))[1:])]
+    unit = min(_unit_of(each + _offset(each, zone), granularity)[0] for each in shown)
+    start, before = _first_showing(unit, zone), None
+    while start <= last:
+        if start != before:  # as where a zone leaves a day out to cross the date line
+            yield start
+        unit, before = _unit_of(unit, granularity)[1], start
+        start = _first_showing(unit, zone)
 
 
 def count(first: datetime, last: datetime, granularity: str, zone: tzinfo) -> int:
-    """How many buckets ``starts`` gives, within one or two where the clocks change."""
-    if granularity in _CLOCK_UNITS:
-        return (last - start_of(first, granularity, zone)) // _CLOCK_UNITS[granularity] + 1
-    a, b = first.astimezone(zone), last.astimezone(zone)
-    if granularity == "month":
-        return (b.year - a.year) * 12 + b.month - a.month + 1
-    if granularity == "year":
-        return b.year - a.year + 1
-    starts_of_both = (_calendar_start(each.replace(tzinfo=None), granularity) for each in (a, b))
-    days = -1 * int.__sub__(*(start.toordinal() for start in starts_of_both))
-    return days // (7 if granularity == "week" else 1) + 1
+    """Count the buckets that ``starts`` gives, within one or two where the clocks change."""
+    start, end = microseconds_of(first), microseconds_of(last)
+    if granularity in CLOCK_UNITS:
+        return (end - piece_of(start, granularity, zone).start) // CLOCK_UNITS[granularity] + 1
+    a, b = (_unit_of(each + _offset(each, zone), granularity)[0] for each in (start, end))
+    if granularity in _MONTHS:
+        return (_month(b // DAY) - _month(a // DAY)) // _MONTHS[granularity] + 1
+    return (b - a) // (7 * DAY if granularity == "week" else DAY) + 1
 
 
 def composes(seconds: int, granularity: str, first: datetime, last: datetime, zone: tzinfo) -> bool:
-    """Whether stored buckets of that length in UTC never straddle a bucket's edge between both instants."""
-    unit = _CLOCK_UNITS.get(granularity)
-    if granularity == "none" or (unit is not None and unit < timedelta(seconds=seconds)):
+    """Tell whether stored buckets of that length in UTC never straddle a bucket's edge between both instants."""
+    length = seconds * 1_000_000
+    if granularity == "none" or CLOCK_UNITS.get(granularity, length) < length:
         return False
-    least, most = _YEARS_OF_CHANGE
-    years = range(min(max(first.year, least), most), min(max(last.year, least), most) + 1)
-    return zone is UTC or all(_alignment_seconds(zone, year) % seconds == 0 for year in years)
+    if zone is UTC:
+        return True
+    before, *changes = zones.runs(zone, microseconds_of(first), microseconds_of(last))
+    return before.offset % length == 0 and all(run.offset % length == 0 == run.start % length for run in changes)
 
 
-@lru_cache(maxsize=10_000)
-def _alignment_seconds(zone: tzinfo, year: int) -> int:
-    """The longest unit, of an hour at most, that every offset and change of offset of the year is a multiple of."""
-    start = datetime(year, 1, 1, tzinfo=UTC) - timedelta(days=2)
-    days = [start + timedelta(days=day) for day in range(371)]
-    seconds = {int(_offset(day, zone).total_seconds()) for day in days}
-    for before, after in pairwise(days):
-        if _offset(before, zone) != _offset(after, zone):
-            seconds.add(int(_change(before, after, zone).timestamp()))
-    return gcd(_HOUR_SECONDS, *seconds)
+# Local time: microseconds since 1970 as the clocks of a zone show it, also in the last days before the year 1 and in
+# the first after 9999.
 
 
-def _next_start(start: datetime, granularity: str, zone: tzinfo) -> datetime:
-    if granularity in _CLOCK_UNITS:
-        local = start.astimezone(zone)
-        end = (_clock_start(local, granularity) + _CLOCK_UNITS[granularity]).replace(fold=0) - local
-        following = start + end
-        before = following - MICROSECOND
-        return following if _offset(before, zone) == local.utcoffset() else _change(start, before, zone)
-    local = start.astimezone(zone).replace(tzinfo=None, fold=0)
-    following_local = _calendar_end(_calendar_start(local, granularity), granularity)
-    following = _instant_of(following_local, zone)
-    while following <= start:  # a day that a zone leaves out as it crosses the date line
-        following_local = _calendar_end(following_local, granularity)
-        following = _instant_of(following_local, zone)
-    return following
+def _unit_of(local: int, granularity: str) -> tuple[int, int]:
+    """Where the unit starts that a local time lies in, and where the next one does."""
+    if granularity in CLOCK_UNITS:
+        length = CLOCK_UNITS[granularity]
+        start = local // length * length
+        return start, start + length
+    start, end = _DAYS[granularity](local // DAY)
+    return start * DAY, end * DAY
 
 
-def _clock_start(local: datetime, granularity: str) -> datetime:
-    return local.replace(second=0, microsecond=0) if granularity == "minute" else local.replace(
-        minute=0, second=0, microsecond=0
-    )  # fmt: skip
+def _week(day: int) -> tuple[int, int]:
+    start = day - (day + 3) % 7  # 1970 began on a Thursday
+    return start, start + 7
 
 
-def _calendar_start(local: datetime, granularity: str) -> datetime:
-    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
-    if granularity == "week":
-        return midnight - timedelta(days=midnight.weekday())
-    if granularity == "month":
-        return midnight.replace(day=1)
-    return midnight.replace(month=1, day=1) if granularity == "year" else midnight
+def _months(length: int) -> Callable[[int], tuple[int, int]]:
+    def unit(day: int) -> tuple[int, int]:
+        month = _month(day) // length * length
+        return _first_of(month), _first_of(month + length)
+
+    return unit
 
 
-def _calendar_end(start: datetime, granularity: str) -> datetime:
-    if granularity == "month":
-        return (start + timedelta(days=31)).replace(day=1)
-    if granularity == "year":
-        return start.replace(year=start.year + 1)
-    return start + timedelta(days=7 if granularity == "week" else 1)
+def _month(day: int) -> int:
+    """The months since the year 0 began, of a day since 1970."""
+    ordinal, cycles = day + _EPOCH_ORDINAL, 0
+    if not date.min.toordinal() <= ordinal <= date.max.toordinal():
+        cycles = 1 if ordinal > 0 else -1
+    on = date.fromordinal(ordinal - cycles * CYCLE_DAYS)
+    return (on.year + cycles * 400) * 12 + on.month - 1
 
 
-def _instant_of(local: datetime, zone: tzinfo) -> datetime:
-    """The first instant at which the clocks of the zone show that time or a later one, in UTC."""
-    instant = local.replace(tzinfo=zone).astimezone(UTC)
-    if instant.astimezone(zone).replace(tzinfo=None) != local:  # the clocks skip it
-        return _change(local.replace(tzinfo=zone, fold=1).astimezone(UTC), instant, zone)
-    return instant
+def _first_of(month: int) -> int:
+    """The first day of a month, of the same numbers."""
+    year, number = divmod(month, 12)
+    cycles = 0 if date.min.year <= year <= date.max.year else 1 if year > 0 else -1
+    return date(year - cycles * 400, number + 1, 1).toordinal() + cycles * CYCLE_DAYS - _EPOCH_ORDINAL
 
 
-def _offset(instant: datetime, zone: tzinfo) -> timedelta:
-    return instant.astimezone(zone).utcoffset() or timedelta()
+_MONTHS = {"month": 1, "year": 12}
+_DAYS: dict[str, Callable[[int], tuple[int, int]]] = {
+    "day": lambda day: (day, day + 1),
+    "week": _week,
+    **{granularity: _months(length) for granularity, length in _MONTHS.items()},
+}
 
 
-def _change(before: datetime, after: datetime, zone: tzinfo) -> datetime:
-    """The first instant of the offset of ``after``, where ``before`` still has another. Offsets change on seconds."""
-    offset = _offset(after, zone)
-    low, high = int(before.timestamp()), int(after.timestamp())
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _offset(datetime.fromtimestamp(middle, UTC), zone) == offset:
-            high = middle
-        else:
-            low = middle
-    return datetime.fromtimestamp(high, UTC)
+def _offset(instant: int, zone: tzinfo) -> int:
+    return _run_of(instant, zone).offset
+
+
+def _run_of(instant: int, zone: tzinfo) -> Run:
+    runs = zones.runs_around(zone, instant)
+    return runs[_index(runs, instant)]
+
+
+def _index(runs: Sequence[Run], instant: int) -> int:
+    """Which run an instant lies in; the first goes back further than it says."""
+    return max(0, bisect_right(runs, (instant, zones.LAST)) - 1)
+
+
+def _first_showing(local: int, zone: tzinfo) -> int:
+    """The first instant at which the clocks show that time or a later one."""
+    runs = zones.runs_around(zone, local)
+    index = _index(runs, local - _FARTHEST)
+    instant = local - runs[index].offset
+    for start, offset in runs[index + 1 :]:
+        if instant < start:
+            break
+        instant = max(start, local - offset)
+    return max(instant, zones.FIRST)
+
+
+def _last_showing(local: int, zone: tzinfo) -> int:
+    """The last instant at which the clocks show a time before that."""
+    runs = zones.runs_around(zone, local)
+    index = _index(runs, local + _FARTHEST)
+    end = zones.LAST + 1
+    while (instant := min(end, local - runs[index].offset)) <= runs[index].start and index:
+        end = runs[index].start
+        index -= 1
+    return instant - 1

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
-from zoneinfo import available_timezones
 
 from django.conf import settings
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 
+from events import zones
 from events.components import SEGMENT, SERIES_KEY, Schema, array, ref
 from events.ingest import MOST_KEY_CHARACTERS
 from events.serializers import (
@@ -222,7 +222,7 @@ def _query() -> list[OpenApiParameter]:
             schema = {"type": "string", "enum": list(field.choices)}
             schema["default"] = field.default if isinstance(field.default, str) else schema["enum"][0]
         elif isinstance(field, TimeZoneField):
-            schema = {"type": "string", "enum": sorted(available_timezones()), "default": "UTC"}
+            schema = {"type": "string", "enum": sorted(zones.names()), "default": "UTC"}
         found.append(OpenApiParameter(name, schema, description=_MEANINGS[name], examples=_shown(name)))
     return found
 

@@ -6,27 +6,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from functools import cached_property
+from heapq import heappop, heappush
 from itertools import chain, groupby
 from operator import add, itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import connection, models
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BigIntegerField, Case, Count, F, Max, Min, Q, Sum, Value, When
-from django.db.models.functions import Cast, TruncDay, TruncMonth, TruncWeek, TruncYear
+from django.db.models.functions import Cast
 
 from events import buckets, rollups
 from events.buckets import MICROSECOND
-from events.functions import TruncClock
+from events.functions import Rules, bucket_start
 from events.models import Event, EventQuerySet, Resolution, Rollup, Watermark
 from events.planner import Piece, plan
 from tracking_api.statement_timeout import restart_clock
 
-_TRUNC: dict[str, type[models.Func]] = {
-    "day": TruncDay,
-    "week": TruncWeek,
-    "month": TruncMonth,
-    "year": TruncYear,
-}
 # How much of a timestamp's text tells its minute or hour in UTC.
 _CLOCK_CHARACTERS = {"minute": 16, "hour": 13}
 _SECOND_CHARACTERS, _MICROSECOND_CHARACTERS = 19, 26
@@ -44,8 +40,13 @@ _TINY = 1 / rollups.HUGE
 _ROWS_AT_A_TIME = 2_000
 
 
+_MAY_NOT_OVERLAP = {*buckets.CLOCK_UNITS, "none"}
+_NEIGHBOURS = 2
+
+
 # A bucket that holds events: their lowest timestamp as the API writes it, and their values made one.
 Bucket = tuple[str, float]
+_Row = TypeVar("_Row")
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,9 @@ class Reader:
             rows = _iterate(*self._parts(mark, tail), order_by="key")
         else:
             rows = _iterate(self._events(self._all_events()).order_by("start"))
-        for _, of_bucket in groupby(rows, key=self._key()):
-            yield from self._merged(of_bucket)
+        merged = (self._merged(of_bucket) for _, of_bucket in groupby(rows, key=self._key()))
+        found = chain.from_iterable(merged)
+        yield from found if self.granularity in _MAY_NOT_OVERLAP else in_order(found, _first_timestamp)
 
     def read_ungrouped(self, mark: Watermark, most: int, *, tail: int) -> list[Bucket]:
         """One bucket for each distinct timestamp, ``most`` of them at most; from the events, as far as there are."""
@@ -204,11 +206,14 @@ class Reader:
             rows.order_by()
             .annotate(start=self._start(time))
             .values("start")
-            .annotate(key=_KeyText("start", models.TextField()), **(of_events if time == "timestamp" else {}))
+            .annotate(key=self._key_column(), **(of_events if time == "timestamp" else {}))
             .annotate(**aggregates)
             .values_list(*self._row())
         )
         return grouped
+
+    def _key_column(self) -> _KeyText:
+        return _KeyText() if self.granularity == "none" else _KeyNumber()
 
     def _row(self) -> Iterable[str]:
         return ("first", *([] if self.aligned else ["key"]), *_COLUMNS[self.aggregation_type])
@@ -216,11 +221,13 @@ class Reader:
     def _start(self, time: str) -> models.F | models.Func:
         if self.granularity == "none":
             return F(time)
-        if self.granularity in _CLOCK_CHARACTERS:
-            return TruncClock(F(time), self.granularity, UTC if self.aligned else self.zone)
-        return _TRUNC[self.granularity](time, tzinfo=self.zone)
+        return bucket_start(time, self._rules)
 
-    def _key(self) -> Callable[[tuple[Any, ...]], str]:
+    @cached_property
+    def _rules(self) -> Rules:
+        return Rules(self.granularity, UTC if self.aligned else self.zone, self.first, self.last)
+
+    def _key(self) -> Callable[[tuple[Any, ...]], str | int]:
         if not self.aligned:
             return itemgetter(1)
         characters = _CLOCK_CHARACTERS[self.granularity]
@@ -231,7 +238,7 @@ class Reader:
         both = {"min": min, "max": max}.get(self.aggregation_type, add)
         columns_start = 1 if self.aligned else 2
         key_of = self._key()
-        merged: dict[str, tuple[Any, ...]] = {}
+        merged: dict[str | int, tuple[Any, ...]] = {}
         for row in rows:
             key = key_of(row)
             known = merged.get(key)
@@ -242,6 +249,23 @@ class Reader:
         if self.aggregation_type == "avg":
             return [(_iso(first), total / number) for first, total, number in sorted(merged.values())]
         return [(_iso(first), value) for first, value in sorted(merged.values())]
+
+
+def in_order(found: Iterable[_Row], key: Callable[[_Row], datetime]) -> Iterator[_Row]:
+    """Put in order what is so but for neighbours; a few are in memory at a time.
+
+    Where clocks go back over midnight, some of the day before lies between what is of the next.
+    """
+    held: list[tuple[datetime, int, _Row]] = []
+    for number, row in enumerate(found):
+        heappush(held, (key(row), number, row))
+        if len(held) > _NEIGHBOURS:
+            yield heappop(held)[-1]
+    yield from (row for *_, row in sorted(held))
+
+
+def _first_timestamp(bucket: Bucket) -> datetime:
+    return datetime.fromisoformat(bucket[0])
 
 
 def _scaled_total(field: str) -> Sum:
@@ -260,8 +284,19 @@ def _iso(text: str) -> str:
 class _KeyText(Cast):
     """The text of what rows are grouped by: made for each group, and not for each row to group by it too."""
 
+    def __init__(self) -> None:
+        super().__init__("start", models.TextField())
+
     def get_group_by_cols(self) -> list[Any]:
         return []
+
+
+class _KeyNumber(_KeyText):
+    """The same as whole seconds, where what the clocks show may be the year 0 or 10000; SQLite has its text."""
+
+    def as_postgresql(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
+        sql, parameters = compiler.compile(self.source_expressions[0])
+        return f"EXTRACT(EPOCH FROM {sql})::bigint", parameters
 
 
 def _text(instant: Any) -> Cast:

@@ -1,6 +1,7 @@
 """Settings, read from the environment; docs/configuration.md lists the variables."""
 
 import os
+import zoneinfo
 from pathlib import Path
 
 from django.conf import global_settings
@@ -117,6 +118,9 @@ AUTH_PASSWORD_VALIDATORS = [
 USE_I18N = False
 USE_TZ = True
 TIME_ZONE = "UTC"
+# Zones by the rules of the package tzdata, one version in all processes, whatever files the machine has
+zoneinfo.reset_tzpath(to=())
+zoneinfo.ZoneInfo.clear_cache()
 
 # Static files: served by the application itself, from where the packages keep them
 

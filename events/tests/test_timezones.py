@@ -127,16 +127,22 @@ def test_an_empty_zone_counts_as_not_given(client, track):
 
 
 @pytest.mark.parametrize(
-    ("timestamp", "timezone"), [("0001-01-01T00:00:00", "America/New_York"), ("9999-12-31T23:59:59", "Asia/Tokyo")]
+    ("timestamp", "timezone", "day"),
+    [
+        (
+            "0001-01-01T00:00:00Z",
+            "America/New_York",
+            "0001-01-01T00:00:00Z",
+        ),  # the last of the year before, as far as it is
+        ("9999-12-31T23:59:59Z", "Asia/Tokyo", "9999-12-31T15:00:00Z"),  # the first of the year 10000
+    ],
 )
-def test_a_calendar_that_leaves_the_years_is_refused(client, track, timestamp, timezone):
-    track(timestamp)
+def test_an_event_whose_date_has_no_year_hinders_no_other(client, track, timestamp, timezone, day):
+    track(timestamp.removesuffix("Z"), "2024-01-01T12:00:00")
+    other = "2024-01-01T05:00:00Z" if timezone == "America/New_York" else "2023-12-31T15:00:00Z"
 
-    response = client.get(PATH, {"granularity": "day", "timezone": timezone})
-
-    assert response.status_code == 400
-    assert response.json() == {"timezone": ["Its calendar leaves the years 1 to 9999 in this window."]}
-    assert counted(client, "day", "UTC", timestamp="bucket") == [(f"{timestamp[:10]}T00:00:00Z", 1)]
+    assert counted(client, "day", timezone) == sorted([(timestamp, 1), ("2024-01-01T12:00:00Z", 1)])
+    assert counted(client, "day", timezone, timestamp="bucket") == sorted([(day, 1), (other, 1)])
 
 
 @pytest.mark.parametrize("granularity", ["none", "hour", "day"])
