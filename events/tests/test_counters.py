@@ -125,15 +125,19 @@ class FakeMemcached:
     """What the library uses of a client of memcached: each call in one step, but no two."""
 
     def __init__(self):
-        self.values, self.lock = {}, threading.Lock()
+        self.values, self.lock, self.look = {}, threading.Lock(), lambda: None
 
     def get_many(self, keys):
         with self.lock:
-            return {key: str(self.values[key]).encode() for key in keys if key in self.values}
+            found = {key: str(self.values[key]).encode() for key in keys if key in self.values}
+        self.look()
+        return found
 
     def add(self, key, value, expire=0, noreply=False):
         with self.lock:
-            return self.values.setdefault(key, value) is value
+            is_new = key not in self.values
+            self.values.setdefault(key, value)
+            return is_new
 
     def incr(self, key, value, noreply=False):
         with self.lock:
@@ -208,6 +212,7 @@ def test_memcached_counts_what_the_stretch_before_had(memcached, monkeypatch):
 
     now += 150  # half of the stretch before is left
 
+    memcached.look = threading.Barrier(30, timeout=60).wait  # all look before any goes on
     with ThreadPoolExecutor(30) as threads:
         taken = [*threads.map(lambda _: counters.take("k", 10, 100), range(30))]
     assert taken.count(True) == 5
