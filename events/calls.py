@@ -49,16 +49,19 @@ _ERRORS = {
     401: ("No usable token.", "The access token is unknown or has expired."),
     404: ("No such path.", "Not found."),
     405: ("No such method here; `Allow` names those that there are.", 'Method "DELETE" not allowed.'),
-    411: ("No `Content-Length`.", "The body must come with its Content-Length."),
+    408: ("The head or the body came too slowly.", "The body took longer than 60 s."),
     413: ("Too many events or bytes.", "The request has {too_many} events; {max_events} are allowed."),
     415: (
         "Neither JSON nor NDJSON nor a form, or packed otherwise.",
-        'Unsupported media type "text/plain" in request.',
+        'Unsupported media type "application/xml" in request.',
     ),
     422: ("The `Idempotency-Key` came before, with other events.", "This Idempotency-Key was used for another body."),
     429: (
         "More than the client may send a minute, or series it may start a day: try again after `Retry-After` seconds.",
         "More than 600 requests a minute; try again in 12 s.",
+    ),
+    431: (
+        "A head that is too large.", "The request's head is larger than the 16384 bytes allowed."
     ),
     503: (
         "The database is away or busy: try again after `Retry-After` seconds, with an `Idempotency-Key` if once "
@@ -150,7 +153,7 @@ def track() -> Call:
                 "Content-Encoding",
                 str,
                 OpenApiParameter.HEADER,
-                enum=["gzip", "identity"],
+                enum=["gzip", "deflate", "zstd", "identity"],
                 description="How the body is packed.",
             ),
             _CHALLENGE, _ALLOW, _RETRY, *_LIMITS,
@@ -178,15 +181,18 @@ def track() -> Call:
                 {"anyOf": [ref("Detail"), ref("FieldErrors"), ref("BatchErrors")]},
                 "Bad input, and nothing was stored. The body names each field of an event and what is wrong with it; "
                 "of a batch, each bad item by its index from 0; of what can't be read at all, why.",
-                An_event={"value": ["A valid number is required."]},
-                A_batch={"17": {"value": ["A valid number is required."]}, "18": {"name": ["This field is required."]}},
+                An_event={"value": ["Must be a JSON number, without quotes."]},
+                A_batch={
+                    "17": {"value": ["Must be a JSON number, without quotes."]},
+                    "18": {"name": ["This field is required."]},
+                },
                 No_JSON={"detail": "JSON parse error - Expecting value: line 1 column 1 (char 0)"},
             ),
             **_forbidden(
                 "write", "FieldErrors", "BatchErrors",
                 An_event=_not_granted("write"), A_batch={"17": _not_granted("write")},
             ),
-            **_errors(401, 405, 411, 413, 415, 422, 429, 503),
+            **_errors(401, 405, 408, 413, 415, 422, 429, 431, 503),
         },
     )  # fmt: skip
 
@@ -272,7 +278,7 @@ def aggregation() -> Call:
                 A_parameter={"fill": ["“one” is not accepted. Choose one of: none, null, zero, previous."]},
             ),
             **_forbidden("aggregation", "FieldErrors", A_namespace=_not_granted("aggregation")),
-            **_errors(401, 404, 405, 429, 503),
+            **_errors(401, 404, 405, 429, 431, 503),
         },
     )  # fmt: skip
 
@@ -332,6 +338,6 @@ def catalogue(*, of_namespace: bool) -> Call:
                 A_parameter={"page": ["Unknown field. Accepted: limit, after, search, format."]},
             ),
             **(_forbidden("read", "FieldErrors", **not_granted) if of_namespace else _forbidden("read")),
-            **_errors(401, 404, 405, 429, 503),
+            **_errors(401, 404, 405, 429, 431, 503),
         },
     )  # fmt: skip

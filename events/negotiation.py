@@ -53,11 +53,16 @@ class JSONAlways(DefaultContentNegotiation):
 
     @override
     def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
-        """The first parser where the request names its very media type, as nearly all do; else as the base class."""
+        """The first parser where the request names its very media type, as nearly all do; else as the base class.
+
+        A parser's ``also`` are the other names of what it reads.
+        """
         first = next(iter(parsers))
         if request.content_type == first.media_type:
             return first
-        return super().select_parser(request, parsers)
+        essence = (request.content_type or "").partition(";")[0].strip().lower()
+        another = next((each for each in parsers if essence in getattr(each, "also", ())), None)
+        return another or super().select_parser(request, parsers)
 
     @override
     def select_renderer(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from io import BytesIO
 from typing import IO, Any
@@ -11,18 +10,22 @@ from urllib.parse import parse_qsl
 from django.conf import settings
 from django.http import QueryDict
 from rest_framework import parsers
-from rest_framework.exceptions import ParseError, UnsupportedMediaType
+from rest_framework.exceptions import ParseError
+from typing_extensions import override
 
-from events.exceptions import RequestTooLarge
 from events.ingest import Batch, decode_form, decode_json, decode_ndjson
+from events.unpacking import read_body
 
 Context = Mapping[str, Any] | None
-_PIECE_BYTES = 1 << 16
 
 
 class EventParser(parsers.BaseParser):
     """Reads a body and leaves it to ``decode``; so ``request.data`` is a Batch of valid events."""
 
+    # Other media types that senders name what it reads.
+    also: frozenset[str] = frozenset()
+
+    @override
     def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Context = None) -> Any:
         """The events, as a Batch. Raises what ``read_body`` and ``decode`` raise."""
         context = parser_context or {}
@@ -37,7 +40,10 @@ class EventJSONParser(EventParser):
     """An event or an array of events, in JSON."""
 
     media_type = "application/json"
+    # What fetch and Postman name a text. A page elsewhere may send it unasked, but not with the token that it takes.
+    also = frozenset({"text/plain"})
 
+    @override
     def decode(self, body: bytes, media_type: str | None, context: Mapping[str, Any]) -> Batch:
         """One event by itself, or as many as there are."""
         return decode_json(body)
@@ -47,7 +53,9 @@ class EventNDJSONParser(EventParser):
     """Events in JSON, one a line."""
 
     media_type = "application/x-ndjson"
+    also = frozenset({"application/ndjson", "application/jsonl", "application/x-jsonlines", "application/jsonlines"})
 
+    @override
     def decode(self, body: bytes, media_type: str | None, context: Mapping[str, Any]) -> Batch:
         """As many events as there are lines."""
         return decode_ndjson(body)
@@ -58,6 +66,7 @@ class EventFormParser(EventParser):
 
     media_type = "application/x-www-form-urlencoded"
 
+    @override
     def decode(self, body: bytes, media_type: str | None, context: Mapping[str, Any]) -> Batch:
         """One event."""
         most_fields = settings.DATA_UPLOAD_MAX_NUMBER_FIELDS
@@ -78,6 +87,7 @@ class EventMultiPartParser(EventParser):
 
     media_type = "multipart/form-data"
 
+    @override
     def decode(self, body: bytes, media_type: str | None, context: Mapping[str, Any]) -> Batch:
         """One event."""
         if not body.rstrip().endswith(b"--"):
@@ -96,45 +106,3 @@ class EventMultiPartParser(EventParser):
 
 def _utf8(latin: str) -> str:
     return latin.encode("latin-1").decode()
-
-
-def read_body(stream: IO[bytes], meta: Mapping[str, Any]) -> bytes:
-    """The whole body, unpacked where ``Content-Encoding`` is gzip.
-
-    Raises RequestTooLarge past ``MAX_BODY_BYTES``, packed or unpacked, without reading on; UnsupportedMediaType for
-    another encoding; ParseError for what is not gzip.
-    """
-    if int(meta.get("CONTENT_LENGTH") or 0) > settings.MAX_BODY_BYTES:
-        raise _too_large()
-    encoding = meta.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()
-    if encoding == "gzip":
-        return _unpack(stream)
-    if encoding != "identity":
-        raise UnsupportedMediaType(encoding, f"Unsupported content encoding “{encoding}”: only gzip is known.")
-    body = stream.read(settings.MAX_BODY_BYTES + 1)
-    if len(body) > settings.MAX_BODY_BYTES:
-        raise _too_large()
-    return body
-
-
-def _unpack(stream: IO[bytes]) -> bytes:
-    body = bytearray()
-    member = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # 16: with gzip's header and checksum
-    try:
-        while piece := stream.read(_PIECE_BYTES):
-            while piece:
-                if member.eof:  # a gzip file may have several members
-                    member = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-                body += member.decompress(piece, settings.MAX_BODY_BYTES + 1 - len(body))
-                if len(body) > settings.MAX_BODY_BYTES:
-                    raise _too_large()
-                piece = member.unused_data if member.eof else member.unconsumed_tail
-    except zlib.error as error:
-        raise ParseError(f"The body is not gzip: {error}.") from None
-    if not member.eof:
-        raise ParseError("The gzip body ends too early.")
-    return bytes(body)
-
-
-def _too_large() -> RequestTooLarge:
-    return RequestTooLarge(f"The body is larger than the {settings.MAX_BODY_BYTES} bytes allowed.")

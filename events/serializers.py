@@ -65,10 +65,14 @@ class TextField(serializers.CharField):
 class NumberField(serializers.FloatField):
     """A finite number; in a form, its text."""
 
+    default_error_messages = {"quoted": "Must be a JSON number, without quotes."}
+
     def to_internal_value(self, data: Any) -> float:
         """The number as a double. Raises ValidationError."""
         if isinstance(data, str) and _is_text_only(self) and NUMBER_TEXT.fullmatch(data):
             data = float(data)
+        if isinstance(data, str) and NUMBER_TEXT.fullmatch(data):
+            self.fail("quoted")
         if isinstance(data, bool) or not isinstance(data, int | float):
             self.fail("invalid")
         try:

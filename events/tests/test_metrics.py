@@ -205,7 +205,7 @@ def test_any_worker_answers_for_all_of_them_also_for_those_that_are_gone(env):
         assert send(env, EVENT, EVENT, Idempotency_Key="k") == [201, 201]
         assert send(env, {**EVENT, "value": 2}, Idempotency_Key="k") == [422]
         assert send(env, {}, "x", Authorization="Bearer x") == [401, 401]
-        assert send(env, EVENT, Content_Type="text/plain") == [415]
+        assert send(env, EVENT, Content_Type="text/csv") == [415]
         assert send(env, {}) == [400]
 
         found = read(env)

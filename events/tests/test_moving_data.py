@@ -160,7 +160,7 @@ def test_a_failed_export_leaves_no_file_and_the_old_one(db, tmp_path, monkeypatc
 # Bad lines.
 
 BAD = [
-    ('{"namespace":"S","name":"n","timestamp":1,"value":"1"}', "value: A valid number is required."),
+    ('{"namespace":"S","name":"n","timestamp":1,"value":"1"}', "value: Must be a JSON number, without quotes."),
     ('{"namespace":"S","name":"n","timestamp":1}', "value: This field is required."),
     ('{"namespace":"a/b","name":"","timestamp":1,"value":1}', "namespace: This field may not contain “/” nor be “.” or “..”. name: This field may not be blank."),
     ("[]", "non_field_errors: Invalid data. Expected a dictionary, but got list."),

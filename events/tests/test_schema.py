@@ -194,7 +194,7 @@ def test_the_examples_of_what_is_refused_are_true(made_anew, client_with_scopes,
     event = {"namespace": "Shop", "name": "order", "timestamp": 1, "value": 142}
     items = [event] * 17 + [{**event, "value": "1"}, {key: event[key] for key in ("namespace", "timestamp", "value")}]
     said = {status: examples_of(answer) for status, answer in operation(schema, TRACK)["responses"].items()}
-    form = {"content_type": "text/plain"}
+    form = {"content_type": "application/xml"}
     key = {"headers": {"Idempotency-Key": "order-4711"}}
     client.post(TRACK, event, **key)
 

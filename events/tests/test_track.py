@@ -140,7 +140,8 @@ BAD_TIMESTAMPS = [
     "2020-11-12x11:10:00Z", "٢٠٢٠-11-12T11:10:00Z", "2020-11-12T11:10:00Z\n", "\0", "\ud800", "1e9",
     True, [1], {}, 253402300800000, -62135596801, -1e300, 1e300, int("9" * 400),
 ]  # fmt: skip
-BAD_VALUES = ["", "1", "abc", True, False, [], {}, "NaN", "Infinity", int("9" * 400), -int("9" * 400)]
+QUOTED = "Must be a JSON number, without quotes."
+BAD_VALUES = ["", "abc", True, False, [], {}, "NaN", "Infinity", int("9" * 400), -int("9" * 400)]
 
 
 @pytest.mark.parametrize(
@@ -149,6 +150,7 @@ BAD_VALUES = ["", "1", "abc", True, False, [], {}, "NaN", "Infinity", int("9" * 
     + [("timestamp", value, NO_TIMESTAMP) for value in BAD_TIMESTAMPS]
     + [("timestamp", None, NULL)]
     + [("value", value, NO_NUMBER) for value in BAD_VALUES]
+    + [("value", value, QUOTED) for value in ("1", "-1.5e3", "+.5")]
     + [("value", None, NULL)],
 )
 def test_it_refuses_a_bad_field_and_names_it(client, field, value, error):
@@ -318,7 +320,7 @@ def test_it_reads_utf8_whatever_charset_is_claimed(client, media_type, charset):
     assert (response.status_code, response.json()) == (201, {**STORED, "name": "é"})
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "application/xml", "nonsense", "application/msgpack"])
+@pytest.mark.parametrize("content_type", ["text/csv", "application/xml", "nonsense", "application/msgpack"])
 def test_it_refuses_another_media_type(client, content_type):
     response = client.post("/api/track/", b"x", content_type=content_type)
 
