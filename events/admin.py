@@ -17,10 +17,9 @@ from events import timestamps
 from events.event_list import EventChangeList, NameFilter, NamespaceFilter, WindowFilter, WindowForm
 from events.models import Event, EventQuerySet
 from events.rollup_list import rollup_list
+from events.spreadsheets import marked
 
 _AROUND = timedelta(minutes=30)
-# What a spreadsheet takes for a formula, by its first character.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def _is_pruned(event: Event | None) -> bool:
@@ -116,8 +115,7 @@ def csv_lines(events: Iterator[Event]) -> Iterator[str]:
     writer = csv.writer(text)
     writer.writerow(("namespace", "name", "timestamp", "value"))
     for event in events:
-        texts = (f"'{each}" if each.startswith(_FORMULA) else each for each in (event.namespace, event.name))
-        writer.writerow((*texts, timestamps.to_text(event.timestamp), event.value))
+        writer.writerow((marked(event.namespace), marked(event.name), timestamps.to_text(event.timestamp), event.value))
         yield text.getvalue()
         text.seek(0)
         text.truncate()
