@@ -198,8 +198,12 @@ SPECTACULAR_SETTINGS = {
 CORS_URLS_REGEX = r"^/api/"
 CORS_ALLOW_CREDENTIALS = False
 CORS_ALLOW_METHODS = ["GET", "POST"]
-CORS_ALLOW_HEADERS = ["authorization", "content-type", "content-encoding", "idempotency-key", "if-none-match"]
-CORS_EXPOSE_HEADERS = ["ETag", "Link", "Retry-After", "RateLimit", "RateLimit-Policy", "WWW-Authenticate"]
+CORS_ALLOW_HEADERS = [
+    "authorization", "content-type", "content-encoding", "idempotency-key", "if-none-match", "x-request-id"
+]  # fmt: skip
+CORS_EXPOSE_HEADERS = [
+    "ETag", "Link", "Retry-After", "RateLimit", "RateLimit-Policy", "WWW-Authenticate", "X-Request-ID"
+]  # fmt: skip
 
 # Logs: what goes wrong and a line a request, on standard error
 

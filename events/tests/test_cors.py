@@ -42,7 +42,7 @@ def preflight(path, method, headers="", origin=ORIGIN):
 @pytest.mark.parametrize(
     ("path", "method", "headers"),
     [
-        ("/api/track/", "POST", "authorization,content-encoding,content-type,idempotency-key"),
+        ("/api/track/", "POST", "authorization,content-encoding,content-type,idempotency-key,x-request-id"),
         ("/api/track", "POST", "authorization"),
         ("/api/events/Shop/order", "GET", "authorization,if-none-match"),
         ("/api/events/Shop/order/", "GET", "authorization"),
@@ -59,7 +59,7 @@ def test_a_preflight_is_answered_without_a_token(db, path, method, headers):
         "access-control-allow-origin": ORIGIN,
         "access-control-allow-methods": "GET, POST",
         "access-control-max-age": "86400",
-        "access-control-expose-headers": "ETag, Link, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate",
+        "access-control-expose-headers": "ETag, Link, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate, X-Request-ID",
     }
     assert response["Vary"] == "origin"
 
@@ -71,7 +71,7 @@ def test_a_preflight_from_elsewhere_is_told_nothing(db, origin):
 
 EXPOSED = {
     "access-control-allow-origin": ORIGIN,
-    "access-control-expose-headers": "ETag, Link, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate",
+    "access-control-expose-headers": "ETag, Link, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate, X-Request-ID",
 }
 
 
