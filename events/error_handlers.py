@@ -48,11 +48,26 @@ def api_exception_handler(exc: Exception, context: dict[str, Any]) -> Response |
     elif isinstance(exc, SuspiciousOperation | UnreadablePostError):
         exc = ParseError(str(exc))
     if isinstance(exc, APIException):
-        current().refusal = exc.default_code
+        seen = current()
+        seen.refusal = exc.default_code
+        if isinstance(exc.detail, dict):
+            seen.field, seen.reason = _first_error(exc.detail)
     response: Response | None = exception_handler(exc, context)
     if response is not None:
         response.content_type = "application/json"  # also where lines of another format were asked for
     return response
+
+
+def _first_error(detail: Any) -> tuple[str, str]:
+    """Return the path of the first field that is wrong, and the code of what is wrong with it."""
+    path = []
+    while isinstance(detail, dict | list) and detail:
+        if isinstance(detail, dict):
+            key, detail = next(iter(detail.items()))
+            path.append(str(key))
+        else:
+            detail = detail[0]
+    return ".".join(path), getattr(detail, "code", None) or "invalid"
 
 
 def answer_to(request: HttpRequest, error: Exception, begun: HttpResponseBase) -> HttpResponse:

@@ -34,6 +34,10 @@ class _Unpacker(Protocol):
         """Some of the body, and what of the packed is left for the next time."""
 
 
+def _rest(stream: zlib._Decompress) -> bytes:
+    return stream.unused_data if stream.eof else stream.unconsumed_tail
+
+
 class _Gzip:
     """Members one after another (RFC 1952)."""
 
@@ -51,7 +55,7 @@ class _Gzip:
         if self._member.eof:
             self._member = self._new()
         body = self._member.decompress(packed, most)
-        return body, self._member.unused_data if self._member.eof else self._member.unconsumed_tail
+        return body, _rest(self._member)
 
 
 class _Deflate:
@@ -77,7 +81,7 @@ class _Deflate:
         if self.eof:
             raise zlib.error("it goes on after its end")
         body = self._stream.decompress(packed, most)
-        return body, self._stream.unused_data if self.eof else self._stream.unconsumed_tail
+        return body, _rest(self._stream)
 
 
 class _Zstd:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _STANDARD_ERROR = 2
 _PATH_CHARACTERS = 1_000  # so that a line is shorter than what a pipe takes in one piece, 4096 bytes
+_FIELD_CHARACTERS = 60
 _SAFE = "/~:@!$&'()*+,;=-._"
 _is_plain = re.compile(r"[\w/~:@!$&'()*+,;=.-]*", re.ASCII).fullmatch
 _is_request_id = re.compile(r"[!-~]{1,128}").fullmatch
@@ -40,6 +41,8 @@ class Observation:
     client: str = ""
     events: int = 0  # stored by it
     refusal: str = ""  # REST framework's code for why nothing was done
+    field: str = ""  # the first that is wrong, after its item's index in a batch: 17.value
+    reason: str = ""  # the code of what is wrong with it; never what was sent
     database_error: str = ""
     status: int = 500
     size_bytes: int = 0
@@ -161,12 +164,18 @@ def _path_text(path: str) -> str:
     return text if len(text) <= _PATH_CHARACTERS else f"{text[:_PATH_CHARACTERS]}…"
 
 
+def _field_text(field: str) -> str:
+    # a field that there isn't may be called anything
+    return _on_one_line(field[:_FIELD_CHARACTERS])
+
+
 def _text_line(seen: Observation, seconds: float) -> bytes:
     return (
         f"{instant_text(time.time())} INFO request: {seen.method} {_path_text(seen.path)} {seen.status}"
         f" ms={seconds * 1000:.2f} bytes={seen.size_bytes} events={seen.events}"
         f" client={_on_one_line(seen.client) or '-'} request={seen.request_id}"
-        f"{f' refusal={seen.refusal}' if seen.refusal else ''}\n"
+        f"{f' refusal={seen.refusal}' if seen.refusal else ''}"
+        f"{f' field={_field_text(seen.field)} reason={seen.reason}' if seen.field else ''}\n"
     ).encode()
 
 
@@ -184,5 +193,7 @@ def _json_line(seen: Observation, seconds: float) -> bytes:
         "client_id": seen.client or None,
         "request_id": seen.request_id,
         "refusal": seen.refusal or None,
+        "field": _field_text(seen.field) or None,
+        "reason": seen.reason or None,
     }
     return msgspec.json.encode(line) + b"\n"

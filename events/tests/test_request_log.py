@@ -13,8 +13,9 @@ import pytest
 
 from events.tests import service
 from events.tests.service import call, fetch_token, locked
+from tracking_api import observation
 from tracking_api.logs import JSONFormatter, LineFormatter
-from tracking_api.observation import current, observe
+from tracking_api.observation import Observation, current, observe
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
@@ -89,7 +90,7 @@ def test_the_line_as_json(capfd, settings):
     assert line.pop("milliseconds") > 0
     assert line == {
         "level": "INFO", "logger": "request", "method": "POST", "path": "/api/track/", "status": 400, "bytes": 4,
-        "events": 3, "client_id": "shop", "request_id": "r", "refusal": "invalid",
+        "events": 3, "client_id": "shop", "request_id": "r", "refusal": "invalid", "field": None, "reason": None,
     }  # fmt: skip
 
 
@@ -292,6 +293,34 @@ def test_a_served_request_has_one_line_without_a_secret(running):
         [("GET", "/api/events/n/m", 401, 0, None, "authentication_failed")],
         [("POST", "/o/token", 413, 0, None, "request_entity_too_large")],
     ]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({**EVENT, "value": "17.5"}, ("value", "quoted")),
+        ({**EVENT, "value": "s3cret"}, ("value", "invalid")),
+        ({**EVENT, "name": "s3cret/", "value": "s3cret"}, ("name", "path_segment")),
+        ({"namespace": "n"}, ("name", "required")),
+        ([EVENT, {**EVENT, "timestamp": "s3cret"}], ("1.timestamp", "invalid")),
+        ({**EVENT, "a\nb " + "x" * 100: "s3cret"}, ("a%0Ab%20" + "x" * 56, "invalid")),
+        ([7], ("0.non_field_errors", "invalid")),
+    ],
+)
+def test_the_first_field_and_reason_are_named_and_never_a_value(client_with_scopes, body, said):
+    client = client_with_scopes("write")
+    seen = Observation()
+    token = observation._current.set(seen)
+    try:
+        assert client.post("/api/track/", body).status_code == 400
+    finally:
+        observation._current.reset(token)
+
+    line = observation._text_line(seen, 0.001).decode()
+    assert line.endswith(f" refusal=invalid field={said[0]} reason={said[1]}\n")
+    assert "s3cret" not in line
+    found = json.loads(observation._json_line(seen, 0.001))
+    assert (found["field"], found["reason"]) == said
 
 
 def test_what_the_database_says_has_the_id_of_its_request_and_nothing_of_its_body(running):
