@@ -1,8 +1,6 @@
-"""The dashboard: a page whose scripts ask the API's own endpoints, and the policy that keeps it to this host."""
+"""The dashboard: a page whose scripts ask the API's own endpoints."""
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, ParamSpec
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.mixins import PermissionRequiredMixin
@@ -12,36 +10,7 @@ from django.views.generic import TemplateView
 
 from events.authentication import VIEW_EVENTS
 
-# Nothing but what this host serves in files of their own; blob: is the picture that the dashboard draws to save.
-CONTENT_SECURITY_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' data: blob:",
-        "connect-src 'self'",
-        "font-src 'self'",
-        "form-action 'self'",
-        "frame-ancestors 'none'",
-        "base-uri 'none'",
-    )
-)
-
 _MOST_LISTED = 1_000
-
-_Parameters = ParamSpec("_Parameters")
-
-
-def own_content_only(view: Callable[_Parameters, HttpResponseBase]) -> Callable[_Parameters, HttpResponseBase]:
-    """The view, whose answers let a browser load and send nothing elsewhere, and run nothing inline."""
-
-    @wraps(view)
-    def secured(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> HttpResponseBase:
-        response = view(*args, **kwargs)
-        response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-        return response
-
-    return secured
 
 
 class DashboardView(PermissionRequiredMixin, TemplateView):

@@ -57,6 +57,7 @@ MIDDLEWARE = [
     "events.compression.CompressionMiddleware",
     "events.middleware.BearerMiddleware",
     "events.middleware.ExplainMethodMiddleware",
+    "events.middleware.OwnContentMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "events.middleware.RefuseNullMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",

@@ -4,18 +4,18 @@ from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path, re_path
 
-from events.dashboard import DashboardView, own_content_only
+from events.dashboard import DashboardView
 from events.probes import PROBES
 from tracking_api.failures import slow_log_ins
 from tracking_api.oauth2 import ServerMetadataView
 
-_log_in = own_content_only(slow_log_ins(LoginView.as_view(redirect_authenticated_user=True)))
+_log_in = slow_log_ins(LoginView.as_view(redirect_authenticated_user=True))
 _log_out = LogoutView.as_view()
 _admin_log_in = slow_log_ins(admin.site.login)
 
 # Without the slash too where a form is sent: a redirect would come back as a GET.
 urlpatterns = [
-    path("", own_content_only(DashboardView.as_view()), name="dashboard"),
+    path("", DashboardView.as_view(), name="dashboard"),
     path("api/", include("events.urls")),
     path("o/", include("tracking_api.oauth2")),
     re_path(r"^\.well-known/oauth-authorization-server/?\Z", ServerMetadataView.as_view(), name="oauth2-metadata"),

@@ -20,7 +20,7 @@ from events.counters import counters
 from events.models import Event
 from events.tests import browser, service
 
-_NEED_A_BROWSER = ["test_dashboard_browser.py", "test_docs_browser.py"]
+_NEED_A_BROWSER = ["test_admin_browser.py", "test_dashboard_browser.py", "test_docs_browser.py"]
 _NEED_POSTGRESQL = [
     "test_migration_locks.py",
     "test_poolers.py",

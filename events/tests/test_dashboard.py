@@ -8,7 +8,7 @@ from django.contrib.staticfiles import finders
 from django.test import Client
 from rest_framework.test import APIClient
 
-from events.dashboard import CONTENT_SECURITY_POLICY
+from events.middleware import CONTENT_SECURITY_POLICY
 
 CATALOGUE = "/api/events/"
 SERIES = "/api/events/Frontend/pageView"
