@@ -25,6 +25,7 @@ _NEED_POSTGRESQL = [
     "test_migration_locks.py",
     "test_poolers.py",
     "test_postgresql_role.py",
+    "test_session_settings.py",
     "test_rollups_in_flight.py",
     "test_storage.py",
 ]

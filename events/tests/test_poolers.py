@@ -239,6 +239,41 @@ def test_limits_that_get_lost_are_warned_of(through, pooled, monkeypatch):
     assert found == ([(Warned, "events.W006", lost)] if pooled.mode == "transaction" else [])
 
 
+def test_what_the_role_has_set_changes_no_answer(env):
+    with closing(psycopg2.connect(env["DIRECT_URL"])) as direct:
+        direct.autocommit = True
+        name = urlsplit(env["DIRECT_URL"]).path[1:]
+        for each in ("extra_float_digits = 0", "default_transaction_isolation = serializable", "datestyle = 'German'"):
+            direct.cursor().execute(f"ALTER DATABASE {name} SET {each}")
+    values = [9007199254740991.0, 0.1 + 0.2]
+    with service.served(env):
+        env["TOKEN"] = fetch_token(env)
+        for number, value in enumerate(values):
+            assert track(env, {**EVENT, "timestamp": number, "value": value})[0] == 201
+        expected = [
+            {"aggregatedTimestamp": f"1970-01-01T00:00:0{number}Z", "value": value}
+            for number, value in enumerate(values)
+        ]
+        for form in ("json", "ndjson"):
+            status, answer = get(env, f"/api/events/Shop/order?tsMax=1970-01-02&format={form}")
+            found = json.loads(answer) if form == "json" else [json.loads(line) for line in answer.splitlines()]
+            assert (status, found) == (200, expected)
+
+
+def test_transactions_are_isolated_as_everywhere(through):
+    name, direct = connection.ops.quote_name(through.settings_dict["NAME"]), connection.copy()
+    with closing(direct), direct.cursor() as cursor:
+        cursor.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
+        try:
+            through.ensure_connection()
+            alone = ask(through, "SHOW transaction_isolation")
+            through.set_autocommit(False)
+            assert (alone, ask(through, "SHOW transaction_isolation")) == ("read committed",) * 2
+        finally:
+            through.rollback()
+            cursor.execute(f"ALTER DATABASE {name} RESET default_transaction_isolation")
+
+
 def hold_for_good(connection, settings):
     with connection.cursor() as cursor:
         for name, value in settings.items():

@@ -18,15 +18,32 @@ from psycopg2.sql import SQL, Composable, Identifier, Literal
 from typing_extensions import override
 
 SETTINGS = "SESSION_SETTINGS"  # beside OPTIONS in Django's dictionary of the database
+# The defaults, of what a server, a database or a role may have otherwise. They change how numbers, instants and bytes
+# are written, what compares as equal, and which rows a transaction sees. Not standard_conforming_strings: the driver
+# looks at it once, as it connects, and quotes by that.
+_PLAIN = {
+    "extra_float_digits": "1",  # less would round: 0.1 + 0.2 to 0.3
+    "datestyle": "ISO, MDY",
+    "intervalstyle": "postgres",
+    "timezone": "UTC",
+    "bytea_output": "hex",
+    "array_nulls": "on",
+    "transform_null_equals": "off",
+}
+_ISOLATION = {"default_transaction_isolation": "read committed", "default_transaction_deferrable": "off"}
 _ALONE = re.compile(r"\s*(?:VACUUM|(?:CREATE|DROP)\s+DATABASE|[A-Z\s]*?\bCONCURRENTLY)\b", re.IGNORECASE)
 
 
 def hold(session: connection, settings: Mapping[str, str]) -> bool:
-    """Have the settings hold on a new connection from now on; says whether it is one to a pooler. One round trip.
+    """Have the settings hold on a new connection from now on, and PostgreSQL's defaults of what answers depend on.
+
+    Says whether it is a connection to a pooler. One round trip.
 
     A pooler gives out a process id of its own making, by which clients ask it to cancel their statements.
     """
-    pairs = SQL(", ").join(SQL("({}, {})").format(Literal(name), Literal(value)) for name, value in settings.items())
+    wanted = {**_PLAIN, **settings}
+    rows = (SQL("({}, {})").format(Literal(name), Literal(value)) for name, value in (_ISOLATION | wanted).items())
+    pairs = SQL(", ").join(rows)
     # set for good in no session but one that is ours alone
     ask = SQL(
         "SELECT pg_backend_pid() <> {0}, (SELECT count(set_config(name, value, false))"
@@ -36,8 +53,11 @@ def hold(session: connection, settings: Mapping[str, str]) -> bool:
         asking.execute(ask)
         [(is_pooled, _)] = asking.fetchall()
     if is_pooled:
+        # the level before all else: it can't be set once a transaction has seen anything
+        of_transaction = {name.removeprefix("default_"): value for name, value in _ISOLATION.items()}
         set_local = (
-            SQL("SET LOCAL {} = {}; ").format(Identifier(name), Literal(value)) for name, value in settings.items()
+            SQL("SET LOCAL {} = {}; ").format(Identifier(name), Literal(value))
+            for name, value in (of_transaction | wanted).items()
         )
         session.cursor_factory = partial(_BringingCursor, SQL("").join(set_local).as_string(session))
     return bool(is_pooled)
