@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +15,9 @@ from django.core.checks import CheckMessage
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.sqlite3.base import DatabaseWrapper
+from django.utils import timezone
 
+from events import zones
 from events.models import Event, Watermark
 from tracking_api.postgresql.session import SETTINGS
 from tracking_api.private_files import files_of, open_to_others
@@ -22,6 +25,7 @@ from tracking_api.statement_timeout import statement_limit
 
 Apps = Sequence[AppConfig] | None
 
+_MIDDLE_MONTH = 7
 _ROLLERS = 1
 _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "fuse.sshfs", "fuse.glusterfs"}
 _SYNCHRONOUS_FULL = 2
@@ -77,6 +81,26 @@ def check_waiting(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
             f" {settings.STOP_SECONDS} seconds to finish its requests.",
             hint=f"Set it below {settings.STOP_SECONDS}.",
             id="events.W003",
+        )
+    ]
+
+
+@checks.register("time_zones")
+def check_zone_rules(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """W007: countries may have changed their clocks since, and local days and hours would be others.
+
+    A version has no day but the year that it is of. It counts as one of the middle of that year: halfway through the
+    next one the first version of that has been out for months.
+    """
+    version = zones.version()
+    year = int(version.partition(".")[0])
+    if timezone.now() < datetime(year + 1, _MIDDLE_MONTH, 1, tzinfo=UTC):
+        return []
+    return [
+        checks.Warning(
+            f"The rules of time zones are those of tzdata {version}, older than a year.",
+            hint="pip install --upgrade tzdata, and restart the service and its worker.",
+            id="events.W007",
         )
     ]
 

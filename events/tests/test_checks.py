@@ -1,6 +1,7 @@
 """``manage.py check``: known misconfigurations, and silence where there is none."""
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from django.core.checks import Error
 from django.core.checks import Warning as Warned
 from django.db import connection
 
-from events import checks, rollups
+from events import checks, rollups, zones
 from events.tests import service
 from events.tests.service import PROJECT_DIR
 
@@ -67,6 +68,25 @@ def test_no_secrets_are_fine(settings, monkeypatch, tmp_path):
     monkeypatch.setitem(settings.DATABASES, "default", {"ENGINE": "tracking_api.postgresql", "NAME": "events"})
 
     assert found(checks.check_files) == []
+
+
+@pytest.mark.parametrize(
+    ("version", "now", "is_old"),
+    [
+        ("2026.1", "2026-03-01T00:00:00", False),
+        ("2026.6", "2027-06-30T23:59:59", False),
+        ("2026.6", "2027-07-01T00:00:00", True),
+        ("2025.2", "2026-11-28T12:00:00", True),
+        ("2024.1.post1", "2026-11-28T12:00:00", True),
+        ("2027.1", "2026-12-31T00:00:00", False),
+    ],
+)
+def test_old_rules_of_time_zones_are_warned_of(monkeypatch, version, now, is_old):
+    monkeypatch.setattr(zones, "version", lambda: version)
+    monkeypatch.setattr("django.utils.timezone.now", lambda: datetime.fromisoformat(now).replace(tzinfo=UTC))
+
+    message = Warned, "events.W007", f"The rules of time zones are those of tzdata {version}, older than a year."
+    assert found(checks.check_zone_rules) == ([message] if is_old else [])
 
 
 @pytest.mark.parametrize(("seconds", "ids"), [(5, []), (7, []), (8, ["events.W003"]), (60, ["events.W003"])])
