@@ -11,8 +11,7 @@ from typing import Any
 from django.conf import settings
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 
-from events import zones
-from events.components import SEGMENT, SERIES_KEY, Schema, array, ref
+from events.components import SEGMENT, SERIES_KEY, ZONE_NAME, Schema, array, ref
 from events.ingest import MOST_KEY_CHARACTERS
 from events.serializers import (
     FORMATS,
@@ -81,10 +80,15 @@ def _errors(*statuses: int) -> Responses:
     return found
 
 
+def _any_of(*names: str) -> Schema:
+    """One of these components; generated clients try them in this order, the narrowest first."""
+    return {"anyOf": [ref(name) for name in names]}
+
+
 def _forbidden(scope: str, *shapes: str, **examples: Any) -> Responses:
     """What the token or the client's grant doesn't allow; the latter in those shapes besides."""
     answer = _answer(
-        {"anyOf": [ref("Detail"), *map(ref, shapes)]} if shapes else ref("Detail"),
+        _any_of("Detail", *shapes) if shapes else ref("Detail"),
         "The token lacks the scope, or the client is not granted it there.",
         No_scope={"detail": f"The access token lacks the scope {scope}."}, **examples,
     )  # fmt: skip
@@ -130,7 +134,6 @@ def _request(name: str, value: Any, media_type: str) -> OpenApiExample:
 
 def track() -> Call:
     """``POST /api/track/``."""
-    one_or_many = {"anyOf": [ref("Event"), ref("Events")]}
     return Call(
         id="track",
         summary="Store events",
@@ -159,8 +162,12 @@ def track() -> Call:
             _CHALLENGE, _ALLOW, _RETRY, *_LIMITS,
         ],
         request={
-            JSON: one_or_many,
-            NDJSON: {**ref("Events"), "minItems": 1, "description": "An event on each line; blank lines don't count."},
+            JSON: _any_of("Event", "Events"),
+            # what is sent, and not an array of it: that is what a generated client would send
+            NDJSON: {
+                "type": "string",
+                "description": f"Each line is an `Event` in JSON, or blank; {settings.MAX_EVENTS} of them at most.",
+            },
             URL_ENCODED: ref("EventForm"),
             MULTIPART: ref("EventForm"),
         },
@@ -173,12 +180,12 @@ def track() -> Call:
         ],
         responses={
             (201, JSON): _answer(
-                {"anyOf": [ref("StoredEvent"), ref("Accepted")]},
+                _any_of("StoredEvent", "Accepted"),
                 "Committed: the event as it is stored, or how many of a batch.",
                 An_event={**_EVENT, "value": 142.0}, A_batch={"accepted": 2},
             ),
             (400, JSON): _answer(
-                {"anyOf": [ref("Detail"), ref("FieldErrors"), ref("BatchErrors")]},
+                _any_of("Detail", "BatchErrors", "FieldErrors"),
                 "Bad input, and nothing was stored. The body names each field of an event and what is wrong with it; "
                 "of a batch, each bad item by its index from 0; of what can't be read at all, why.",
                 An_event={"value": ["Must be a JSON number, without quotes."]},
@@ -189,7 +196,7 @@ def track() -> Call:
                 No_JSON={"detail": "JSON parse error - Expecting value: line 1 column 1 (char 0)"},
             ),
             **_forbidden(
-                "write", "FieldErrors", "BatchErrors",
+                "write", "BatchErrors", "FieldErrors",
                 An_event=_not_granted("write"), A_batch={"17": _not_granted("write")},
             ),
             **_errors(401, 405, 408, 413, 415, 422, 429, 431, 503),
@@ -228,7 +235,7 @@ def _query() -> list[OpenApiParameter]:
             schema = {"type": "string", "enum": list(field.choices)}
             schema["default"] = field.default if isinstance(field.default, str) else schema["enum"][0]
         elif isinstance(field, TimeZoneField):
-            schema = {"type": "string", "enum": sorted(zones.names()), "default": "UTC"}
+            schema = {"type": "string", "pattern": ZONE_NAME, "default": "UTC", "examples": ["Europe/Berlin"]}
         found.append(OpenApiParameter(name, schema, description=_MEANINGS[name], examples=_shown(name)))
     return found
 
@@ -273,7 +280,7 @@ def aggregation() -> Call:
             ),
             304: OpenApiResponse(None, "The answer is what `If-None-Match` names."),
             (400, JSON): _answer(
-                {"anyOf": [ref("FieldErrors"), ref("Detail")]},
+                _any_of("Detail", "FieldErrors"),
                 "Bad input: the body names each parameter and what it accepts.",
                 A_parameter={"fill": ["“one” is not accepted. Choose one of: none, null, zero, previous."]},
             ),
@@ -333,7 +340,7 @@ def catalogue(*, of_namespace: bool) -> Call:
                 line, "The same, a series a line.", One_series=json.dumps(series, separators=(",", ":")) + "\n"
             ),
             (400, JSON): _answer(
-                {"anyOf": [ref("FieldErrors"), ref("Detail")]},
+                _any_of("Detail", "FieldErrors"),
                 "Bad input, or more series than are allowed without `limit`.",
                 A_parameter={"page": ["Unknown field. Accepted: limit, after, search, format."]},
             ),

@@ -12,37 +12,81 @@ from events.ingest import MOST_ITEMS_NAMED
 
 Schema = dict[str, Any]
 
-# `timestamps.from_unix` and `models.validate_path_segment` are the rules that these put into words.
 
-_SEEN = r"[^/\x00]*[^/\x00\s\x1c-\x1f\x85][^/\x00]*"
+def ref(name: str) -> Schema:
+    """The component of that name."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def array(items: Schema) -> Schema:
+    """A list of such."""
+    return {"type": "array", "items": items}
+
+
+# `timestamps`, `serializers` and `models.validate_path_segment` have the rules that these put into words. The patterns
+# mean the same in every dialect of regular expressions: they have no look-ahead, and no \s, which differs.
+
+# What Python takes for white space, without the two line separators, which JSON and YAML read differently.
+_WHITE = r"\t-\r\x1c-\x20\x85\xa0" + "\u1680\u2000-\u200a\u202f\u205f\u3000"
+_SEEN = rf"[^/\x00]*[^/\x00{_WHITE}][^/\x00]*"
 SEGMENT: Schema = {
     "type": "string",
     "minLength": 1,
     "maxLength": 255,
-    # not “.” or “..”, and with something besides what Python takes for white space
-    "pattern": rf"^(?!\.{{1,2}}$){_SEEN}$",
+    "pattern": f"^{_SEEN}$",
+    "not": {"enum": [".", ".."]},
 }
 SERIES_KEY: Schema = {
     "type": "string",
-    "pattern": rf"^(?=[^/]{{1,255}}/[^/]{{1,255}}$)(?!\.{{1,2}}/){_SEEN}/(?!\.{{1,2}}$){_SEEN}$",
+    "pattern": "^[^/]{1,255}/[^/]{1,255}$",
+    "allOf": [{"pattern": f"^{_SEEN}/{_SEEN}$"}],
+    "not": {"pattern": r"^\.{1,2}/|/\.{1,2}$"},
 }
+
+
+def _iso_8601(offset_signs: str) -> str:
+    """The pattern of ISO 8601 as ``timestamps.from_iso`` reads it, and a few days that the calendar doesn't have."""
+    hour, second = "([01][0-9]|2[0-3])", "[0-5][0-9]([.,][0-9]+)?"
+    offset = f"([Zz]|[{offset_signs}]{hour}(:?[0-5][0-9])?)"
+    time = f"[Tt ]{hour}(:[0-5][0-9](:{second})?|[0-5][0-9]({second})?)?{offset}?"
+    month, day, week = "(0[1-9]|1[0-2])", "(0[1-9]|[12][0-9]|3[01])", "[Ww](0[1-9]|[1-4][0-9]|5[0-3])"
+    extended = f"[0-9]{{4}}-({month}-{day}|{week}-[1-7])"
+    basic = f"[0-9]{{4}}({month}{day}|{week}[1-7])"
+    return f"^({extended}({time})?|{basic}{time})$"
+
+
+ISO_8601 = _iso_8601("+-")
+# In a query a “+” that was not escaped is a space.
+ISO_8601_TEXT = _iso_8601("+ -")
+UNIX_TEXT = r"^[+-]?[0-9]{1,20}(\.[0-9]{0,20})?$"
+NUMBER_TEXT = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?$"
+# Far more than there are, in a line. All six hundred as an enum were no help to readers, and clash as names in Python.
+ZONE_NAME = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z][A-Za-z0-9_+-]*)*$"
+
 _UNIX_TIME: Schema = {
     "anyOf": [
         {"type": "number", "minimum": -62_135_596_800_000, "maximum": -100_000_000_000},
-        {"type": "number", "minimum": -62_135_596_800, "maximum": 253_402_300_799_999},
+        {"type": "number", "minimum": -62_135_596_800, "exclusiveMaximum": 253_402_300_800_000},
     ],
     "description": "Seconds since 1970, or milliseconds where the size is 1e11 or more.",
 }
+# Of the kinds of text, `date-time` is named although the pattern has it too: by it generated clients know an instant.
 _TIMESTAMP: Schema = {
-    "anyOf": [{"type": "string", "format": "date-time"}, {"$ref": "#/components/schemas/UnixTime"}],
-    "description": "ISO 8601, in UTC where it has no offset, or unix time as a number; kept to the microsecond.",
+    "anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "pattern": ISO_8601}, ref("UnixTime")],
+    "description": "ISO 8601, a date alone or of a week too, in UTC where it has no offset; or unix time as a number. "
+    "Kept to the microsecond.",
+    "examples": ["2020-11-12T11:10:00Z", "2020-11-12", "2020-W46-4", 1605179400, 1605179400000.5],
 }
 _TIMESTAMP_TEXT: Schema = {
     "anyOf": [
         {"type": "string", "format": "date-time"},
-        {"type": "string", "pattern": r"^(-?[0-9]{1,10}|[0-9]{11,14})(\.[0-9]{1,20})?$"},
+        {"type": "string", "pattern": ISO_8601_TEXT},
+        {"type": "string", "pattern": UNIX_TEXT},
+        {"type": "integer", "minimum": -62_135_596_800_000, "maximum": -100_000_000_000},
+        {"type": "integer", "minimum": -62_135_596_800, "maximum": 253_402_300_799_999},
     ],
     "description": "The same where everything is text, as in a query; unix time without an exponent.",
+    "examples": ["2020-11-12T11:10:00Z", "2020-11-12", "2020-W46-4", "1605179400.25"],
 }
 _VALUE: Schema = {
     "type": "number",
@@ -50,6 +94,7 @@ _VALUE: Schema = {
     "minimum": -sys.float_info.max,
     "maximum": sys.float_info.max,
 }
+_VALUE_TEXT: Schema = {"anyOf": [_VALUE, {"type": "string", "pattern": NUMBER_TEXT}]}
 _STORED: Schema = {
     "type": "string",
     "format": "date-time",
@@ -67,26 +112,17 @@ def _object(properties: Mapping[str, Schema]) -> Schema:
     }
 
 
-def ref(name: str) -> Schema:
-    """The component of that name."""
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def array(items: Schema) -> Schema:
-    """A list of such."""
-    return {"type": "array", "items": items}
-
-
 def components() -> dict[str, Schema]:
     """The schemas that operations refer to."""
     event = {"namespace": SEGMENT, "name": SEGMENT, "timestamp": ref("Timestamp"), "value": _VALUE}
+    form = {**event, "timestamp": ref("TimestampText"), "value": _VALUE_TEXT}
     messages = array({"type": "string"})
     return {
         "Timestamp": _TIMESTAMP,
         "TimestampText": _TIMESTAMP_TEXT,
         "UnixTime": _UNIX_TIME,
         "Event": _object(event),
-        "EventForm": _object({**event, "timestamp": ref("TimestampText")}),
+        "EventForm": _object(form),
         "Events": {**array(ref("Event")), "maxItems": settings.MAX_EVENTS},
         "StoredEvent": _object({**event, "timestamp": _STORED, "value": {"type": "number"}}),
         "Accepted": _object({"accepted": {"type": "integer", "minimum": 0, "maximum": settings.MAX_EVENTS}}),
@@ -111,7 +147,7 @@ def components() -> dict[str, Schema]:
             "type": "object",
             "description": f"What is wrong, by the index of the item; the first {MOST_ITEMS_NAMED} of them.",
             "minProperties": 1,
-            "patternProperties": {"^[0-9]+$": {"anyOf": [ref("FieldErrors"), ref("Detail")]}},
-            "additionalProperties": False,
+            "propertyNames": {"pattern": "^[0-9]+$"},
+            "additionalProperties": {"anyOf": [ref("Detail"), ref("FieldErrors")]},
         },
     }

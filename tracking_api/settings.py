@@ -182,6 +182,8 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Tracking API",
     "VERSION": "1.0.0",
     "DESCRIPTION": "Collects events from applications and servers, and answers aggregates of them over time.",
+    "SERVERS": [{"url": "/", "description": "Where this is from. Every path works with and without its last slash."}],
+    "TAGS": [{"name": "Events", "description": "Events in, and aggregates of them out."}],
     "PREPROCESSING_HOOKS": ["events.schema.without_slash"],
     "POSTPROCESSING_HOOKS": ["events.schema.add_components"],
     "SORT_OPERATIONS": False,
