@@ -48,8 +48,12 @@ _ERRORS = {
     401: ("No usable token.", "The access token is unknown or has expired."),
     404: ("No such path.", "Not found."),
     405: ("No such method here; `Allow` names those that there are.", 'Method "DELETE" not allowed.'),
-    408: ("The head or the body came too slowly.", "The body took longer than 60 s."),
+    408: (
+        "Sent too slowly: a head and a body have their seconds, each as a whole.",
+        "The head took longer than {header_seconds} s.",
+    ),
     413: ("Too many events or bytes.", "The request has {too_many} events; {max_events} are allowed."),
+    414: ("The path and query are too long.", "The path and query are longer than the 8192 bytes allowed."),
     415: (
         "Neither JSON nor NDJSON nor a form, or packed otherwise.",
         'Unsupported media type "application/xml" in request.',
@@ -60,7 +64,8 @@ _ERRORS = {
         "More than 600 requests a minute; try again in 12 s.",
     ),
     431: (
-        "A head that is too large.", "The request's head is larger than the 16384 bytes allowed."
+        "The head is too large, all its fields together.",
+        "The request's head is larger than the {max_header_bytes} bytes allowed.",
     ),
     503: (
         "The database is away or busy: try again after `Retry-After` seconds, with an `Idempotency-Key` if once "
@@ -74,7 +79,10 @@ def _errors(*statuses: int) -> Responses:
     found: Responses = {}
     for status in statuses:
         description, detail = _ERRORS[status]
-        detail = detail.format(max_events=settings.MAX_EVENTS, too_many=settings.MAX_EVENTS + 1)
+        detail = detail.format(
+            max_events=settings.MAX_EVENTS, too_many=settings.MAX_EVENTS + 1,
+            header_seconds=settings.HEADER_SECONDS, max_header_bytes=settings.MAX_HEADER_BYTES,
+        )  # fmt: skip
         example = OpenApiExample(HTTPStatus(status).phrase, {"detail": detail}, response_only=True)
         found[status, JSON] = OpenApiResponse(ref("Detail"), description, [example])
     return found
@@ -199,7 +207,7 @@ def track() -> Call:
                 "write", "BatchErrors", "FieldErrors",
                 An_event=_not_granted("write"), A_batch={"17": _not_granted("write")},
             ),
-            **_errors(401, 405, 408, 413, 415, 422, 429, 431, 503),
+            **_errors(401, 405, 408, 413, 414, 415, 422, 429, 431, 503),
         },
     )  # fmt: skip
 
@@ -285,7 +293,7 @@ def aggregation() -> Call:
                 A_parameter={"fill": ["“one” is not accepted. Choose one of: none, null, zero, previous."]},
             ),
             **_forbidden("aggregation", "FieldErrors", A_namespace=_not_granted("aggregation")),
-            **_errors(401, 404, 405, 429, 431, 503),
+            **_errors(401, 404, 405, 408, 414, 429, 431, 503),
         },
     )  # fmt: skip
 
@@ -345,6 +353,6 @@ def catalogue(*, of_namespace: bool) -> Call:
                 A_parameter={"page": ["Unknown field. Accepted: limit, after, search, format."]},
             ),
             **(_forbidden("read", "FieldErrors", **not_granted) if of_namespace else _forbidden("read")),
-            **_errors(401, 404, 405, 429, 431, 503),
+            **_errors(401, 404, 405, 408, 414, 429, 431, 503),
         },
     )  # fmt: skip

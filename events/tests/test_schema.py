@@ -245,6 +245,7 @@ def test_a_query_may_have_each_kind_of_text(schema, allows, client_with_scopes):
     + [("Timestamp", text) for text in ["2020-11-12T25", "2020-11-12T1110:00", "2020-11-12T11:10:00+25", True, 1e15, -2e14]]
     + [("TimestampText", text) for text in ["", "now", "1e9", "1,5", "2020-11-12T", 1.5]]
     + [(components.SEGMENT, text) for text in ["", ".", "..", " ", "\t\x1f\x85\u3000", "a/b", "a\0", "a" * 256]]
+    + [(components.SERIES_KEY, text) for text in ["", "a", "a/", "/a", "./a", "a/..", " /a", "a/b/c", "a/" + "b" * 256]]
     + [({"pattern": components.NUMBER_TEXT}, text) for text in ["", "1_0", "nan", "inf", "0x1", "1e", "."]]
     + [({"pattern": components.ZONE_NAME}, text) for text in ["", "a b", "/a", "+1", "Europe/"]],
 )  # fmt: skip
@@ -277,6 +278,7 @@ def test_every_name_that_is_taken_is_allowed(allows, text):
     with suppress(ValidationError):
         validate_path_segment(text)
         assert allows(components.SEGMENT, text)
+        assert allows(components.SERIES_KEY, f"{text}/{text}")
 
 
 def test_every_time_zone_is_allowed(allows):
