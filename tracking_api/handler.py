@@ -74,9 +74,13 @@ def start(response: HttpResponseBase, start_response: StartResponse) -> None:
 
 
 def refuse(status: HTTPStatus, detail: str, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-    """Answer a request that Django never sees, in REST framework's shape."""
+    """Answer a request that Django never sees, in REST framework's shape; below ``/o/`` in that of RFC 6749, 5.2."""
     current().refusal = status.name.lower()
-    answer = b'{"detail":"%s"}' % detail.encode()
+    if environ["PATH_INFO"].startswith("/o/"):
+        error = "temporarily_unavailable" if status == HTTPStatus.SERVICE_UNAVAILABLE else "invalid_request"
+        answer = b'{"error":"%s","error_description":"%s"}' % (error.encode(), detail.encode())
+    else:
+        answer = b'{"detail":"%s"}' % detail.encode()
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(answer)))]
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers.append(("Retry-After", str(settings.RETRY_AFTER_SECONDS)))

@@ -198,7 +198,11 @@ def test_a_client_that_says_it_sends_no_more_is_answered(running):
     [
         ("POST /api/track/ HTTP/1.1", "sized", b'{"detail":"The body is larger than the 1000000 bytes allowed."}'),
         ("POST /api/track/ HTTP/1.1", "chunked", b'{"detail":"The body is larger than the 1000000 bytes allowed."}'),
-        ("POST /o/token/ HTTP/1.1", "sized", b'{"detail":"The body is larger than the 65536 bytes allowed."}'),
+        (
+            "POST /o/token/ HTTP/1.1",
+            "sized",
+            b'{"error":"invalid_request","error_description":"The body is larger than the 65536 bytes allowed."}',
+        ),
         ("POST /accounts/login/ HTTP/1.1", "chunked", b'{"detail":"The body is larger than the 65536 bytes allowed."}'),
     ],
 )
