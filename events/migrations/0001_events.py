@@ -3,6 +3,8 @@
 import events.models
 from django.db import migrations, models
 
+from events.reversal import RefuseToLose
+
 
 class Migration(migrations.Migration):
 
@@ -26,4 +28,5 @@ class Migration(migrations.Migration):
                 'constraints': [models.CheckConstraint(condition=models.Q(models.Q(('namespace', ''), _negated=True), models.Q(('name', ''), _negated=True)), name='event_series_named'), models.CheckConstraint(condition=models.Q(('value__gte', -1.7976931348623157e+308), ('value__lte', 1.7976931348623157e+308)), name='event_value_finite', violation_error_message='The value must be a finite number.')],
             },
         ),
+        RefuseToLose('event', 'the events'),
     ]

@@ -2,6 +2,8 @@
 
 from django.db import migrations, models
 
+from events.reversal import RefuseToLose, still_kept
+
 
 class Migration(migrations.Migration):
 
@@ -24,4 +26,5 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(fields=('client', 'key'), name='idempotency_key_once_a_client')],
             },
         ),
+        RefuseToLose('idempotencykey', 'requests that would be stored twice if they were sent again', chosen=still_kept),
     ]

@@ -5,6 +5,8 @@ import events.patterns
 from django.conf import settings
 from django.db import migrations, models
 
+from events.reversal import RefuseToLose
+
 
 class Migration(migrations.Migration):
 
@@ -26,4 +28,5 @@ class Migration(migrations.Migration):
                 ('application', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='client_grant', to=settings.OAUTH2_PROVIDER_APPLICATION_MODEL)),
             ],
         ),
+        RefuseToLose('grant', 'what clients are granted, without which each may do everything'),
     ]

@@ -2,6 +2,8 @@
 
 from django.db import migrations, models
 
+from events.reversal import RefuseToLose, have_stored
+
 
 class Migration(migrations.Migration):
 
@@ -41,4 +43,6 @@ class Migration(migrations.Migration):
                 'default_permissions': (),
             },
         ),
+        RefuseToLose('bookmark', 'how far imports have come, without which they would store their events twice', chosen=have_stored),
+        RefuseToLose('pruned', 'how far series are pruned, without which their rollups pass for wrong, and are rebuilt from what is left'),
     ]

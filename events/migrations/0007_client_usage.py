@@ -2,6 +2,8 @@
 
 from django.db import migrations, models
 
+from events.reversal import RefuseToLose
+
 
 class Migration(migrations.Migration):
 
@@ -25,4 +27,5 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(fields=('client',), name='client_usage_once_a_client')],
             },
         ),
+        RefuseToLose('clientusage', 'when clients were last used, and what they have sent'),
     ]

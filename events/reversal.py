@@ -1,0 +1,78 @@
+"""What a migration does where reversing it would lose what nothing else knows: it refuses, and says what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import CommandError
+from django.db import models
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.migrations.exceptions import IrreversibleError
+from django.db.migrations.operations.base import Operation
+from django.db.migrations.state import ProjectState
+from django.utils import timezone
+from typing_extensions import override
+
+
+class WouldLoseError(CommandError, IrreversibleError):
+    """Reversing a migration would lose rows. Nothing was changed."""
+
+
+class RefuseToLose(Operation):
+    """The last operation of a migration that makes a table whose rows can't be made again: reversing it keeps them.
+
+    ``what`` says what they hold, and why that matters; ``chosen`` which of them count, all where it is left out.
+    """
+
+    reversible = True
+    reduces_to_sql = False
+
+    def __init__(self, model: str, what: str, chosen: Callable[[], models.Q] = models.Q) -> None:
+        self.model, self.what, self.chosen = model, what, chosen
+
+    @override
+    def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
+        return type(self).__name__, [self.model, self.what], {"chosen": self.chosen}
+
+    @override
+    def state_forwards(self, app_label: str, state: ProjectState) -> None:
+        """Change nothing."""
+
+    @override
+    def database_forwards(
+        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
+    ) -> None:
+        """Change nothing."""
+
+    @override
+    def database_backwards(
+        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
+    ) -> None:
+        """Raise WouldLoseError where there are such rows; ``sqlmigrate``, which does nothing, is shown all the same."""
+        if schema_editor.collect_sql:
+            return
+        model = from_state.apps.get_model(app_label, self.model)
+        rows = model._default_manager.using(schema_editor.connection.alias).filter(self.chosen())
+        if count := rows.count():
+            table = model._meta.db_table
+            raise WouldLoseError(
+                f"Not reversed, as that would lose {count} rows of {table}: {self.what}. "
+                f"If they are to go, make a backup, and delete them first: DELETE FROM {table}"  # noqa: S608
+            )
+
+    @override
+    def describe(self) -> str:
+        return f"Refuse to lose rows of {self.model}"
+
+
+def still_kept() -> models.Q:
+    """Choose the idempotency keys that a request sent again is still held against."""
+    return models.Q(created__gte=timezone.now() - timedelta(hours=settings.IDEMPOTENCY_KEEP_HOURS))
+
+
+def have_stored() -> models.Q:
+    """Choose the bookmarks of imports that have stored events."""
+    return models.Q(events__gt=0)
