@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import Max
 from django.utils import timezone
 
 from events import rollups
@@ -18,6 +19,7 @@ from events.patterns import fits
 _STEP_EVENTS = {"postgresql": 2_000, "sqlite": 500}
 _STEP_BUCKETS = {"postgresql": 5_000, "sqlite": 2_000}
 _HOUR = timedelta(hours=1)
+_DAY = timedelta(days=1)
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
@@ -29,10 +31,14 @@ class Series(NamedTuple):
     before: datetime
 
 
-def hour_before(age: timedelta) -> datetime:
+class WouldDeleteMostError(Exception):
+    """Pruning would delete more than half of the events there are, which nobody may have meant. None was deleted."""
+
+
+def hour_before(age: timedelta, now: datetime | None = None) -> datetime:
     """The start of the hour in UTC in which what is of that age now came; the year 1 where that is long enough ago."""
     try:
-        return (timezone.now() - age).replace(minute=0, second=0, microsecond=0)
+        return ((now or timezone.now()) - age).replace(minute=0, second=0, microsecond=0)
     except OverflowError:
         return _BEGINNING
 
@@ -43,16 +49,44 @@ def older_than(age: timedelta, pattern: str = "*") -> Iterator[Series]:
 
 
 def carry_out() -> Iterator[int]:
-    """Prune as RETENTION says: a step at a time, and how many events each deleted."""
-    for series in _series(settings.RETENTION):
+    """Prune as RETENTION says: a step at a time, and how many events each deleted.
+
+    Ages count from the newest event, where the clock is more than a day past it: a clock that is wrong would else have
+    everything deleted at once. Raises WouldDeleteMostError, before the first step, unless RETENTION_MAY_DELETE_MOST.
+    """
+    newest = Rollup.objects.whole_series().aggregate(newest=Max("last_timestamp"))["newest"]
+    if newest is None:
+        return
+    past = list(_series(settings.RETENTION, min(timezone.now(), _a_day_after(newest))))
+    if not settings.RETENTION_MAY_DELETE_MOST:
+        _check_share(past)
+    for series in past:
         yield from prune(series)
 
 
-def _series(policy: Sequence[tuple[str, timedelta | None]]) -> Iterator[Series]:
+def _a_day_after(instant: datetime) -> datetime:
+    try:
+        return instant + _DAY
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
+
+
+def _check_share(past: Sequence[Series]) -> None:
+    """Refuse to delete more than half of all events. What it reads grows with what is to be deleted only."""
+    count = sum(prunable(series).count() for series in past)
+    total = Event.objects.order_by().values("pk")[: 2 * count].count()
+    if total < 2 * count:
+        raise WouldDeleteMostError(
+            f"RETENTION would delete {count} of {total} events, more than half. If that is meant, set "
+            "RETENTION_MAY_DELETE_MOST=true or run manage.py prune_events; if not, look at the clock."
+        )
+
+
+def _series(policy: Sequence[tuple[str, timedelta | None]], now: datetime | None = None) -> Iterator[Series]:
     whole = Rollup.objects.whole_series().order_by("namespace", "name")
     for namespace, name, first in list(whole.values_list("namespace", "name", "first_timestamp")):
         age = next((age for pattern, age in policy if fits(namespace, pattern)), None)
-        if age is not None and first < (before := hour_before(age)):
+        if age is not None and first < (before := hour_before(age, now)):
             yield Series(namespace, name, before)
 
 

@@ -22,20 +22,23 @@ class WouldLoseError(CommandError, IrreversibleError):
 
 
 class RefuseToLose(Operation):
-    """The last operation of a migration that makes a table whose rows can't be made again: reversing it keeps them.
+    """The last operation of a migration that makes a table or column of what nothing else knows: it is kept.
 
-    ``what`` says what they hold, and why that matters; ``chosen`` which of them count, all where it is left out.
+    ``what`` says what its rows hold, and why that matters; ``chosen`` which of them count, all where it is left out;
+    ``column`` which of theirs would go, where the table wouldn't.
     """
 
     reversible = True
     reduces_to_sql = False
 
-    def __init__(self, model: str, what: str, chosen: Callable[[], models.Q] = models.Q) -> None:
-        self.model, self.what, self.chosen = model, what, chosen
+    def __init__(
+        self, model: str, what: str, chosen: Callable[[], models.Q] = models.Q, column: str | None = None
+    ) -> None:
+        self.model, self.what, self.chosen, self.column = model, what, chosen, column
 
     @override
     def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
-        return type(self).__name__, [self.model, self.what], {"chosen": self.chosen}
+        return type(self).__name__, [self.model, self.what], {"chosen": self.chosen, "column": self.column}
 
     @override
     def state_forwards(self, app_label: str, state: ProjectState) -> None:
@@ -56,11 +59,15 @@ class RefuseToLose(Operation):
             return
         model = from_state.apps.get_model(app_label, self.model)
         rows = model._default_manager.using(schema_editor.connection.alias).filter(self.chosen())
+        if self.column:
+            rows = rows.exclude(**{self.column: None})
         if count := rows.count():
             table = model._meta.db_table
+            lost = f"{count} values of {table}.{self.column}" if self.column else f"{count} rows of {table}"
+            first = f"UPDATE {table} SET {self.column} = NULL" if self.column else f"DELETE FROM {table}"  # noqa: S608
             raise WouldLoseError(
-                f"Not reversed, as that would lose {count} rows of {table}: {self.what}. "
-                f"If they are to go, make a backup, and delete them first: DELETE FROM {table}"  # noqa: S608
+                f"Not reversed, as that would lose {lost}: {self.what}. "
+                f"If they are to go, make a backup, and delete them first: {first}"
             )
 
     @override

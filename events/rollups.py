@@ -144,15 +144,22 @@ def _give_room() -> None:
             cursor.execute("SET LOCAL work_mem = '64MB'; SET LOCAL enable_sort = off")
 
 
-def start_over() -> None:
+def start_over(*, accept_loss: bool = False) -> None:
     """Empty the rollups, to hold from now on what ROLLUP_RESOLUTIONS says; until they are full, events are read.
 
-    Raises PrunedError where the events that they were made from are not all there any more.
+    Raises PrunedError where the events that they were made from are not all there any more; with ``accept_loss`` only
+    where that is known, as they are pruned.
     """
     with transaction.atomic():
-        locking_watermark().get()
+        mark = locking_watermark().get()
         if count := Pruned.objects.count():
             raise PrunedError(f"Events of {count} series are pruned; their rollups can't be made anew.")
+        held, there = event_count(), Event.objects.up_to(mark.event_id).count()
+        if there < held and not accept_loss:
+            raise PrunedError(
+                f"The rollups hold {held} events, of which {there} are in the log: the others would be lost for good. "
+                "--accept-loss does it all the same."
+            )
         Rollup.objects.all()._raw_delete(connection.alias)
         Watermark.objects.update(event_id=0, resolutions=",".join(settings.ROLLUP_RESOLUTIONS))
         count_change()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from math import isclose
@@ -29,6 +30,17 @@ class Difference(NamedTuple):
     stored: dict[str, Any] | None
     computed: dict[str, Any] | None
     is_pruned: bool = False
+
+    @property
+    def lost_events(self) -> int:
+        """How many events the rollup holds that a rebuilt one would not."""
+        stored, computed = (each["count"] if each else 0 for each in (self.stored, self.computed))
+        return max(0, stored - computed)
+
+    @property
+    def hour(self) -> datetime:
+        """The hour that is rebuilt with this bucket; for a whole series, 1970."""
+        return self.bucket.replace(minute=0)
 
     def __str__(self) -> str:
         source = "finer rollups" if self.is_pruned else "events"
@@ -121,13 +133,27 @@ def series_difference(namespace: str, name: str) -> Difference | None:
     return next(_compare(stretch, Resolution.SERIES, stored, computed), None)
 
 
+def lossless(found: list[Difference]) -> list[Difference]:
+    """Return those of one series' differences in hours where rebuilding loses no event that the rollups hold."""
+    losing = {each.hour for each in found if each.lost_events}
+    return [each for each in found if each.hour not in losing]
+
+
+def count_lost(found: list[Difference]) -> int:
+    """Return how many events of one series only the rollups hold, which rebuilding would lose."""
+    by_resolution: Counter[Resolution] = Counter()
+    for each in found:
+        by_resolution[each.resolution] += each.lost_events
+    return max(by_resolution.values(), default=0)
+
+
 def repair(found: list[Difference]) -> None:
     """Rebuild the differing buckets of one series from its events, in one transaction.
 
     Raises PrunedError where one of them is pruned.
     """
     namespace, name = found[0].namespace, found[0].name
-    hours = {each.bucket.replace(minute=0) for each in found if each.resolution != Resolution.SERIES}
+    hours = {each.hour for each in found if each.resolution != Resolution.SERIES}
     with transaction.atomic():
         mark = rollups.locking_watermark().get()
         rollups.rebuild(mark, namespace, name, rollups.ranges_of(hours))

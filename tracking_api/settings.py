@@ -258,6 +258,7 @@ CACHE_URL = environment.cache("CACHE_URL", "memory://")
 ROLLUP_RESOLUTIONS = environment.choices("ROLLUP_RESOLUTIONS", ["minute", "hour"], ["minute", "hour"])
 ROLLUP_TAIL_EVENTS = environment.integer("ROLLUP_TAIL_EVENTS", 50_000, minimum=1)
 RETENTION = environment.retention("RETENTION")
+RETENTION_MAY_DELETE_MOST = environment.boolean("RETENTION_MAY_DELETE_MOST", default=False)
 STATEMENT_TIMEOUT_SECONDS = environment.integer("STATEMENT_TIMEOUT_SECONDS", 30, minimum=1)
 
 # Clients: how often the counts of what each sends are written down; 0 counts nothing

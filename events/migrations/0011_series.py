@@ -5,6 +5,8 @@ And a limit to how many series a client may start.
 
 from django.db import migrations, models
 
+from events.reversal import RefuseToLose
+
 NAME = "rollup_series_by_code_point"
 
 
@@ -43,4 +45,5 @@ class Migration(migrations.Migration):
                 null=True, blank=True, help_text="Empty: RATE_LIMIT_NEW_SERIES holds. 0: no limit."
             ),
         ),
+        RefuseToLose("grant", "how many series clients may start", column="new_series_a_day"),
     ]

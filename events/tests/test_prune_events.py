@@ -19,7 +19,7 @@ from events import retention, rollups
 from events.aggregation import Question, aggregate, stream
 from events.catalogue import catalogue
 from events.models import Event, Pruned, Rollup
-from events.retention import Series
+from events.retention import Series, WouldDeleteMostError
 from events.rollups import PrunedError
 from events.tests.rolling_up import roll_up_all, stored
 from events.tests.test_rollups_stateful import ZONES, local_key
@@ -450,13 +450,67 @@ def test_verification_knows_what_is_pruned(pruned):
 
 def test_what_is_not_pruned_is_repaired_beside_it(pruned):
     before = stored()
-    Rollup.objects.filter(resolution=3600, bucket__gt=at("23:00:00")).update(count=5)
+    Rollup.objects.filter(resolution=3600, bucket__gt=at("23:00:00")).update(count=0)
 
     assert verify(repair=True)[0][-1] == "Repaired 1 rollups."
     assert stored() == before
 
 
+def test_what_only_the_rollups_hold_is_never_lost_unasked(pruned):
+    """As where nobody knows any more that it is pruned."""
+    before, held = stored(), rollups.event_count()
+    left = Event.objects.count()
+    Pruned.objects.all().delete()
+
+    lines, error = verify(repair=True)
+
+    assert len(lines) > 2
+    assert error == (
+        f"{len(lines)} rollups are left as they are: they hold {held - left} events that are not in the log any more. "
+        "Rebuilding them loses these for good: --repair --accept-loss does it all the same."
+    )
+    assert stored() == before
+    with pytest.raises(PrunedError, match=f"The rollups hold {held} events, of which {left} are in the log"):
+        rollups.start_over()
+    assert stored() == before
+    assert verify(repair=True, accept_loss=True)[1] is None
+    assert rollups.event_count() == left
+
+
 # Standing policy.
+
+
+@pytest.fixture
+def newest(db):
+    """A year of events, the newest of which came an hour ago."""
+    for days in range(366):
+        add(1, start=NOW - timedelta(days=days, hours=1))
+    roll_up_all()
+
+
+@pytest.mark.parametrize("ahead_days", [0, 1, 2, 400, 4_000])
+def test_a_clock_that_is_ahead_makes_nothing_older(newest, settings, monkeypatch, ahead_days):
+    settings.RETENTION = [("*", timedelta(days=300))]
+    monkeypatch.setattr(retention.timezone, "now", lambda: NOW + timedelta(days=ahead_days))
+
+    sum(retention.carry_out())
+
+    assert Event.objects.count() == 300
+
+
+def test_what_would_delete_most_deletes_nothing_unless_it_may(newest, settings):
+    settings.RETENTION = [("*", timedelta(days=180))]
+
+    with pytest.raises(WouldDeleteMostError) as error:
+        next(retention.carry_out())
+
+    assert str(error.value) == (
+        "RETENTION would delete 186 of 366 events, more than half. If that is meant, set RETENTION_MAY_DELETE_MOST=true"
+        " or run manage.py prune_events; if not, look at the clock."
+    )
+    assert (Event.objects.count(), Pruned.objects.count()) == (366, 0)
+    settings.RETENTION_MAY_DELETE_MOST = True
+    assert sum(retention.carry_out()) == 186
 
 
 def test_a_policy_goes_by_the_first_pattern_that_fits(db, settings):

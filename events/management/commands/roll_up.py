@@ -47,9 +47,16 @@ class Command(BaseCommand):
             action="store_true",
             help="empty the rollups first, and fill them as ROLLUP_RESOLUTIONS says; answers stay right meanwhile",
         )
+        parser.add_argument(
+            "--accept-loss",
+            action="store_true",
+            help="with --rebuild: also where the rollups hold events that are not in the log any more, which are lost",
+        )
         parser.add_argument("--parent", type=int, metavar="PID", help="also stop when that parent process is gone")
 
-    def handle(self, *args: Any, watch: float | None, rebuild: bool, parent: int | None, **options: Any) -> None:
+    def handle(
+        self, *args: Any, watch: float | None, rebuild: bool, accept_loss: bool, parent: int | None, **options: Any
+    ) -> None:
         if watch is not None and not watch > 0:
             raise CommandError("--watch takes a number of seconds above 0.")
         self.parent = parent
@@ -61,7 +68,7 @@ class Command(BaseCommand):
         self.pruned_up_to: datetime | None = None
         if rebuild:
             try:
-                rollups.start_over()
+                rollups.start_over(accept_loss=accept_loss)
             except PrunedError as error:
                 raise CommandError(str(error)) from None
         if watch is None:
@@ -101,10 +108,17 @@ class Command(BaseCommand):
             self.pruning, self.pruned_up_to = retention.carry_out(), hour
         give_up = time.monotonic() + _PRUNING_SECONDS
         start = time.monotonic()
-        while start < give_up and self._is_wanted() and (count := next(self.pruning, None)) is not None:
+        while start < give_up and self._is_wanted() and (count := self._prune_step()) is not None:
             self.deleted += count
             self.stopping.wait(retention.pause_seconds(time.monotonic() - start))
             start = time.monotonic()
+
+    def _prune_step(self) -> int | None:
+        try:
+            return next(self.pruning, None)
+        except retention.WouldDeleteMostError as error:
+            logger.error("Nothing is pruned: %s", error)
+            return None
 
     def _is_wanted(self) -> bool:
         return not self.stopping.is_set() and self.parent in {None, os.getppid()}

@@ -18,10 +18,17 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--repair", action="store_true", help="rebuild what differs")
+        parser.add_argument("--repair", action="store_true", help="rebuild what differs, where no event is lost by it")
+        parser.add_argument(
+            "--accept-loss",
+            action="store_true",
+            help="with --repair: rebuild also what holds events that are not in the log any more, which loses them",
+        )
 
-    def handle(self, *args: Any, repair: bool, **options: Any) -> None:
-        count = lost = 0
+    def handle(self, *args: Any, repair: bool, accept_loss: bool, **options: Any) -> None:
+        if accept_loss and not repair:
+            raise CommandError("--accept-loss goes with --repair.")
+        count = lost = kept = kept_events = 0
         series = verification.series()
         with tqdm(total=rollups.event_count(), unit=" events", delay=1, disable=None, dynamic_ncols=True) as bar:
             for namespace, name in series:
@@ -31,8 +38,18 @@ class Command(BaseCommand):
                 count += len(found)
                 lost += sum(difference.is_pruned for difference in found)
                 repairable = [difference for difference in found if not difference.is_pruned]
+                if repair and not accept_loss:
+                    kept_events += verification.count_lost(repairable)
+                    kept += len(repairable)
+                    repairable = verification.lossless(repairable)
+                    kept -= len(repairable)
                 if repairable and repair:
                     verification.repair(repairable)
+        if kept:
+            raise CommandError(
+                f"{kept} rollups are left as they are: they hold {kept_events} events that are not in the log any more."
+                " Rebuilding them loses these for good: --repair --accept-loss does it all the same."
+            )
         if lost and repair:
             raise CommandError(f"{lost} rollups differ in hours that are pruned, and can't be rebuilt.")
         if count and not repair:
