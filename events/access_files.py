@@ -1,0 +1,234 @@
+"""Who may do what, as a file: users, clients, their grants and tokens, from one database into another.
+
+Rows are known by what they are called, never by their ids, which another database gives otherwise. Secrets are in it as
+they are stored: hashes of passwords and of clients' secrets, digests of tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from functools import cache
+from typing import Any, NamedTuple, TextIO
+
+from django.apps import apps
+from django.contrib.auth.models import Group, Permission, User
+from django.core.exceptions import ValidationError
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models, transaction
+from django.utils import timezone
+from oauth2_provider.models import AccessToken, Application
+from typing_extensions import override
+
+Row = dict[str, Any]
+
+_HEAD = {"format": "Tracking API access", "version": 1}
+# What others refer to comes first.
+_ROOTS: tuple[type[models.Model], ...] = (Group, User, Application, AccessToken)
+# A row of these is no part of who may do what, or lives too short.
+_LEFT_OUT = {
+    "admin.logentry",
+    *(f"oauth2_provider.{name}" for name in ("grant", "refreshtoken", "idtoken", "devicegrant")),
+}
+_PASSING = {"last_login": None}  # makes no difference, as it changes with each log-in
+_NAMES: dict[type[models.Model], tuple[str, ...]] = {
+    Permission: ("codename", "content_type__app_label", "content_type__model"),
+    AccessToken: ("token_checksum",),
+}
+
+
+class AccessError(Exception):
+    """What keeps a file from being written or read; its text says why."""
+
+
+class Counts(NamedTuple):
+    """How many rows were added, replaced, and there already as they are in the file."""
+
+    added: int
+    replaced: int
+    same: int
+
+
+@cache
+def moved_models() -> tuple[type[models.Model], ...]:
+    """Return what is moved: users, groups, clients and tokens, and whatever of ours belongs to one of them."""
+    ours = [
+        model
+        for model in apps.get_app_config("events").get_models()
+        if any(isinstance(field, models.ForeignKey) and field.related_model in _ROOTS for field in model._meta.fields)
+    ]
+    return (*_ROOTS, *ours)
+
+
+def write(file: TextIO) -> int:
+    """Write every row but tokens that have expired, a line each; return how many. To be called on one snapshot."""
+    _write_line(file, _HEAD)
+    count = 0
+    for model in moved_models():
+        rows: models.QuerySet[Any] = model._default_manager.order_by("pk")
+        if model is AccessToken:
+            rows = rows.filter(expires__gt=timezone.now())
+        for row in rows.iterator():
+            if not _refers_to_expired(row):
+                _write_line(file, {"model": model._meta.label_lower, "fields": _fields_of(row)})
+                count += 1
+    return count
+
+
+@transaction.atomic
+def read(file: TextIO, *, overwrite: bool) -> Counts:
+    """Store the rows of a file, all or none.
+
+    Raises AccessError where a row is there under the same name with another content, unless it is to be replaced, and
+    where the file can't be understood.
+    """
+    if next(_lines(file), None) != _HEAD:
+        raise AccessError("This is no file of export_access, or one of another version.")
+    known = {model._meta.label_lower: model for model in moved_models()}
+    added = replaced = same = 0
+    others = []
+    for number, line in enumerate(_lines(file), start=2):
+        try:
+            model, fields = known[line["model"]], line["fields"]
+            wanted, many = _row_of(model, fields)
+            stored = _find(model, fields)
+        except (KeyError, TypeError, ValueError, ValidationError) as error:
+            raise AccessError(f"Line {number} can't be understood: {type(error).__name__}: {error}.") from None
+        if stored is None:
+            _store(wanted, many)
+            added += 1
+        elif _fields_of(stored) | _PASSING == fields | _PASSING:
+            same += 1
+        elif overwrite:
+            wanted.pk = stored.pk
+            _store(wanted, many)
+            replaced += 1
+        else:
+            others.append(f"{model._meta.verbose_name} {'/'.join(map(str, _name_of(stored)))}")
+    if others:
+        more = f" and {len(others) - 10} more" if len(others) > 10 else ""
+        raise AccessError(f"There already, and not as in the file: {', '.join(others[:10])}{more}.")
+    return Counts(added, replaced, same)
+
+
+class _Encoder(DjangoJSONEncoder):
+    @override
+    def default(self, o: Any) -> Any:
+        # Django's gives milliseconds
+        return o.isoformat() if isinstance(o, datetime) else super().default(o)
+
+
+def _write_line(file: TextIO, line: Row) -> None:
+    file.write(f"{_json(line)}\n")
+
+
+def _json(value: Row) -> str:
+    return json.dumps(value, cls=_Encoder, ensure_ascii=False)
+
+
+def _lines(file: TextIO) -> Iterator[Any]:
+    for line in file:
+        try:
+            yield json.loads(line)
+        except ValueError as error:
+            raise AccessError(f"A line is no JSON: {error}.") from None
+
+
+def _name_fields(model: type[models.Model]) -> tuple[str, ...]:
+    """What a row is known by in any database: what is unique of it, but for its id."""
+    if model in _NAMES:
+        return _NAMES[model]
+    if hasattr(model, "USERNAME_FIELD"):
+        return (model.USERNAME_FIELD,)
+    unique = next(field.name for field in model._meta.fields if field.unique and not field.primary_key)
+    return (unique,)
+
+
+def _name_of(row: models.Model) -> list[Any]:
+    """The values that a row is known by; those of the other where it is known by what it refers to."""
+    values: list[Any] = []
+    for path in _name_fields(type(row)):
+        value: Any = row
+        for part in path.split("__"):
+            value = getattr(value, part)
+        values += _name_of(value) if isinstance(value, models.Model) else [value]
+    return values
+
+
+def _name_paths(model: type[models.Model]) -> list[str]:
+    paths = []
+    for path in _name_fields(model):
+        field = None if "__" in path else model._meta.get_field(path)
+        if isinstance(field, models.ForeignKey):
+            paths += [f"{path}__{further}" for further in _name_paths(field.related_model)]
+        else:
+            paths.append(path)
+    return paths
+
+
+def _named(model: type[models.Model], name: Any) -> models.Model:
+    """The row of that name. Raises ValueError where there is none, as of a permission that this release hasn't."""
+    row = model._default_manager.filter(**dict(zip(_name_paths(model), name, strict=True))).first()
+    if row is None:
+        raise ValueError(f"there is no {model._meta.verbose_name} {'/'.join(map(str, name))}")
+    return row
+
+
+def _moved_fields(model: type[models.Model]) -> list[models.Field[Any, Any]]:
+    return [
+        field
+        for field in model._meta.fields
+        if not field.primary_key
+        and not (isinstance(field, models.ForeignKey) and field.related_model._meta.label_lower in _LEFT_OUT)
+    ]
+
+
+def _refers_to_expired(row: models.Model) -> bool:
+    tokens = (getattr(row, field.name) for field in row._meta.fields if field.related_model is AccessToken)
+    return any(token is not None and token.expires <= timezone.now() for token in tokens)
+
+
+def _fields_of(row: models.Model) -> Row:
+    """A row as it is in the file: references by name, times as text."""
+    fields: Row = {}
+    for field in _moved_fields(type(row)):
+        value = getattr(row, field.name)
+        fields[field.name] = _name_of(value) if isinstance(value, models.Model) else value
+    for many in row._meta.many_to_many:
+        fields[many.name] = sorted(_name_of(each) for each in getattr(row, many.name).all())
+    return dict(json.loads(_json(fields)))
+
+
+def _row_of(model: type[models.Model], fields: Row) -> tuple[models.Model, dict[str, list[models.Model]]]:
+    """A row to be stored, and what it is to be tied to afterwards. Raises where a field is missing or unknown."""
+    fields = dict(fields)
+    row = model()
+    for field in _moved_fields(model):
+        value = fields.pop(field.name)
+        if isinstance(field, models.ForeignKey):
+            setattr(row, field.name, None if value is None else _named(field.related_model, value))
+        else:
+            setattr(row, field.name, field.to_python(value))
+    many = {
+        each.name: [_named(each.related_model, name) for name in fields.pop(each.name)]
+        for each in model._meta.many_to_many
+    }
+    if fields:
+        raise ValueError(f"unknown are {', '.join(sorted(fields))}")
+    return row, many
+
+
+def _find(model: type[models.Model], fields: Row) -> models.Model | None:
+    name: list[Any] = []
+    for path in _name_fields(model):
+        value = fields[path]
+        name += value if isinstance(value, list) else [value]
+    return model._default_manager.filter(**dict(zip(_name_paths(model), name, strict=True))).first()
+
+
+def _store(row: models.Model, many: dict[str, list[models.Model]]) -> None:
+    # raw, as it is: not hashed once more, nor dated anew
+    models.Model.save_base(row, raw=True)
+    for name, others in many.items():
+        getattr(row, name).set(others)
