@@ -1,10 +1,16 @@
 """The files in ``deploy/`` and what docs/deployment.md says of them: that all they name exists, and fits together."""
 
+import json
 import re
+import resource
 import shlex
 import shutil
+import socket
+import ssl
 import subprocess
 import sys
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,9 +18,9 @@ from django.conf import settings
 from django.core.management import get_commands, load_command_class
 from django.urls import resolve
 
-from events.management.commands import serve
 from events.tests import service
 from events.tests.service import PROJECT_DIR
+from events.tests.waiting import ask_until
 
 DEPLOY = PROJECT_DIR / "deploy"
 DOCUMENT = PROJECT_DIR / "docs/deployment.md"
@@ -35,7 +41,7 @@ def manage_commands():
     yield from found(r"^ExecStart=\S+/python manage\.py (.*)$", *(path.name for path in UNITS))
     yield from found(r"^    command: (.*)$", "compose.yaml")
     yield from (" ".join(re.findall(r'"(.*?)"', words)) for words in found(r"^CMD \[(.*)\]$", "Dockerfile"))
-    yield from found(r"(?:^manage|manage\.py|run --rm service) ([a-z].*?)\)?$", "deployment.md")
+    yield from found(r"(?:^manage|script/manage|run --rm service) ([a-z][^`\n)]*)", "deployment.md")
 
 
 @pytest.mark.parametrize("command", sorted(set(manage_commands())))
@@ -114,15 +120,17 @@ def test_the_urls_lead_somewhere():
 def test_the_limits_agree():
     assert found(r"client_max_body_size (\d+);", "nginx.conf") == [str(settings.MAX_BODY_BYTES)]
     assert found(r"max_size (\d+)$", "Caddyfile") == [str(settings.MAX_BODY_BYTES)]
-    assert found(r"than the (\d+) bytes", "nginx.conf") == [str(settings.MAX_BODY_BYTES)]
+    assert found(r"body is larger than the (\d+) bytes", "nginx.conf") == [str(settings.MAX_BODY_BYTES)]
+    [(count, kilobytes)] = found(r"large_client_header_buffers (\d) (\d)k;", "nginx.conf")
+    head_bytes = [str(int(count) * int(kilobytes) * 1024)]
+    assert found(r"head of the request is larger than the (\d+) bytes", "nginx.conf") == head_bytes
+    assert found(r"max_header_size (\d+)$", "Caddyfile") == head_bytes
     longest_seconds = settings.STATEMENT_TIMEOUT_SECONDS + settings.DATABASES["default"]["OPTIONS"].get("connect_timeout", 5)  # fmt: skip
     for seconds in found(r"(?:proxy_read_timeout|response_header_timeout) (\d+)s", "nginx.conf", "Caddyfile"):
         assert int(seconds) > longest_seconds
-    arguments = serve.Command()._server_arguments()
-    kill_seconds = int(arguments[arguments.index("--workers-kill-timeout") + 1])
     stops = [*found(r"TimeoutStopSec=(\d+)", *(path.name for path in UNITS)), *found(r"stop_grace_period: (\d+)s", "compose.yaml")]  # fmt: skip
     assert len(stops) == 5
-    assert min(map(int, stops)) > kill_seconds
+    assert min(map(int, stops)) > settings.STOP_SECONDS
 
 
 def image(directory):
@@ -189,6 +197,14 @@ def env(prepared, tmp_path):
         yield env
 
 
+def certificate(directory):
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1", "-subj", "/CN=tracking.example",
+         "-keyout", directory / "privkey.pem", "-out", directory / "fullchain.pem"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+
+
 @pytest.fixture
 def nginx(env, tmp_path):
     """nginx with the snippet, on another port and in front of the port of ``env``; its own port."""
@@ -198,31 +214,45 @@ def nginx(env, tmp_path):
     snippet = snippet.replace("/etc/letsencrypt/live/tracking.example", str(tmp_path))
     (tmp_path / "tracking-api.conf").write_text(snippet)
     temporary = "".join(f"{kind}_temp_path {tmp_path}/{kind}; " for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))  # fmt: skip
+    beside_it = "".join(found(r"^#     (.*)$", "nginx.conf"))  # what the snippet says is to be set elsewhere
     (tmp_path / "nginx.conf").write_text(
         f"{'user root;' if Path('/proc/self').owner() == 'root' else ''} daemon off; pid {tmp_path}/nginx.pid;\n"
-        f"error_log stderr; events {{}}\nhttp {{ access_log off; {temporary} include {tmp_path}/tracking-api.conf; }}\n"
+        f"error_log stderr; {beside_it}\nhttp {{ access_log off; {temporary} include {tmp_path}/tracking-api.conf; }}\n"
     )
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=tracking.example",
-         "-keyout", tmp_path / "privkey.pem", "-out", tmp_path / "fullchain.pem"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    certificate(tmp_path)
     command = ["nginx", "-e", "stderr", "-c", str(tmp_path / "nginx.conf")]
     with service.served({**env, "PORT": str(port)}, command=command):
         yield port, plain_port
 
 
+@pytest.fixture
+def caddy(env, tmp_path):
+    """Caddy with its file, on another port and in front of the port of ``env``; its own port."""
+    port = service.free_port()
+    certificate(tmp_path)
+    text = TEXTS["Caddyfile"].replace("\n{\n", "\n{\n\tadmin off\n\tauto_https disable_redirects\n", 1)
+    text = text.replace("\ntracking.example {\n", f"\nhttps://tracking.example:{port} {{\n\ttls {tmp_path}/fullchain.pem {tmp_path}/privkey.pem\n")  # fmt: skip
+    (tmp_path / "Caddyfile").write_text(text.replace("127.0.0.1:8000", f"127.0.0.1:{env['PORT']}"))
+    command = ["caddy", "run", "--adapter", "caddyfile", "--config", str(tmp_path / "Caddyfile")]
+    with service.served({**env, "PORT": str(port)}, command=command):
+        yield port
+
+
 def curl(port, path, *arguments):
-    """The status, ``Retry-After`` and body of an answer through nginx."""
+    """The status, ``Retry-After`` and body of an answer through a proxy."""
+    status, headers, body = answer(port, path, *arguments)
+    return status, int(headers["retry-after"][0]) if "retry-after" in headers else None, body
+
+
+def answer(port, path, *arguments):
+    """The status, headers and body of an answer through a proxy."""
     command = [
         "curl", "-sk", "--resolve", f"tracking.example:{port}:127.0.0.1", f"https://tracking.example:{port}{path}",
-        "-w", "\n%{http_version} %{http_code} %{header_json}", *arguments,
+        "-w", "\n%{http_code} %{header_json}", *arguments,
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    body, _, rest = done.stdout.rpartition("\n2 ")
-    status, _, headers = rest.partition(" ")
-    retry_after = re.search(r'"retry-after":\["(\d+)"\]', headers)
-    return int(status), int(retry_after[1]) if retry_after else None, body
+    body, status, headers = re.fullmatch(r"(.*)\n(\d{3}) (\{.*\})\s*", done.stdout, re.DOTALL).groups()
+    return int(status), json.loads(headers), body
 
 
 @needs("nginx")
@@ -236,7 +266,7 @@ def test_nginx_passes_requests_on_and_answers_in_the_services_way(env, nginx, tm
     assert curl(port, "/api/events/") == unavailable
     with service.served(env):
         sent = ["-H", f"Authorization: Bearer {service.fetch_token(env)}", "-H", "Content-Type: application/json"]
-        chunked = ["-H", "Transfer-Encoding: chunked", "--http1.1", "-w", "\n2 %{http_code} %{header_json}"]
+        chunked = ["-H", "Transfer-Encoding: chunked", "--http1.1"]
         stored = '{"namespace":"a","name":"b","timestamp":"1970-01-01T00:00:01Z","value":%d.0}'
         assert curl(port, "/api/track/", *sent, "-d", event % 1, *chunked) == (201, None, stored % 1)
         assert curl(port, "/api/track/", *sent, "--data-binary", f"@{tmp_path}/largest") == (201, None, stored % 2)
@@ -252,3 +282,104 @@ def test_nginx_passes_requests_on_and_answers_in_the_services_way(env, nginx, tm
     assert service.call(without_tls, "POST", "/api/track/", event % 3)[0] == 403
     status, headers, _ = service.call(without_tls, "GET", "/admin/", Host="tracking.example")
     assert (status, headers["Location"]) == (301, "https://tracking.example/admin/")
+
+
+@needs("caddy")
+def test_caddy_passes_requests_on_and_answers_in_the_services_way(env, caddy, tmp_path):
+    event = '{"namespace":"a","name":"b","timestamp":1,"value":%d}'
+    stored = '{"namespace":"a","name":"b","timestamp":"1970-01-01T00:00:01Z","value":%d.0}'
+    (tmp_path / "largest").write_bytes((event % 2).encode().ljust(settings.MAX_BODY_BYTES))
+    unavailable = (503, 1, '{"detail":"The service can\'t be reached; try again."}')
+
+    assert curl(caddy, "/api/events/") == unavailable
+    with service.served(env):
+        sent = ["-H", f"Authorization: Bearer {service.fetch_token(env)}", "-H", "Content-Type: application/json"]
+        assert curl(caddy, "/api/track/", *sent, "-d", event % 1) == (201, None, stored % 1)
+        assert curl(caddy, "/api/track/", *sent, "--data-binary", f"@{tmp_path}/largest") == (201, None, stored % 2)
+        assert curl(caddy, "/metrics")[0] == 404
+        assert curl(caddy, "/healthz", "-H", f"X-Long: {'x' * 25_000}", "--http1.1")[0] == 431
+
+
+@pytest.fixture(params=[pytest.param(name, marks=needs(name)) for name in ("nginx", "caddy")])
+def proxy(request):
+    """The port of a proxy."""
+    port = request.getfixturevalue(request.param)
+    return port[0] if request.param == "nginx" else port
+
+
+def test_a_proxy_leaves_etags_what_they_are(env, proxy):
+    path = "/api/events/Frontend/pageView?granularity=day"
+    with service.served(env):
+        token = {"Authorization": f"Bearer {service.fetch_token(env)}"}
+        sent = ["-H", f"Authorization: {token['Authorization']}"]
+        for packing in ([], ["-H", "Accept-Encoding: gzip, zstd", "--compressed"]):
+            _, direct, _ = service.call(env, "GET", path, **token, **({"Accept_Encoding": "gzip"} if packing else {}))
+            status, headers, through = answer(proxy, path, *sent, *packing)
+            assert (status, headers["etag"]) == (200, [direct["ETag"]])
+            assert through.startswith('[{"aggregatedTimestamp":"') or packing
+            status, headers, through = answer(proxy, path, *sent, *packing, "-H", f"If-None-Match: {direct['ETag']}")
+            assert (status, headers["etag"], through) == (304, [direct["ETag"]], "")
+
+
+def test_a_proxy_keeps_slow_clients_from_the_others(env, proxy, tmp_path):
+    """2,000 connections of one address, silent, half a head or half a body; another address is served meanwhile."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with service.served(env), ExitStack() as held:
+        credentials = json.loads(Path(env["LOCAL_DIR"], "credentials.json").read_text())
+        token = ["-u", f"{credentials['client_id']}:{credentials['client_secret']}", "-d", "grant_type=client_credentials"]  # fmt: skip
+        sent = [
+            "-H",
+            f"Authorization: Bearer {service.fetch_token(env)}",
+            "-d",
+            "namespace=a&name=b&timestamp=1&value=1",
+        ]
+        asked = (("/healthz", [], 200), ("/api/track/", sent, 201), ("/o/token/", token, 200))
+        alone = [seconds_of(proxy, *each) for each in asked]
+        head = b"POST /api/track/ HTTP/1.1\r\nHost: tracking.example\r\n"
+        for _ in range(120):
+            opened(held, proxy, head + b"Content-Length: 1000\r\n\r\nnamespace=")
+        too_many = (429, 1, '{"detail":"Too many requests at a time come from this address; try again."}')
+        is_nginx = (tmp_path / "nginx.conf").exists()
+        assert curl(proxy, "/healthz") == (too_many if is_nginx else (200, None, '{"alive": true}'))
+        half_heads = [opened(held, proxy, head + b"X-A: b") for _ in range(50)]
+        start = time.monotonic()
+        silent = [opened(held, proxy) for _ in range(1_800)]
+        assert sum(map(is_open, silent)) == 1_800
+        for each, seconds in zip(asked, alone, strict=True):
+            assert seconds_of(proxy, *each) < max(1, 2 * seconds)
+        ask_until(lambda: sum(map(is_open, [*half_heads, *silent])), lambda count: count == 0)
+        assert 10 <= time.monotonic() - start < 30
+
+
+ANY_CERTIFICATE = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+ANY_CERTIFICATE.check_hostname, ANY_CERTIFICATE.verify_mode = False, ssl.CERT_NONE
+
+
+def opened(held, port, data=b""):
+    """A connection that stays open until ``held`` ends, and has sent no more than that, by TLS."""
+    connection = held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+    if data:
+        connection = held.enter_context(ANY_CERTIFICATE.wrap_socket(connection, server_hostname="tracking.example"))
+        connection.sendall(data)
+    connection.setblocking(False)
+    return connection
+
+
+def is_open(connection):
+    try:
+        return connection.recv(1) != b""
+    except (BlockingIOError, ssl.SSLWantReadError):
+        return True
+    except OSError:
+        return False
+
+
+def seconds_of(port, path, arguments, status):
+    """How long an answer of that status takes, from another address: the best of three on a machine that others use."""
+    taken = []
+    for _ in range(3):
+        start = time.monotonic()
+        assert curl(port, path, "--interface", "127.0.0.2", *arguments)[0] == status
+        taken.append(time.monotonic() - start)
+    return min(taken)
