@@ -182,6 +182,15 @@ def test_systemd_reads_the_unit(unit, tmp_path):
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+@needs("nft")
+def test_the_firewall_reads_its_rules(tmp_path):
+    rules = "".join(found(r"^```nft\n((?:.*\n)*?)```$", "deployment.md"))
+
+    done = subprocess.run(["nft", "--check", "--file", "-"], input=rules, capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (0, "") or "Operation not permitted" in done.stderr
+
+
 @needs("caddy")
 def test_caddy_reads_its_file():
     command = ["caddy", "validate", "--adapter", "caddyfile", "--config", DEPLOY / "Caddyfile"]

@@ -42,6 +42,7 @@ ELSEWHERE = {
     "cd /var/lib/tracking-api": "test_backup.py::test_what_is_restored_is_whole_and_answers_the_same",
     "sudo -u postgres createdb": "test_backup.py::test_what_is_restored_is_whole_and_answers_the_same",
     "pg_restore": "test_backup.py::test_what_is_restored_is_whole_and_answers_the_same",
+    ".venv/bin/gunicorn": "test_other_servers.py::test_the_api_is_the_same",
     "manage migrate": "test_deploy.py::test_the_commands_exist_with_these_options",
     "DATABASE_URL=postgres://": "test_checks.py::test_the_documented_production_settings_are_silent",
 }
