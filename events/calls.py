@@ -13,6 +13,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRespo
 
 from events.components import SEGMENT, SERIES_KEY, ZONE_NAME, Schema, array, ref
 from events.ingest import MOST_KEY_CHARACTERS
+from events.parsers import EventJSONParser, EventNDJSONParser
 from events.serializers import (
     FORMATS,
     MOST_SEARCHED_CHARACTERS,
@@ -21,6 +22,7 @@ from events.serializers import (
     TimestampField,
     TimeZoneField,
 )
+from events.unpacking import UNPACKERS
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -142,6 +144,12 @@ def _request(name: str, value: Any, media_type: str) -> OpenApiExample:
 
 def track() -> Call:
     """``POST /api/track/``."""
+    # what is sent, and not an array of it: that is what a generated client would send
+    lines = {
+        "type": "string",
+        "description": f"Each line is an `Event` in JSON, or blank; {settings.MAX_EVENTS} of them at most.",
+    }
+    text = {"type": "string", "description": "What could be `application/json`, and is called a text."}
     return Call(
         id="track",
         summary="Store events",
@@ -149,8 +157,8 @@ def track() -> Call:
             "One event, or a batch of them as a JSON array or as NDJSON, an event a line. 201 means that all are "
             "committed; anything else, that none is.\n\n"
             f"A request may have {settings.MAX_EVENTS} events and {settings.MAX_BODY_BYTES} bytes, unpacked. Any body "
-            "may be packed with gzip: `gzip -c events.ndjson | curl --data-binary @- -H 'Content-Encoding: gzip' "
-            "-H 'Content-Type: application/x-ndjson' …`"
+            "may be packed with gzip, deflate or zstd: `gzip -c events.ndjson | curl --data-binary @- "
+            "-H 'Content-Encoding: gzip' -H 'Content-Type: application/x-ndjson' …`"
         ),
         parameters=[
             OpenApiParameter(
@@ -164,20 +172,18 @@ def track() -> Call:
                 "Content-Encoding",
                 str,
                 OpenApiParameter.HEADER,
-                enum=["gzip", "deflate", "zstd", "identity"],
+                enum=[*UNPACKERS, "identity"],
                 description="How the body is packed.",
             ),
             _CHALLENGE, _ALLOW, _RETRY, *_LIMITS,
         ],
         request={
             JSON: _any_of("Event", "Events"),
-            # what is sent, and not an array of it: that is what a generated client would send
-            NDJSON: {
-                "type": "string",
-                "description": f"Each line is an `Event` in JSON, or blank; {settings.MAX_EVENTS} of them at most.",
-            },
+            NDJSON: lines,
             URL_ENCODED: ref("EventForm"),
             MULTIPART: ref("EventForm"),
+            **dict.fromkeys(sorted(EventNDJSONParser.also), lines),
+            **dict.fromkeys(sorted(EventJSONParser.also), text),
         },
         examples=[
             _request("An event", _EVENT, JSON),

@@ -105,7 +105,7 @@ class _Zstd:
         return body, self._frame.unused_data if self._frame.eof else b""
 
 
-_UNPACKERS: dict[str, type[_Gzip] | type[_Deflate] | type[_Zstd]] = {
+UNPACKERS: dict[str, type[_Gzip] | type[_Deflate] | type[_Zstd]] = {
     "gzip": _Gzip, "x-gzip": _Gzip, "deflate": _Deflate, "zstd": _Zstd
 }  # fmt: skip
 
@@ -119,7 +119,7 @@ def read_body(stream: IO[bytes], meta: Mapping[str, Any]) -> bytes:
     if int(meta.get("CONTENT_LENGTH") or 0) > settings.MAX_BODY_BYTES:
         raise _too_large()
     encoding = meta.get("HTTP_CONTENT_ENCODING", "").strip().lower() or "identity"
-    if encoding in _UNPACKERS:
+    if encoding in UNPACKERS:
         return _unpack(stream, encoding)
     if encoding != "identity":
         known = "only gzip, deflate and zstd are known"
@@ -132,7 +132,7 @@ def read_body(stream: IO[bytes], meta: Mapping[str, Any]) -> bytes:
 
 def _unpack(stream: IO[bytes], encoding: str) -> bytes:
     body = bytearray()
-    unpacker: _Unpacker = _UNPACKERS[encoding]()
+    unpacker: _Unpacker = UNPACKERS[encoding]()
     try:
         while packed := stream.read(_PIECE_BYTES):
             found = b""

@@ -19,7 +19,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from rest_framework.test import APIClient
 
-from events import components, documentation, serializers, timestamps, views
+from events import components, documentation, serializers, timestamps, unpacking, views
 from events.models import validate_path_segment
 from events.serializers import AggregationQuerySerializer
 from events.tests.service import PROJECT_DIR
@@ -212,6 +212,17 @@ def test_a_form_may_have_each_kind_of_text(schema, allows, client_with_scopes, c
             form = {"namespace": "Shop", "name": name, "timestamp": timestamp, "value": value}
             assert track_form(client, content_type, form).status_code == 201, form
             assert allows(described, form), form
+
+
+def test_a_body_may_have_each_name_and_packing_that_is_read(schema):
+    track = operation(schema, TRACK)
+    [packing] = [parameter for parameter in track["parameters"] if parameter["name"] == "Content-Encoding"]
+    parsers = views.TrackView.parser_classes
+
+    assert set(track["requestBody"]["content"]) == {
+        name for parser in parsers for name in (parser.media_type, *getattr(parser, "also", ()))
+    }
+    assert set(packing["schema"]["enum"]) == {*unpacking.UNPACKERS, "identity"}
 
 
 def track_form(client, content_type, form):
