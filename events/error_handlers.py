@@ -32,7 +32,7 @@ from tracking_api.observation import current
 
 logger = logging.getLogger(__name__)
 
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE}
 _UNREADABLE = "The request can't be read, or its Host is none of this service's."
 # What an answer has whatever became of it: what it depends on, and which pages may read it.
 _OF_ANY_ANSWER = ["Vary", "X-Content-Type-Options", "Access-Control-Allow-Origin", "Access-Control-Expose-Headers"]

@@ -1,10 +1,13 @@
 """The server: HTTP as clients really speak it, and clients that hold up what they can."""
 
+import asyncio
 import json
 import re
 import socket
+import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 
 import pytest
 
@@ -12,6 +15,7 @@ from events.tests import service
 from events.tests.load import stored_values
 from events.tests.service import call, fetch_token
 from events.tests.waiting import wait_until
+from tracking_api.server.crew import Crew
 
 DEADLINES = {"HEADER_SECONDS": 1, "BODY_SECONDS": 2, "IDLE_SECONDS": 1}
 EVENT = {"namespace": "load", "name": "a", "timestamp": 1, "value": 1}
@@ -190,6 +194,51 @@ def test_a_client_that_says_it_sends_no_more_is_answered(running):
         assert statuses(received(connection)) == [201]
 
 
+def test_any_number_of_offers_to_upgrade_is_passed_by(running):
+    offer = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n"
+
+    assert (
+        statuses(exchange(running, offer * 2_000 + head(running, "Connection: close", line="GET /healthz HTTP/1.1")))
+        == [200] * 2_001
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx", 501),
+        (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 501),
+        (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+        (b"POST /api/track/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
+    ],
+)
+def test_what_is_not_spoken_here_is_refused(running, data, expected):
+    assert statuses(exchange(running, data)) == [expected]
+    assert "Traceback" not in running["LOG"].read_text()
+
+
+def test_a_trailer_says_nothing_of_the_request(running):
+    """Or it could carry what only a proxy says, past a proxy that cleans heads."""
+    body = b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n2\r\n[]\r\n0\r\n"
+    trailer = f"X-Request-ID: forged\r\nAuthorization: Bearer {running['TOKEN']}\r\n\r\n".encode()
+    start = b"POST /api/track/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+
+    answer = exchange(running, start + body + trailer)
+
+    assert statuses(answer) == [401]
+    assert b"forged" not in answer
+
+
+def test_an_old_client_that_sends_chunks_is_not_kept(running):
+    data = chunked(running, b"[]", "Connection: keep-alive", line="POST /api/track/ HTTP/1.0")
+    with connect(running) as connection:
+        connection.sendall(data)
+        answer = received(connection)
+
+    assert statuses(answer) == [201]
+    assert b"\r\nConnection: close\r\n" in answer
+
+
 # What is too large.
 
 
@@ -357,6 +406,90 @@ def test_half_sent_bodies_share_what_room_there_is(running):
         answer = exchange(running, sized(running, {**EVENT, "name": "beside"}, "Connection: close"), "127.0.0.6")
 
     assert statuses(answer) == [201]
+
+
+def test_an_event_finds_room_whoever_takes_it_up(running):
+    """Eight addresses have all that there is for bodies that are on their way."""
+    begun = head(running, "Content-Length: 1000000") + b" " * 990_000
+    with ExitStack() as stack:
+        for number in range(8):
+            stack.enter_context(held(running, 19, begun, f"127.0.1.{number + 1}"))
+        for number in range(8, 40):
+            stack.enter_context(held(running, 19, begun, f"127.0.1.{number + 1}"))
+        answer = exchange(running, sized(running, {**EVENT, "name": "room"}, "Connection: close"), "127.0.2.1")
+
+    assert statuses(answer) == [201]
+
+
+def test_who_reads_nothing_is_not_read_from_either(running):
+    """Or what it asks for next would pile up."""
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        connection.settimeout(2)
+        connection.connect(("127.0.0.1", int(running["PORT"])))
+        connection.sendall(head(running, line="GET /api/schema/ HTTP/1.1") * 30)
+        time.sleep(1)
+        more = head(running, "Cookie: " + "a" * 15_000, line="GET /api/schema/ HTTP/1.1")
+        sent = 0
+        with suppress(TimeoutError, ConnectionResetError, BrokenPipeError):
+            while sent < 50_000_000:
+                sent += connection.send(more)
+
+    assert sent < 10_000_000  # what the sockets hold
+
+
+@pytest.mark.parametrize("chunks", [500_000])
+def test_tiny_chunks_keep_nobody_waiting_and_are_bounded(running, chunks):
+    with ExitStack() as stack:
+        for number in range(4):
+            connection = stack.enter_context(connect(running, f"127.0.3.{number + 1}"))
+            connection.settimeout(10)
+            with suppress(ConnectionResetError, BrokenPipeError, TimeoutError):
+                connection.sendall(head(running, "Transfer-Encoding: chunked"))
+                connection.sendall(b"1\r\na\r\n" * chunks)
+            assert call(running, "GET", "/healthz")[0] == 200
+            with suppress(ConnectionResetError):
+                assert statuses(received(connection)) == [400]
+
+
+async def crew_order(size, jobs):
+    """The order in which the jobs of these holders begin, one thread working at a time that is let go by hand."""
+    crew, begun, gates, finished = Crew(size, "test"), [], [], asyncio.Event()
+    left = len(jobs)
+
+    def work(holder, gate):
+        begun.append(holder)
+        gate.wait(60)
+
+    def done(_):
+        nonlocal left
+        left -= 1
+        if not left:
+            finished.set()
+
+    for holder in jobs:
+        gates.append(threading.Event())
+        crew.submit(partial(work, holder, gates[-1]), done, holder)
+    await asyncio.sleep(0.2)
+    first = list(begun)
+    for gate in gates:
+        gate.set()
+    await finished.wait()
+    assert crew.count_idle() == size
+    return first, begun
+
+
+def test_a_thread_is_left_to_others():
+    first, begun = asyncio.run(crew_order(3, ["a"] * 5 + ["b"]))
+
+    assert sorted(first) == ["a", "a", "b"]
+    assert sorted(begun) == ["a"] * 5 + ["b"]
+
+
+def test_holders_take_turns():
+    _, begun = asyncio.run(crew_order(1, ["a", "a", "a", "a", "b", "b", "c"]))
+
+    assert begun == ["a", "a", "b", "c", "a", "b", "a"]
 
 
 def test_a_client_that_reads_nothing_holds_no_thread(running):

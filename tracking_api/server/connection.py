@@ -28,6 +28,10 @@ _DISCARDING_SECONDS = 10
 # How long a client may take nothing of its answer.
 _STALLED_SECONDS = 60
 _TARGET_BYTES = 8 << 10
+_VERSIONS = ("1.0", "1.1")
+_FULL_PIECE_BYTES = 1 << 16
+# How much more than its content a body may bring along: the sizes of chunks, their extensions, trailers.
+_FRAMING_BYTES = 1 << 16
 
 
 class Connection(asyncio.Protocol):
@@ -60,6 +64,8 @@ class Connection(asyncio.Protocol):
         self._is_writable = True
         self._deadline = 0.0
         self._unsent_bytes = 0
+        self._pieces: list[bytes] = []
+        self._framing_bytes = 0
 
     # What the transport tells.
 
@@ -89,8 +95,9 @@ class Connection(asyncio.Protocol):
     @override
     def eof_received(self) -> bool:
         self._is_cut_off = True
-        if self._answering is not None:
-            self._answering.is_cut_off = True
+        if self._answering is not None or self._queue:
+            if self._answering is not None:
+                self._answering.is_cut_off = True
             return True  # what was asked is answered all the same, as far as it isn't long
         if self._is_in_body and not self._is_closing:
             self._refuse(HTTPStatus.BAD_REQUEST, "The body ended before it was whole.")
@@ -101,9 +108,17 @@ class Connection(asyncio.Protocol):
         if self._is_closing or self._is_broken:
             self._discard(len(data))
             return
-        if self._answering is not None and not self._early:
+        if (self._answering is not None or not self._is_writable) and not self._early:
             self._pause()  # the next request comes before its time: one piece of it is kept
         self._feed(data)
+        if len(data) >= _FULL_PIECE_BYTES and not self._is_paused and not self.transport.is_closing():
+            # there is more: others first, as libuv would go on with this one up to 32 times
+            self._pause()
+            self.process.soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if self._early or self._is_closing or self._is_broken or (self._answering is None and self._is_writable):
+            self._resume()
 
     @override
     def pause_writing(self) -> None:
@@ -123,6 +138,7 @@ class Connection(asyncio.Protocol):
         """Begin a request."""
         self._request = Request(peer=self._peer)
         self._target = b""
+        self._head_bytes = 0
         self._heads_begun += 1
         self._is_in_head = True
         self._refusal = None
@@ -138,7 +154,9 @@ class Connection(asyncio.Protocol):
             self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a field of the head."""
+        """Take a field of the head; one that comes after the body says nothing of the request (RFC 9110, 6.5.1)."""
+        if self._is_in_body:
+            return
         self._head_bytes += len(name) + len(value)
         if self._head_bytes <= settings.MAX_HEADER_BYTES:
             self._request.add_header(name, value)
@@ -148,12 +166,19 @@ class Connection(asyncio.Protocol):
         request = self._request
         self._is_in_head = False
         has_body = request.is_chunked or bool(request.content_length)
-        self._offers_upgrade = has_body and self._parser.should_upgrade()
+        if problem := self._unsupported():
+            self._refuse(*problem)
+            return
+        is_fine = self._refusal is None and self._head_bytes <= settings.MAX_HEADER_BYTES
+        self._offers_upgrade = has_body and is_fine and self._parser.should_upgrade()
         if self._offers_upgrade:
             return  # the parser skips the body: it is given the request again, without the offer
         request.method = self._parser.get_method().decode("latin-1")
         request.version = self._parser.get_http_version()
-        request.keeps_alive = self._parser.should_keep_alive()
+        is_old = request.version == "1.0"
+        # what an old client means by chunks nobody can say (RFC 9112, 6.1), and it knows no 100
+        request.keeps_alive = self._parser.should_keep_alive() and not (is_old and request.is_chunked)
+        request.expects_continue = request.expects_continue and not is_old
         if self._refusal is None:
             try:
                 request.set_target(self._target)
@@ -163,6 +188,7 @@ class Connection(asyncio.Protocol):
             self._refusal = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _head_too_large()
         self._head_bytes = 0
         self._is_in_body = has_body
+        self._framing_bytes = 0
         if self._refusal is None and (request.content_length or 0) > request.most_body_bytes:
             self._too_large()
         if self._refusal is not None:
@@ -174,8 +200,26 @@ class Connection(asyncio.Protocol):
                 if request.expects_continue:
                     self.transport.write(_CONTINUE)
 
+    def _unsupported(self) -> tuple[HTTPStatus, str] | None:
+        request = self._request
+        if self._parser.get_method() == b"CONNECT":  # to which the parser knows no body
+            return HTTPStatus.NOT_IMPLEMENTED, "CONNECT is for proxies."
+        if self._parser.get_http_version() not in _VERSIONS:
+            return HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "The request is no HTTP/1.1."
+        if request.transfer_coding not in {b"", b"chunked"}:
+            return HTTPStatus.NOT_IMPLEMENTED, "The only Transfer-Encoding that is known is chunked."
+        return None
+
     def on_body(self, piece: bytes) -> None:
         """Take a piece of the body."""
+        self._pieces.append(piece)
+
+    def _take_pieces(self) -> None:
+        if not self._pieces:
+            return
+        piece = b"".join(self._pieces)
+        self._pieces.clear()
+        self._framing_bytes -= len(piece)
         request = self._request
         if self._early or self._refusal is not None or request.body is None:
             self._discard(len(piece))
@@ -195,8 +239,9 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Hand the request on, as it is whole."""
-        if self._offers_upgrade:
+        if self._offers_upgrade or self._is_broken:
             return
+        self._take_pieces()
         self._is_in_body = False
         if self._early or self._refusal is not None:
             self._early = False
@@ -207,9 +252,16 @@ class Connection(asyncio.Protocol):
     # Requests.
 
     def _feed(self, data: bytes) -> None:
+        while data and not self._is_closing and not self._is_broken:
+            data = self._fed(data)
+
+    def _fed(self, data: bytes) -> bytes:
+        """Give the parser a piece; return what is to be given to it next."""
         # what the parser still keeps to itself of a head counts too, unless other requests came with it
         heads_before = self._heads_begun - self._is_in_head
         is_of_one = not self._is_in_body
+        if self._is_in_body:
+            self._framing_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -219,20 +271,24 @@ class Connection(asyncio.Protocol):
                 self._offers_upgrade = False
                 rest = self._head_without_offer() + rest
             self._parser = httptools.HttpRequestParser(self)
-            if rest:
-                self._feed(rest)
-            return
+            return rest
         except httptools.HttpParserError as error:
             if isinstance(error, httptools.HttpParserCallbackError):
                 raise
             self._refuse(HTTPStatus.BAD_REQUEST, "The request is no HTTP/1.1.")
-            return
-        if self._is_in_head and is_of_one and self._heads_begun == heads_before + 1:
+            return b""
+        self._take_pieces()
+        size = self._request.body.size if self._request.body else 0
+        if self._is_in_body and self._framing_bytes > _FRAMING_BYTES + size:
+            self._refuse(HTTPStatus.BAD_REQUEST, "The body has too many chunks for so little content.")
+        elif self._is_in_head and is_of_one and self._heads_begun == heads_before + 1:
             self._unparsed(len(data))
+        return b""
 
     def _head_without_offer(self) -> bytes:
         fields = [field for field in self._request.headers if field[0].lower() != b"upgrade"]
-        start = b"%s %s HTTP/1.1\r\n" % (self._parser.get_method(), self._target)
+        version = self._parser.get_http_version().encode()
+        start = b"%s %s HTTP/%s\r\n" % (self._parser.get_method(), self._target, version)
         return b"".join([start, *(b"%s: %s\r\n" % field for field in fields), b"\r\n"])
 
     def _unparsed(self, size: int) -> None:
@@ -302,7 +358,7 @@ class Connection(asyncio.Protocol):
         self.transport.write(answer.head(request))
         if answer.file is not None and request.method != "HEAD":
             self._file = answer
-            self._wait(_STALLED_SECONDS)
+            self._deadline = self.process.now() + _STALLED_SECONDS
             self._send_file(answer)
         else:
             answer.close()
@@ -354,6 +410,7 @@ class Connection(asyncio.Protocol):
         if self._is_closing or self._is_broken:
             return
         self._is_broken = True
+        self._pieces.clear()
         self._is_in_head = True  # whatever follows is thrown away
         self._request.keeps_alive = False
         _close_body(self._request)

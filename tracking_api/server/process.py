@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import signal
 import socket
@@ -28,7 +29,7 @@ from tracking_api.server.connection import Connection
 from tracking_api.server.crew import Crew
 from tracking_api.server.requests import Request
 from tracking_api.server.roster import Roster
-from tracking_api.server.streams import ClientGone, Streams, written
+from tracking_api.server.streams import ClientGone, LongFile, Streams, written
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ _PROBE_THREADS = 2
 _CLIENT_GONE = 499  # as nginx logs it; nobody is there to get it
 _LOOK_SECONDS = 0.5
 _NO_SOCKET_SECONDS = 0.1
+_IN_MEMORY_BYTES = 1 << 18
+_NO_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 @dataclass
@@ -53,6 +56,7 @@ class Process:
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time
+        self.soon = self._loop.call_soon
         self.roster = Roster(most_connections, settings.MAX_CONNECTIONS_PER_ADDRESS)
         self.bodies = Bodies()
         self._streams = Streams()
@@ -74,7 +78,10 @@ class Process:
             client, _ = self._listener.accept()
         except BlockingIOError:  # another process was first
             return
-        except OSError as error:  # too many files are open: one that waits goes
+        except OSError as error:
+            if error.errno not in _NO_FILES:  # it has gone already
+                return
+            # one that waits goes
             logger.error("Can't take a connection in: %s", error)
             if not self.roster.close_first():
                 self._loop.remove_reader(self._listener)
@@ -95,9 +102,13 @@ class Process:
 
     def _look(self) -> None:
         now = self.now()
-        for connection in self.roster:
-            connection.look(now)
         self._loop.call_later(_LOOK_SECONDS, self._look)
+        for connection in self.roster:
+            try:
+                connection.look(now)
+            except Exception:  # the others' deadlines hold all the same
+                logger.exception("A connection can't be looked after.")
+                connection.abort()
 
     # Requests.
 
@@ -106,19 +117,24 @@ class Process:
         answer = partial(self._take, request, connection)
         if request.path == "/healthz":
             # here, as every thread may be waiting for something
-            self._loop.call_soon(lambda: answer(_answered(request)))
+            self._loop.call_soon(lambda: answer(_answered(request, self._streams)))
         elif request.path in PROBES:
-            self._probers.submit(partial(_answered, request), answer)
+            self._probers.submit(partial(_answered, request, self._streams), answer, connection.place)
         else:
-            self._workers.submit(partial(_worked, request), answer)
+            self._workers.submit(partial(_worked, request, self._streams), answer, _holder(request, connection))
 
     def _take(self, request: Request, connection: Connection, answer: Answer | Pending | None) -> None:
-        if isinstance(answer, Pending):
-            self._make(request, connection, answer)
-        elif answer is None and request.is_cut_off:
-            connection.drop(request)
-        else:
-            connection.answer(request, answer or refusal(request, HTTPStatus.INTERNAL_SERVER_ERROR, "Server error."))
+        try:
+            if isinstance(answer, Pending):
+                self._make(request, connection, answer)
+            elif answer is None and request.is_cut_off:
+                connection.drop(request)
+            else:
+                failed = HTTPStatus.INTERNAL_SERVER_ERROR, "Server error."
+                connection.answer(request, answer or refusal(request, *failed))
+        except Exception:  # or the connection would wait for ever
+            logger.exception("An answer can't be sent.")
+            connection.abort()
 
     def _make(self, request: Request, connection: Connection, pending: Pending) -> None:
         client = pending.observed.seen.client or connection.place
@@ -132,7 +148,7 @@ class Process:
             self._streams.release(client)
             self._take(request, connection, answer)
 
-        self._stream_makers.submit(partial(_made, request, pending, self._streams, client), take)
+        self._stream_makers.submit(partial(_made, request, pending, self._streams, client), take, client)
 
     # The end.
 
@@ -147,19 +163,26 @@ class Process:
             await asyncio.sleep(0.02)
 
 
-def _worked(request: Request) -> Answer | Pending | None:
+def _holder(request: Request, connection: Connection) -> str | bytes | None:
+    """Tell for whom a request is: its address; behind a proxy that is known, its credentials."""
+    if connection.place is not None:
+        return connection.place
+    return next((value for name, value in request.headers if name.lower() == b"authorization"), None)
+
+
+def _worked(request: Request, streams: Streams) -> Answer | Pending | None:
     """Answer over this thread's database connection."""
     if request.is_gone:
         return None
     connections[DEFAULT_DB_ALIAS].close_if_unusable_or_obsolete()
-    return _answered(request)
+    return _answered(request, streams)
 
 
-def _answered(request: Request) -> Answer | Pending:
+def _answered(request: Request, streams: Streams) -> Answer | Pending:
     started: list[Any] = []
     body = observe(request.environ(), partial(start_into, started), django_handler)
     if not isinstance(body, ObservedStream):
-        return Answer(started[0], started[1], b"".join(body))
+        return _whole(started, b"".join(body), streams)
     if isinstance(body.response, LongAnswer):
         if request.method != "HEAD":
             return Pending(body, started)
@@ -172,6 +195,18 @@ def _answered(request: Request) -> Answer | Pending:
         body.close()
         return Answer(started[0], started[1], content)
     return Answer(started[0], started[1], file=file, on_sent=body.sent, on_close=body.close)
+
+
+def _whole(started: list[Any], content: bytes, streams: Streams) -> Answer:
+    """Answer with the content, from a file where it is large: who reads slowly would hold the memory."""
+    status, headers = started
+    if len(content) <= _IN_MEMORY_BYTES:
+        return Answer(status, headers, content)
+    file = LongFile(streams, None)
+    file.append(content)
+    file.rewind()
+    headers = [*((name, value) for name, value in headers if name.lower() != "content-length")]
+    return Answer(status, [*headers, ("Content-Length", str(len(content)))], file=file, on_close=file.close)
 
 
 def _made(request: Request, pending: Pending, streams: Streams, client: str | None) -> Answer | None:

@@ -38,6 +38,7 @@ class Request:
     expects_continue: bool = False
     content_length: int | None = None
     is_chunked: bool = False
+    transfer_coding: bytes = b""
     body: Body | None = None
     body_is_too_large: bool = False
     is_cut_off: bool = False  # the client sends no more, and may be gone
@@ -62,6 +63,7 @@ class Request:
             self.content_length = int(value)
         elif lowered == b"transfer-encoding":
             self.is_chunked = True
+            self.transfer_coding += (b"," if self.transfer_coding else b"") + value.strip().lower()
         elif lowered == b"expect":
             self.expects_continue = value.lower() == b"100-continue"
 

@@ -74,6 +74,7 @@ class Roster:
 
     def set_waiting(self, connection: Connection) -> None:
         """Note that the connection has no whole request from now on; it comes last where one has to go."""
+        self.set_busy(connection)
         self._waiting[connection] = None
         if connection.place is not None:
             self._waiting_of_place[connection.place][connection] = None

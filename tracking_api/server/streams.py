@@ -81,8 +81,16 @@ class LongFile:
             if time.monotonic() > deadline:
                 raise ServiceUnavailable(f"Cancelled after {settings.STREAM_SECONDS} s; ask for less, or try again.")
             self._take(len(piece))
-            self._file.write(piece)
+            self.append(piece)
             time.sleep(0)  # lets a small request in between
+        self.rewind()
+
+    def append(self, piece: bytes) -> None:
+        """Write a piece, whatever room there is."""
+        self._file.write(piece)
+
+    def rewind(self) -> None:
+        """Go back to the beginning, to be read."""
         self._file.seek(0)
 
     def _take(self, size: int) -> None:

@@ -52,7 +52,12 @@ class _Child:
             self._next_start = now + self._pause
             logger.error("The %s ended with %s; it is started again in %.0f s.", self.name, code, self._pause)
         if now >= self._next_start:
-            self.run()
+            try:
+                self.run()
+            except OSError as error:  # no memory for another process just now
+                self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
+                self._next_start = now + self._pause
+                logger.error("The %s can't be started: %s; again in %.0f s.", self.name, error, self._pause)
 
 
 class Supervisor:
@@ -112,6 +117,7 @@ class Supervisor:
         return not self._is_told
 
     def _stop(self, processes: list[subprocess.Popen[bytes]]) -> None:
+        self._listener.close()  # or who comes now would wait for an answer from nobody
         for process in processes:
             with suppress(ProcessLookupError):
                 process.terminate()
