@@ -44,7 +44,7 @@ def _forgotten_at(digest: str, token: AccessToken, now: float) -> float:
 class TokenMemory:
     """The tokens this process has looked up lately, by their digest, so that most calls need no query for theirs.
 
-    With each is kept who it belongs to, and what that client is granted.
+    With each is kept who it belongs to, what that client is granted, and whether it is a long-lived one.
     Each is kept for ``TOKEN_CACHE_SECONDS``, and never past its expiry; the least used of too many are dropped.
     """
 
@@ -64,11 +64,12 @@ class TokenMemory:
             token = self._tokens[digest]
         if token is None:
             changes = self._changes
-            tokens = AccessToken.objects.select_related("application__client_grant", "user")
+            tokens = AccessToken.objects.select_related("application__client_grant", "user", "long_lived")
             token = tokens.filter(token_checksum=digest).first()
             if token is not None:
                 token.client = token.application.client_id if token.application else f"user {token.user_id}"
                 token.granted = getattr(token.application, "client_grant", None)
+                token.long_lived_id = token.pk if hasattr(token, "long_lived") else None
                 with self._lock:
                     if changes == self._changes:  # else it may be what it was before
                         self._tokens[digest] = token
@@ -131,7 +132,7 @@ class BearerAuthentication(OAuth2Authentication):
             request.oauth2_error = {"error": "invalid_token", "error_description": detail}  # type: ignore[attr-defined]
             raise AuthenticationFailed(detail)
         client = current().client = client_of(token)
-        usage_meter.count_request(client)
+        usage_meter.count_request(client, token.long_lived_id)
         return AnonymousUser() if token.user_id is None else token.user, token
 
 

@@ -387,3 +387,23 @@ class ClientUsage(models.Model):
 
     def __str__(self) -> str:
         return f"{self.client}: {self.events} events"
+
+
+class LongLivedToken(models.Model):
+    """What the toolkit's table doesn't know of a token that `events.tokens` made."""
+
+    token = models.OneToOneField(
+        "oauth2_provider.AccessToken",
+        on_delete=models.CASCADE,
+        primary_key=True,
+        related_name="long_lived",
+        db_constraint=False,  # or who deletes a token in SQL would have to know of this row
+    )
+    name = models.CharField(max_length=100)
+    last_used = models.DateTimeField(null=True, help_text="To some seconds; `events.usage` writes it.")
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.name

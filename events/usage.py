@@ -1,4 +1,4 @@
-"""How much each client sends: counted in memory, and added to the database every few seconds."""
+"""How much each client sends, and when a long-lived token was last used: kept in memory, written every few seconds."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import time
 from datetime import UTC, datetime
 from multiprocessing.util import Finalize
 from threading import Lock, Timer
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import Error, connection, transaction
 
-from events.models import ClientUsage
+from events.models import ClientUsage, LongLivedToken
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +22,15 @@ _ADD = (
     " ON CONFLICT (client) DO UPDATE SET last_used = {most}(" + _TABLE + ".last_used, excluded.last_used),"
     f" requests = {_TABLE}.requests + excluded.requests, events = {_TABLE}.events + excluded.events"
 )
+_USE_TOKEN = (
+    f"UPDATE {LongLivedToken._meta.db_table} SET last_used = %s"  # noqa: S608
+    " WHERE token_id = %s AND (last_used IS NULL OR last_used < %s)"
+)
+
+
+class _Counts(NamedTuple):
+    clients: dict[str, list[float]]  # last use, requests, events
+    tokens: dict[int, float]  # last use of the long-lived ones
 
 
 class UsageMeter:
@@ -32,27 +42,29 @@ class UsageMeter:
     def __init__(self) -> None:
         self._lock = Lock()
         self._write_lock = Lock()
-        self._counts: dict[str, list[float]] = {}
+        self._counts = _Counts({}, {})
         self._timer: Timer | None = None
 
-    def count_request(self, client: str) -> None:
-        """One more request of a client."""
-        self._count(client, 1, 0)
+    def count_request(self, client: str, token_id: int | None = None) -> None:
+        """Count one more request of a client; the id is that of a long-lived token that it came with."""
+        self._count(client, 1, 0, token_id)
 
     def count_events(self, client: str, events: int) -> None:
-        """So many more events that were stored for a client."""
+        """Count so many more events that were stored for a client."""
         self._count(client, 0, events)
 
-    def _count(self, client: str, requests: int, events: int) -> None:
+    def _count(self, client: str, requests: int, events: int, token_id: int | None = None) -> None:
         if not settings.CLIENT_USAGE_SECONDS:
             return
         with self._lock:
-            counts = self._counts.get(client)
+            counts = self._counts.clients.get(client)
             if counts is None:
-                counts = self._counts[client] = [0, 0, 0]
-            counts[0] = time.time()
+                counts = self._counts.clients[client] = [0, 0, 0]
+            counts[0] = now = time.time()
             counts[1] += requests
             counts[2] += events
+            if token_id is not None:
+                self._counts.tokens[token_id] = now
             if self._timer is None:
                 self._start_timer()
 
@@ -73,42 +85,51 @@ class UsageMeter:
         """Add what was counted to the database, in one transaction; where that fails, it is kept for the next time."""
         with self._write_lock:
             with self._lock:
-                counts, self._counts = self._counts, {}
+                counts, self._counts = self._counts, _Counts({}, {})
             try:
                 _add(counts)
             except Error as error:
                 logger.warning("The use by clients is not written down yet: %s", error)
                 self._take_back(counts)
 
-    def _take_back(self, counts: dict[str, list[float]]) -> None:
+    def _take_back(self, counts: _Counts) -> None:
         with self._lock:
-            for client, (last_used, requests, events) in counts.items():
-                known = self._counts.setdefault(client, [last_used, 0, 0])
+            for client, (last_used, requests, events) in counts.clients.items():
+                known = self._counts.clients.setdefault(client, [last_used, 0, 0])
                 known[1] += requests
                 known[2] += events
+            for token_id, last_used in counts.tokens.items():
+                self._counts.tokens.setdefault(token_id, last_used)
             if self._timer is None:
                 self._start_timer()
 
     def forget(self) -> None:
         """Count from nothing."""
         with self._lock:
-            self._counts = {}
+            self._counts = _Counts({}, {})
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
 
 
-def _add(counts: dict[str, list[float]]) -> None:
-    if not counts:
+def _add(counts: _Counts) -> None:
+    if not counts.clients:
         return
-    adapt = connection.ops.adapt_datetimefield_value
+    # in one order, or two processes could deadlock
     rows = [
-        (client, adapt(datetime.fromtimestamp(last_used, UTC)), requests, events)
-        for client, (last_used, requests, events) in sorted(counts.items())  # in one order, or two could deadlock
+        (client, _moment(last_used), requests, events)
+        for client, (last_used, requests, events) in sorted(counts.clients.items())
     ]
+    uses = [(_moment(last_used), token_id, _moment(last_used)) for token_id, last_used in sorted(counts.tokens.items())]
     most = "GREATEST" if connection.vendor == "postgresql" else "MAX"
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.executemany(_ADD.format(most=most), rows)
+        cursor.executemany(_USE_TOKEN, uses)
+
+
+def _moment(timestamp: float) -> Any:
+    """A unix time as the database's driver takes it."""
+    return connection.ops.adapt_datetimefield_value(datetime.fromtimestamp(timestamp, UTC))
 
 
 def _flush_at_exit() -> None:

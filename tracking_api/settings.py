@@ -132,6 +132,7 @@ WHITENOISE_AUTOREFRESH = False
 # OAuth2
 
 OAUTH2_PROVIDER_APPLICATION_MODEL = "oauth2_provider.Application"  # the default, which migrations want to see
+OAUTH2_PROVIDER_ACCESS_TOKEN_MODEL = "oauth2_provider.AccessToken"  # noqa: S105
 OAUTH2_PROVIDER = {
     "OAUTH2_SERVER_CLASS": "tracking_api.oauth2_server.ClientCredentialsServer",
     "OAUTH2_VALIDATOR_CLASS": "tracking_api.oauth2_server.ClientValidator",
@@ -145,6 +146,7 @@ OAUTH2_PROVIDER = {
     "DEFAULT_SCOPES": ["read", "write"],
     "SCOPES_BACKEND_CLASS": "tracking_api.oauth2_server.GrantedScopes",
     "APPLICATION_ADMIN_CLASS": "events.client_admin.ClientAdmin",
+    "ACCESS_TOKEN_ADMIN_CLASS": "events.token_admin.TokenAdmin",
     "ACCESS_TOKEN_EXPIRE_SECONDS": environment.integer(
         "ACCESS_TOKEN_EXPIRE_SECONDS", 36_000, minimum=1, maximum=10 * 365 * 86_400
     ),

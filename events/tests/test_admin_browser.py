@@ -3,6 +3,7 @@
 As in ``test_dashboard_browser``, nothing here touches Django.
 """
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -120,6 +121,49 @@ def test_a_client_is_registered_edited_and_deleted_on_the_toolkits_pages(page, e
     page.get_by_role("link", name="Delete").click()
     page.get_by_role("button", name="Delete").click()
     expect(page.get_by_role("link", name="New Application")).to_be_visible()
+
+
+def test_a_token_is_made_found_edited_and_revoked(page, env):
+    go_to(page, env, "/admin/oauth2_provider/application/1/change/")
+    page.get_by_role("link", name="Make a token").click()
+    assert fits(page)
+    page.get_by_label("Name:").fill("collectd")
+    page.get_by_role("button", name="Make a token").click()
+    token = page.get_by_label("Token").input_value()
+    assert fits(page)
+    body = {"namespace": "a", "name": "b", "timestamp": 0, "value": 1}
+
+    def track():
+        headers = {"Authorization": f"Bearer {token}", "Content_Type": "application/json"}
+        return service.call(env, "POST", "/api/track/", json.dumps(body), **headers)[0]
+
+    assert track() == 201
+
+    page.get_by_role("link", name="Back to").click()
+    row = page.locator(".inline-related tr.form-row.has_original", has_text="collectd")
+    expect(row).to_contain_text("write")
+    expect(page.get_by_text(token)).to_have_count(0)
+
+    go_to(page, env, f"/admin/oauth2_provider/accesstoken/?q={hashlib.sha256(token.encode()).hexdigest()}")
+    assert fits(page)
+    expect(page.locator("#result_list tbody tr")).to_have_count(1)
+    page.locator("#result_list tbody th a").click()
+    assert fits(page)
+    page.get_by_label("write: Track events").uncheck()
+    page.get_by_label("read: Read the catalogue of series").check()
+    page.locator(".datetimeshortcuts").nth(0).get_by_role("link", name="Today").click()
+    page.locator(".datetimeshortcuts").nth(1).locator("a").nth(1).click()
+    page.locator("#clockbox0").get_by_text("Midnight").click()
+    page.locator("#id_expires_0").fill("2099-01-01")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator(".messagelist .success")).to_contain_text("was changed successfully")
+    assert track() == 403
+
+    go_to(page, env, "/admin/oauth2_provider/application/1/change/")
+    row.get_by_role("checkbox").check()
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator(".messagelist .success")).to_be_visible()
+    assert track() == 401
 
 
 def test_every_page_of_the_admin_opens(page, env):

@@ -186,7 +186,8 @@ def test_the_admin_takes_no_figures(admin_client, application):
     page = f"/admin/oauth2_provider/application/{application.pk}/change/"
     fields = {field.html_name: field.value() for field in admin_client.get(page).context["adminform"].form}
     form = {name: value for name, value in fields.items() if value is not None} | {"requests": "9", "name": "Stall"}
-    form |= {"client_grant-TOTAL_FORMS": "0", "client_grant-INITIAL_FORMS": "0"}
+    for inline in ("client_grant", "accesstoken_set"):
+        form |= {f"{inline}-TOTAL_FORMS": "0", f"{inline}-INITIAL_FORMS": "0"}
 
     assert admin_client.post(page, form).status_code == 302
     application.refresh_from_db()

@@ -24,8 +24,9 @@ def page(application):
 def form_of(client, page):
     """What a browser sends when nothing is touched."""
     response = client.get(page)
-    formset = response.context["inline_admin_formsets"][0].formset
-    forms = [response.context["adminform"].form, formset.management_form, *formset.forms]
+    formsets = [inline.formset for inline in response.context["inline_admin_formsets"]]
+    forms = [form for formset in formsets for form in (formset.management_form, *formset.forms)]
+    forms = [response.context["adminform"].form, *forms]
     fields = {bound.html_name: bound.value() for form in forms for bound in form}
     return {name: value for name, value in fields.items() if value is not None and value is not False}
 

@@ -87,7 +87,7 @@ KEPT = {
         "Not reversed, as that would lose 1 rows of events_clientusage: when clients were last used, and what they have sent."
         " If they are to go, make a backup, and delete them first: DELETE FROM events_clientusage",
     ),
-    "0011_series": (
+    "0008_series": (
         lambda application: Grant.objects.create(application=application, new_series_a_day=3),
         "Not reversed, as that would lose 1 values of events_grant.new_series_a_day: how many series clients may start."
         " If they are to go, make a backup, and delete them first: UPDATE events_grant SET new_series_a_day = NULL",
