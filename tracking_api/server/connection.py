@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 # How much of what comes after an early refusal is read and thrown away, so that a client that sends first and reads
-# second gets to read it, and for how long.
+# second gets to read it; for how long, and how long nothing may come.
 _DISCARDED_BYTES = 64 << 20
 _DISCARDING_SECONDS = 10
+_SILENT_SECONDS = 1
 # How long a client may take nothing of its answer.
 _STALLED_SECONDS = 60
 _TARGET_BYTES = 8 << 10
@@ -61,6 +62,7 @@ class Connection(asyncio.Protocol):
         self._is_paused = False
         self._is_cut_off = False  # the client sends no more
         self._discarded_bytes = 0
+        self._discarding_ends = 0.0
         self._is_writable = True
         self._deadline = 0.0
         self._unsent_bytes = 0
@@ -402,7 +404,8 @@ class Connection(asyncio.Protocol):
             self.transport.close()
             return
         # closed at once, what the client still sends would be answered by a reset, which takes the answer with it
-        self._wait(_DISCARDING_SECONDS)
+        self._wait(_SILENT_SECONDS)
+        self._discarding_ends = self.process.now() + _DISCARDING_SECONDS
         self._resume()
 
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
@@ -430,6 +433,8 @@ class Connection(asyncio.Protocol):
         self._discarded_bytes += size
         if self._discarded_bytes > _DISCARDED_BYTES:
             self.transport.abort()
+        elif self._is_closing:
+            self._deadline = min(self.process.now() + _SILENT_SECONDS, self._discarding_ends)
 
     # Time.
 
