@@ -20,11 +20,15 @@ else:
 _PIECE_BYTES = 1 << 16
 # What a zstd decoder must be able to remember, and may not be made to exceed (RFC 9659).
 _WINDOW_LOG = 23
+# Members or frames of a body: an empty one has some ten bytes, and takes as long as thousands of others.
+_MOST_PARTS = 1_000
 _ERRORS = (zlib.error, zstd.ZstdError)
 
 
 class _Unpacker(Protocol):
     """Takes a packed body as it comes, and gives no more than it is asked for."""
+
+    parts: int  # begun so far, each of which costs more than its bytes
 
     @property
     def eof(self) -> bool:
@@ -41,10 +45,13 @@ def _rest(stream: zlib._Decompress) -> bytes:
 class _Gzip:
     """Members one after another (RFC 1952)."""
 
+    parts = 0
+
     def __init__(self) -> None:
         self._member = self._new()
 
     def _new(self) -> zlib._Decompress:
+        self.parts += 1
         return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # 16: with gzip's header and checksum
 
     @property
@@ -60,6 +67,8 @@ class _Gzip:
 
 class _Deflate:
     """With zlib's header (RFC 1950), as it should be, or without (RFC 1951), as it often is."""
+
+    parts = 1
 
     def __init__(self) -> None:
         self._stream: zlib._Decompress | None = None
@@ -87,10 +96,13 @@ class _Deflate:
 class _Zstd:
     """Frames one after another (RFC 8878)."""
 
+    parts = 0
+
     def __init__(self) -> None:
         self._frame = self._new()
 
     def _new(self) -> zstd.ZstdDecompressor:
+        self.parts += 1
         return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _WINDOW_LOG})
 
     @property
@@ -142,6 +154,8 @@ def _unpack(stream: IO[bytes], encoding: str) -> bytes:
                 body += found
                 if len(body) > settings.MAX_BODY_BYTES:
                     raise _too_large()
+                if unpacker.parts > _MOST_PARTS:
+                    raise RequestTooLarge(f"The {encoding} body has more than the {_MOST_PARTS} parts allowed.")
     except _ERRORS as error:
         raise ParseError(f"The body is not {encoding}: {str(error).rstrip('.')}.") from None
     if not unpacker.eof:

@@ -307,6 +307,19 @@ def test_a_bomb_costs_no_more_memory_than_the_limit(client, settings, encoding, 
     assert peak < 8_000_000
 
 
+@pytest.mark.parametrize(("encoding", "part"), [("gzip", gzip.compress(b"")), ("zstd", zstd.compress(b""))])
+def test_making_ready_for_parts_is_bounded(client, encoding, part):
+    """A body of empty ones would take a processor many seconds."""
+    whole = PACKERS[encoding][1](json.dumps(EVENT).encode())
+    assert post_packed(client, part * 999 + whole, encoding).status_code == 201
+
+    response = post_packed(client, part * 1_000 + whole, encoding)
+
+    assert (response.status_code, response.json()) == (
+        413, {"detail": f"The {encoding} body has more than the 1000 parts allowed."}
+    )  # fmt: skip
+
+
 def test_a_frame_that_wants_to_be_remembered_at_length_is_refused(client):
     """A decoder needs 8 MB at most (RFC 9659); one that obeyed would need what the frame says."""
     packer = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 27})
