@@ -307,9 +307,10 @@ def test_a_bomb_costs_no_more_memory_than_the_limit(client, settings, encoding, 
     assert peak < 8_000_000
 
 
-@pytest.mark.parametrize(("encoding", "part"), [("gzip", gzip.compress(b"")), ("zstd", zstd.compress(b""))])
-def test_making_ready_for_parts_is_bounded(client, encoding, part):
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_making_ready_for_parts_is_bounded(client, encoding):
     """A body of empty ones would take a processor many seconds."""
+    part = PACKERS[encoding][1](b"")
     whole = PACKERS[encoding][1](json.dumps(EVENT).encode())
     assert post_packed(client, part * 999 + whole, encoding).status_code == 201
 
