@@ -31,7 +31,7 @@ _LEFT_OUT = {
     "admin.logentry",
     *(f"oauth2_provider.{name}" for name in ("grant", "refreshtoken", "idtoken", "devicegrant")),
 }
-_PASSING = {"last_login": None}  # makes no difference, as it changes with each log-in
+_PASSING = {"last_login": None, "last_used": None}  # make no difference, as they change with each use
 _NAMES: dict[type[models.Model], tuple[str, ...]] = {
     Permission: ("codename", "content_type__app_label", "content_type__model"),
     AccessToken: ("token_checksum",),
@@ -70,7 +70,7 @@ def write(file: TextIO) -> int:
         if model is AccessToken:
             rows = rows.filter(expires__gt=timezone.now())
         for row in rows.iterator():
-            if not _refers_to_expired(row):
+            if not _is_of_token_that_is_gone(row):
                 _write_line(file, {"model": model._meta.label_lower, "fields": _fields_of(row)})
                 count += 1
     return count
@@ -141,8 +141,7 @@ def _name_fields(model: type[models.Model]) -> tuple[str, ...]:
         return _NAMES[model]
     if hasattr(model, "USERNAME_FIELD"):
         return (model.USERNAME_FIELD,)
-    unique = next(field.name for field in model._meta.fields if field.unique and not field.primary_key)
-    return (unique,)
+    return (next(field.name for field in _moved_fields(model) if field.unique),)
 
 
 def _name_of(row: models.Model) -> list[Any]:
@@ -179,13 +178,18 @@ def _moved_fields(model: type[models.Model]) -> list[models.Field[Any, Any]]:
     return [
         field
         for field in model._meta.fields
-        if not field.primary_key
+        if not (field.primary_key and field.related_model is None)  # an id, and no part of another row
         and not (isinstance(field, models.ForeignKey) and field.related_model._meta.label_lower in _LEFT_OUT)
     ]
 
 
-def _refers_to_expired(row: models.Model) -> bool:
-    tokens = (getattr(row, field.name) for field in row._meta.fields if field.related_model is AccessToken)
+def _is_of_token_that_is_gone(row: models.Model) -> bool:
+    """Whether a row belongs to a token that has expired, or was deleted in SQL."""
+    names = [field.name for field in row._meta.fields if field.related_model is AccessToken]
+    try:
+        tokens = [getattr(row, name) for name in names]
+    except AccessToken.DoesNotExist:
+        return True
     return any(token is not None and token.expires <= timezone.now() for token in tokens)
 
 

@@ -16,7 +16,7 @@ from django.utils import timezone
 from oauth2_provider.models import AccessToken, Application
 
 from events import access_files
-from events.models import Grant
+from events.models import Grant, LongLivedToken
 from events.tests import service
 from events.tests.service import call, fetch_token
 
@@ -40,7 +40,7 @@ def lines(path):
 MAKE = """
 from django.contrib.auth.models import Group, Permission, User
 from oauth2_provider.models import Application
-from events.models import Grant
+from events.models import Grant, LongLivedToken
 group = Group.objects.create(name="Readers")
 group.permissions.add(Permission.objects.get(codename="view_event"))
 User.objects.create_user("eve", password="of eve").groups.add(group)
@@ -110,23 +110,26 @@ def access(application, make_token):
     Grant.objects.create(application=application, write_namespaces="Web-*", read_namespaces="", requests_a_minute=0)
     make_token("write", text="valid", resource=["https://a.example"])
     make_token("write", text="expired", expires_in=timedelta(seconds=-1))
+    for token in AccessToken.objects.all():
+        LongLivedToken.objects.create(token=token, name="router", last_used=timezone.now())
+    LongLivedToken.objects.create(token_id=0, name="of a token that was deleted in SQL")
 
 
 def forget():
-    for model in (User, Group, Application, AccessToken):
+    for model in (LongLivedToken, User, Group, Application, AccessToken):
         model.objects.all().delete()
 
 
 def test_rows_are_stored_as_they_were_whatever_their_ids(access, tmp_path):
     path = tmp_path / "access"
-    assert run("export_access", path) == ("", "Exported 5 rows.\n")
+    assert run("export_access", path) == ("", "Exported 6 rows.\n")
     before = path.read_text()
     secret, checksum = Application.objects.get().client_secret, AccessToken.objects.get(scope="write", expires__gt=timezone.now()).token_checksum  # fmt: skip
     expires = AccessToken.objects.get(token_checksum=checksum).expires
     forget()
     User.objects.create_user("another")
 
-    assert run("import_access", path)[0] == "Added 5 rows, replaced 0, found 0 there already.\n"
+    assert run("import_access", path)[0] == "Added 6 rows, replaced 0, found 0 there already.\n"
 
     assert User.objects.get(username="eve").check_password("of eve")
     assert (Application.objects.get().client_secret, AccessToken.objects.get().token_checksum) == (secret, checksum)
@@ -149,7 +152,8 @@ def test_it_holds_no_secret_and_only_its_owner_reads_it(access, tmp_path):
     text = path.read_text()
     assert not [secret for secret in ("of eve", "shop-secret", '"valid"', '"expired"') if secret in text]
     assert [line.get("model") for line in lines(path)] == [
-        None, "auth.group", "auth.user", "oauth2_provider.application", "oauth2_provider.accesstoken", "events.grant"
+        None, "auth.group", "auth.user", "oauth2_provider.application", "oauth2_provider.accesstoken", "events.grant",
+        "events.longlivedtoken",
     ]  # fmt: skip
 
 
@@ -190,11 +194,12 @@ def test_nothing_is_replaced_unasked(access, tmp_path):
     )
     assert (AccessToken.objects.count(), Grant.objects.get().write_namespaces) == (0, "*")
 
-    assert run("import_access", "--overwrite", path)[0] == "Added 1 rows, replaced 2, found 2 there already.\n"
+    assert run("import_access", "--overwrite", path)[0] == "Added 2 rows, replaced 2, found 2 there already.\n"
     assert Grant.objects.get().write_namespaces == "Web-*"
     assert User.objects.get().check_password("of eve")
     User.objects.update(last_login=timezone.now())
-    assert run("import_access", path)[0] == "Added 0 rows, replaced 0, found 5 there already.\n"
+    LongLivedToken.objects.update(last_used=None)
+    assert run("import_access", path)[0] == "Added 0 rows, replaced 0, found 6 there already.\n"
 
 
 def test_a_client_that_is_there_without_its_grant_gets_it(access, tmp_path):
@@ -202,7 +207,7 @@ def test_a_client_that_is_there_without_its_grant_gets_it(access, tmp_path):
     run("export_access", tmp_path / "access")
     Grant.objects.all().delete()
 
-    assert run("import_access", tmp_path / "access")[0] == "Added 1 rows, replaced 0, found 4 there already.\n"
+    assert run("import_access", tmp_path / "access")[0] == "Added 1 rows, replaced 0, found 5 there already.\n"
     assert Grant.objects.get().write_namespaces == "Web-*"
 
 
@@ -246,3 +251,4 @@ def test_whatever_belongs_to_a_user_client_or_token_moves_or_is_left_out_on_purp
 
     left = {model._meta.label_lower for model in belongs - set(moved)}
     assert left == access_files._LEFT_OUT
+    assert all(access_files._name_fields(model) for model in moved)

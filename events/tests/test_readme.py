@@ -16,6 +16,7 @@ from django.core.management import get_commands, load_command_class
 
 from events.tests import service
 from events.tests.service import PROJECT_DIR
+from events.tests.waiting import wait_until
 
 README = (PROJECT_DIR / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -27,7 +28,11 @@ COMMANDS = [
     for text in re.findall(r"^ *```sh\n(.*?)^ *```", path.read_text(), re.MULTILINE | re.DOTALL)
 ]
 # Run as they are, after either way to set the service up.
-RUN = [(name, text) for name, text in COMMANDS if re.fullmatch(r"((script/manage|export DATABASE_URL=).*\n)+", text)]
+RUN = [
+    (name, text)
+    for name, text in COMMANDS
+    if re.fullmatch(r"((\w+=\$\()?(script/manage |export DATABASE_URL=).*\n)+", text)
+]
 # Those that need another machine than the tests have, by how they begin, and the test that holds them to something.
 ELSEWHERE = {
     "sudo -u postgres createuser": "test_deploy.py::test_the_files_it_names_are_there",
@@ -42,6 +47,7 @@ ELSEWHERE = {
     "cd /var/lib/tracking-api": "test_backup.py::test_what_is_restored_is_whole_and_answers_the_same",
     "sudo -u postgres createdb": "test_backup.py::test_what_is_restored_is_whole_and_answers_the_same",
     "pg_restore": "test_backup.py::test_what_is_restored_is_whole_and_answers_the_same",
+    "printf %s": "test_long_lived_tokens.py::test_the_command_prints_a_token_and_nothing_else",
     ".venv/bin/gunicorn": "test_other_servers.py::test_the_api_is_the_same",
     "manage migrate": "test_deploy.py::test_the_commands_exist_with_these_options",
     "DATABASE_URL=postgres://": "test_checks.py::test_the_documented_production_settings_are_silent",
@@ -98,6 +104,8 @@ def run(text, env, cwd):
 @contextmanager
 def script_server(clone, env):
     with service.served(env, command=["bash", "-c", SHELL[0]], cwd=clone) as process:
+        # the port is taken a moment before
+        wait_until(lambda: "Serving on" in process.log.read_text(), explain=process.log.read_text)
         yield process
 
 
@@ -198,6 +206,8 @@ def test_the_commands_of_the_documents_work(clone, env, set_up):
     with tempfile.TemporaryDirectory(prefix="postgresql-") as directory:
         Path(directory).chmod(0o755)
         with postgresql.get_server(Path(directory) / "data", cleanup_mode="delete") as server, set_up(clone, env):
+            run("script/manage prepare_first_visit", env, clone)  # the client that one registers
+            env["CLIENT_ID"] = credentials_of(clone)["client_id"]
             for _, text in RUN:
                 text = text.replace("postgres://user:password@host:5432/name", f"'{server.get_uri()}'")
                 # the worker goes on until it is told to stop
@@ -220,8 +230,8 @@ def test_each_block_of_the_documents_is_run_or_checked_elsewhere():
 
 def inline_commands():
     for path in [PROJECT_DIR / "README.md", *DOCUMENTS]:
-        for command in re.findall(r"script/manage ([a-z_]+(?: [^`|\n]*)?)", path.read_text()):
-            yield command.rstrip(')"')
+        for command in re.findall(r"script/manage ([a-z_]+(?: [^`|\n)]*)?)", path.read_text()):
+            yield command.rstrip('"')
 
 
 @pytest.mark.parametrize("command", sorted(set(inline_commands())))
