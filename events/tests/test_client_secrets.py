@@ -202,7 +202,11 @@ def test_weak_and_unhashed_secrets_are_refused(client, user, page, changed, fiel
     assert algorithm() == FAST
 
 
-INLINE = {f"client_grant-{name}_FORMS": value for name, value in (("TOTAL", 0), ("INITIAL", 0), ("MAX_NUM", 1))}
+INLINE = {
+    f"{inline}-{name}_FORMS": value
+    for inline in ("client_grant", "accesstoken_set")
+    for name, value in (("TOTAL", 0), ("INITIAL", 0), ("MAX_NUM", 1))
+}
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,6 @@ def ask(application):
                 "Host": url.netloc,
                 "Authorization": f"Bearer {token}",
                 "Accept": "application/json;q=0.9,text/plain",
-                "Accept-Encoding": "gzip",
             },
         )
 
