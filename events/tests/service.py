@@ -1,6 +1,7 @@
 """The service as a process of its own, for tests of what a test client can't show."""
 
 import base64
+import itertools
 import json
 import os
 import shutil
@@ -24,9 +25,15 @@ PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
 START_SECONDS = 900  # script/server makes a virtual environment on the way
 
 
+# Below those that the system gives to whoever asks for any, and other ones in each process of the tests.
+_ports = itertools.count(20_000 + 1_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")))
+
+
 def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    """A port that nobody listens on, and that nobody else is given."""
+    for port in _ports:
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 @contextmanager
