@@ -16,6 +16,7 @@ from events.tests.load import stored_values
 from events.tests.service import call, fetch_token
 from events.tests.waiting import wait_until
 from tracking_api.server.crew import Crew
+from tracking_api.server.roster import Roster
 
 DEADLINES = {"HEADER_SECONDS": 1, "BODY_SECONDS": 2, "IDLE_SECONDS": 1}
 EVENT = {"namespace": "load", "name": "a", "timestamp": 1, "value": 1}
@@ -408,17 +409,70 @@ def test_half_sent_bodies_share_what_room_there_is(running):
     assert statuses(answer) == [201]
 
 
-def test_an_event_finds_room_whoever_takes_it_up(running):
-    """Eight addresses have all that there is for bodies that are on their way."""
+def test_a_body_finds_room_whoever_takes_it_up(running):
+    """Eight addresses have all that there is for bodies that are on their way; the first of them goes for another's."""
+    events = [{**EVENT, "name": "large"}] * 5_000
     begun = head(running, "Content-Length: 1000000") + b" " * 990_000
     with ExitStack() as stack:
         for number in range(8):
             stack.enter_context(held(running, 19, begun, f"127.0.1.{number + 1}"))
         for number in range(8, 40):
             stack.enter_context(held(running, 19, begun, f"127.0.1.{number + 1}"))
-        answer = exchange(running, sized(running, {**EVENT, "name": "room"}, "Connection: close"), "127.0.2.1")
+        first = exchange(running, sized(running, {**EVENT, "name": "room"}, "Connection: close"), "127.0.2.1")
+        second = exchange(running, sized(running, events, "Connection: close"), "127.0.2.2")
 
-    assert statuses(answer) == [201]
+    assert statuses(first) == [201]
+    assert statuses(second) == [201]
+
+
+class Held:
+    """A connection, as the roster knows it."""
+
+    def __init__(self, place):
+        self.place, self.is_open = place, True
+
+    def abort(self):
+        self.is_open = False
+
+
+def test_while_all_are_worked_on_a_few_more_come_in_for_the_probes():
+    roster = Roster(100, 10)
+    for number in range(100):
+        busy = Held(f"198.51.100.{number}")
+        assert roster.add(busy) == ""
+        roster.set_busy(busy)
+    more = [Held(None) for _ in range(40)]
+
+    assert [roster.add(each) for each in more] == ["Too many requests are under way; try again."] * 40
+    assert [each.is_open for each in more] == [False] * 8 + [True] * 32
+    assert len(roster) == 132
+
+
+def test_an_address_may_have_so_many_that_are_worked_on():
+    roster = Roster(100, 10)
+    for _ in range(10):
+        busy = Held("192.0.2.1")
+        assert roster.add(busy) == ""
+        roster.set_busy(busy)
+
+    assert roster.add(Held("192.0.2.1")) == "Too many requests of this address are under way; try again."
+    assert roster.add(Held("192.0.2.2")) == ""
+
+
+def test_who_has_too_many_is_told_so_and_probes_are_answered(running):
+    """While the service works on as much for the address as it may have."""
+    asked = sized(running, {**EVENT, "name": "busy"})
+    with service.locked(running["DATABASE_URL"]), held(running, 20, asked, "127.0.0.8"):
+        time.sleep(0.5)  # until they are worked on
+        probe = exchange(running, head(running, line="GET /healthz HTTP/1.1"), "127.0.0.8")
+        other = exchange(running, sized(running, EVENT), "127.0.0.8")
+
+    assert statuses(probe) == [200]
+    assert b"\r\nConnection: close\r\n" in probe
+    assert statuses(other) == [503]
+    assert json.loads(other.partition(b"\r\n\r\n")[2]) == {
+        "detail": "Too many requests of this address are under way; try again."
+    }
 
 
 def test_who_reads_nothing_is_not_read_from_either(running):

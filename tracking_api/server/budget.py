@@ -22,13 +22,15 @@ class Budget:
         The holder None has no limit of its own.
         """
         with self._lock:
-            if self._total + size > self.most or (
-                holder is not None and self._used[holder] + size > self.most_each
-            ):  # fmt: skip
+            if self._total + size > self.most or self.exceeds_share(holder, size):
                 return False
             self._total += size
             self._used[holder] += size
             return True
+
+    def exceeds_share(self, holder: Hashable, size: int) -> bool:
+        """Tell whether ``size`` more bytes are more than the holder may have, whatever others have."""
+        return holder is not None and self._used[holder] + size > self.most_each
 
     def give_back(self, holder: Hashable, size: int) -> None:
         """Count ``size`` bytes less for a holder."""

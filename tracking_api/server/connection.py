@@ -12,6 +12,7 @@ from django.conf import settings
 from typing_extensions import override
 
 from events.error_handlers import NO_ROOM
+from events.probes import PROBES
 from tracking_api.server.answers import FILE_PIECE_BYTES, Answer, refusal
 from tracking_api.server.bodies import Body
 from tracking_api.server.requests import Request
@@ -43,6 +44,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, process: Process) -> None:
         self.process = process
         self.place: str | None = None
+        self._too_many = ""  # why no request but a probe's is taken
         self._peer = ("", 0)
         self._parser = httptools.HttpRequestParser(self)
         self._request = Request()  # the one that is coming in
@@ -77,10 +79,8 @@ class Connection(asyncio.Protocol):
         peer = self.transport.get_extra_info("peername") or ("", 0)
         self._peer = (peer[0], peer[1])
         self.place = place_of(self._peer[0])
-        has_room = self.process.roster.add(self)
+        self._too_many = self.process.roster.add(self)
         self._wait(settings.HEADER_SECONDS)
-        if not has_room:
-            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "Too many requests of this address; try again.")
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
@@ -125,6 +125,8 @@ class Connection(asyncio.Protocol):
     @override
     def pause_writing(self) -> None:
         self._is_writable = False
+        if self._file is not None:  # from now on it is the client that takes its time
+            self.process.roster.set_waiting(self)
 
     @override
     def resume_writing(self) -> None:
@@ -193,10 +195,14 @@ class Connection(asyncio.Protocol):
         self._framing_bytes = 0
         if self._refusal is None and (request.content_length or 0) > request.most_body_bytes:
             self._too_large()
+        if self._too_many:
+            request.keeps_alive = False
+            if self._refusal is None and request.path not in PROBES:
+                self._refusal = HTTPStatus.SERVICE_UNAVAILABLE, self._too_many
         if self._refusal is not None:
             self._enqueue_refusal(*self._refusal)
         elif has_body and not self._early:
-            request.body = Body(self.process.bodies, self.place)
+            request.body = Body(self.process.bodies, self.place, self._push_out)
             if self._answering is None:
                 self._deadline = self.process.now() + settings.BODY_SECONDS
                 if request.expects_continue:
@@ -245,6 +251,8 @@ class Connection(asyncio.Protocol):
             return
         self._take_pieces()
         self._is_in_body = False
+        if self._request.body is not None:
+            self._request.body.finish()
         if self._early or self._refusal is not None:
             self._early = False
             return
@@ -310,6 +318,9 @@ class Connection(asyncio.Protocol):
         request.keeps_alive = False
         self._early = True
         self._enqueue(request)
+
+    def _push_out(self) -> None:
+        self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "Others need the room that the body takes up; try again, faster.")
 
     def _enqueue_refusal(self, status: HTTPStatus, detail: str) -> None:
         self._request.keeps_alive = False

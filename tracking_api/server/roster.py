@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from tracking_api.server.connection import Connection
 
 _Ordered = dict["Connection", None]
+# Connections past the most that there may be.
+_SPARE = 32
 
 
 def place_of(host: str) -> str | None:
@@ -32,13 +34,15 @@ class Roster:
 
     A new one always comes in. Where that makes too many, the one goes that has waited longest without a request that is
     whole: of the same address where that has too many, else of all. So neither idle connections nor unfinished requests
-    keep anybody out, as long as one's own take less time than it takes to open all the others anew.
+    keep anybody out, as long as one's own take less time than it takes to open all the others anew. Where all are
+    worked on, a few more come in all the same: probes are answered, and others told so.
     """
 
     def __init__(self, most: int, most_of_an_address: int) -> None:
         self.most, self.most_of_an_address = most, most_of_an_address
         self._all: set[Connection] = set()
         self._waiting: _Ordered = {}
+        self._spare: _Ordered = {}
         self._of_place: defaultdict[str, set[Connection]] = defaultdict(set)
         self._waiting_of_place: defaultdict[str, _Ordered] = defaultdict(dict)
 
@@ -48,22 +52,32 @@ class Roster:
     def __len__(self) -> int:
         return len(self._all)
 
-    def add(self, connection: Connection) -> bool:
-        """Take a new connection in, and close another where there are too many; return False where none can go."""
+    def add(self, connection: Connection) -> str:
+        """Take a new connection in, and close another where there are too many.
+
+        Returns why the connection is one too many where none can go; it is closed first where too many are.
+        """
         place = connection.place
-        has_room = True
+        too_many = ""
         if place is not None and self.most_of_an_address:
-            if len(self._of_place[place]) >= self.most_of_an_address:
-                has_room = self._close_first(self._waiting_of_place[place])
+            if len(self._of_place[place]) >= self.most_of_an_address and not self._close_first(
+                self._waiting_of_place[place]
+            ):
+                too_many = "Too many requests of this address are under way; try again."
             self._of_place[place].add(connection)
-        if has_room and len(self._all) >= self.most:
-            has_room = self._close_first(self._waiting)
+        if not too_many and len(self._all) >= self.most and not self._close_first(self._waiting):
+            too_many = "Too many requests are under way; try again."
+        if too_many:
+            if len(self._spare) >= _SPARE:
+                self._close_first(self._spare)
+            self._spare[connection] = None
         self._all.add(connection)
-        return has_room
+        return too_many
 
     def remove(self, connection: Connection) -> None:
         """Forget a connection that is closed."""
         self._all.discard(connection)
+        self._spare.pop(connection, None)
         self.set_busy(connection)
         place = connection.place
         if place is not None:
