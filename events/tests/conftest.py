@@ -29,8 +29,23 @@ _NEED_POSTGRESQL = [
     "test_rollups_in_flight.py",
     "test_storage.py",
 ]
-# Pages and commands, which are the same on both, and take minutes.
-_ON_SQLITE_ALONE = [*_NEED_A_BROWSER, "test_readme.py"]
+# Pages, commands, HTTP, descriptions: what is the same on both, and takes minutes.
+_ON_SQLITE_ALONE = [
+    *_NEED_A_BROWSER,
+    "test_buckets.py",
+    "test_compression.py",
+    "test_configuration.py",
+    "test_contract.py",
+    "test_cors.py",
+    "test_deploy.py",
+    "test_generated_clients.py",
+    "test_private_files.py",
+    "test_readme.py",
+    "test_request_log.py",
+    "test_schema.py",
+    "test_serve.py",
+    "test_server.py",
+]
 # of requirements-dev.txt
 _NEED = {
     "fakeredis": ["test_counters.py"],
@@ -50,11 +65,15 @@ collect_ignore = [
 ]
 # These begin, or one process would wait for another's at the end.
 _TAKE_LONGEST = [
+    "test_contract.py",
     "test_dashboard_browser.py",
+    "test_deploy.py",
+    "test_moving_data.py",
     "test_readme.py",
     "test_roll_up.py",
-    "test_contract.py",
-    "test_moving_data.py",
+    "test_server.py",
+    "test_streams.py",
+    "test_zone_rules.py",
 ]
 
 
