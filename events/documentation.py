@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from threading import Lock
 from typing import Any
 
 from django.http import HttpResponse
@@ -31,9 +32,17 @@ CONTENT_SECURITY_POLICY = "; ".join(
 )
 
 
-@cache  # as anybody may ask, and making it takes a thousand times as long as finding it here
+_making = Lock()  # the generator loads what it goes by at its first call, and fails where another thread calls it then
+
+
 def described(form: str) -> str | bytes:
-    """The description as ``json`` or ``yaml``."""
+    """Return the description as ``json`` or ``yaml``."""
+    with _making:
+        return _described(form)
+
+
+@cache  # as anybody may ask, and making it takes a thousand times as long as finding it here
+def _described(form: str) -> str | bytes:
     renderer = {each.format: each for each in SchemaView.renderer_classes}[form]()
     schema = SchemaGenerator().get_schema(public=True)  # type: ignore[no-untyped-call]
     rendered: str | bytes = renderer.render(schema, renderer_context={})

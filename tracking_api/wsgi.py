@@ -75,6 +75,8 @@ class _File(FileWrapper):
 def _take_body(environ: WSGIEnvironment) -> WSGIApplication | None:
     """Put the body in the place of its stream; return what refuses the request where there is none to rely on."""
     length = int(environ.get("CONTENT_LENGTH") or 0)
+    if environ.get("HTTP_TRANSFER_ENCODING", "chunked").strip().lower() != "chunked":
+        return partial(refuse, HTTPStatus.NOT_IMPLEMENTED, "The only Transfer-Encoding that is known is chunked.")
     is_chunked = "HTTP_TRANSFER_ENCODING" in environ and "CONTENT_LENGTH" not in environ
     if is_chunked and not environ.get("wsgi.input_terminated"):
         # such a server gives a chunked body that breaks off as one that ends, or none at all

@@ -89,6 +89,7 @@ def test_the_api_is_the_same(server):
     assert count() == 1_001 + is_taken
     for broken in (
         chunked,
+        chunked.replace(b"chunked", b"gzip, chunked") + b"0\r\n\r\n",
         b"Content-Length: %d\r\n\r\n%s" % (len(body) + 1, body),
     ):
         assert b" 201 " not in send(env, head.encode() + broken)

@@ -2,7 +2,10 @@
 
 import gzip
 import json
+import os
 import re
+import subprocess
+import sys
 from contextlib import suppress
 from urllib.parse import urlencode
 from zoneinfo import available_timezones
@@ -38,9 +41,9 @@ def schema():
 @pytest.fixture
 def made_anew():
     """The description is kept by a process; here it is to be made with what the test sets, and not kept."""
-    documentation.described.cache_clear()
+    documentation._described.cache_clear()
     yield
-    documentation.described.cache_clear()
+    documentation._described.cache_clear()
 
 
 def operation(schema, path):
@@ -452,3 +455,25 @@ def test_all_that_the_page_names_is_here(client):
             script = client.get(url)
             assert script["Content-Type"] == "application/javascript"
             assert f'url: "{reverse("api-schema")}"'.encode() in script.content.replace(b"\\u002D", b"-")
+
+
+AT_ONCE = """
+import django; django.setup()
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from events.documentation import described
+everyone = threading.Barrier(8)
+def ask(_):
+    everyone.wait()
+    return described("json")
+with ThreadPoolExecutor(8) as threads:
+    print(len(set(threads.map(ask, range(8)))))
+"""
+
+
+def test_all_who_ask_first_and_at_once_are_answered():
+    done = subprocess.run(
+        [sys.executable, "-c", AT_ONCE], cwd=PROJECT_DIR, capture_output=True, text=True, env=os.environ
+    )
+
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
