@@ -201,7 +201,7 @@ def _row_of_texts(namespace: str, name: str, timestamp: str, value: str) -> Row:
     number = float(value) if NUMBER_TEXT.fullmatch(value) else nan
     if not isfinite(number):
         raise ValueError
-    return Row(namespace, name, timestamps.microseconds_of(instant), number)
+    return tuple.__new__(Row, (namespace, name, timestamps.microseconds_of(instant), number))
 
 
 # Decoding, the way that explains.
