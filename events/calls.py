@@ -58,7 +58,8 @@ _ERRORS = {
     414: ("The path and query are too long.", "The path and query are longer than the 8192 bytes allowed."),
     415: (
         "Neither JSON nor NDJSON nor a form, or packed otherwise.",
-        'Unsupported media type "application/xml" in request.',
+        'Unsupported media type "application/xml" in request. Accepted: application/json, application/x-ndjson, '
+        "application/x-www-form-urlencoded, multipart/form-data.",
     ),
     422: ("The `Idempotency-Key` came before, with other events.", "This Idempotency-Key was used for another body."),
     429: (
@@ -163,7 +164,10 @@ def track() -> Call:
         parameters=[
             OpenApiParameter(
                 "Idempotency-Key",
-                {"type": "string", "minLength": 1, "maxLength": MOST_KEY_CHARACTERS, "examples": ["order-4711"]},
+                {
+                    "type": "string", "minLength": 1, "maxLength": MOST_KEY_CHARACTERS, "pattern": "^[ -~]*$",
+                    "examples": ["order-4711"],
+                },
                 OpenApiParameter.HEADER,
                 description="Sent again by the same client with the same events, the request stores nothing and is "
                 "answered as the first time.",

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
-from operator import itemgetter
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from django.db import connection, transaction
-from rest_framework.exceptions import ErrorDetail, ParseError, ValidationError
 
 from events import ingest, storage
-from events.exporting import COLUMNS
+from events.files import mark_of
+from events.import_formats import Format, ImportFailed
 from events.models import Bookmark
 from events.storage import Row
 
 _STEP_LINES = {"postgresql": 20_000, "sqlite": 5_000}
 # How soon the thread that talks to the database gets its turn beside the one that decodes; some ten times a step.
 _SWITCH_SECONDS = 0.0005
-
-
-class ImportFailed(Exception):
-    """Why the import ended before its source did; what it says of earlier lines is stored."""
 
 
 class OtherLines(ImportFailed):
@@ -52,114 +46,6 @@ class Step(NamedTuple):
 
 # What was read for a step: lines, the events in them, and what is none, by its number among them.
 Lines = tuple[list[bytes], list[Row], list[Rejected]]
-
-
-class Format(Protocol):
-    """Reads lines as events."""
-
-    header: list[bytes]
-
-    def take(self, most: int) -> list[bytes]:
-        """The next lines, whole records of them."""
-
-    def rows(self) -> list[Row]:
-        """The events of the lines taken last. Raises one of ``ingest.NOT_FAST`` unless all are."""
-
-    def records(self, lines: Sequence[bytes]) -> Iterator[tuple[list[bytes], Row | str | None]]:
-        """Each record of the lines: an event, why it is none, or None where it is blank."""
-
-
-class NDJSON:
-    """An event a line."""
-
-    def __init__(self, lines: Iterator[bytes]) -> None:
-        self.header: list[bytes] = []
-        self._source, self._lines = lines, list[bytes]()
-
-    def take(self, most: int) -> list[bytes]:
-        """The next lines."""
-        self._lines = list(islice(self._source, most))
-        return self._lines
-
-    def rows(self) -> list[Row]:
-        """The events of the lines taken last."""
-        return ingest.decode_lines(self._lines)
-
-    def records(self, lines: Sequence[bytes]) -> Iterator[tuple[list[bytes], Row | str | None]]:
-        """Each line."""
-        for line in lines:
-            try:
-                yield [line], None if line.isspace() else ingest.decode_line(line)
-            except (ParseError, ValidationError) as error:
-                yield [line], _said(error.detail)
-
-
-class CSV:
-    """A header that names the four columns in any order, and an event a record (RFC 4180)."""
-
-    def __init__(self, lines: Iterator[bytes]) -> None:
-        self._source = lines
-        self._taken: list[bytes] = []
-        self._records: list[list[str]] = []
-        try:
-            self._columns = next(csv.reader(self._texts(lines), strict=True), [])
-        except csv.Error as error:
-            raise ImportFailed(f"Line 1: {error}.") from None
-        if sorted(self._columns) != sorted(COLUMNS):
-            raise ImportFailed(f"Line 1 must name the columns {', '.join(COLUMNS)}, and no others.")
-        self._in_order = itemgetter(*(self._columns.index(column) for column in COLUMNS))
-        self.header, self._taken = self._taken, []
-
-    def take(self, most: int) -> list[bytes]:
-        """The next lines, up to the end of a record."""
-        lines = list(islice(self._source, most))
-        text = b"".join(lines).decode(errors="surrogateescape").replace("\r\n", "\n")
-        self._failed = False
-        if '"' not in text and "\r" not in text:  # so that a record is a line, and no more than its parts
-            self._records = [line.split(",") for line in text.split("\n") if line]
-            return lines
-        self._taken, self._records = [], []
-        reader = csv.reader(self._texts(chain(lines, self._source)), strict=True)
-        while len(self._taken) < len(lines):
-            try:
-                self._records += filter(None, [next(reader)])
-            except csv.Error:
-                self._failed = True
-        return self._taken
-
-    def rows(self) -> list[Row]:
-        """The events of the lines taken last."""
-        if self._failed or any(len(record) != len(COLUMNS) for record in self._records):
-            raise ValueError
-        return ingest.decode_texts(map(self._in_order, self._records))
-
-    def records(self, lines: Sequence[bytes]) -> Iterator[tuple[list[bytes], Row | str | None]]:
-        """Each record."""
-        taken = self._taken = []
-        reader = csv.reader(self._texts(iter(lines)), strict=True)
-        while True:
-            start = len(taken)
-            try:
-                record = next(reader, None)
-                found = None if not record else self._judged(record)
-            except csv.Error as error:
-                record, found = [], f"{error}"
-            if record is None:
-                return
-            yield taken[start:], found
-
-    def _judged(self, record: list[str]) -> Row | str:
-        if len(record) != len(COLUMNS):
-            return f"{len(record)} fields where the header has {len(COLUMNS)}"
-        try:
-            return ingest.decode_text(dict(zip(self._columns, record, strict=True)))
-        except ValidationError as error:
-            return _said(error.detail)
-
-    def _texts(self, lines: Iterator[bytes]) -> Iterator[str]:
-        for line in lines:
-            self._taken.append(line)
-            yield line.decode(errors="surrogateescape")  # what isn't UTF-8 is judged with its record
 
 
 class Rejects:
@@ -192,24 +78,22 @@ def bookmark_of(source: str, *, restart: bool) -> Bookmark:
     return Bookmark.objects.get_or_create(source=source)[0]
 
 
-def steps(file: BinaryIO, form: str, bookmark: Bookmark, rejects: Path | None) -> Iterator[Step]:
+def steps(reader: Format, bookmark: Bookmark, rejects: Path | None) -> Iterator[Step]:
     """Import what follows the bookmark, each step in one transaction with the bookmark's new place.
 
     The first step is what was imported before, which is forgotten where that is done and the source begins otherwise.
     Without ``rejects`` the first bad line ends the import, and all lines before it are stored. Raises ImportFailed, and
     OtherLines where the source turns out to be another one.
     """
-    is_csv = form.startswith("csv")
-    first = list(islice(file, 2 if is_csv else 1))
-    head = _digest(first).hexdigest()
+    first = list(islice(reader.source, 1))
+    reader.source = chain(first, reader.source)
+    head = _digest(reader.header + first).hexdigest()
     if bookmark.is_done and head != bookmark.head:
         _forget(bookmark)
-    lines = chain(first, file)
-    reader: Format = (CSV if is_csv else NDJSON)(lines)
     digest, number = _digest(reader.header), len(reader.header)
     if bookmark.lines:
-        number = _skip(lines, bookmark, digest, number)
-    kept = None if rejects is None else Rejects(rejects, bookmark, reader.header)
+        number = _skip(reader.source, bookmark, digest, number)
+    kept = None if rejects is None else Rejects(rejects, bookmark, [mark_of(reader.encoding), *reader.header])
     yield Step(number, 0, [])
     for taken, rows, rejected in _read(reader, stop=kept is None):
         rejected = [each._replace(number=number + each.number) for each in rejected]
@@ -298,12 +182,3 @@ def _store(rows: list[Row], bookmark: Bookmark, changes: dict[str, Any]) -> None
             storage.append(rows)
     for field, value in changes.items():
         setattr(bookmark, field, value)
-
-
-def _said(detail: Any) -> str:
-    """What is wrong in one line: ``value: A valid number is required.``"""
-    if isinstance(detail, dict):
-        return " ".join(f"{field}: {_said(each)}" for field, each in detail.items())
-    if isinstance(detail, list):
-        return " ".join(map(_said, detail))
-    return str(detail) if isinstance(detail, ErrorDetail) else f"{detail}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from rest_framework.exceptions import UnsupportedMediaType
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
@@ -52,17 +53,23 @@ class JSONAlways(DefaultContentNegotiation):
     """Answers JSON whatever ``Accept`` says."""
 
     @override
-    def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
+    def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser:
         """The first parser where the request names its very media type, as nearly all do; else as the base class.
 
-        A parser's ``also`` are the other names of what it reads.
+        A parser's ``also`` are the other names of what it reads. Raises UnsupportedMediaType, which says what may be
+        sent.
         """
         first = next(iter(parsers))
         if request.content_type == first.media_type:
             return first
         essence = (request.content_type or "").partition(";")[0].strip().lower()
         another = next((each for each in parsers if essence in getattr(each, "also", ())), None)
-        return another or super().select_parser(request, parsers)
+        if found := another or super().select_parser(request, parsers):
+            return found
+        accepted = ", ".join(each.media_type for each in parsers)
+        given = request.content_type or ""
+        named = f'Unsupported media type "{given[:100]}" in request' if given else "No Content-Type"
+        raise UnsupportedMediaType(given, f"{named}. Accepted: {accepted}.")
 
     @override
     def select_renderer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from io import BytesIO
 from typing import IO, Any
@@ -29,11 +30,16 @@ class EventParser(parsers.BaseParser):
     def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Context = None) -> Any:
         """The events, as a Batch. Raises what ``read_body`` and ``decode`` raise."""
         context = parser_context or {}
-        return self.decode(read_body(stream, context["request"].META), media_type, context)
+        body = read_body(stream, context["request"].META).removeprefix(BOM_UTF8)
+        return self.decode(body, media_type, context)
 
     def decode(self, body: bytes, media_type: str | None, context: Mapping[str, Any]) -> Batch:
         """The events in a body. Raises ParseError, ValidationError or RequestTooLarge."""
         raise NotImplementedError
+
+    def decode_nothing(self) -> Batch:
+        """Judge a request without a body, of which REST framework asks no parser. Raises ValidationError."""
+        return decode_json(b"{}")
 
 
 class EventJSONParser(EventParser):
@@ -59,6 +65,11 @@ class EventNDJSONParser(EventParser):
     def decode(self, body: bytes, media_type: str | None, context: Mapping[str, Any]) -> Batch:
         """As many events as there are lines."""
         return decode_ndjson(body)
+
+    @override
+    def decode_nothing(self) -> Batch:
+        """No events, as an empty array."""
+        return decode_ndjson(b"")
 
 
 class EventFormParser(EventParser):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from math import isfinite
@@ -29,8 +30,23 @@ def _is_text_only(field: serializers.Field[Any, Any, Any, Any]) -> bool:
     return isinstance(field.root.initial_data, QueryDict)
 
 
+class JSONObject(dict[str, Any]):
+    """An object of JSON that knows which of its keys were given more than once."""
+
+    repeated: Sequence[str] = ()
+
+    @classmethod
+    def of_pairs(cls, pairs: list[tuple[str, Any]]) -> JSONObject:
+        """The object of these keys and values; of a repeated key with the last."""
+        found = cls(pairs)
+        if len(found) < len(pairs):
+            counts = Counter(key for key, _ in pairs)
+            found.repeated = [key for key, count in counts.items() if count > 1]
+        return found
+
+
 class StrictFieldsMixin(serializers.Serializer[Any]):
-    """Refuses what it doesn't know, and what a form or query gives twice: what is not used must not be accepted."""
+    """Refuses what it doesn't know, and what is given twice: what is not used must not be accepted."""
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         """As the serializer's own, with the unknown keys among the errors."""
@@ -39,9 +55,7 @@ class StrictFieldsMixin(serializers.Serializer[Any]):
             unknown = sorted(set(data) - set(self.fields))
             accepted = ", ".join(self.fields) or "none"
             errors = {_printable(key): [f"Unknown field. Accepted: {accepted}."] for key in unknown[:20]}
-            if isinstance(data, QueryDict):
-                repeated = [key for key, values in data.lists() if key in self.fields and len(values) > 1]
-                errors |= {key: ["This field may be given only once."] for key in repeated}
+            errors |= {key: ["This field may be given only once."] for key in _repeated(data) if key in self.fields}
         validated: dict[str, Any] = {}
         try:
             validated = super().to_internal_value(data)
@@ -213,6 +227,12 @@ class CatalogueQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any]):
     after = SeriesKeyField(default=None)
     search = TextField(max_length=MOST_SEARCHED_CHARACTERS, trim_whitespace=False, default="")
     format = NamedChoiceField(choices=FORMATS, required=False, write_only=True)
+
+
+def _repeated(data: Mapping[str, Any]) -> Sequence[str]:
+    if isinstance(data, QueryDict):
+        return [key for key, values in data.lists() if len(values) > 1]
+    return data.repeated if isinstance(data, JSONObject) else ()
 
 
 def _printable(key: object) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 
 import pytest
 from hypothesis import example, given, settings
@@ -124,6 +125,70 @@ def test_the_fast_way_is_taken_for_ordinary_events(item):
         patch.setattr(ingest, "_load_json", lambda body: pytest.fail("went the slow way"))
         assert len(decode_json(json.dumps(item).encode()).rows) == 1
         assert len(decode_json(json.dumps([item, item]).encode()).rows) == 2
+
+
+# An event in pieces: any of its keys left out, repeated, in any order and spelling; texts full of what the count counts.
+tricky = st.text(st.sampled_from(',"\\{}[]: é\n'), min_size=1, max_size=6)
+members = st.one_of(
+    st.tuples(st.sampled_from(["namespace", "name"]), tricky | st.just("a")),
+    st.tuples(
+        st.just("timestamp"), st.sampled_from([1, 1605179400.5, "2020-11-12T11:10:00Z", "2020-11-12T11:10:00,5Z"])
+    ),
+    st.tuples(st.just("value"), st.floats(-9, 9) | st.integers(-9, 9)),
+    st.tuples(st.sampled_from(["tags", "Value"]), st.just(1)),
+)
+whole = st.tuples(
+    st.tuples(st.just("namespace"), tricky), st.tuples(st.just("name"), tricky),
+    st.just(("timestamp", 1)), st.just(("value", 1)),
+)  # fmt: skip
+objects = st.builds(lambda all_four, more: [*all_four, *more], whole, st.lists(members, max_size=2)) | st.lists(members)
+
+
+@st.composite
+def written(draw, pairs):
+    """An object as JSON text, in which any character may be escaped."""
+
+    def text(value):
+        if not isinstance(value, str):
+            return json.dumps(value)
+        escapes = draw(st.lists(st.booleans(), min_size=len(value), max_size=len(value)))
+        spelled = (f"\\u{ord(c):04x}" if e else json.dumps(c)[1:-1] for c, e in zip(value, escapes, strict=True))
+        return f'"{"".join(spelled)}"'
+
+    pairs = draw(st.permutations(pairs))
+    return "{" + draw(st.sampled_from([",", " , "])).join(f"{text(key)}:{text(value)}" for key, value in pairs) + "}"
+
+
+def repeats(text):
+    """Whether Python's own decoder meets a key twice."""
+    found = []
+    json.loads(text, object_pairs_hook=lambda pairs: found.append(len(dict(pairs)) < len(pairs)))
+    return any(found)
+
+
+def accepts(decode, body):
+    try:
+        decode(body)
+    except (APIException, *ingest.NOT_FAST):
+        return False
+    return True
+
+
+@given(items=st.lists(objects.flatmap(written), min_size=1, max_size=4))
+@example(items=['{"namespace":"\\u002c","name":"b","timestamp":1,"value":1,"value":2}'])
+@settings(max_examples=1000)
+def test_no_repeated_key_slips_through_and_nothing_else_is_taken_for_one(items):
+    """Compared with the decoder whose keys are all seen; whatever else is wrong with an event."""
+    array, lines = f"[{','.join(items)}]".encode(), "\n".join(items).encode()
+    once = [json.dumps(json.loads(item)) for item in items]  # as if the last of each key were the only one
+
+    right = not any(map(repeats, items)) and accepts(decode_json, f"[{','.join(once)}]".encode())
+
+    assert [accepts(decode_json, array), accepts(decode_ndjson, lines)] == [right, right]
+    assert right or not accepts(ingest.decode_lines, BytesIO(lines))  # which leaves the rest to ``decode_line``
+    for item in items:
+        single = not repeats(item) and accepts(decode_json, json.dumps(json.loads(item)).encode())
+        assert accepts(decode_json, item.encode()) == accepts(ingest.decode_line, item.encode()) == single
 
 
 def test_json_that_stands_in_two_lines_is_no_line():

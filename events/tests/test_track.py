@@ -1,5 +1,6 @@
 """``POST /api/track/``."""
 
+import gzip
 import json
 from datetime import UTC, datetime
 
@@ -22,6 +23,9 @@ NUL = "Null characters are not allowed."
 NO_NUMBER = "A valid number is required."
 NO_TIMESTAMP = (
     "Must be ISO 8601 text such as 2020-11-12T11:10:00Z, or a unix timestamp as a number, within the years 1 to 9999."
+)
+ACCEPTED_TYPES = (
+    "Accepted: application/json, application/x-ndjson, application/x-www-form-urlencoded, multipart/form-data."
 )
 CUT = "The multipart form ends before its closing boundary."
 UNKNOWN = "Unknown field. Accepted: namespace, name, timestamp, value."
@@ -198,7 +202,12 @@ def test_it_names_an_unknown_field_that_no_answer_could_hold(client):
         (b"\xff\xfe", "The body is not UTF-8: invalid start byte at byte 0."),
         (b"[" * 100_000, "JSON parse error - nested too deeply"),
         (
-            b"\xef\xbb\xbf{}",
+            b"\xef\xbb\xbf{",
+            "JSON parse error - Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
+        ),
+        (b"\xef\xbb\xbf", "JSON parse error - Expecting value: line 1 column 1 (char 0)"),
+        (
+            b"\xef\xbb\xbf" * 2 + b"{}",
             "JSON parse error - Unexpected UTF-8 BOM (decode using utf-8-sig): line 1 column 1 (char 0)",
         ),
         (json.dumps({**EVENT, "value": float("nan")}).encode(), "JSON parse error - NaN is not JSON"),
@@ -210,6 +219,70 @@ def test_it_refuses_what_is_no_json(client, body, detail):
 
     assert (response.status_code, response.json()) == (400, {"detail": detail})
     assert not Event.objects.exists()
+
+
+ONCE = "This field may be given only once."
+
+
+@pytest.mark.parametrize(
+    ("body", "errors"),
+    [
+        ('{"namespace":"a","name":"b","timestamp":1,"value":1,"value":2}', {"value": [ONCE]}),
+        ('{"namespace":"a","name":"b","timestamp":1,"value":1,"value":1}', {"value": [ONCE]}),
+        ('{"namespace":"a","name":"b","timestamp":1,"value":"x","value":1}', {"value": [ONCE]}),
+        ('{"name":"a,b","namespace":"a","na\\u006de":"b","timestamp":1,"value":1}', {"name": [ONCE]}),
+        # what could make up for the comma of a repeated key in a careless count
+        ('{"namespace":"\\u002c","name":"b","timestamp":1,"value":1,"value":2}', {"value": [ONCE]}),
+        ('{"namespace":"a","name":"b","value":1,"value":2}', {"timestamp": [REQUIRED], "value": [ONCE]}),
+        ('{"namespace":"a","name":"b","timestamp":1,"value":1,"value":2,"a":1,"a":1}', {"a": [UNKNOWN], "value": [ONCE]}),
+        ('{"value":1,"value":2,"name":"a/b","name":"","timestamp":1}', {"namespace": [REQUIRED], "name": [ONCE], "value": [ONCE]}),
+    ],
+)  # fmt: skip
+def test_it_refuses_a_key_given_twice(client, body, errors):
+    response = client.post("/api/track/", body, content_type="application/json")
+
+    assert (response.status_code, response.json()) == (400, errors)
+    assert not Event.objects.exists()
+
+
+@pytest.mark.parametrize("text", ["a,b", ",,,", '","', "a\\\\,"])
+def test_commas_and_quotes_within_texts_repeat_nothing(client, text):
+    response = client.post("/api/track/", {**EVENT, "namespace": text, "name": text})
+
+    assert (response.status_code, response.json()) == (201, {**STORED, "namespace": text, "name": text})
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "answer"),
+    [
+        ("application/json", json.dumps(EVENT), STORED),
+        ("application/json", json.dumps([EVENT, EVENT]), {"accepted": 2}),
+        ("application/json", " []", {"accepted": 0}),
+        ("application/x-ndjson", f"{json.dumps(EVENT)}\n{json.dumps(EVENT)}\n", {"accepted": 2}),
+        ("application/x-ndjson", "", {"accepted": 0}),
+        ("text/plain", json.dumps(EVENT), STORED),
+        (URLENCODED, "namespace=Frontend&name=pageView&timestamp=1605179400&value=142.5", STORED),
+        (
+            "multipart/form-data; boundary=b",
+            "".join(
+                f'--b\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'
+                for key, value in EVENT.items()
+            )
+            + "--b--\r\n",
+            STORED,
+        ),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_leading_byte_order_mark_is_skipped(client, content_type, body, answer, packed):
+    body = b"\xef\xbb\xbf" + body.encode()
+    headers = {"Content-Encoding": "gzip"} if packed else {}
+
+    response = client.post(
+        "/api/track/", gzip.compress(body) if packed else body, content_type=content_type, headers=headers
+    )
+
+    assert (response.status_code, response.json()) == (201, answer)
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999"])
@@ -235,9 +308,11 @@ def test_it_refuses_json_that_is_no_object(client, body, detail):
     assert (response.status_code, response.json()) == (400, {"non_field_errors": [detail]})
 
 
-@pytest.mark.parametrize("content_type", ["application/json", URLENCODED, "multipart/form-data; boundary=b"])
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "text/plain", URLENCODED, "multipart/form-data; boundary=b", ""]
+)
 def test_it_refuses_an_empty_body(client, content_type):
-    response = client.post("/api/track/", b"", content_type=content_type)
+    response = client.generic("POST", "/api/track/", b"", content_type=content_type)
 
     assert (response.status_code, response.json()) == (400, {field: [REQUIRED] for field in EVENT})
 
@@ -324,8 +399,17 @@ def test_it_reads_utf8_whatever_charset_is_claimed(client, media_type, charset):
 def test_it_refuses_another_media_type(client, content_type):
     response = client.post("/api/track/", b"x", content_type=content_type)
 
-    detail = f'Unsupported media type "{content_type}" in request.'
+    detail = f'Unsupported media type "{content_type}" in request. {ACCEPTED_TYPES}'
     assert (response.status_code, response.json()) == (415, {"detail": detail})
+
+
+def test_it_asks_for_a_media_type_where_there_is_none(client):
+    response = client.generic("POST", "/api/track/", b"x", content_type="")
+
+    assert (response.status_code, response.json()) == (415, {"detail": f"No Content-Type. {ACCEPTED_TYPES}"})
+    long = client.post("/api/track/", b"x", content_type="a/" + "b" * 300)
+    detail = f'Unsupported media type "a/{"b" * 98}" in request. {ACCEPTED_TYPES}'
+    assert (long.status_code, long.json()) == (415, {"detail": detail})
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/xml", "nonsense", "*/*;q=abc", ""])

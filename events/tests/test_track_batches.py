@@ -62,7 +62,7 @@ def ndjson(items):
 @pytest.mark.parametrize("content_type", [JSON, NDJSON])
 def test_it_stores_a_batch(client, count, packed, content_type):
     items = list(batch(count))
-    body = json.dumps(items).encode() if content_type == JSON else ndjson(items) or b"\n"
+    body = json.dumps(items).encode() if content_type == JSON else ndjson(items)
     headers = {"Content-Encoding": "gzip"} if packed else {}
 
     response = client.post(
@@ -134,6 +134,30 @@ def test_one_bad_item_and_nothing_is_stored(client):
         "6": {"non_field_errors": ["This field may not be null."]},
         "17": {"value": [NO_NUMBER]},
     }
+    assert not Event.objects.exists()
+
+
+@pytest.mark.parametrize("blanks", ["", "\n", " \r\n\n"])
+def test_lines_without_an_event_are_an_empty_batch(client, blanks):
+    for content_type in (NDJSON, "application/jsonl"):
+        response = client.post("/api/track/", blanks, content_type=content_type, headers={"Idempotency-Key": "k"})
+        assert (response.status_code, response.json()) == (201, {"accepted": 0})
+    assert not Event.objects.exists()
+
+
+@pytest.mark.parametrize("content_type", [JSON, NDJSON])
+@pytest.mark.parametrize("name", ["plain", "with, a comma", '\\",'])
+def test_a_key_given_twice_is_named_with_its_item(client, content_type, name):
+    items = [json.dumps({**EVENT, "name": name}) for _ in range(20)]
+    items[3] = items[3].replace("}", ', "value": 1}')
+    items[17] = items[17].replace("{", '{"name": "a", "timestamp": 1, ')
+    body = f"[{','.join(items)}]" if content_type == JSON else "\n".join(items)
+
+    response = client.post("/api/track/", body, content_type=content_type)
+
+    once = ["This field may be given only once."]
+    assert response.status_code == 400
+    assert response.json() == {"3": {"value": once}, "17": {"name": once, "timestamp": once}}
     assert not Event.objects.exists()
 
 

@@ -2,8 +2,8 @@
 
 import os
 import time
-from argparse import ArgumentParser
-from collections.abc import Iterator
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,25 @@ from django.db import connection
 from tqdm import tqdm
 
 from events import files, importing
-from events.importing import ImportFailed, OtherLines, Step
+from events.import_formats import ImportFailed, delimiter_of, reader_of
+from events.importing import OtherLines, Step
 from events.models import Bookmark
 
 MOST_LINES_NAMED = 100
 # Writers that wait for SQLite's one lock look again after some milliseconds only.
 _PAUSE_SECONDS = 0.01
+
+
+def told(read: Callable[[str], str]) -> Callable[[str], str]:
+    """Say what ``read`` says of an argument that it refuses."""
+
+    def argument(text: str) -> str:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise ArgumentTypeError(str(error)) from None
+
+    return argument
 
 
 class Command(BaseCommand):
@@ -30,6 +43,20 @@ class Command(BaseCommand):
         parser.add_argument("path", help="the file to read, unpacked where it ends in .gz; - for standard input")
         parser.add_argument("--format", choices=files.FORMATS, help="where the file's suffix doesn't tell")
         parser.add_argument(
+            "--encoding",
+            type=told(files.encoding_named),
+            metavar="NAME",
+            help="such as cp1252; else by the byte order mark, and UTF-8 without",
+        )
+        parser.add_argument(
+            "--delimiter",
+            type=told(delimiter_of),
+            metavar="CHARACTER",
+            help="what separates the columns of CSV, such as | or the word tab; else comma, semicolon or tab as the "
+            "header has it",
+        )
+        parser.add_argument("--ignore-extra", action="store_true", help="leave columns of CSV out that aren't known")
+        parser.add_argument(
             "--rejects",
             type=lambda path: Path(path).resolve(),
             metavar="FILE",
@@ -41,9 +68,10 @@ class Command(BaseCommand):
         parser.add_argument("--restart", action="store_true", help="forget what was imported of this source before")
 
     def handle(
-        self, *args: Any, path: str, format: str | None, rejects: Path | None,  # noqa: A002
-        bookmark: str | None, restart: bool, **options: Any,
+        self, *args: Any, path: str, format: str | None, encoding: str | None, delimiter: str | None,  # noqa: A002
+        ignore_extra: bool, rejects: Path | None, bookmark: str | None, restart: bool, **options: Any,
     ) -> None:  # fmt: skip
+        self.encoding, self.delimiter, self.ignore_extra = encoding, delimiter, ignore_extra
         self.events = self.rejected = 0
         began = time.monotonic()
         source = bookmark or (path if path == files.PIPE else os.path.realpath(path))
@@ -71,11 +99,12 @@ class Command(BaseCommand):
         self.stdout.write(f"Imported {self.events} events in {took:.1f} s, {rate}.{rejected}")
 
     def _import(self, path: str, form: str, bookmark: Bookmark, rejects: Path | None) -> None:
-        with files.reading(path, form) as (lines, file):
+        with files.reading(path, form, self.encoding) as (lines, encoding, file):
+            reader = reader_of(lines, form, encoding, delimiter=self.delimiter, ignore_extra=self.ignore_extra)
             size = os.fstat(file.fileno()).st_size if file.seekable() else None
             unit = {"unit": " events"} if size is None else {"unit": "B", "unit_scale": True}
             with tqdm(total=size, delay=1, disable=None, dynamic_ncols=True, **unit) as bar:
-                for step in self._reported(importing.steps(lines, form, bookmark, rejects), bookmark):
+                for step in self._reported(importing.steps(reader, bookmark, rejects), bookmark):
                     bar.update(step.events if size is None else file.tell() - bar.n)
                     bar.set_postfix_str(f"{self.events} events", refresh=False)
                     if connection.vendor == "sqlite":
