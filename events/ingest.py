@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -70,8 +71,19 @@ class _Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     value: float
 
 
+class _WrittenEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    namespace: _Text
+    name: _Text
+    timestamp: msgspec.Raw
+    value: float
+
+
 _decode_event = msgspec.json.Decoder(_Event).decode
 _decode_events = msgspec.json.Decoder(list[_Event]).decode
+# The same for events whose timestamps are rounded by digits that a double doesn't keep.
+_decode_written_event = msgspec.json.Decoder(_WrittenEvent).decode
+_decode_written_events = msgspec.json.Decoder(list[_WrittenEvent]).decode
+_decode_timestamp = msgspec.json.Decoder(datetime | int | float).decode
 _prohibit_null = ProhibitNullCharactersValidator()
 
 
@@ -87,9 +99,38 @@ def _row(event: _Event) -> Row:
     timestamp = event.timestamp
     if isinstance(timestamp, datetime):
         microseconds = timestamps.microseconds_of(timestamp)
+    elif isinstance(timestamp, float):
+        microseconds = timestamps.microseconds_of_double(timestamp)
     else:
         microseconds = timestamps.microseconds_of_unix(timestamp)
     return Row(event.namespace, event.name, microseconds, event.value)
+
+
+def _row_of_written(event: _WrittenEvent) -> Row:
+    written = bytes(event.timestamp)
+    timestamp = _decode_timestamp(written)
+    if not isinstance(timestamp, float):
+        return _row(_Event(event.namespace, event.name, timestamp, event.value))
+    _check_segment(event.namespace)
+    _check_segment(event.name)
+    number = timestamps.WrittenFloat(written.decode())
+    return Row(event.namespace, event.name, timestamps.microseconds_of_unix(number), event.value)
+
+
+def _rows_of_lines(lines: Sequence[bytes]) -> list[Row]:
+    try:
+        return [_row(_decode_event(line)) for line in lines]
+    except timestamps.DigitsNeeded:
+        return [_row_of_written(_decode_written_event(line)) for line in lines]
+
+
+def _rows_of_array(body: bytes) -> list[Row]:
+    events = _decode_events(body)
+    _check_count(len(events))
+    try:
+        return list(map(_row, events))
+    except timestamps.DigitsNeeded:
+        return list(map(_row_of_written, _decode_written_events(body)))
 
 
 NOT_FAST = (ValueError, RecursionError, msgspec.MsgspecError, DjangoValidationError)
@@ -99,13 +140,15 @@ def decode_json(body: bytes) -> Batch:
     """One event, or an array of them. Raises ParseError, ValidationError, or RequestTooLarge past ``MAX_EVENTS``."""
     try:
         if body[:64].lstrip()[:1] == b"[":
-            events = _decode_events(body)
-            _check_count(len(events))
-            return Batch(list(map(_row, events)))
+            return Batch(_rows_of_array(body))
         return Batch([_row(_decode_event(body))], single=True)
+    except timestamps.DigitsNeeded:
+        with suppress(*NOT_FAST):
+            return Batch([_row_of_written(_decode_written_event(body))], single=True)
     except NOT_FAST:
-        _check_structure(body)
-        data = _load_json(body)
+        pass
+    _check_structure(body)
+    data = _load_json(body)
     if not isinstance(data, list):
         return Batch([_judge(EventSerializer(data={}), data)], single=True)
     _check_count(len(data))
@@ -118,7 +161,7 @@ def decode_ndjson(body: bytes) -> Batch:
     lines = list(islice(all_lines, settings.MAX_EVENTS))
     _check_count(len(lines) + sum(1 for _ in all_lines))
     try:
-        return Batch([_row(_decode_event(line)) for line in lines])
+        return Batch(_rows_of_lines(lines))
     except NOT_FAST:
         _check_structure(body)
         return Batch(_judge_all(map(_load_line, lines)))
@@ -134,13 +177,14 @@ def decode_form(fields: QueryDict) -> Batch:
 
 def decode_lines(lines: Iterable[bytes]) -> list[Row]:
     """An event a line of JSON, blank lines left out. Raises one of ``NOT_FAST`` where one is to be judged by itself."""
-    return [_row(_decode_event(line)) for line in lines if not line.isspace()]
+    return _rows_of_lines([line for line in lines if not line.isspace()])
 
 
 def decode_line(line: bytes) -> Row:
     """The event of one line of JSON. Raises ParseError or ValidationError."""
     try:
-        return _row(_decode_event(line))
+        [row] = _rows_of_lines([line])
+        return row
     except NOT_FAST:
         return _judge(EventSerializer(data={}), _load_json(line))
 
@@ -204,7 +248,7 @@ def _check_structure(body: bytes) -> None:
 
 def _load_json(body: bytes) -> Any:
     try:
-        return json.loads(body.decode(), parse_constant=_refuse_constant)
+        return json.loads(body.decode(), parse_float=timestamps.WrittenFloat, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise ParseError(f"The body is not UTF-8: {error.reason} at byte {error.start}.") from None
     except ValueError as error:

@@ -96,6 +96,8 @@ class TimestampField(serializers.Field[datetime, Any, str, Any]):
                 return timestamps.from_text(data) if _is_text_only(self) else timestamps.from_iso(data)
             if isinstance(data, int | float) and not isinstance(data, bool):
                 return timestamps.from_unix(data)
+        except timestamps.AmbiguousText as error:
+            raise serializers.ValidationError(str(error), code="ambiguous") from None
         except ValueError:
             pass
         self.fail("invalid")

@@ -16,9 +16,11 @@ from events.snapshot import snapshot
 
 
 def instant(text: str) -> datetime:
-    """An instant as the API reads it."""
+    """Read an instant as the API does."""
     try:
         return timestamps.from_text(text)
+    except timestamps.AmbiguousText as error:
+        raise ArgumentTypeError(str(error)) from None
     except ValueError as error:
         raise ArgumentTypeError(f"Must be {error}.") from None
 
