@@ -33,6 +33,7 @@ _ISO_8601 = re.compile(
 )
 _PYTHON_PLACES = 7  # with the point; what goes beyond, Python cuts off
 _LOST_PLUS = re.compile(r" (?=[0-9])")
+_DATE = re.compile(r"[0-9]{4}-(?:[0-9]{2}-[0-9]{2}|W[0-9]{2}-[1-7]|[0-9]{3})")
 
 
 class WrittenFloat(float):
@@ -226,6 +227,15 @@ def _reading(text: str, seconds: int) -> tuple[str, str]:
         day = to_text((_SPREADSHEET_EPOCH + timedelta(days=float(text))).replace(microsecond=0))
         return f"a spreadsheet's day, {day}", day
     return "a part of a date", "a whole one such as 2020-11-12"
+
+
+def day_of(text: str) -> date | None:
+    """Read a date alone in ISO 8601; None where the text is anything else, and where there is no such date."""
+    text = text.upper()
+    try:
+        return from_iso(text).date() if _DATE.fullmatch(text) else None
+    except ValueError:
+        return None
 
 
 def to_text(instant: datetime) -> str:

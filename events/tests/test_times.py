@@ -1,6 +1,7 @@
 """Times as people write them: each is the same instant in a body, a form, an import and a query, or is refused in all."""
 
 import json
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from io import StringIO
@@ -13,8 +14,9 @@ from django.http import QueryDict
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from events import ingest, timestamps
+from events import buckets, ingest, timestamps, zones
 from events.models import Event
+from events.tests.rolling_up import roll_up_all
 
 PATH = "/api/events/Shop/order"
 NO_TIMESTAMP = (
@@ -195,6 +197,160 @@ def test_digits_that_may_mean_a_date_are_told_both_readings(db, client, tmp_path
     assert (number.status_code, number.json()["timestamp"]) == (201, unix)
     quoted = client.post("/api/track/", event_of(f'"{text}"'), content_type="application/json")
     assert (quoted.status_code, quoted.json()) == (400, {"timestamp": [NO_TIMESTAMP]})
+
+
+# Days as the ends of a window.
+
+
+def window_of(client, **query):
+    answer = client.get(PATH, {"granularity": "none", "aggregationType": "count", **query})
+    assert answer.status_code == 200, answer.content
+    return [item["aggregatedTimestamp"] for item in answer.json()]
+
+
+def edges(make_event, start, end):
+    """An event at each end of a day, and just beyond it."""
+    first, last = (datetime.fromisoformat(each) for each in (start, end))
+    instants = [first - buckets.MICROSECOND, first, last - buckets.MICROSECOND, last]
+    for instant in instants:
+        make_event(namespace="Shop", name="order", timestamp=instant.isoformat())
+    return [timestamps.to_text(instant) for instant in instants]
+
+
+@pytest.mark.parametrize("rolled_up", [False, True])
+@pytest.mark.parametrize(
+    ("zone", "day", "start", "end"),
+    [
+        (None, "2020-11-12", "2020-11-12T00:00:00Z", "2020-11-13T00:00:00Z"),
+        ("UTC", "2020-W46-4", "2020-11-12T00:00:00Z", "2020-11-13T00:00:00Z"),
+        ("Europe/Berlin", "2020-11-12", "2020-11-11T23:00:00Z", "2020-11-12T23:00:00Z"),
+        ("Europe/Berlin", "2020-317", "2020-11-11T23:00:00Z", "2020-11-12T23:00:00Z"),
+        ("Europe/Berlin", "2020-03-29", "2020-03-28T23:00:00Z", "2020-03-29T22:00:00Z"),  # of 23 hours
+        ("Europe/Berlin", "2020-10-25", "2020-10-24T22:00:00Z", "2020-10-25T23:00:00Z"),  # of 25
+        ("Asia/Kathmandu", "2020-11-12", "2020-11-11T18:15:00Z", "2020-11-12T18:15:00Z"),
+        ("America/Sao_Paulo", "2018-11-04", "2018-11-04T03:00:00Z", "2018-11-05T02:00:00Z"),  # without a midnight
+        ("America/Sao_Paulo", "2018-11-03", "2018-11-03T03:00:00Z", "2018-11-04T03:00:00Z"),
+        ("America/Sao_Paulo", "2018-02-17", "2018-02-17T02:00:00Z", "2018-02-18T03:00:00Z"),  # 23:00 comes twice
+        ("America/Havana", "2020-11-01", "2020-11-01T04:00:00Z", "2020-11-02T05:00:00Z"),  # midnight comes twice
+        ("Pacific/Apia", "2011-12-29", "2011-12-29T10:00:00Z", "2011-12-30T10:00:00Z"),
+        ("Pacific/Apia", "2011-12-31", "2011-12-30T10:00:00Z", "2011-12-31T10:00:00Z"),
+        ("America/St_Johns", "2010-11-06", "2010-11-06T02:30:00Z", "2010-11-07T03:30:00Z"),  # comes again after 00:01
+    ],
+)  # fmt: skip
+def test_a_date_alone_is_a_whole_day_of_the_zone(client, make_event, rolled_up, zone, day, start, end):
+    before, first, last, after = edges(make_event, start, end)
+    if rolled_up:
+        roll_up_all()
+    given_zone = {"timezone": zone} if zone else {}
+
+    assert window_of(client, tsMin=day, tsMax=day, **given_zone) == [first, last]
+    assert window_of(client, tsMin=day, **given_zone) == [first, last, after]
+    assert window_of(client, tsMax=day, **given_zone) == [before, first, last]
+    # an instant is an instant, with and without an offset
+    assert window_of(client, tsMin=start, tsMax=last, **given_zone) == [first, last]
+    assert window_of(client, tsMin=last.removesuffix("Z"), tsMax=last, **given_zone) == [last]
+
+
+@pytest.mark.parametrize("fill", ["none", "null", "zero", "previous"])
+def test_a_day_that_a_zone_leaves_out_has_no_events(client, make_event, fill):
+    edges(make_event, "2011-12-30T10:00:00Z", "2011-12-31T10:00:00Z")
+    query = {
+        "timezone": "Pacific/Apia",
+        "granularity": "day",
+        "fill": fill,
+        "tsMin": "2011-12-30",
+        "tsMax": "2011-12-30",
+    }
+
+    assert [(answer.status_code, answer.json()) for answer in [client.get(PATH, query)]] == [(200, [])]
+    streamed = client.get(PATH, {**query, "format": "csv"})
+    assert (streamed.status_code, streamed.getvalue()) == (200, b"aggregatedTimestamp,value\r\n")
+    assert len(client.get(PATH, {**query, "tsMin": "2011-12-29"}).json()) == 1
+    assert len(client.get(PATH, {**query, "tsMax": "2011-12-31"}).json()) == 1
+
+
+def test_days_are_filled_from_the_first_to_the_last(client, make_event):
+    make_event(namespace="Shop", name="order", timestamp="2020-10-25T12:00:00", value=2)
+    query = {
+        "granularity": "day",
+        "timezone": "Europe/Berlin",
+        "fill": "zero",
+        "timestamp": "bucket",
+        "aggregationType": "sum",
+    }
+
+    assert client.get(PATH, {**query, "tsMin": "2020-10-24", "tsMax": "2020-10-26"}).json() == [
+        {"aggregatedTimestamp": "2020-10-23T22:00:00Z", "value": 0.0},
+        {"aggregatedTimestamp": "2020-10-24T22:00:00Z", "value": 2.0},
+        {"aggregatedTimestamp": "2020-10-25T23:00:00Z", "value": 0.0},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "said"),
+    [
+        ({"tsMin": "2020-11-13", "tsMax": "2020-11-12"}, "tsMin", "Must not be later than tsMax."),
+        ({"tsMin": "2020-11-13T00:00:00Z", "tsMax": "2020-11-12"}, "tsMin", "Must not be later than tsMax."),
+        ({"tsMin": "2020-11-12", "tsMax": "2020-11-11T22:59:59Z", "timezone": "Europe/Berlin"}, "tsMin", "Must not be later than tsMax."),
+        ({"tsMax": "2020-11-31"}, "tsMax", NO_TIMESTAMP),
+        ({"tsMin": "2019-366"}, "tsMin", NO_TIMESTAMP),
+        ({"tsMin": "2020-11-12", "timezone": "Mars"}, "timezone", "Must be the IANA name of a time zone, such as Europe/Berlin."),
+    ],
+)  # fmt: skip
+def test_a_bad_day_is_refused(client, query, field, said):
+    answer = client.get(PATH, query)
+
+    assert (answer.status_code, answer.json()) == (400, {field: [said]})
+
+
+def test_a_window_may_end_with_the_same_day_that_it_starts_in(client, make_event):
+    make_event(namespace="Shop", name="order", timestamp="2020-11-12T22:59:59.999999")
+
+    window = {"tsMin": "2020-11-12T12:00:00+01:00", "tsMax": "2020-11-12", "timezone": "Europe/Berlin"}
+    assert window_of(client, **window) == ["2020-11-12T22:59:59.999999Z"]
+
+
+@given(
+    st.dates(date(1, 1, 1), date(9999, 12, 31)) | st.dates(date(1900, 1, 1), date(2040, 1, 1)),
+    st.sampled_from(sorted(zones.names())).map(zones.zone_of),
+)
+@example(date(1, 1, 1), zones.zone_of("Europe/Berlin"))
+@example(date(9999, 12, 31), zones.zone_of("Pacific/Honolulu"))
+@example(date(9999, 12, 31), zones.zone_of("Pacific/Kiritimati"))
+def test_a_day_has_the_instants_that_show_its_date(day, zone):
+    first, last = buckets.first_of_day(day, zone), buckets.last_of_day(day, zone)
+    within = timedelta(days=2) <= first - timestamps.EPOCH.replace(year=1) and last.year < 9999
+
+    if within and first < last:
+        shown = [
+            each.astimezone(zone).date()
+            for each in (first - buckets.MICROSECOND, first, last, last + buckets.MICROSECOND)
+        ]
+        assert shown[1:3] == [day, day]
+        assert shown[0] != day != shown[3]
+    elif within:  # left out
+        assert (last + buckets.MICROSECOND, first.astimezone(zone).date() > day) == (first, True)
+    assert datetime.min.replace(tzinfo=UTC) <= first
+    assert first <= last + buckets.MICROSECOND if last.year < 9999 else first < last
+
+
+def test_an_export_ends_with_the_end_of_a_day(db, make_event, tmp_path):
+    _, first, last, _ = edges(make_event, "2020-11-12T00:00:00Z", "2020-11-13T00:00:00Z")
+
+    path = tmp_path / "events.ndjson"
+    call_command("export_events", path, "--from", "2020-11-12", "--to", "2020-11-12", stderr=StringIO())
+
+    assert [json.loads(line)["timestamp"] for line in path.read_text().splitlines()] == [first, last]
+
+
+def test_the_admins_list_ends_with_the_end_of_a_day(admin_client, make_event):
+    edges(make_event, "2020-11-12T00:00:00Z", "2020-11-13T00:00:00Z")
+
+    page = admin_client.get("/admin/events/event/?start=2020-11-12&end=2020-11-12")
+
+    shown = [timestamps.to_text(event.timestamp) for event in page.context["cl"].result_list]
+    assert shown == ["2020-11-12T23:59:59.999999Z", "2020-11-12T00:00:00Z"]
+    assert 'value="2020-11-12T23:59:59.999999"' in page.text
 
 
 def test_a_form_is_read_as_an_import_is():
