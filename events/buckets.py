@@ -66,6 +66,22 @@ def end_of(start: datetime, granularity: str, zone: tzinfo) -> datetime:
     return timestamps.from_microseconds(_last_showing(_unit_of(instant + offset, granularity)[1], zone))
 
 
+def first_of_day(day: date, zone: tzinfo) -> datetime:
+    """Find the first instant of a date of the zone, in UTC: local midnight, or where the clocks skip it, right after.
+
+    Of a day that the zone leaves out, the first instant of the next.
+    """
+    return timestamps.from_microseconds(_first_showing(_day_number(day) * DAY, zone))
+
+
+def last_of_day(day: date, zone: tzinfo) -> datetime:
+    """Find the last microsecond of a date of the zone, in UTC: where clocks go back over midnight, the later one.
+
+    Of a day that the zone leaves out, the last microsecond of the day before.
+    """
+    return timestamps.from_microseconds(_last_showing((_day_number(day) + 1) * DAY, zone))
+
+
 def starts(first: datetime, last: datetime, granularity: str, zone: tzinfo) -> Iterator[datetime]:
     """Give the start of each bucket that has an instant between ``first`` and ``last``, both included, in UTC."""
     walk = _clock_starts if granularity in CLOCK_UNITS else _calendar_starts
@@ -142,6 +158,10 @@ def _months(length: int) -> Callable[[int], tuple[int, int]]:
         return _first_of(month), _first_of(month + length)
 
     return unit
+
+
+def _day_number(day: date) -> int:
+    return day.toordinal() - _EPOCH_ORDINAL
 
 
 def _month(day: int) -> int:

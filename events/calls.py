@@ -223,8 +223,9 @@ def track() -> Call:
 
 
 _MEANINGS = {
-    "tsMin": "Where the window starts, itself included: ISO 8601 or unix time, as in an event. Open where not given.",
-    "tsMax": "Where the window ends, itself included.",
+    "tsMin": "Where the window starts, itself included: ISO 8601 or unix time, as in an event; a date alone is the "
+    "start of that day in `timezone`. Open where not given.",
+    "tsMax": "Where the window ends, itself included; a date alone is the end of that day in `timezone`.",
     "granularity": "The calendar unit that events are grouped by; `week` starts on Monday, `none` groups equal "
     "timestamps only and is never filled.",
     "aggregationType": "How the values of a bucket become one.",

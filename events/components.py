@@ -45,20 +45,34 @@ SERIES_KEY: Schema = {
 
 
 def _iso_8601(offset_signs: str) -> str:
-    """The pattern of ISO 8601 as ``timestamps.from_iso`` reads it, and a few days that the calendar doesn't have."""
-    hour, second = "([01][0-9]|2[0-3])", "[0-5][0-9]([.,][0-9]+)?"
-    offset = f"([Zz]|[{offset_signs}]{hour}(:?[0-5][0-9])?)"
-    time = f"[Tt ]{hour}(:[0-5][0-9](:{second})?|[0-5][0-9]({second})?)?{offset}?"
+    """Make the pattern of ISO 8601 as ``timestamps.from_iso`` reads it.
+
+    It also has a few days that the calendar doesn't have, and a second 60 in minutes that have no leap second.
+    """
+    hour, second = "([01][0-9]|2[0-3])", "([0-5][0-9]|60)([.,][0-9]+)?"
+    offset = f" ?([Zz]|[{offset_signs}]{hour}(:?[0-5][0-9])?)"
+    zeros = "(:00(:00([.,]0+)?)?|00(00([.,]0+)?)?)?"
+    time = f"[Tt ]({hour}(:[0-5][0-9](:{second})?|[0-5][0-9]({second})?)?|24{zeros})({offset})?"
     month, day, week = "(0[1-9]|1[0-2])", "(0[1-9]|[12][0-9]|3[01])", "[Ww](0[1-9]|[1-4][0-9]|5[0-3])"
-    extended = f"[0-9]{{4}}-({month}-{day}|{week}-[1-7])"
-    basic = f"[0-9]{{4}}({month}{day}|{week}[1-7])"
+    day_of_year = "(00[1-9]|0[1-9][0-9]|[12][0-9][0-9]|3[0-5][0-9]|36[0-6])"
+    extended = f"[0-9]{{4}}-({month}-{day}|{week}-[1-7]|{day_of_year})"
+    basic = f"[0-9]{{4}}({month}{day}|{week}[1-7]|{day_of_year})"
     return f"^({extended}({time})?|{basic}{time})$"
 
 
 ISO_8601 = _iso_8601("+-")
 # In a query a “+” that was not escaped is a space.
 ISO_8601_TEXT = _iso_8601("+ -")
-UNIX_TEXT = r"^[+-]?[0-9]{1,20}(\.[0-9]{0,20})?$"
+# What without a sign may mean a date: seconds before 1971, a basic date, and below a spreadsheet's day.
+_DATE_DIGITS = "[0-9]{4}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])"
+_UNTIL_1971 = "[0-9]{1,7}|[0-2][0-9]{7}|30[0-9]{6}|31[0-4][0-9]{5}|315[0-2][0-9]{4}|3153[0-5][0-9]{3}"
+UNIX_TEXT: Schema = {
+    "type": "string",
+    "pattern": r"^([+-][0-9]{1,20}(\.[0-9]{0,20})?|[0-9]{1,20}(\.[0-9]{0,20})?)$",
+    # what lies within the years 1 to 9999, roughly
+    "allOf": [{"pattern": r"^([+]?0*([0-9]{1,14}|1[0-9]{14}|2[0-5][0-9]{13})|-0*[0-9]{1,14})(\.[0-9]*)?$"}],
+    "not": {"pattern": rf"^(0*({_UNTIL_1971})|{_DATE_DIGITS}|0*[2-7][0-9]{{4}}\.[0-9]*)$"},
+}
 NUMBER_TEXT = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?$"
 # Far more than there are, in a line. All six hundred as an enum were no help to readers, and clash as names in Python.
 ZONE_NAME = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z][A-Za-z0-9_+-]*)*$"
@@ -73,20 +87,24 @@ _UNIX_TIME: Schema = {
 # Of the kinds of text, `date-time` is named although the pattern has it too: by it generated clients know an instant.
 _TIMESTAMP: Schema = {
     "anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "pattern": ISO_8601}, ref("UnixTime")],
-    "description": "ISO 8601, a date alone or of a week too, in UTC where it has no offset; or unix time as a number. "
-    "Kept to the microsecond.",
-    "examples": ["2020-11-12T11:10:00Z", "2020-11-12", "2020-W46-4", 1605179400, 1605179400000.5],
+    "description": "ISO 8601, a date alone, of a week or by the day of the year too, in UTC where it has no offset; or "
+    "unix time as a number. Rounded half up to the microsecond. `24:00:00` is the start of the next day, the leap "
+    "second `23:59:60` (UTC) that of the next second.",
+    "examples": ["2020-11-12T11:10:00Z", "2020-11-12", "2020-W46-4", "2020-317", 1605179400, 1605179400000.5],
 }
 _TIMESTAMP_TEXT: Schema = {
     "anyOf": [
         {"type": "string", "format": "date-time"},
         {"type": "string", "pattern": ISO_8601_TEXT},
-        {"type": "string", "pattern": UNIX_TEXT},
+        UNIX_TEXT,
         {"type": "integer", "minimum": -62_135_596_800_000, "maximum": -100_000_000_000},
-        {"type": "integer", "minimum": -62_135_596_800, "maximum": 253_402_300_799_999},
+        {"type": "integer", "minimum": -62_135_596_800, "maximum": -1},
+        {"type": "integer", "minimum": 100_000_000, "maximum": 253_402_300_799_999},  # of nine digits or more: no date
     ],
-    "description": "The same where everything is text, as in a query; unix time without an exponent.",
-    "examples": ["2020-11-12T11:10:00Z", "2020-11-12", "2020-W46-4", "1605179400.25"],
+    "description": "The same where everything is text, as in a query; unix time without an exponent. Digits that may "
+    "mean a date (seconds before 1971, 20201112, a spreadsheet's 44147.46) are unix time only after a sign: `+1`, in a "
+    "URL `%2B1`.",
+    "examples": ["2020-11-12T11:10:00Z", "2020-11-12", "2020-W46-4", "2020-317", "1605179400.25", "+1"],
 }
 _VALUE: Schema = {
     "type": "number",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, cast
 
@@ -13,8 +13,9 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import InvalidPage, Page, Paginator
 from django.http import HttpRequest
+from typing_extensions import override
 
-from events import timestamps
+from events import buckets, timestamps
 from events.catalogue import Catalogue
 from events.catalogue import Page as CataloguePage
 from events.models import Event, EventQuerySet
@@ -70,11 +71,20 @@ class NameFilter(SeriesPartFilter):
         return (series["name"] for series in of_namespace.page(MOST_CHOICES).series)
 
 
+class WindowEndField(forms.DateTimeField):
+    """Where a range ends, itself included: a date alone is the end of that day."""
+
+    @override
+    def to_python(self, value: Any) -> datetime | None:
+        day = timestamps.day_of(value) if isinstance(value, str) else None
+        return super().to_python(value) if day is None else buckets.last_of_day(day, UTC)
+
+
 class WindowForm(forms.Form):
     """Both ends of a date range, in UTC."""
 
     start = forms.DateTimeField(required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
-    end = forms.DateTimeField(required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
+    end = WindowEndField(required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
 
     @classmethod
     def of(cls, data: Any) -> WindowForm:

@@ -70,8 +70,19 @@ class _Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     value: float
 
 
+class _WrittenEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    namespace: _Text
+    name: _Text
+    timestamp: msgspec.Raw
+    value: float
+
+
 _decode_event = msgspec.json.Decoder(_Event).decode
 _decode_events = msgspec.json.Decoder(list[_Event]).decode
+# The same for events whose timestamps are rounded by digits that a double doesn't keep.
+_decode_written_event = msgspec.json.Decoder(_WrittenEvent).decode
+_decode_written_events = msgspec.json.Decoder(list[_WrittenEvent]).decode
+_decode_timestamp = msgspec.json.Decoder(datetime | int | float).decode
 _prohibit_null = ProhibitNullCharactersValidator()
 
 
@@ -87,10 +98,53 @@ def _row(event: _Event) -> Row:
     timestamp = event.timestamp
     if isinstance(timestamp, datetime):
         microseconds = timestamps.microseconds_of(timestamp)
+    elif isinstance(timestamp, float):
+        microseconds = timestamps.microseconds_of_double(timestamp)
     else:
         microseconds = timestamps.microseconds_of_unix(timestamp)
     # not Row(…), which takes twice as long
     return tuple.__new__(Row, (event.namespace, event.name, microseconds, event.value))
+
+
+def _row_of_written(event: _WrittenEvent) -> Row:
+    written = bytes(event.timestamp)
+    timestamp = _decode_timestamp(written)
+    if not isinstance(timestamp, float):
+        return _row(_Event(event.namespace, event.name, timestamp, event.value))
+    _check_segment(event.namespace)
+    _check_segment(event.name)
+    number = timestamps.WrittenFloat(written.decode())
+    return Row(event.namespace, event.name, timestamps.microseconds_of_unix(number), event.value)
+
+
+def _row_of_object(body: bytes) -> Row:
+    event = _decode_event(body)
+    _check_keys(body, _COMMAS_WITHIN)
+    try:
+        return _row(event)
+    except timestamps.DigitsNeeded:
+        return _row_of_written(_decode_written_event(body))
+
+
+def _rows_of_lines(lines: Sequence[bytes], body: bytes) -> list[Row]:
+    """Decode an event of each line; the body is the lines together."""
+    try:
+        rows = [_row(_decode_event(line)) for line in lines]
+    except timestamps.DigitsNeeded:
+        rows = [_row_of_written(_decode_written_event(line)) for line in lines]
+    _check_keys(body, _COMMAS_WITHIN * len(rows))
+    return rows
+
+
+def _rows_of_array(body: bytes) -> list[Row]:
+    events = _decode_events(body)
+    _check_count(len(events))
+    if events:
+        _check_keys(body, (_COMMAS_WITHIN + 1) * len(events) - 1)
+    try:
+        return list(map(_row, events))
+    except timestamps.DigitsNeeded:
+        return list(map(_row_of_written, _decode_written_events(body)))
 
 
 NOT_FAST = (ValueError, RecursionError, msgspec.MsgspecError, DjangoValidationError)
@@ -114,14 +168,8 @@ def decode_json(body: bytes) -> Batch:
     """One event, or an array of them. Raises ParseError, ValidationError, or RequestTooLarge past ``MAX_EVENTS``."""
     try:
         if body[:1] != b"{" and body[:64].lstrip()[:1] == b"[":
-            events = _decode_events(body)
-            _check_count(len(events))
-            if events:
-                _check_keys(body, (_COMMAS_WITHIN + 1) * len(events) - 1)
-            return Batch(list(map(_row, events)))
-        event = _decode_event(body)
-        _check_keys(body, _COMMAS_WITHIN)
-        return Batch([_row(event)], single=True)
+            return Batch(_rows_of_array(body))
+        return Batch([_row_of_object(body)], single=True)
     except NOT_FAST:
         _check_structure(body)
         data = _load_json(body)
@@ -137,9 +185,7 @@ def decode_ndjson(body: bytes) -> Batch:
     lines = list(islice(all_lines, settings.MAX_EVENTS))
     _check_count(len(lines) + sum(1 for _ in all_lines))
     try:
-        rows = [_row(_decode_event(line)) for line in lines]
-        _check_keys(body, _COMMAS_WITHIN * len(rows))
-        return Batch(rows)
+        return Batch(_rows_of_lines(lines, body))
     except NOT_FAST:
         _check_structure(body)
         return Batch(_judge_all(map(_load_line, lines)))
@@ -156,17 +202,13 @@ def decode_form(fields: QueryDict) -> Batch:
 def decode_lines(lines: Iterable[bytes]) -> list[Row]:
     """An event a line of JSON, blank lines left out. Raises one of ``NOT_FAST`` where one is to be judged by itself."""
     lines = [line for line in lines if not line.isspace()]
-    rows = [_row(_decode_event(line)) for line in lines]
-    _check_keys(b"".join(lines), _COMMAS_WITHIN * len(rows))
-    return rows
+    return _rows_of_lines(lines, b"".join(lines))
 
 
 def decode_line(line: bytes) -> Row:
     """The event of one line of JSON. Raises ParseError or ValidationError."""
     try:
-        event = _decode_event(line)
-        _check_keys(line, _COMMAS_WITHIN)
-        return _row(event)
+        return _row_of_object(line)
     except NOT_FAST:
         return _judge(EventSerializer(data={}), _load_json(line))
 
@@ -229,7 +271,10 @@ def _check_structure(body: bytes) -> None:
 
 def _load_json(body: bytes) -> Any:
     try:
-        return json.loads(body.decode(), parse_constant=_refuse_constant, object_pairs_hook=JSONObject.of_pairs)
+        return json.loads(
+            body.decode(), parse_float=timestamps.WrittenFloat, parse_constant=_refuse_constant,
+            object_pairs_hook=JSONObject.of_pairs,
+        )  # fmt: skip
     except UnicodeDecodeError as error:
         raise ParseError(f"The body is not UTF-8: {error.reason} at byte {error.start}.") from None
     except ValueError as error:

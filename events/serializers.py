@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from math import isfinite
 from typing import Any, cast
 
 from django.conf import settings
 from django.http import QueryDict
 from rest_framework import serializers
+from typing_extensions import override
 
-from events import timestamps, zones
+from events import buckets, timestamps, zones
 from events.aggregation import AGGREGATION_TYPES, FILLS, LABELS
 from events.buckets import GRANULARITIES
 from events.models import validate_path_segment
@@ -110,6 +111,8 @@ class TimestampField(serializers.Field[datetime, Any, str, Any]):
                 return timestamps.from_text(data) if _is_text_only(self) else timestamps.from_iso(data)
             if isinstance(data, int | float) and not isinstance(data, bool):
                 return timestamps.from_unix(data)
+        except timestamps.AmbiguousText as error:
+            raise serializers.ValidationError(str(error), code="ambiguous") from None
         except ValueError:
             pass
         self.fail("invalid")
@@ -117,6 +120,15 @@ class TimestampField(serializers.Field[datetime, Any, str, Any]):
     def to_representation(self, value: datetime) -> str:
         """``2020-11-12T11:10:00Z``."""
         return timestamps.to_text(value)
+
+
+class WindowEndField(TimestampField):
+    """An end of a window: an instant, or a date alone, which is a whole day of the zone that is asked for."""
+
+    @override
+    def to_internal_value(self, data: Any) -> Any:
+        day = timestamps.day_of(data) if isinstance(data, str) else None
+        return super().to_internal_value(data) if day is None else day
 
 
 class NamedChoiceField(serializers.ChoiceField):
@@ -176,8 +188,8 @@ class SeriesPathSerializer(NamespaceSerializer):
 class AggregationQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any]):
     """The query of the aggregation endpoint; a parameter left empty counts as not given."""
 
-    tsMin = TimestampField(source="ts_min", default=None)
-    tsMax = TimestampField(source="ts_max", default=None)
+    tsMin = WindowEndField(source="ts_min", default=None)
+    tsMax = WindowEndField(source="ts_max", default=None)
     granularity = NamedChoiceField(choices=GRANULARITIES, default="none")
     aggregationType = NamedChoiceField(choices=AGGREGATION_TYPES, source="aggregation_type", default="avg")
     timezone = TimeZoneField(source="zone", default=UTC)
@@ -186,8 +198,13 @@ class AggregationQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any])
     format = NamedChoiceField(choices=FORMATS, required=False, write_only=True)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Refuses a window that ends before it starts."""
-        if attrs["ts_min"] and attrs["ts_max"] and attrs["ts_min"] > attrs["ts_max"]:
+        """Turn days into their first and last instants, and refuse a window that ends before it starts."""
+        first, last, zone = attrs["ts_min"], attrs["ts_max"], attrs["zone"]
+        attrs["ts_min"] = buckets.first_of_day(first, zone) if _is_day(first) else first
+        attrs["ts_max"] = buckets.last_of_day(last, zone) if _is_day(last) else last
+        # days are held against each other as such: one that a zone leaves out has nothing between its ends
+        start, end = (first, last) if _is_day(first) and _is_day(last) else (attrs["ts_min"], attrs["ts_max"])
+        if start and end and start > end:
             raise serializers.ValidationError({"tsMin": ["Must not be later than tsMax."]})
         attrs.pop("format", None)  # the negotiation's business
         return attrs
@@ -233,6 +250,10 @@ def _repeated(data: Mapping[str, Any]) -> Sequence[str]:
     if isinstance(data, QueryDict):
         return [key for key, values in data.lists() if len(values) > 1]
     return data.repeated if isinstance(data, JSONObject) else ()
+
+
+def _is_day(end: datetime | date | None) -> bool:
+    return isinstance(end, date) and not isinstance(end, datetime)
 
 
 def _printable(key: object) -> str:

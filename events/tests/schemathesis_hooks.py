@@ -10,8 +10,10 @@ from requests.auth import AuthBase
 from events.unpacking import zstd
 
 # The description's patterns allow a 30th of February and numbers past all bounds. What is made of these is always valid.
-_DAY = "(0[1-9]|1[0-2]){dash}(0[1-9]|1[0-9]|2[0-8])|[Ww](0[1-9]|[1-4][0-9]|5[0-2]){dash}[1-7]"
-_TIME = "[Tt ]([01][0-9]|2[0-3])(:[0-5][0-9](:[0-5][0-9]([.,][0-9]{1,9})?)?|[0-5]{4})?([Zz]|[+-]0[0-9](:?[0-5][0-9])?)?"
+_DAY = "(0[1-9]|1[0-2]){dash}(0[1-9]|1[0-9]|2[0-8])|[Ww](0[1-9]|[1-4][0-9]|5[0-2]){dash}[1-7]|[12][0-9][1-9]"
+_TIME = (
+    "[Tt ]([01][0-9]|2[0-3])(:[0-5][0-9](:[0-5][0-9]([.,][0-9]{1,9})?)?|[0-5]{4})?( ?([Zz]|[+-]0[0-9](:?[0-5][0-9])?))?"
+)
 _ISO_8601 = f"^[12][0-9]{{3}}(-({_DAY.format(dash='-')})({_TIME})?|({_DAY.format(dash='')}){_TIME})$"
 _LINES = [
     *("application/x-ndjson", "application/ndjson", "application/jsonl"),
@@ -24,7 +26,10 @@ def before_load_schema(context, raw_schema):
     components = raw_schema["components"]["schemas"]
     components["Timestamp"]["anyOf"][1]["pattern"] = _ISO_8601
     components["TimestampText"]["anyOf"][1]["pattern"] = _ISO_8601
-    components["TimestampText"]["anyOf"][2]["pattern"] = r"^[+-]?[0-9]{1,10}(\.[0-9]{0,20})?$"
+    components["TimestampText"]["anyOf"][2] = {
+        "type": "string",
+        "pattern": r"^([+-][0-9]{1,10}|[1-9][0-9]{8,9})(\.[0-9]{0,20})?$",
+    }
     components["EventForm"]["properties"]["value"]["anyOf"][1]["pattern"] = (
         r"^[+-]?([0-9]{1,20}(\.[0-9]{0,20})?|\.[0-9]{1,20})([eE][+-]?[0-9]{1,2})?$"
     )

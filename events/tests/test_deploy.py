@@ -341,7 +341,7 @@ def test_a_proxy_keeps_slow_clients_from_the_others(env, proxy, tmp_path):
             "-H",
             f"Authorization: Bearer {service.fetch_token(env)}",
             "-d",
-            "namespace=a&name=b&timestamp=1&value=1",
+            "namespace=a&name=b&timestamp=%2B1&value=1",
         ]
         asked = (("/healthz", [], 200), ("/api/track/", sent, 201), ("/o/token/", token, 200))
         alone = [seconds_of(proxy, *each) for each in asked]

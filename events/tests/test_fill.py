@@ -158,7 +158,7 @@ def test_the_limit_counts_filled_buckets_before_any_is_read(
 
 def test_where_no_granularity_fits_a_shorter_window_is_all_there_is(client, stored, settings):
     settings.MAX_ITEMS = 2
-    response = client.get(PATH, {"tsMin": "1900", "tsMax": "2024-01-01", "granularity": "year", "fill": "zero"})
+    response = client.get(PATH, {"tsMin": "+1900", "tsMax": "2024-01-01", "granularity": "year", "fill": "zero"})
 
     assert (response.status_code, response.json()) == (
         400,

@@ -60,19 +60,19 @@ def test_it_reads_encodings(db, tmp_path, short_steps, form, encoding, mark, arg
 @pytest.mark.parametrize(
     ("encoding", "mark", "arguments", "bad", "reason"),
     [
-        ("utf-8", b"", [], b"B\xe4ck,n,1,1\n", "It is not UTF-8 from its byte 2 on: tell its encoding by --encoding, such as cp1252."),
-        ("utf-8", b"", [], b'"a\nb\n\xe4",n,1,1\n', "It is not UTF-8 from its byte 6 on: tell its encoding by --encoding, such as cp1252."),
-        ("cp1252", b"", ["--encoding", "cp1252"], b"\xe4\x81,n,1,1\n", "It is not CP1252 from its byte 2 on: tell its encoding by --encoding, such as utf-8."),
-        ("ascii", b"", ["--encoding", "us-ascii"], b"a,\xe4,1,1\n", "It is not ASCII from its byte 3 on: tell its encoding by --encoding, such as utf-8."),
-        ("utf-16-le", b"\xff\xfe", [], "a,n,1,1".encode("utf-16-le") + b"\0\xd8\n\0", "It is not UTF-16-LE from its byte 15 on: tell its encoding by --encoding, such as utf-8."),
-        ("utf-16-be", b"\xfe\xff", [], "a,n,1,x\n".encode("utf-16-be"), "value: A valid number is required."),
+        ("utf-8", b"", [], b"B\xe4ck,n,+1,1\n", "It is not UTF-8 from its byte 2 on: tell its encoding by --encoding, such as cp1252."),
+        ("utf-8", b"", [], b'"a\nb\n\xe4",n,+1,1\n', "It is not UTF-8 from its byte 6 on: tell its encoding by --encoding, such as cp1252."),
+        ("cp1252", b"", ["--encoding", "cp1252"], b"\xe4\x81,n,+1,1\n", "It is not CP1252 from its byte 2 on: tell its encoding by --encoding, such as utf-8."),
+        ("ascii", b"", ["--encoding", "us-ascii"], b"a,\xe4,+1,1\n", "It is not ASCII from its byte 3 on: tell its encoding by --encoding, such as utf-8."),
+        ("utf-16-le", b"\xff\xfe", [], "a,n,+1,1".encode("utf-16-le") + b"\0\xd8\n\0", "It is not UTF-16-LE from its byte 17 on: tell its encoding by --encoding, such as utf-8."),
+        ("utf-16-be", b"\xfe\xff", [], "a,n,+1,x\n".encode("utf-16-be"), "value: A valid number is required."),
     ],
 )  # fmt: skip
 def test_what_is_not_in_the_encoding_is_told_by_line_and_kept(
     db, tmp_path, short_steps, encoding, mark, arguments, bad, reason
 ):
     path, rejects = tmp_path / "events.csv", tmp_path / "rejects.csv"
-    head, good = HEADER.encode(encoding), "a,n,1,1\n".encode(encoding)
+    head, good = HEADER.encode(encoding), "a,n,+1,1\n".encode(encoding)
     path.write_bytes(mark + head + 4 * good + bad + good + bad + 2 * good)
 
     said = fails("import_events", path, *arguments)
@@ -89,7 +89,7 @@ def test_what_is_not_in_the_encoding_is_told_by_line_and_kept(
 
 def test_an_import_goes_on_once_its_encoding_is_told(db, tmp_path, short_steps):
     path = tmp_path / "events.csv"
-    path.write_bytes((HEADER + 5 * "plain,n,1,1\n" + RECORD).encode("cp1252"))
+    path.write_bytes((HEADER + 5 * "plain,n,+1,1\n" + RECORD).encode("cp1252"))
     assert fails("import_events", path) == (
         f"{path}: Line 7: It is not UTF-8 from its byte 2 on: tell its encoding by --encoding, such as cp1252."
         " The lines before it are imported."
@@ -176,18 +176,18 @@ def test_it_reads_headers_as_they_come(db, tmp_path, short_steps, header, delimi
 
 def test_other_characters_are_no_delimiters(db, tmp_path):
     """A comma in a field that semicolons separate is one, and so is a semicolon that a tab does."""
-    (tmp_path / "events.csv").write_text("namespace;name;timestamp;value\na,b;c\td;1;1\n")
+    (tmp_path / "events.csv").write_text("namespace;name;timestamp;value\na,b;c\td;+1;1\n")
     run("import_events", tmp_path / "events.csv")
-    (tmp_path / "tabs.csv").write_text("namespace\tname\ttimestamp\tvalue\na,b\tc;d\t1\t1\n")
+    (tmp_path / "tabs.csv").write_text("namespace\tname\ttimestamp\tvalue\na,b\tc;d\t+1\t1\n")
     run("import_events", tmp_path / "tabs.csv")
 
     assert [row[:2] for row in log()] == [("a,b", "c\td"), ("a,b", "c;d")]
 
 
 EXTRA = [
-    ("id,Namespace,name,timestamp,value,note", ["7,a,n,1,2,x", "8,a,n,1,3,"], ","),
-    ("namespace;name;timestamp;value;a,b;12\" pipe", ["a;n;1;2;;", "a;n;1;3;;"], ";"),
-    ('"two\nlines","three\n\n""",value,timestamp,name,namespace', ['x,"y\nz",2,1,n,a', ",,3,1,n,a"], ","),
+    ("id,Namespace,name,timestamp,value,note", ["7,a,n,+1,2,x", "8,a,n,+1,3,"], ","),
+    ("namespace;name;timestamp;value;a,b;12\" pipe", ["a;n;+1;2;;", "a;n;+1;3;;"], ";"),
+    ('"two\nlines","three\n\n""",value,timestamp,name,namespace', ['x,"y\nz",2,+1,n,a', ",,3,+1,n,a"], ","),
 ]  # fmt: skip
 
 
@@ -255,7 +255,7 @@ def test_what_is_of_csv_is_refused_elsewhere(db, tmp_path, arguments):
 @pytest.mark.parametrize("suffix", ["CSV", "Csv.Gz", "NDJSON", "ndjson.GZ"])
 def test_suffixes_are_read_in_any_case(db, tmp_path, suffix):
     path = tmp_path / f"EVENTS.{suffix}"
-    body = (HEADER + 3 * "S,n,1,1\n" if "csv" in suffix.lower() else lines(3)).encode()
+    body = (HEADER + 3 * "S,n,+1,1\n" if "csv" in suffix.lower() else lines(3)).encode()
     path.write_bytes(gzip.compress(body) if "gz" in suffix.lower() else body)
 
     assert run("import_events", path)[0].startswith("Imported 3 events in ")
@@ -273,7 +273,7 @@ def test_an_import_goes_on_where_it_stopped(db, tmp_path, short_steps, head, enc
     path = tmp_path / "events.csv"
 
     def write(first, count, more=""):
-        records = [(f"{number}", "1", "n", "S") for number in range(first, first + count)]
+        records = [(f"{number}", "+1", "n", "S") for number in range(first, first + count)]
         if head.startswith("sep"):
             records = [record[::-1] for record in records]
         path.write_text(

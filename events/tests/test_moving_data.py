@@ -171,13 +171,14 @@ BAD = [
 ]  # fmt: skip
 BAD_RECORDS = [
     ("S,n,1", "3 fields where the header has 4."),
-    ("S,n,1,NaN", "value: A valid number is required."),
-    ("S,n,1,1_0", "value: A valid number is required."),
+    ("S,n,+1,NaN", "value: A valid number is required."),
+    ("S,n,+1,1_0", "value: A valid number is required."),
     ("S,n,12-11-2020,1", "timestamp: Must be ISO 8601 text such as 2020-11-12T11:10:00Z, or a unix timestamp as a number, within the years 1 to 9999."),
-    (",n,1,1", "namespace: This field may not be blank."),
-    (f"S,{'n' * 256},1,1", "name: Ensure this field has no more than 255 characters."),
-    ("S,\xff,1,1", "It is not UTF-8 from its byte 1 on: tell its encoding by --encoding, such as cp1252."),
-    ('S,"n"x,1,1', "',' expected after '\"'."),
+    ("S,n,44147.46,1", "timestamp: “44147.46” may mean a spreadsheet's day, 2020-11-12T11:02:24Z, or unix time, 1970-01-01T12:15:47.460000Z. Write 2020-11-12T11:02:24Z for the first, +44147.46 (in a URL %2B44147.46) for the second."),
+    (",n,+1,1", "namespace: This field may not be blank."),
+    (f"S,{'n' * 256},+1,1", "name: Ensure this field has no more than 255 characters."),
+    ("S,\xff,+1,1", "It is not UTF-8 from its byte 1 on: tell its encoding by --encoding, such as cp1252."),
+    ('S,"n"x,+1,1', "',' expected after '\"'."),
 ]  # fmt: skip
 HEADERS = {"ndjson": "", "csv": "name,value,timestamp,namespace\n"}
 GOOD = {"ndjson": lines(1), "csv": "n,0,1600000000,S\n"}

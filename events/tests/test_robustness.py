@@ -197,7 +197,7 @@ def test_a_statement_that_takes_too_long_is_cancelled_and_a_503(prepared, tmp_pa
             assert (status, headers["Retry-After"]) == (503, "7")
             assert json.loads(answer) == {"detail": "Cancelled after 1 s; ask for less, or try again."}
             answers = [answer]
-            less = "/api/events/a/b?granularity=day&tsMin=43100&tsMax=43200&aggregationType=max"
+            less = "/api/events/a/b?granularity=day&tsMin=%2B43100&tsMax=%2B43200&aggregationType=max"
             wait_until(lambda: answers.append(get(env, less)[2]) or answers[-1] != answer)  # a slow machine needs a few
             assert [list(item) for item in json.loads(answers[-1])] == [["aggregatedTimestamp", "value"]]
         log = (tmp_path / "server.log").read_text()

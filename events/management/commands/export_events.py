@@ -2,25 +2,33 @@
 
 import time
 from argparse import ArgumentParser, ArgumentTypeError
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 from tqdm import tqdm
 
-from events import exporting, files, timestamps
+from events import buckets, exporting, files, timestamps
 from events.models import Event
 from events.patterns import fits
 from events.snapshot import snapshot
 
 
 def instant(text: str) -> datetime:
-    """An instant as the API reads it."""
+    """Read an instant as the API does."""
     try:
         return timestamps.from_text(text)
+    except timestamps.AmbiguousText as error:
+        raise ArgumentTypeError(str(error)) from None
     except ValueError as error:
         raise ArgumentTypeError(f"Must be {error}.") from None
+
+
+def last_instant(text: str) -> datetime:
+    """Read the end of a window as the API does: a date alone is the end of that day, in UTC."""
+    day = timestamps.day_of(text)
+    return instant(text) if day is None else buckets.last_of_day(day, UTC)
 
 
 class Command(BaseCommand):
@@ -37,7 +45,7 @@ class Command(BaseCommand):
         )
         parser.add_argument("--name", help="only this one")
         parser.add_argument("--from", dest="start", type=instant, metavar="TIMESTAMP", help="the first, included")
-        parser.add_argument("--to", dest="end", type=instant, metavar="TIMESTAMP", help="the last, included")
+        parser.add_argument("--to", dest="end", type=last_instant, metavar="TIMESTAMP", help="the last, included")
 
     def handle(
         self, *args: Any, path: str, format: str | None, namespace: str | None, name: str | None,  # noqa: A002
