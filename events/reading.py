@@ -133,6 +133,19 @@ class Reader:
                     return found
         return None
 
+    def find_last(self, mark: Watermark) -> datetime | None:
+        """The timestamp of the last event between both instants, none of which cuts a rollup of pruned events.
+
+        None where there is none. One query, two where events are pruned there.
+        """
+        events = self._all_events().order_by("-timestamp").values_list("timestamp", flat=True)
+        found = [events.first()]
+        if self._is_pruned(mark):
+            finest = self._rollups().filter(resolution=rollups.resolutions_of(mark)[0])
+            kept = finest.filter(bucket__lte=self.last, last_timestamp__range=(self.first, self.last))
+            found.append(kept.order_by("-bucket").values_list("last_timestamp", flat=True).first())
+        return max((each for each in found if each is not None), default=None)
+
     def count_stored(self, mark: Watermark, most: int) -> int:
         """How many buckets are stored as they are asked for, counted no further than ``most``. One query."""
         resolution = next((each for each in Resolution if each.name.lower() == self.granularity), None)
