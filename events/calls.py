@@ -263,7 +263,7 @@ def _segment(name: str) -> OpenApiParameter:
 
 def aggregation() -> Call:
     """``GET /api/events/<namespace>/<name>``."""
-    text = "The buckets, ordered by time; none where the series has no events."
+    text = "The buckets, ordered by time; none where the series has no events and `fill` makes none up."
     return Call(
         id="aggregate",
         summary="Aggregate a series",

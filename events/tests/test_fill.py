@@ -179,6 +179,46 @@ def test_previous_costs_one_look_up_and_what_reads_the_bucket(client, stored, dj
         client.get(PATH, {**question, "fill": "previous"})
 
 
+@pytest.mark.parametrize("form", ["json", "csv", "ndjson"])
+def test_what_comes_before_a_window_changes_its_tag(client, stored, make_event, form):
+    question = {"tsMin": "2024-02-29T00:00:00", "tsMax": "2024-02-29T23:00:00", "granularity": "day", "format": form}
+
+    def ask(tag):
+        response = client.get(PATH, {**question, "fill": "previous", "aggregationType": "sum"}, HTTP_IF_NONE_MATCH=tag)
+        return response.status_code, response.getvalue(), response["ETag"]
+
+    def of_value(value):
+        item = {"aggregatedTimestamp": "2024-02-29T00:00:00Z", "value": value}
+        return {
+            "json": json.dumps([item], separators=(",", ":")),
+            "csv": f"aggregatedTimestamp,value\r\n2024-02-29T00:00:00Z,{value}\r\n",
+            "ndjson": json.dumps(item, separators=(",", ":")) + "\n",
+        }[form].encode()
+
+    status, body, tag = ask("")
+    assert (status, body) == (200, of_value(6.0))
+    assert ask(tag) == (304, b"", tag)
+    make_event(timestamp="2024-02-28T12:00:00", value=8)
+    status, body, later = ask(tag)
+    assert (status, body, later != tag) == (200, of_value(14.0), True)
+    rollups.roll_up()
+    assert ask(later) == (304, b"", later)
+
+
+def test_the_first_event_of_a_series_changes_the_tag_of_what_was_filled(client, stored, make_event):
+    question = {**DAYS, "fill": "previous", "aggregationType": "max"}
+    empty = client.get("/api/events/Frontend/new", question)
+    known = {"HTTP_IF_NONE_MATCH": empty["ETag"]}
+
+    assert client.get("/api/events/Frontend/new", question, **known).status_code == 304
+    make_event(name="new", timestamp="2024-01-01T00:00:00", value=3)
+    response = client.get("/api/events/Frontend/new", question, **known)
+
+    days = ["2024-02-27", "2024-02-28", "2024-02-29", "2024-03-01", "2024-03-02"]
+    assert values(empty) == [(f"{day}T00:00:00Z", None) for day in days]
+    assert values(response) == [(f"{day}T00:00:00Z", 3.0) for day in days]
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_sum_before_that_no_double_holds_is_no_value(client, make_event):
     for _ in range(2):
