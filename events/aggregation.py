@@ -114,10 +114,11 @@ def aggregate(question: Question, standing: Standing | None = None) -> list[Item
             return []
         _check_count(question, *window, standing.mark)
         found = _read(question, max(window[0], extent[0]), min(window[1], extent[1]), standing)
+        before = _value_before(question, window[0], extent[0], standing)
     _shorten_tail(standing)
     if len(found) > settings.MAX_ITEMS:
         raise _too_many(question, *window)
-    items = list(_items(question, found, *window))
+    items = list(_items(question, found, *window, before))
     if len(items) > settings.MAX_ITEMS:  # filled, over more changes of the clocks than were counted
         raise _too_many(question, *window)
     return items
@@ -135,6 +136,8 @@ def stream(question: Question) -> Iterator[Item]:
         if extent and (window := _window(question, *extent)):
             _check_filled(question, *window)
             _check_pruned(question, max(window[0], extent[0]), min(window[1], extent[1]), standing.mark)
+            if standing.mark.pruned_before:
+                _value_before(question, window[0], extent[0], standing)  # which may be refused as well
     return _stream(question)
 
 
@@ -153,7 +156,8 @@ def _stream(question: Question) -> Iterator[Item]:
             _check_pruned(question, first, last, mark)
             found = question.reader(first, last).iterate(mark, tail=standing.tail)
         finite = (bucket if isfinite(bucket[1]) else _finite(question, bucket, first, last, mark) for bucket in found)
-        yield from _items(question, finite, *window)
+        before = _value_before(question, window[0], extent[0], standing)
+        yield from _items(question, finite, *window, before)
     _shorten_tail(standing)
 
 
@@ -168,7 +172,9 @@ def version(question: Question, standing: Standing) -> str:
     if standing.tail and seen is None:
         events = Event.objects.tail_of_series(question.namespace, question.name, mark.event_id, standing.tail)
         count += events.count()
-    state = f"{question} {zones.version()} {mark.changes} {mark.pruned_before} {count} {seen} {settings.MAX_ITEMS}"
+    # of an answer that a version before this one gave, the last digits may differ
+    rules = f"exact sums {zones.version()} {settings.MAX_ITEMS}"
+    state = f"{question} {rules} {mark.changes} {mark.pruned_before} {count} {seen}"
     return hashlib.sha256(state.encode()).hexdigest()
 
 
@@ -189,12 +195,17 @@ def _given_window(question: Question) -> tuple[datetime, datetime] | None:
 
 
 def _extent(question: Question, standing: Standing) -> tuple[datetime, datetime] | None:
-    """The first and the last timestamp of the series; None without events. Two queries where there is a tail."""
+    """The first and the last timestamp of the series; None without events. Two queries where there is a tail.
+
+    A window of which both ends are given is filled whether or not there are any: then those are given.
+    """
     ends = [*(standing.extent or ())]  # also of events that are gone
     if standing.tail:
         instants = Event.objects.of_series(question.namespace, question.name).values_list("timestamp", flat=True)
         found = instants.order_by("timestamp").first(), instants.order_by("timestamp").last()
         ends += [end for end in found if end is not None]
+    if not ends and question.fill != "none" and question.ts_min and question.ts_max:
+        return question.ts_min, question.ts_max
     return (min(ends), max(ends)) if ends else None
 
 
@@ -258,6 +269,26 @@ def _read(question: Question, first: datetime, last: datetime, standing: Standin
     return found
 
 
+def _value_before(question: Question, start: datetime, first: datetime, standing: Standing) -> float | None:
+    """The value of the last bucket before the window that holds events; None where none does, or none is asked for.
+
+    Of the bucket that the window begins in it is that of the events before. One query that finds it, where events are
+    pruned two, and one that reads it. Raises ValidationError where that depends on events that are pruned.
+    """
+    if question.fill != "previous" or question.granularity == "none" or first >= start:
+        return None
+    end = start - buckets.MICROSECOND
+    latest = question.reader(first, end).find_last(standing.mark)
+    if latest is None:
+        return None
+    bucket = buckets.start_of(latest, question.granularity, question.zone)
+    since = max(first, bucket)
+    _check_pruned(question, since, end, standing.mark)
+    found = question.reader(since, end).read(standing.mark, tail=standing.tail)
+    of_bucket = next(each for each in reversed(found) if _start(question, each[0]) == bucket)
+    return (of_bucket if isfinite(of_bucket[1]) else _finite(question, of_bucket, since, end, standing.mark))[1]
+
+
 def _check_pruned(question: Question, first: datetime, last: datetime, mark: Watermark) -> None:
     """Refuse what depends on events that are pruned, and not only on what the rollups hold of them."""
     if first > last or mark.pruned_before is None:
@@ -277,7 +308,7 @@ def _check_pruned(question: Question, first: datetime, last: datetime, mark: Wat
 def _finite(
     question: Question, bucket: Bucket, first: datetime, last: datetime, mark: Watermark
 ) -> tuple[str, float | None]:
-    """The bucket from its events alone, whose sum on the way may be beyond a double."""
+    """The bucket from its events alone, whose rollups don't hold their sum."""
     value = dict(_from_events(question, [bucket], first, last, mark))[bucket[0]]
     return bucket[0], value if isfinite(value) else None
 
@@ -285,9 +316,9 @@ def _finite(
 def _from_events(
     question: Question, found: list[Bucket], first: datetime, last: datetime, mark: Watermark
 ) -> list[Bucket]:
-    """These buckets, and those between them, without a sum on the way that is beyond a double."""
+    """These buckets, and those between them, without the sums of their rollups."""
     start, end = _bounds(question, found[0])[0], _bounds(question, found[-1])[1]
-    return question.reader(max(first, start), min(last, end)).read_huge(mark)
+    return question.reader(max(first, start), min(last, end)).read_exact(mark)
 
 
 def _bounds(question: Question, bucket: Bucket) -> tuple[datetime, datetime]:
@@ -300,9 +331,16 @@ def _bounds(question: Question, bucket: Bucket) -> tuple[datetime, datetime]:
 
 
 def _items(
-    question: Question, found: Iterable[tuple[str, float | None]], first: datetime, last: datetime
+    question: Question,
+    found: Iterable[tuple[str, float | None]],
+    first: datetime,
+    last: datetime,
+    before: float | None,
 ) -> Iterator[Item]:
-    """The buckets as they are answered; where they are to be filled, with every other one between both instants."""
+    """The buckets as they are answered; where they are to be filled, with every other one between both instants.
+
+    ``before`` is the value of the last bucket before them.
+    """
     if question.granularity == "none" or (question.fill == "none" and question.label == "first"):
         for timestamp, value in found:
             yield {"aggregatedTimestamp": timestamp, "value": value}
@@ -311,7 +349,10 @@ def _items(
     may_overlap = question.granularity not in buckets.CLOCK_UNITS
     if may_overlap:
         labelled = in_order(labelled, itemgetter(0))
-    labelled = _apart(question, labelled) if question.fill == "none" else _filled(question, labelled, first, last)
+    if question.fill == "none":
+        labelled = _apart(question, labelled)
+    else:
+        labelled = _filled(question, labelled, first, last, before)
     if may_overlap and question.label == "first":
         labelled = in_order(labelled, lambda bucket: datetime.fromisoformat(bucket[1]))
     for start, timestamp, value in labelled:
@@ -329,12 +370,14 @@ def _apart(question: Question, found: Iterator[_Labelled]) -> Iterator[_Labelled
         before = bucket[0]
 
 
-def _filled(question: Question, found: Iterator[_Labelled], first: datetime, last: datetime) -> Iterator[_Labelled]:
+def _filled(
+    question: Question, found: Iterator[_Labelled], first: datetime, last: datetime, before: float | None
+) -> Iterator[_Labelled]:
     """With the buckets that hold no events, whose start is their timestamp.
 
     Raises UnmetBucket where one that holds some isn't among them: nothing that was stored is left out unsaid.
     """
-    empty: float | None = None
+    empty = before
     if question.fill == "zero":
         empty = 0 if question.aggregation_type == "count" else 0.0
     bucket = next(found, None)

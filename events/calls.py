@@ -231,7 +231,9 @@ _MEANINGS = {
     "aggregationType": "How the values of a bucket become one.",
     "timezone": "The IANA name of the zone whose calendar the buckets follow, summer time included, such as "
     "`Europe/Berlin`.",
-    "fill": "What an empty bucket within the window gives: nothing, `null`, `zero`, or the `previous` value.",
+    "fill": "What an empty bucket within the window gives: nothing, `null`, `zero`, or the `previous` value, which for "
+    "the first ones is that of the last bucket before the window. A window with both ends given is filled for a "
+    "series that never was sent, too.",
     "timestamp": "What a bucket is named by: the `first` timestamp of its events, or the start of the `bucket`.",
     "format": "What the answer is written in; `Accept` may say it too. `csv` and `ndjson` have no limit to stored "
     "items.",
@@ -266,7 +268,7 @@ def _segment(name: str) -> OpenApiParameter:
 
 def aggregation() -> Call:
     """``GET /api/events/<namespace>/<name>``."""
-    text = "The buckets, ordered by time; none where the series has no events."
+    text = "The buckets, ordered by time; none where the series has no events and `fill` makes none up."
     return Call(
         id="aggregate",
         summary="Aggregate a series",

@@ -211,6 +211,14 @@ class Rollup(models.Model):
     last_timestamp = models.DateTimeField()
     count = models.BigIntegerField()
     sum = models.FloatField(help_text="Infinity where a value is so large that the sum might not fit a double.")
+    rest = models.FloatField(
+        db_default=0.0,
+        help_text="What the exact sum is more than that one.",
+    )
+    is_exact = models.BooleanField(
+        db_default=True,
+        help_text="Whether both together are the exact sum; where not, sums are made of the events.",
+    )
     min = models.FloatField()
     max = models.FloatField()
 

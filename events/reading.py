@@ -8,6 +8,7 @@ from datetime import UTC, datetime, tzinfo
 from functools import cached_property
 from heapq import heappop, heappush
 from itertools import chain, groupby
+from math import inf, isfinite, isinf
 from operator import add, itemgetter
 from typing import Any, TypeVar
 
@@ -16,7 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BigIntegerField, Case, Count, F, Max, Min, Q, Sum, Value, When
 from django.db.models.functions import Cast
 
-from events import buckets, rollups
+from events import buckets, rollups, sums
 from events.buckets import MICROSECOND
 from events.functions import Rules, bucket_start
 from events.models import Event, EventQuerySet, Resolution, Rollup, Watermark
@@ -27,19 +28,19 @@ from tracking_api.statement_timeout import restart_clock
 _CLOCK_CHARACTERS = {"minute": 16, "hour": 13}
 _SECOND_CHARACTERS, _MICROSECOND_CHARACTERS = 19, 26
 _COLUMNS = {
-    "avg": ("total", "number"),
-    "sum": ("total",),
+    "avg": ("total", "missed", "units", "number", "least", "most"),
+    "sum": ("total", "missed", "units"),
     "count": ("number",),
     "min": ("least",),
     "max": ("most",),
 }
-# Adding up 2**64 doubles of any size can't overflow once each is divided by this; a power of two keeps every digit
-# of those that aren't tiny. PostgreSQL refuses to divide what would come to 0.
-_HEADROOM = 2.0**64
-_TINY = 1 / rollups.HUGE
+_BOTH: dict[str, Callable[..., Any]] = {"min": min, "max": max, "count": add}
 _ROWS_AT_A_TIME = 2_000
 
 
+_NO_DOUBLE = Cast(Value(None), models.FloatField())
+_INEXACT = Max(Case(When(is_exact=False, then=1), default=0))
+_NO_TEXT = Cast(Value(None), models.TextField())
 _MAY_NOT_OVERLAP = {*buckets.CLOCK_UNITS, "none"}
 _NEIGHBOURS = 2
 
@@ -99,20 +100,20 @@ class Reader:
         parts = self._parts(mark, tail)  # each of which may have a row of the same timestamp
         return self._merged(_fetch(parts, order_by="key", most=most * len(parts)))[:most]
 
-    def read_huge(self, mark: Watermark) -> list[Bucket]:
-        """The buckets' averages or sums from the events alone, each value scaled so that no sum on the way overflows.
+    def read_exact(self, mark: Watermark) -> list[Bucket]:
+        """The buckets' averages or sums from the events alone, whatever their size.
 
-        For buckets that hold a huge value, beside which a tiny one counts for nothing. A sum that is itself beyond a
-        double is infinite, and so is one of events that are pruned and that may be.
+        For buckets whose rollups don't hold their sum. One that is beyond a double is infinite, and so is one of events
+        that are pruned and that may be; what else is pruned counts by the sums of its rollups.
         """
         events, parts = self._all_events(), []
         if self._is_pruned(mark):
             events = events.filter(Q(timestamp__gte=mark.pruned_before) | Q(pk__gt=mark.event_id))
             for piece in self._pieces(mark):
                 if self._is_pruned(mark, piece.first):
-                    parts.append(self._of_rollups(piece, mark, total=_scaled_total("sum")))
-        parts.append(self._grouped(events, "timestamp", total=_scaled_total("value")))
-        return [(first, value * _HEADROOM) for first, value in self._merged(_fetch(parts))]
+                    parts.append(self._of_rollups(piece, mark, only_exact=False))
+        parts.append(self._events(events, sums.Units("value")))
+        return self._merged(_fetch(parts))
 
     def find_torn(self, mark: Watermark) -> tuple[datetime, datetime] | None:
         """The first and last timestamp of a rollup of pruned events not all of which belong to the same bucket.
@@ -132,6 +133,19 @@ class Reader:
                 if found:
                     return found
         return None
+
+    def find_last(self, mark: Watermark) -> datetime | None:
+        """The timestamp of the last event between both instants, none of which cuts a rollup of pruned events.
+
+        None where there is none. One query, two where events are pruned there.
+        """
+        events = self._all_events().order_by("-timestamp").values_list("timestamp", flat=True)
+        found = [events.first()]
+        if self._is_pruned(mark):
+            finest = self._rollups().filter(resolution=rollups.resolutions_of(mark)[0])
+            kept = finest.filter(bucket__lte=self.last, last_timestamp__range=(self.first, self.last))
+            found.append(kept.order_by("-bucket").values_list("last_timestamp", flat=True).first())
+        return max((each for each in found if each is not None), default=None)
 
     def count_stored(self, mark: Watermark, most: int) -> int:
         """How many buckets are stored as they are asked for, counted no further than ``most``. One query."""
@@ -172,14 +186,21 @@ class Reader:
             events = Event.objects.of_series(self.namespace, self.name).within(piece.first, piece.last)
             return self._events(events.up_to(mark.event_id))
         if self.aligned and piece.resolution is not None and piece.resolution.name.lower() == self.granularity:
-            columns = {"total": F("sum"), "number": F("count"), "least": F("min"), "most": F("max")}
+            columns = {
+                "total": Case(When(is_exact=True, then=F("sum")), default=Value(inf)), "missed": F("rest"),
+                "units": _NO_TEXT, "number": F("count"), "least": F("min"), "most": F("max"),
+            }  # fmt: skip
             stored = self._stored(piece, mark).annotate(**columns, first=_text("first_timestamp"))
             return stored.values_list(*self._row())
-        return self._of_rollups(piece, mark, total=Sum("sum"))
+        return self._of_rollups(piece, mark)
 
-    def _of_rollups(self, piece: Piece, mark: Watermark, total: Sum) -> models.QuerySet[Any]:
+    def _of_rollups(self, piece: Piece, mark: Watermark, *, only_exact: bool = True) -> models.QuerySet[Any]:
+        units: models.expressions.Combinable = _text(sums.Units("sum", "rest", peak=inf))
+        if only_exact:
+            units = Case(When(inexact=1, then=_NO_TEXT), default=units)
         return self._grouped(
-            self._stored(piece, mark), "first_timestamp" if piece.resolution is None else "bucket", total=total,
+            self._stored(piece, mark), "first_timestamp" if piece.resolution is None else "bucket",
+            inexact=_INEXACT, total=_NO_DOUBLE, missed=_NO_DOUBLE, units=units,
             first=_text(Min("first_timestamp")), number=Cast(Sum("count"), BigIntegerField()),
             least=Min("min"), most=Max("max"),
         )  # fmt: skip
@@ -195,8 +216,14 @@ class Reader:
             first_timestamp__lte=piece.last, last_timestamp__gte=piece.first,
         )  # fmt: skip
 
-    def _events(self, events: EventQuerySet) -> models.QuerySet[Any]:
-        return self._grouped(events, "timestamp", total=rollups.total())
+    def _events(self, events: EventQuerySet, units: sums.Units | None = None) -> models.QuerySet[Any]:
+        """What the events make; of one that is alone in its bucket the value is the sum, and nothing is added up."""
+        return self._grouped(
+            events, "timestamp",
+            total=Case(When(number=1, then=F("least")), default=_NO_DOUBLE),
+            missed=Case(When(number=1, then=Value(0.0)), default=_NO_DOUBLE),
+            units=Case(When(number=1, then=_NO_TEXT), default=_text(units or sums.Units("value"))),
+        )  # fmt: skip
 
     def _grouped(self, rows: models.QuerySet[Any], time: str, **aggregates: Any) -> models.QuerySet[Any]:
         of_events = {
@@ -235,20 +262,24 @@ class Reader:
 
     def _merged(self, rows: Iterable[tuple[Any, ...]]) -> list[Bucket]:
         """The rows of each bucket made one, and its columns one value; in order, as the texts sort by time."""
-        both = {"min": min, "max": max}.get(self.aggregation_type, add)
+        both = _BOTH.get(self.aggregation_type)
         columns_start = 1 if self.aligned else 2
         key_of = self._key()
         merged: dict[str | int, tuple[Any, ...]] = {}
         for row in rows:
             key = key_of(row)
             known = merged.get(key)
-            if known is not None:
-                merged[key] = (min(known[0], row[0]), *map(both, known[1:], row[columns_start:]))
-            else:
+            if known is None:
                 merged[key] = row if self.aligned else (row[0], *row[columns_start:])
-        if self.aggregation_type == "avg":
-            return [(_iso(first), total / number) for first, total, number in sorted(merged.values())]
-        return [(_iso(first), value) for first, value in sorted(merged.values())]
+            elif both:
+                merged[key] = (min(known[0], row[0]), both(known[1], row[columns_start]))
+            else:
+                merged[key] = (min(known[0], row[0]), *_both_sums(known[1:], row[columns_start:]))
+        in_order = sorted(merged.values(), key=itemgetter(0))
+        if both:
+            return [(_iso(first), value) for first, value in in_order]
+        value_of = _average if self.aggregation_type == "avg" else _sum
+        return [(_iso(first), value_of(*columns)) for first, *columns in in_order]
 
 
 def in_order(found: Iterable[_Row], key: Callable[[_Row], datetime]) -> Iterator[_Row]:
@@ -268,9 +299,40 @@ def _first_timestamp(bucket: Bucket) -> datetime:
     return datetime.fromisoformat(bucket[0])
 
 
-def _scaled_total(field: str) -> Sum:
-    is_tiny = Q(**{f"{field}__gt": -_TINY, f"{field}__lt": _TINY})
-    return Sum(Case(When(is_tiny, then=Value(0.0)), default=F(field) / _HEADROOM))
+# A sum is two doubles as rollups have it, or its units; infinite where it has neither.
+_Units = sums.Exact | str | None
+
+
+def _sum(total: float | None, missed: float | None, units: _Units) -> float:
+    if total is not None and missed is not None:
+        return total + missed
+    exact = _exact(None, None, units)
+    return inf if exact is None else sums.to_double(exact)
+
+
+def _average(total: float | None, missed: float | None, units: _Units, number: int, least: float, most: float) -> float:
+    """The average; between the least and the most value, also where a rollup's sum is not exact."""
+    if total is not None and missed is not None:
+        value = sums.average(total, missed, number)
+    else:
+        exact = _exact(None, None, units)
+        value = inf if exact is None else sums.to_double(exact, number)
+    return value if isinf(value) else min(max(value, least), most)
+
+
+def _both_sums(known: tuple[Any, ...], row: tuple[Any, ...]) -> tuple[Any, ...]:
+    a, b = _exact(*known[:3]), _exact(*row[:3])
+    both = (None, None, None if a is None or b is None else a + b)
+    if len(row) == len(both):
+        return both
+    (number, least, most), (others, lower, higher) = known[3:], row[3:]
+    return (*both, number + others, min(least, lower), max(most, higher))
+
+
+def _exact(total: float | None, missed: float | None, units: _Units) -> sums.Exact | None:
+    if total is None or missed is None:
+        return sums.read_units(units) if isinstance(units, str) else units
+    return sums.units_of(total) + sums.units_of(missed) if isfinite(total + missed) else None
 
 
 def _iso(text: str) -> str:

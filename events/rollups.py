@@ -8,27 +8,27 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache, reduce
+from math import inf
 from operator import or_
 from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import connection, models, transaction
-from django.db.models import Case, Count, F, Max, Min, Q, Subquery, Sum, Value, When
+from django.db.models import Count, F, Max, Min, Q, Subquery, Sum, Value
 from django.utils import timezone
 
-from events import timestamps
+from events import sums, timestamps
 from events.functions import TruncClock
 from events.models import Event, EventQuerySet, Pruned, Resolution, Rollup, Watermark
 from events.timestamps import EPOCH
 
-# Adding up 2**63 doubles of less than this can't overflow.
-HUGE = 2.0**900
-
 _HOUR = timedelta(hours=1)
 _KEY = ("resolution", "namespace", "name", "bucket")
-_COLUMNS = (*_KEY, "first_timestamp", "last_timestamp", "count", "sum", "min", "max")
+_COLUMNS = (*_KEY, "first_timestamp", "last_timestamp", "count", "sum", "rest", "is_exact", "min", "max")
+_STEP_COLUMNS = (*_KEY, "first_timestamp", "last_timestamp", "count", "units", "min", "max")
 _TABLE = Rollup._meta.db_table
-_STEP = "events_rollup_step"
+# Another name wherever its columns are others: a pooler's sessions may keep it over an upgrade.
+_STEP = "events_rollup_exact_step"
 # What a step has where nobody knows how long it will take.
 _STEP_EVENTS = {"postgresql": 100_000, "sqlite": 150}
 _RANGES_A_STATEMENT = 50
@@ -48,13 +48,6 @@ class Step(NamedTuple):
     event_id: int
     is_full: bool
     seconds: float  # for which it held its lock
-
-
-def total(field: str = "value") -> models.expressions.Combinable:
-    """The sum of events' values that never overflows: infinity where a value is huge, be the sum large or not."""
-    huge = Q(least__lte=-HUGE) | Q(most__gte=HUGE)
-    safe = Q(**{f"{field}__gt": -HUGE, f"{field}__lt": HUGE})
-    return Case(When(huge, then=Value(float("inf"))), default=Sum(field, filter=safe))
 
 
 def watermark() -> Watermark:
@@ -275,7 +268,7 @@ def rebuild_whole_series(mark: Watermark, namespace: str, name: str) -> None:
     rollups = Rollup.objects.of_series(namespace, name)
     rollups.whole_series()._raw_delete(connection.alias)
     whole = merged(rollups.filter(resolution=resolutions_of(mark)[-1]), Resolution.SERIES)
-    _insert(_TABLE, whole.query.sql_with_params())
+    _insert_rollups(whole.query.sql_with_params())
 
 
 def _hours(events: EventQuerySet) -> defaultdict[tuple[str, str], set[datetime]]:
@@ -303,14 +296,15 @@ def ranges_of(hours: set[datetime]) -> list[tuple[datetime, datetime]]:
 
 def _fill_step(events: EventQuerySet, resolution: Resolution) -> int:
     """Put the events' aggregates into the temporary table that one step's buckets are computed from; their number."""
+    is_postgresql = connection.vendor == "postgresql"
+    columns = ", ".join(_STEP_COLUMNS).replace("units", f"{'NULL::numeric' if is_postgresql else 'NULL'} AS units")
     with connection.cursor() as cursor:
         cursor.execute(
-            f"CREATE TEMPORARY TABLE IF NOT EXISTS {_STEP} (LIKE {_TABLE}) ON COMMIT DELETE ROWS"
-            if connection.vendor == "postgresql"
-            else f"CREATE TEMPORARY TABLE IF NOT EXISTS {_STEP} AS SELECT * FROM {_TABLE} WHERE false"  # noqa: S608
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {_STEP} {'ON COMMIT DELETE ROWS' if is_postgresql else ''}"  # noqa: S608
+            f" AS SELECT {columns} FROM {_TABLE} WHERE false"
         )
         cursor.execute(f"DELETE FROM {_STEP}")  # noqa: S608
-        _insert(_STEP, of_events(events, resolution).query.sql_with_params())
+        _insert(_STEP, _STEP_COLUMNS, of_events(events, resolution).query.sql_with_params())
         cursor.execute(f"SELECT coalesce(sum(count), 0) FROM {_STEP}")  # noqa: S608
         return int(cursor.fetchone()[0])
 
@@ -318,24 +312,31 @@ def _fill_step(events: EventQuerySet, resolution: Resolution) -> int:
 def _add_step(resolutions: Sequence[Resolution], *, finest: Resolution) -> None:
     """Add what is in the temporary table to the rollups of those resolutions, in the order of their key."""
     least, most = ("LEAST", "GREATEST") if connection.vendor == "postgresql" else ("MIN", "MAX")
+    added = ", ".join(
+        f"{column} = {sql}" for column, sql in sums.added_sql(connection.vendor, _TABLE, "excluded").items()
+    )
     conflict = (
         f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET"
         f" first_timestamp = {least}({_TABLE}.first_timestamp, excluded.first_timestamp),"
         f" last_timestamp = {most}({_TABLE}.last_timestamp, excluded.last_timestamp),"
-        f" count = {_TABLE}.count + excluded.count, sum = {_TABLE}.sum + excluded.sum,"
+        f" count = {_TABLE}.count + excluded.count, {added},"
         f" min = {least}({_TABLE}.min, excluded.min), max = {most}({_TABLE}.max, excluded.max)"
     )
     is_new_ground = _is_new_ground()
     for resolution in resolutions:
         clause = "" if is_new_ground and resolution != Resolution.SERIES else conflict
-        _insert(_TABLE, _merged_step(resolution, resolution != finest), clause)
+        _insert_rollups(_merged_step(resolution, resolution != finest), clause)
 
 
 @cache
 def _merged_step(resolution: Resolution, grouped: bool) -> tuple[str, tuple[Any, ...]]:
     """The temporary table's rows made that resolution's: written once, as others wait meanwhile."""
-    sql, parameters = merged(Rollup.objects.all(), resolution, grouped=grouped).query.sql_with_params()
-    return sql.replace(f'"{_TABLE}"', f'"{_STEP}"'), parameters  # which has the same columns
+    if not grouped:
+        return f"SELECT {', '.join(_STEP_COLUMNS)} FROM {_STEP}", ()  # noqa: S608
+    rows = merged(Rollup.objects.all(), resolution, sums.UnitsTotal("sum"))
+    sql, parameters = rows.query.sql_with_params()
+    sql = sql.replace(f'"{_TABLE}"."sum"', f'"{_STEP}"."units"')
+    return sql.replace(f'"{_TABLE}"', f'"{_STEP}"'), parameters
 
 
 def _is_new_ground() -> bool:
@@ -355,16 +356,16 @@ def _is_new_ground() -> bool:
 
 
 def of_events(events: EventQuerySet, resolution: Resolution) -> models.QuerySet[Any]:
-    """The rollups that the events make, as rows of ``_COLUMNS``."""
+    """The rollups that the events make, as rows of ``_STEP_COLUMNS``."""
     return (
         events.order_by()
         .annotate(key=Value(resolution.value), start=_start("timestamp", resolution))
         .values("key", "namespace", "name", "start")
         .annotate(
             first=Min("timestamp"), last=Max("timestamp"), number=Count("pk"),
-            least=Min("value"), most=Max("value"), total=total(),
+            least=Min("value"), most=Max("value"), units=sums.Units("value", peak=sums.HUGE),
         )
-        .values_list("key", "namespace", "name", "start", "first", "last", "number", "total", "least", "most")
+        .values_list("key", "namespace", "name", "start", "first", "last", "number", "units", "least", "most")
     )  # fmt: skip
 
 
@@ -372,10 +373,10 @@ def _start(time: str, resolution: Resolution) -> TruncClock:
     return TruncClock(F(time), resolution.name.lower(), UTC)
 
 
-def merged(rollups: models.QuerySet[Rollup], resolution: Resolution, *, grouped: bool = True) -> models.QuerySet[Any]:
-    """The rollups of that resolution that finer ones make, as rows of ``_COLUMNS`` in the order of their key."""
-    if not grouped:
-        return rollups.order_by("namespace", "name", "bucket").values_list(*_COLUMNS)
+def merged(
+    rollups: models.QuerySet[Rollup], resolution: Resolution, units: models.Aggregate | None = None
+) -> models.QuerySet[Any]:
+    """The rollups of that resolution that finer ones make, as rows of ``_STEP_COLUMNS``."""
     start: models.expressions.Combinable = Value(EPOCH, models.DateTimeField())
     if resolution != Resolution.SERIES:
         start = _start("bucket", resolution)
@@ -384,14 +385,20 @@ def merged(rollups: models.QuerySet[Rollup], resolution: Resolution, *, grouped:
         .values("key", "namespace", "name", "start")
         .annotate(
             first=Min("first_timestamp"), last=Max("last_timestamp"), number=Sum("count"),
-            least=Min("min"), most=Max("max"), total=Sum("sum"),
+            least=Min("min"), most=Max("max"), units=units or sums.Units("sum", "rest", peak=inf),
         )
-        .order_by("namespace", "name", "start")
-        .values_list("key", "namespace", "name", "start", "first", "last", "number", "total", "least", "most")
+        .order_by()
+        .values_list("key", "namespace", "name", "start", "first", "last", "number", "units", "least", "most")
     )  # fmt: skip
 
 
-def _insert(table: str, rows: tuple[str, tuple[Any, ...]], conflict: str = "") -> None:
+def _insert_rollups(rows: tuple[str, tuple[Any, ...]], conflict: str = "") -> None:
+    """Add rows of ``_STEP_COLUMNS`` to the rollups."""
+    sql, parameters = rows
+    _insert(_TABLE, _COLUMNS, (sums.rollups_sql(connection.vendor, sql, _STEP_COLUMNS), parameters), conflict)
+
+
+def _insert(table: str, columns: Sequence[str], rows: tuple[str, tuple[Any, ...]], conflict: str = "") -> None:
     sql, parameters = rows
     with connection.cursor() as cursor:
-        cursor.execute(f"INSERT INTO {table} ({', '.join(_COLUMNS)}) {sql} {conflict}", parameters)
+        cursor.execute(f"INSERT INTO {table} ({', '.join(columns)}) {sql} {conflict}", parameters)

@@ -1,5 +1,7 @@
 """The ``fill`` and ``timestamp`` parameters of the aggregation endpoint, and the limit to its items."""
 
+import json
+
 import pytest
 
 from events import rollups
@@ -41,7 +43,7 @@ def values(response):
                          ("2024-03-01T09:30:00Z", 8.0), ("2024-03-02T00:00:00Z", 0.0)]),
         ("zero", "count", [("2024-02-27T00:00:00Z", 0), ("2024-02-28T10:00:00Z", 2), ("2024-02-29T00:00:00Z", 0),
                            ("2024-03-01T09:30:00Z", 1), ("2024-03-02T00:00:00Z", 0)]),
-        ("previous", "max", [("2024-02-27T00:00:00Z", None), ("2024-02-28T10:00:00Z", 4.0), ("2024-02-29T00:00:00Z", 4.0),
+        ("previous", "max", [("2024-02-27T00:00:00Z", 100.0), ("2024-02-28T10:00:00Z", 4.0), ("2024-02-29T00:00:00Z", 4.0),
                              ("2024-03-01T09:30:00Z", 8.0), ("2024-03-02T00:00:00Z", 8.0)]),
     ],
 )  # fmt: skip
@@ -101,8 +103,131 @@ def test_what_lies_wholly_beyond_an_open_end_is_empty(client, stored):
     assert values(client.get(PATH, {"tsMax": "2023-01-01", "granularity": "day", "fill": "zero"})) == []
 
 
-def test_a_series_without_events_is_empty_however_filled(client, stored):
-    assert values(client.get("/api/events/Frontend/nothing", {**DAYS, "fill": "zero"})) == []
+@pytest.mark.parametrize(("fill", "value"), [("zero", 0.0), ("null", None), ("previous", None)])
+@pytest.mark.parametrize("form", ["json", "ndjson"])
+def test_a_series_without_events_is_filled_as_one_that_has_none_there(client, stored, fill, value, form):
+    days = ["2024-02-27", "2024-02-28", "2024-02-29", "2024-03-01", "2024-03-02"]
+
+    response = client.get("/api/events/Frontend/nothing", {**DAYS, "fill": fill, "format": form})
+
+    items = response.json() if form == "json" else [json.loads(line) for line in response.getvalue().splitlines()]
+    assert items == [{"aggregatedTimestamp": f"{day}T00:00:00Z", "value": value} for day in days]
+    for one_end in ({"tsMax": ""}, {"tsMin": ""}, {"granularity": "none"}, {"fill": "none"}):
+        response = client.get("/api/events/Frontend/nothing", {**DAYS, "fill": fill, **one_end})
+        assert values(response) == []
+
+
+def test_filling_what_was_never_sent_is_limited_too(client, stored, settings):
+    settings.MAX_ITEMS = 4
+
+    response = client.get("/api/events/Frontend/nothing", {**DAYS, "fill": "zero"})
+
+    advice = "More than 4 items; choose a shorter window, or a coarser granularity such as week."
+    assert (response.status_code, response.json()) == (400, {"granularity": [advice]})
+
+
+# The value before the window.
+
+
+@pytest.mark.parametrize("form", ["json", "ndjson"])
+@pytest.mark.parametrize(
+    ("kind", "granularity", "window", "expected"),
+    [
+        # the whole day of the 28th, and not its last event alone
+        ("sum", "day", ("2024-02-29T00:00:00", "2024-02-29T23:00:00"), [6.0]),
+        ("avg", "day", ("2024-02-29T00:00:00", "2024-02-29T23:00:00"), [3.0]),
+        ("count", "month", ("2024-03-02T00:00:00", "2024-03-02T23:00:00"), [1]),
+        ("max", "hour", ("2024-02-28T12:00:00", "2024-02-28T13:59:00"), [4.0, 4.0]),
+        # of the day that the window begins in, what is before
+        ("sum", "day", ("2024-02-28T10:30:00", "2024-02-28T10:45:00"), [2.0]),
+        ("sum", "day", ("2024-02-28T11:00:00", "2024-02-28T11:45:00"), [4.0]),
+        # beyond the last event, and before the first
+        ("min", "year", ("2030-01-01T00:00:00", "2031-01-01T00:00:00"), [2.0, 2.0]),
+        ("min", "day", ("2024-02-18T00:00:00", "2024-02-20T12:00:00"), [None, None, 100.0]),
+        ("min", "day", ("2024-02-20T00:00:00", "2024-02-20T12:00:00"), [100.0]),
+    ],
+)
+def test_previous_begins_with_the_last_bucket_before(client, stored, kind, granularity, window, expected, form):
+    ts_min, ts_max = window
+    question = {"tsMin": ts_min, "tsMax": ts_max, "granularity": granularity, "aggregationType": kind}
+
+    response = client.get(PATH, {**question, "fill": "previous", "format": form})
+
+    items = response.json() if form == "json" else [json.loads(line) for line in response.getvalue().splitlines()]
+    assert [item["value"] for item in items] == expected
+
+
+def test_previous_goes_by_the_days_of_the_zone(client, make_event):
+    for timestamp, value in [("2024-02-27T22:59:00", 1), ("2024-02-27T23:01:00", 2), ("2024-02-28T22:59:00", 4)]:
+        make_event(timestamp=timestamp, value=value)
+    rollups.roll_up()
+    question = {"tsMin": "2024-03-01T00:00:00+01:00", "tsMax": "2024-03-01T12:00:00+01:00", "granularity": "day"}
+
+    for zone, expected in (("Europe/Berlin", 6.0), ("UTC", 4.0)):
+        answer = values(client.get(PATH, {**question, "fill": "previous", "aggregationType": "sum", "timezone": zone}))
+        assert answer[0][1] == expected
+
+
+def test_previous_costs_one_look_up_and_what_reads_the_bucket(client, stored, django_assert_num_queries):
+    question = {"tsMin": "2024-02-29T00:00:00", "tsMax": "2024-02-29T23:00:00", "granularity": "day"}
+    client.get(PATH)  # the token is known from here on
+    # how the series stands, and the buckets; without rollups also the newest event, the tail, and the series' ends
+    zero = 2 if Rollup.objects.exists() else 6
+    with django_assert_num_queries(zero):
+        client.get(PATH, {**question, "fill": "zero"})
+    with django_assert_num_queries(zero + 2):
+        client.get(PATH, {**question, "fill": "previous"})
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "ndjson"])
+def test_what_comes_before_a_window_changes_its_tag(client, stored, make_event, form):
+    question = {"tsMin": "2024-02-29T00:00:00", "tsMax": "2024-02-29T23:00:00", "granularity": "day", "format": form}
+
+    def ask(tag):
+        response = client.get(PATH, {**question, "fill": "previous", "aggregationType": "sum"}, HTTP_IF_NONE_MATCH=tag)
+        return response.status_code, response.getvalue(), response["ETag"]
+
+    def of_value(value):
+        item = {"aggregatedTimestamp": "2024-02-29T00:00:00Z", "value": value}
+        return {
+            "json": json.dumps([item], separators=(",", ":")),
+            "csv": f"aggregatedTimestamp,value\r\n2024-02-29T00:00:00Z,{value}\r\n",
+            "ndjson": json.dumps(item, separators=(",", ":")) + "\n",
+        }[form].encode()
+
+    status, body, tag = ask("")
+    assert (status, body) == (200, of_value(6.0))
+    assert ask(tag) == (304, b"", tag)
+    make_event(timestamp="2024-02-28T12:00:00", value=8)
+    status, body, later = ask(tag)
+    assert (status, body, later != tag) == (200, of_value(14.0), True)
+    rollups.roll_up()
+    assert ask(later) == (304, b"", later)
+
+
+def test_the_first_event_of_a_series_changes_the_tag_of_what_was_filled(client, stored, make_event):
+    question = {**DAYS, "fill": "previous", "aggregationType": "max"}
+    empty = client.get("/api/events/Frontend/new", question)
+    known = {"HTTP_IF_NONE_MATCH": empty["ETag"]}
+
+    assert client.get("/api/events/Frontend/new", question, **known).status_code == 304
+    make_event(name="new", timestamp="2024-01-01T00:00:00", value=3)
+    response = client.get("/api/events/Frontend/new", question, **known)
+
+    days = ["2024-02-27", "2024-02-28", "2024-02-29", "2024-03-01", "2024-03-02"]
+    assert values(empty) == [(f"{day}T00:00:00Z", None) for day in days]
+    assert values(response) == [(f"{day}T00:00:00Z", 3.0) for day in days]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_sum_before_that_no_double_holds_is_no_value(client, make_event):
+    for _ in range(2):
+        make_event(timestamp="2024-02-28T10:00:00", value=1.7e308)
+    question = {"tsMin": "2024-02-29T00:00:00", "tsMax": "2024-02-29T23:00:00", "granularity": "day"}
+
+    response = client.get(PATH, {**question, "fill": "previous", "aggregationType": "sum"})
+
+    assert values(response) == [("2024-02-29T00:00:00Z", None)]
 
 
 def test_without_grouping_nothing_is_filled(client, stored):

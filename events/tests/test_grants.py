@@ -446,3 +446,16 @@ def test_scopes_given_twice_are_no_way_round(application, make_grant, scopes):
 
     assert "read" not in fetch_token(scope=scopes).json().get("scope", "")
     assert not AccessToken.objects.exclude(scope="write").exists()
+
+
+@pytest.mark.parametrize("name", ["order", "never-sent"])
+def test_filling_says_nothing_of_a_namespace_that_is_not_granted(client, make_event, make_grant, name):
+    make_grant(aggregation="Warehouse")
+    make_event(namespace="Shop", name="order")
+    question = {"granularity": "day", "fill": "zero", "tsMin": "2020-11-12", "tsMax": "2020-11-12"}
+
+    response = client.get(f"/api/events/Shop/{name}", question)
+
+    assert answer(response) == (403, refusal("aggregation", "Shop"))
+    never_sent = client.get("/api/events/Warehouse/never-sent", question)
+    assert answer(never_sent) == (200, [{"aggregatedTimestamp": "2020-11-12T00:00:00Z", "value": 0.0}])

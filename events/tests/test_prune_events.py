@@ -296,6 +296,34 @@ def test_an_answer_that_is_known_is_asked_for_again_once_it_may_be_refused(db, c
     assert client.get("/api/events/Shop/order").json() == first.json()  # each alone in its minute
 
 
+def test_the_value_before_a_window_may_be_pruned(pruned):
+    window = {"ts_min": at("12:00:00"), "ts_max": at("13:59:59"), "fill": "previous"}
+    for kind, granularity, expected in (
+        ("sum", "day", 8),
+        ("sum", "hour", 2),
+        ("count", "month", 4),
+        ("max", "minute", 2),
+    ):
+        question = Question(namespace="Shop", name="order", granularity=granularity, aggregation_type=kind, **window)
+        for answer in (aggregate, stream):
+            assert {item["value"] for item in answer(question)} == {expected}
+
+
+def test_a_value_before_that_is_not_kept_is_refused(settings, db):
+    settings.ROLLUP_RESOLUTIONS = ["hour"]
+    add(20)
+    roll_up_all()
+    prune_series(NOW.replace(minute=0))
+    question = Question(
+        namespace="Shop", name="order", granularity="minute", fill="previous",
+        ts_min=NOW - timedelta(days=1), ts_max=NOW - timedelta(hours=23),
+    )  # fmt: skip
+
+    for answer in (aggregate, stream):
+        with pytest.raises(BadRequest, match="kept by the hour of UTC only"):
+            answer(question)
+
+
 def test_late_events_are_added_to_what_is_kept(pruned):
     for timestamp in (at("10:10:20"), at("12:00:00")):
         Event.objects.create(namespace="Shop", name="order", timestamp=timestamp, value=1)

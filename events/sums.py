@@ -1,0 +1,307 @@
+"""Exact sums: the same whatever the order of the values, and however far the roller is.
+
+They are counted in units of which every ordinary double is a whole number, and end as two doubles: the sum, and the
+rest that is missing from it. Where it takes more than these they are not exact, and only the events tell the sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from math import fsum, inf, isfinite, isinf
+from typing import Any
+
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+from django.dispatch import receiver
+from typing_extensions import override
+
+# So many units of a sum; where a value is finer than a unit, it is a fraction of one.
+Exact = int | Fraction
+
+_BITS = 82  # a unit is 2**-82, the last digit of what is just above 2**-30
+_UNIT = 2.0**-_BITS
+_HIGH, _LOW = 20, _BITS - 20  # of a value the bits after the point in the first of two whole numbers, and in the other
+_MOST, _LEAST = 2.0**42, 2.0**-30  # of what each of these fits 64 bits
+_FOLDED = 10_000
+
+# Adding up 2**63 doubles of less than this can't overflow.
+HUGE = 2.0**900
+
+
+# In Python.
+
+
+def units_of(value: float) -> Exact:
+    """Count the units of a double."""
+    numerator, denominator = value.as_integer_ratio()
+    shift = _BITS + 1 - denominator.bit_length()
+    return numerator << shift if shift >= 0 else Fraction(numerator, 1 << -shift)
+
+
+def read_units(text: str) -> Exact | None:
+    """Read what a database gives of ``Units``; None where that is no number."""
+    try:
+        return int(text)
+    except ValueError:
+        return None if text == "NaN" else Fraction(text)
+
+
+def to_double(units: Exact, count: int = 1) -> float:
+    """Give the double next to so many units divided by a count; infinity where there is none."""
+    try:
+        return float(units / (count << _BITS))
+    except OverflowError:
+        return inf
+
+
+def average(total: float, rest: float, count: int) -> float:
+    """Give the double next to the average of so many values whose sum is that; infinity where that is."""
+    if not rest or isinf(total):
+        return total / count
+    (a, b), (c, d) = total.as_integer_ratio(), rest.as_integer_ratio()
+    return (a * d + c * b) / (b * d * count)
+
+
+def split(units: Exact | None) -> tuple[float, float, bool]:
+    """Make two doubles of them, the sum and the rest, and whether these are all; of None infinity."""
+    total = inf if units is None else to_double(units)
+    if units is None or isinf(total):
+        return inf, 0.0, True
+    left = units - units_of(total)
+    rest = to_double(left)
+    return total, rest, units_of(rest) == left
+
+
+def added(total: float, rest: float, other: float, other_rest: float) -> tuple[float, float, bool]:
+    """Add two sums with their rests: the sum, the rest, and whether these are all."""
+    if isinf(total + other):
+        return inf, 0.0, True
+    parts = [total, rest, other, other_rest]
+    both = fsum(parts)
+    left = fsum([*parts, -both])
+    return both, left, fsum([*parts, -both, -left]) == 0
+
+
+def exact_total(values: list[float]) -> Exact:
+    """Count the units of the sum of doubles; infinite ones don't count."""
+    total: Exact = 0
+    left = values.copy()
+    while True:
+        try:
+            part = fsum(left)
+        except OverflowError:  # on the way
+            return sum(map(units_of, filter(isfinite, values)), start=0)
+        if isinf(part):
+            return exact_total([*filter(isfinite, values)])
+        if part == 0:
+            return total
+        total += units_of(part)
+        left.append(-part)
+
+
+# In SQL.
+
+
+class Units(models.Aggregate):
+    """The units of the exact sum of doubles; numeric on PostgreSQL and text on SQLite.
+
+    Not a number, or NULL on SQLite, where one of the first field is ``peak`` or more, or as far below zero.
+    """
+
+    def __init__(self, *fields: str, peak: float | None = None, **extra: Any) -> None:
+        self.peak = peak
+        super().__init__(*fields, output_field=models.TextField(), **extra)
+
+    @override
+    def as_sqlite(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
+        """Call the function below."""
+        fields = self._fields(compiler)
+        return self._or_none(fields, f"EVENTS_UNITS({', '.join(fields)})", "NULL", "9e999"), ()
+
+    def as_postgresql(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
+        """Add up whole numbers."""
+        fields = self._fields(compiler)
+        total = " + ".join(_units_sql(field) for field in fields)
+        return self._or_none(fields, total, "'NaN'::numeric", "'Infinity'::float8"), ()
+
+    def _fields(self, compiler: Any) -> list[str]:
+        return [compiler.compile(each)[0] for each in self.get_source_expressions() if each is not None]
+
+    def _or_none(self, fields: list[str], total: str, none: str, infinity: str) -> str:
+        if self.peak is None:
+            return total
+        peak = infinity if isinf(self.peak) else repr(self.peak)
+        return f"CASE WHEN MAX({fields[0]}) >= {peak} OR MIN({fields[0]}) <= -{peak} THEN {none} ELSE {total} END"
+
+
+class UnitsTotal(models.Aggregate):
+    """The sum of what ``Units`` gave."""
+
+    function = "SUM"
+    output_field = models.TextField()
+
+    @override
+    def as_sqlite(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
+        """Call the function below."""
+        return self.as_sql(compiler, connection, function="EVENTS_UNITS_TOTAL", **context)
+
+
+def _double(value: float) -> str:
+    return f"'{value!r}'::float8"
+
+
+def _units_sql(x: str) -> str:
+    """The units of the sum of a column, for PostgreSQL.
+
+    Values of an ordinary size are split into two whole numbers of 64 bits, which it adds up fast, and exactly.
+    """
+    scaled, rest = f"{x} * {_double(2.0**_HIGH)}", _double(2.0**_LOW)
+    is_ordinary = (
+        f"CASE WHEN abs({x}) >= {_double(_LEAST)} THEN abs({x}) <= {_double(_MOST)}"
+        f" ELSE {x} * {_double(1 / _UNIT)} = trunc({x} * {_double(1 / _UNIT)}) END"
+    )
+    return (
+        f"(coalesce(sum(({scaled})::bigint) FILTER (WHERE {is_ordinary}), 0) * {2**_LOW}::numeric"
+        f" + coalesce(sum((({scaled} - round({scaled})) * {rest})::bigint) FILTER (WHERE {is_ordinary}), 0)"
+        f" + coalesce(sum({_numeric_sql(x, _BITS)})"
+        f" FILTER (WHERE abs({x}) < 'Infinity'::float8 AND NOT ({is_ordinary})), 0))"
+    )
+
+
+def _numeric_sql(x: str, bits: int) -> str:
+    """A double times 2**bits as a number of any length, by its binary digits: a cast would round it to 15 decimals."""
+    binary = f"('x' || encode(float8send({x}), 'hex'))::bit(64)::bigint"
+    exponent = f"({binary} >> 52 & 2047)::int"
+    scale = f"(greatest({exponent}, 1) - {1075 - bits})"
+    digits = f"(({binary} & {2**52 - 1}) + CASE WHEN {exponent} > 0 THEN {2**52} ELSE 0 END)"
+    power = (
+        f"CASE WHEN {scale} >= 0 THEN trunc(power(2::numeric, {scale}))"
+        f" ELSE trunc(power(5::numeric, -{scale})) * ('1e' || {scale})::numeric END"
+    )
+    return f"(sign({x})::numeric * {digits} * {power})"
+
+
+def _whole_numeric_sql(x: str) -> str:
+    """A double as a number of any length; fast where it is a whole one of up to 124 bits."""
+    high = f"round({x} * {_double(2.0**-62)})"
+    return (
+        f"CASE WHEN abs({x}) <= {_double(2.0**124)} AND {x} = trunc({x})"
+        f" THEN {high}::bigint * {2**62}::numeric + ({x} - {high} * {_double(2.0**62)})::bigint"
+        f" ELSE {_numeric_sql(x, 0)} END"
+    )
+
+
+def rollups_sql(vendor: str, rows: str, columns: Sequence[str]) -> str:
+    """Write the statement that gives rollups, of one that gives them with ``units`` in place of sum and rest.
+
+    ``columns`` names those of ``rows``; the rollups come in the order of their key.
+    """
+    names, units = ", ".join(columns), columns.index("units")
+    before, after = ", ".join(columns[:units]), ", ".join(columns[units + 1 :])
+    if vendor == "sqlite":
+        parts, last = f"found ({names}) AS ({rows})", "found"
+        total, rest, is_exact = "EVENTS_SUM(units)", "EVENTS_REST(units)", "EVENTS_IS_EXACT(units)"
+        of_one = "units IS NOT NULL"
+    else:
+        # OFFSET 0 keeps what a step computes from being computed again wherever it is named
+        parts = (
+            f"found ({names}) AS ({rows}),"  # noqa: S608
+            " summed AS (SELECT *, CASE WHEN count > 1 AND units <> 'NaN' THEN units::float8 END AS total"
+            " FROM found OFFSET 0),"
+            f" missed AS (SELECT *, units - ({_whole_numeric_sql('total')}) AS missing FROM summed OFFSET 0),"
+            " told AS (SELECT *, missing::float8 AS rest FROM missed OFFSET 0)"
+        )
+        last, of_one = "told", "units <> 'NaN'"
+        total = f"CASE WHEN units = 'NaN' THEN 'Infinity' ELSE total * {_double(_UNIT)} END"
+        rest = f"CASE WHEN units = 'NaN' THEN 0 ELSE rest * {_double(_UNIT)} END"
+        is_exact = (
+            f"CASE WHEN units = 'NaN' OR missing = 0 OR abs(missing) < {2**53} AND missing = trunc(missing) THEN true"
+            f" ELSE {_whole_numeric_sql('rest')} = missing END"
+        )
+    is_one = f"count = 1 AND {of_one}"
+    both = f"CASE WHEN {is_one} THEN min + 0.0 ELSE {total} END, CASE WHEN {is_one} THEN 0.0 ELSE {rest} END"
+    columns_sql = f"{before}, {both}, {is_one} OR {is_exact}, {after}"
+    return f"WITH {parts} SELECT {columns_sql} FROM {last} WHERE true ORDER BY namespace, name, bucket"  # noqa: S608
+
+
+def added_sql(vendor: str, a: str, b: str) -> dict[str, str]:
+    """Write what two tables' rows are added up, by column, as ``added`` does."""
+    are_exact = f"{a}.is_exact AND {b}.is_exact"
+    if vendor == "sqlite":
+        both = f"{a}.sum, {a}.rest, {b}.sum, {b}.rest"
+        return {
+            "sum": f"EVENTS_ADDED({both})",
+            "rest": f"EVENTS_ADDED_REST({both})",
+            "is_exact": f"{are_exact} AND EVENTS_ADDED_IS_EXACT({both})",
+        }
+    total, missed = _two_sum(f"{a}.sum", f"{b}.sum")
+    rests, rests_missed = _two_sum(f"{a}.rest", f"{b}.rest")
+    rest, rest_missed = _two_sum(rests, missed)
+    both, left = _two_sum(total, rest)
+    is_infinite = f"{total} = 'Infinity'"
+    is_plain = f"{a}.rest = 0 AND {b}.rest = 0"
+    return {
+        "sum": f"CASE WHEN {is_infinite} OR {is_plain} THEN {total} ELSE {both} END",
+        "rest": f"CASE WHEN {is_infinite} THEN 0 WHEN {is_plain} THEN {missed} ELSE {left} END",
+        "is_exact": f"CASE WHEN {is_infinite} THEN true WHEN {is_plain} THEN {are_exact}"
+        f" ELSE {are_exact} AND {rests_missed} = 0 AND {rest_missed} = 0 END",
+    }
+
+
+def _two_sum(a: str, b: str) -> tuple[str, str]:
+    """The sum of two doubles, and what is missing from it: Knuth's TwoSum."""
+    total = f"({a} + {b})"
+    of_b = f"({total} - {a})"
+    return total, f"(({a} - ({total} - {of_b})) + ({b} - {of_b}))"
+
+
+class _Units:
+    def __init__(self) -> None:
+        self._total: Exact = 0
+        self._values: list[float] = []
+
+    def step(self, *values: float) -> None:
+        self._values += values
+        if len(self._values) > _FOLDED:
+            self._fold()
+
+    def finalize(self) -> str:
+        self._fold()
+        return str(self._total)
+
+    def _fold(self) -> None:
+        self._total += exact_total(self._values)
+        self._values.clear()
+
+
+class _UnitsTotal:
+    def __init__(self) -> None:
+        self._total: Exact | None = 0
+
+    def step(self, text: str | None) -> None:
+        units = None if text is None else read_units(text)
+        self._total = None if self._total is None or units is None else self._total + units
+
+    def finalize(self) -> str | None:
+        return None if self._total is None else str(self._total)
+
+
+def _split_text(text: str | None) -> tuple[float, float, bool]:
+    return split(None if text is None else read_units(text))
+
+
+@receiver(connection_created)
+def add_functions(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
+    """Teach SQLite, which knows no numbers longer than 64 bits, to add up exactly."""
+    if connection.vendor == "sqlite":
+        create = connection.connection.create_function
+        connection.connection.create_aggregate("EVENTS_UNITS", -1, _Units)
+        connection.connection.create_aggregate("EVENTS_UNITS_TOTAL", 1, _UnitsTotal)
+        create("EVENTS_SUM", 1, lambda text: _split_text(text)[0], deterministic=True)
+        create("EVENTS_REST", 1, lambda text: _split_text(text)[1], deterministic=True)
+        create("EVENTS_IS_EXACT", 1, lambda text: _split_text(text)[2], deterministic=True)
+        create("EVENTS_ADDED", 4, lambda *parts: added(*parts)[0], deterministic=True)
+        create("EVENTS_ADDED_REST", 4, lambda *parts: added(*parts)[1], deterministic=True)
+        create("EVENTS_ADDED_IS_EXACT", 4, lambda *parts: added(*parts)[2], deterministic=True)
