@@ -1,6 +1,7 @@
 """Settings, read from the environment; docs/configuration.md lists the variables."""
 
 import os
+import tomllib
 import zoneinfo
 from pathlib import Path
 
@@ -14,6 +15,8 @@ environment.read_file(Path(os.environ.get("ENV_FILE", BASE_DIR / ".env")))
 
 # Where what is made once for this machine is kept: the secret key, the first credentials
 LOCAL_DIR = Path(environment.text("LOCAL_DIR", str(BASE_DIR / "local")))
+# From the file and not from installed metadata, as the project is not installed as a package
+VERSION: str = tomllib.loads((BASE_DIR / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 
 # Core
 
@@ -182,7 +185,7 @@ REST_FRAMEWORK = {
 SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.0",
     "TITLE": "Tracking API",
-    "VERSION": "1.0.0",
+    "VERSION": VERSION,
     "DESCRIPTION": "Collects events from applications and servers, and answers aggregates of them over time.",
     "SERVERS": [{"url": "/", "description": "Where this is from. Every path works with and without its last slash."}],
     "TAGS": [{"name": "Events", "description": "Events in, and aggregates of them out."}],

@@ -1,6 +1,8 @@
 """The environment: what is read, what is refused, and what is made where it is missing."""
 
+import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -203,3 +205,17 @@ def test_every_variable_is_documented():
     assert len(read) > 10
     assert read == set(example)
     assert read == set(table)
+
+
+def test_the_version_is_the_one_of_the_project_file(tmp_path):
+    shutil.copytree(PROJECT_DIR / "tracking_api", tmp_path / "tracking_api")
+    project = re.sub(r'^version = "\d+\.\d+\.\d+"', 'version = "98.7.6"', (PROJECT_DIR / "pyproject.toml").read_text(), flags=re.MULTILINE)  # fmt: skip
+    (tmp_path / "pyproject.toml").write_text(project)
+    show = "from tracking_api import settings; print(settings.BASE_DIR, settings.SPECTACULAR_SETTINGS['VERSION'])"
+
+    done = subprocess.run(
+        [sys.executable, "-c", show], cwd=tmp_path, capture_output=True, text=True,
+        env={**environment(tmp_path), "PYTHONPATH": os.pathsep.join([str(tmp_path), str(PROJECT_DIR)])},
+    )  # fmt: skip
+
+    assert (done.stdout, done.stderr) == (f"{tmp_path} 98.7.6\n", "")
