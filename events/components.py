@@ -99,7 +99,8 @@ _TIMESTAMP_TEXT: Schema = {
         UNIX_TEXT,
         {"type": "integer", "minimum": -62_135_596_800_000, "maximum": -100_000_000_000},
         {"type": "integer", "minimum": -62_135_596_800, "maximum": -1},
-        {"type": "integer", "minimum": 100_000_000, "maximum": 253_402_300_799_999},  # of nine digits or more: no date
+        # and some of eight digits that look like a date, for which numbers have no word
+        {"type": "integer", "minimum": 31_536_000, "maximum": 253_402_300_799_999},
     ],
     "description": "The same where everything is text, as in a query; unix time without an exponent. Digits that may "
     "mean a date (seconds before 1971, 20201112, a spreadsheet's 44147.46) are unix time only after a sign: `+1`, in a "

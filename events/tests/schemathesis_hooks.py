@@ -28,7 +28,7 @@ def before_load_schema(context, raw_schema):
     components["TimestampText"]["anyOf"][1]["pattern"] = _ISO_8601
     components["TimestampText"]["anyOf"][2] = {
         "type": "string",
-        "pattern": r"^([+-][0-9]{1,10}|[1-9][0-9]{8,9})(\.[0-9]{0,20})?$",
+        "pattern": r"^(([+-][0-9]{1,10}|[1-9][0-9]{8,9})(\.[0-9]{0,20})?|[0-9]{1,4}\.[0-9]{0,20})$",
     }
     components["EventForm"]["properties"]["value"]["anyOf"][1]["pattern"] = (
         r"^[+-]?([0-9]{1,20}(\.[0-9]{0,20})?|\.[0-9]{1,20})([eE][+-]?[0-9]{1,2})?$"
