@@ -20,11 +20,13 @@ from django.db.models import Avg, Max, Min  # noqa: E402
 from django.db.models.functions import TruncDay, TruncHour, TruncMinute, TruncMonth, TruncWeek  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from events import reading, rollups, storage  # noqa: E402
-from events.aggregation import Question, aggregate  # noqa: E402
+from events.aggregation import reader  # noqa: E402
+from events.aggregation.answer import Question, aggregate  # noqa: E402
+from events.log import append  # noqa: E402
 from events.models import Event  # noqa: E402
-from events.roller import Roller  # noqa: E402
+from events.rollups import statements  # noqa: E402
 from events.serializers import AggregationQuerySerializer  # noqa: E402
+from events.worker.pacing import Roller  # noqa: E402
 
 TRUNC = {"minute": TruncMinute, "hour": TruncHour, "day": TruncDay, "week": TruncWeek, "month": TruncMonth}
 START = int(datetime(2024, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
@@ -51,7 +53,7 @@ def plain(query: dict[str, str], times: int) -> dict[str, Any]:
 def roll_up() -> dict[str, float]:
     """Seconds that the roller takes for all that is not rolled up, without the pauses that it makes on SQLite."""
     newest = Event.objects.order_by("pk").values_list("pk", flat=True).last() or 0
-    position = rollups.watermark().event_id
+    position = statements.watermark().event_id
     start = time.perf_counter()
     with tqdm(total=newest - position, unit=" events", desc="rolling up") as bar:
         for step in Roller().catch_up(lambda: True, lambda _: None):
@@ -69,25 +71,25 @@ def store(rows: str, count: int) -> None:
     """Store so many of the events that a function here makes."""
     made = list(globals()[rows](count))
     for start in range(0, count, 10_000):
-        storage.append(made[start : start + 10_000])
+        append.append(made[start : start + 10_000])
 
 
-def one_series(count: int) -> Iterator[storage.Row]:
+def one_series(count: int) -> Iterator[append.Row]:
     """Events of one series over a month."""
     for number in range(count):
-        yield storage.Row("Server", "cpu", START + number * (30 * 86_400_000_000 // count), number % 1000 / 8)
+        yield append.Row("Server", "cpu", START + number * (30 * 86_400_000_000 // count), number % 1000 / 8)
 
 
-def thousand_series(count: int, microseconds: int = 1_000_000) -> Iterator[storage.Row]:
+def thousand_series(count: int, microseconds: int = 1_000_000) -> Iterator[append.Row]:
     """Events of 1,000 series in turn, each with one a second, or at another interval."""
     for number in range(count):
         series, turn = number % 1000, number // 1000
-        yield storage.Row(
+        yield append.Row(
             f"Server-{series // 10}", f"metric{series % 10}", START + turn * microseconds, number % 1000 / 8
         )
 
 
-def lonely(count: int) -> Iterator[storage.Row]:
+def lonely(count: int) -> Iterator[append.Row]:
     """The same, every event alone in its minute and its hour."""
     return thousand_series(count, 3_700_000_000)
 
@@ -95,12 +97,12 @@ def lonely(count: int) -> Iterator[storage.Row]:
 def copy_and_roll_up(rows: str, count: int) -> dict[str, float]:
     """Events a second of COPY, and of rolling the same events up."""
     made = list(globals()[rows](count))
-    data = [storage._binary(made[start : start + 10_000]) for start in range(0, count, 10_000)]
+    data = [append._binary(made[start : start + 10_000]) for start in range(0, count, 10_000)]
     with connection.cursor() as cursor:
         cursor.execute("TRUNCATE events_event, events_rollup; UPDATE events_watermark SET event_id = 0; CHECKPOINT")
         start = time.perf_counter()
         for batch in data:
-            cursor.copy_expert(storage._COPY, BytesIO(batch), size=1 << 20)
+            cursor.copy_expert(append._COPY, BytesIO(batch), size=1 << 20)
         copied = time.perf_counter() - start
         cursor.execute("CHECKPOINT")
     return {"copy": count / copied, "roll_up": count / roll_up()["seconds"]}
@@ -118,7 +120,7 @@ def explain(query: dict[str, str]) -> str:
             plans.extend(line for (line,) in cursor.fetchall())
         return _fetch(parts)
 
-    _fetch, reading._fetch = reading._fetch, fetch
+    _fetch, reader._fetch = reader._fetch, fetch
     serializer = AggregationQuerySerializer(data=query)
     serializer.is_valid(raise_exception=True)
     aggregate(Question(namespace="Server", name="cpu", **serializer.validated_data))

@@ -12,9 +12,10 @@ class EventsConfig(AppConfig):
         """Have ready what goes before the first connection (functions), command (checks) and form (secrets)."""
         from oauth2_provider.models import Application
 
-        from events import checks, functions  # noqa: F401
-        from events.cookies import read_in_linear_time
-        from tracking_api import client_secrets
+        from events import checks  # noqa: F401
+        from events.access.oauth2 import client_secrets
+        from events.database import trunc_clock  # noqa: F401
+        from events.http.cookies import read_in_linear_time
 
         read_in_linear_time()
         client_secrets.guard(Application)

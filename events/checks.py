@@ -17,11 +17,11 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.utils import timezone
 
-from events import zones
+from events.calendar import zones
+from events.database.postgresql.session import SETTINGS
+from events.database.private_files import files_of, open_to_others
+from events.database.statement_timeout import statement_limit
 from events.models import Event, Watermark
-from tracking_api.postgresql.session import SETTINGS
-from tracking_api.private_files import files_of, open_to_others
-from tracking_api.statement_timeout import statement_limit
 
 Apps = Sequence[AppConfig] | None
 

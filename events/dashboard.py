@@ -8,7 +8,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.views.generic import TemplateView
 
-from events.authentication import VIEW_EVENTS
+from events.access.tokens import VIEW_EVENTS
 
 _MOST_LISTED = 1_000
 

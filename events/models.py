@@ -15,8 +15,8 @@ from django.db import connection, models
 from django.db.models.functions import Concat
 from django.utils import timezone
 
-from events import timestamps
-from events.patterns import ALL, Namespaces, validate_patterns
+from events.calendar import timestamps
+from events.log.namespace_patterns import ALL, Namespaces, validate_patterns
 
 
 def validate_path_segment(value: str) -> None:
@@ -75,7 +75,7 @@ class EventQuerySet(models.QuerySet["Event"]):
         """The distinct names within a namespace, read as the namespaces are."""
         return self.filter(namespace=namespace)._distinct("name")
 
-    # What changes events that are stored keeps the rollups true: `events.rollups` wraps it.
+    # What changes events that are stored keeps the rollups true: `events.rollups.statements` wraps it.
 
     def update(self, **values: Any) -> int:
         """Change every event, and rebuild the buckets that it left and those that it came to. One transaction."""
@@ -174,9 +174,11 @@ def _chosen(ids: Iterable[int | None]) -> list[int]:
 
 
 def _rebuilding(events: EventQuerySet, ids: Sequence[int] | None) -> AbstractContextManager[None]:
-    from events import rollups  # it stands above the models, and only a change of what is stored calls up to it
+    from events.rollups import (
+        statements,  # it stands above the models, and only a change of what is stored calls up to it
+    )
 
-    return rollups.rebuilding(events, ids)
+    return statements.rebuilding(events, ids)
 
 
 class Resolution(models.IntegerChoices):
@@ -381,7 +383,7 @@ class Grant(models.Model):
 
 
 class ClientUsage(models.Model):
-    """What a client has sent so far; `events.usage` counts it."""
+    """What a client has sent so far; `events.access.usage` counts it."""
 
     client = models.CharField(max_length=255)
     last_used = models.DateTimeField()
@@ -398,7 +400,7 @@ class ClientUsage(models.Model):
 
 
 class LongLivedToken(models.Model):
-    """What the toolkit's table doesn't know of a token that `events.tokens` made."""
+    """What the toolkit's table doesn't know of a token that `events.access.long_lived_tokens` made."""
 
     token = models.OneToOneField(
         "oauth2_provider.AccessToken",
@@ -408,7 +410,7 @@ class LongLivedToken(models.Model):
         db_constraint=False,  # or who deletes a token in SQL would have to know of this row
     )
     name = models.CharField(max_length=100)
-    last_used = models.DateTimeField(null=True, help_text="To some seconds; `events.usage` writes it.")
+    last_used = models.DateTimeField(null=True, help_text="To some seconds; `events.access.usage` writes it.")
 
     class Meta:
         default_permissions = ()

@@ -14,11 +14,11 @@ from django.http import QueryDict
 from rest_framework import serializers
 from typing_extensions import override
 
-from events import buckets, timestamps, zones
-from events.aggregation import AGGREGATION_TYPES, FILLS, LABELS
-from events.buckets import GRANULARITIES
+from events.aggregation.answer import AGGREGATION_TYPES, FILLS, LABELS
+from events.calendar import granularities, timestamps, zones
+from events.calendar.granularities import GRANULARITIES
+from events.log.series import SeriesKey
 from events.models import validate_path_segment
-from events.series import SeriesKey
 
 FORMATS = ("json", "csv", "ndjson")
 
@@ -200,8 +200,8 @@ class AggregationQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any])
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Turn days into their first and last instants, and refuse a window that ends before it starts."""
         first, last, zone = attrs["ts_min"], attrs["ts_max"], attrs["zone"]
-        attrs["ts_min"] = buckets.first_of_day(first, zone) if _is_day(first) else first
-        attrs["ts_max"] = buckets.last_of_day(last, zone) if _is_day(last) else last
+        attrs["ts_min"] = granularities.first_of_day(first, zone) if _is_day(first) else first
+        attrs["ts_max"] = granularities.last_of_day(last, zone) if _is_day(last) else last
         # days are held against each other as such: one that a zone leaves out has nothing between its ends
         start, end = (first, last) if _is_day(first) and _is_day(last) else (attrs["ts_min"], attrs["ts_max"])
         if start and end and start > end:

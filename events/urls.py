@@ -2,7 +2,7 @@
 
 from django.urls import re_path
 
-from events.documentation import DocumentationView, SchemaView
+from events.openapi.views import DocumentationView, SchemaView
 from events.views import AggregationView, CatalogueView, TrackView
 
 urlpatterns = [

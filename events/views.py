@@ -16,30 +16,30 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from events.aggregation import Question, Standing, aggregate, standing_of, stream, version
-from events.authentication import (
+from events.access.grants import check_namespace, check_rows, readable_namespaces
+from events.access.rate_limits import EVENTS
+from events.access.tokens import (
     BearerAuthentication,
     BrowserAuthentication,
     TokenHasScopeOrUserMayView,
     client_of,
     grant_of,
 )
-from events.catalogue import Catalogue, Series, answered
-from events.grants import check_namespace, check_rows, readable_namespaces
-from events.ingest import Batch, idempotency_key_of, store
-from events.negotiation import JSONUnlessNamed
-from events.new_series import take_new_series
-from events.parsers import EventFormParser, EventJSONParser, EventMultiPartParser, EventNDJSONParser, EventParser
-from events.patterns import Namespaces
-from events.rate_limits import EVENTS
-from events.renderers import CSVRenderer, JSONRenderer, NDJSONRenderer, SeriesCSVRenderer, StreamRenderer
+from events.aggregation.answer import Question, Standing, aggregate, standing_of, stream, version
+from events.aggregation.catalogue import Catalogue, Series, answered
+from events.database.snapshot import snapshot
+from events.http.negotiation import JSONUnlessNamed
+from events.http.renderers import CSVRenderer, JSONRenderer, NDJSONRenderer, SeriesCSVRenderer, StreamRenderer
+from events.ingest.decoding import Batch, idempotency_key_of, store
+from events.ingest.new_series import take_new_series
+from events.ingest.parsers import EventFormParser, EventJSONParser, EventMultiPartParser, EventNDJSONParser, EventParser
+from events.log.namespace_patterns import Namespaces
 from events.serializers import (
     AggregationQuerySerializer,
     CatalogueQuerySerializer,
     NamespaceSerializer,
     SeriesPathSerializer,
 )
-from events.snapshot import snapshot
 
 
 def _validated(serializer_class: type[serializers.Serializer[Any]], data: Mapping[str, Any]) -> dict[str, Any]:

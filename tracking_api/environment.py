@@ -14,14 +14,14 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 
-from events.patterns import validate_patterns
-from tracking_api.postgresql import session
-from tracking_api.private_files import PrivateConnection
+from events.database.postgresql import session
+from events.database.private_files import PrivateConnection
+from events.log.namespace_patterns import validate_patterns
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}
 _SQLITE = "django.db.backends.sqlite3"
-_POSTGRESQL = "tracking_api.postgresql"
+_POSTGRESQL = "events.database.postgresql"
 _ENV_LINE = re.compile(r"\s*(?:#.*|(?:export\s+)?[A-Za-z_]\w*=.*)?")
 
 

@@ -56,13 +56,13 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     # first, to be on every answer of the API; not at all where no page elsewhere may call it
     *(["corsheaders.middleware.CorsMiddleware"] if CORS_ALLOWED_ORIGINS else []),
-    "events.middleware.ProbeMiddleware",
-    "events.compression.CompressionMiddleware",
-    "events.middleware.BearerMiddleware",
-    "events.middleware.ExplainMethodMiddleware",
-    "events.middleware.OwnContentMiddleware",
+    "events.http.middleware.ProbeMiddleware",
+    "events.http.compression.CompressionMiddleware",
+    "events.http.middleware.BearerMiddleware",
+    "events.http.middleware.ExplainMethodMiddleware",
+    "events.http.middleware.OwnContentMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "events.middleware.RefuseNullMiddleware",
+    "events.http.middleware.RefuseNullMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -101,12 +101,12 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "dashboard"
 LOGOUT_REDIRECT_URL = "login"
-SESSION_ENGINE = "tracking_api.sessions"
+SESSION_ENGINE = "events.access.sessions"
 MAX_LOGIN_FAILURES = environment.integer("MAX_LOGIN_FAILURES", 10, minimum=0)
 LOGIN_FAILURE_SECONDS = environment.integer("LOGIN_FAILURE_SECONDS", 300, minimum=1)
 TRUSTED_PROXIES = environment.networks("TRUSTED_PROXIES")
 # the last for clients' secrets alone, as OAUTH2_PROVIDER says
-PASSWORD_HASHERS = [*global_settings.PASSWORD_HASHERS, "tracking_api.client_secrets.ClientSecretHasher"]
+PASSWORD_HASHERS = [*global_settings.PASSWORD_HASHERS, "events.access.oauth2.client_secrets.ClientSecretHasher"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (
@@ -137,9 +137,9 @@ WHITENOISE_AUTOREFRESH = False
 OAUTH2_PROVIDER_APPLICATION_MODEL = "oauth2_provider.Application"  # the default, which migrations want to see
 OAUTH2_PROVIDER_ACCESS_TOKEN_MODEL = "oauth2_provider.AccessToken"  # noqa: S105
 OAUTH2_PROVIDER = {
-    "OAUTH2_SERVER_CLASS": "tracking_api.oauth2_server.ClientCredentialsServer",
-    "OAUTH2_VALIDATOR_CLASS": "tracking_api.oauth2_server.ClientValidator",
-    "OAUTH2_BACKEND_CLASS": "tracking_api.oauth2_server.KnownParameters",
+    "OAUTH2_SERVER_CLASS": "events.access.oauth2.server.ClientCredentialsServer",
+    "OAUTH2_VALIDATOR_CLASS": "events.access.oauth2.server.ClientValidator",
+    "OAUTH2_BACKEND_CLASS": "events.access.oauth2.server.KnownParameters",
     "CLIENT_SECRET_HASHER": "client_secret_sha256",
     "SCOPES": {
         "read": "Read the catalogue of series",
@@ -147,9 +147,9 @@ OAUTH2_PROVIDER = {
         "aggregation": "Read aggregates of events",
     },
     "DEFAULT_SCOPES": ["read", "write"],
-    "SCOPES_BACKEND_CLASS": "tracking_api.oauth2_server.GrantedScopes",
-    "APPLICATION_ADMIN_CLASS": "events.client_admin.ClientAdmin",
-    "ACCESS_TOKEN_ADMIN_CLASS": "events.token_admin.TokenAdmin",
+    "SCOPES_BACKEND_CLASS": "events.access.oauth2.server.GrantedScopes",
+    "APPLICATION_ADMIN_CLASS": "events.admin.clients.ClientAdmin",
+    "ACCESS_TOKEN_ADMIN_CLASS": "events.admin.tokens.TokenAdmin",
     "ACCESS_TOKEN_EXPIRE_SECONDS": environment.integer(
         "ACCESS_TOKEN_EXPIRE_SECONDS", 36_000, minimum=1, maximum=10 * 365 * 86_400
     ),
@@ -171,13 +171,13 @@ OAUTH2_PROVIDER = {
 # REST framework
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["events.authentication.BearerAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["events.authentication.TokenHasScope"],
-    "DEFAULT_THROTTLE_CLASSES": ["events.rate_limits.RequestThrottle"],
-    "DEFAULT_RENDERER_CLASSES": ["events.renderers.JSONRenderer"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "events.negotiation.JSONAlways",
-    "EXCEPTION_HANDLER": "events.error_handlers.api_exception_handler",
-    "DEFAULT_SCHEMA_CLASS": "events.schema.Description",
+    "DEFAULT_AUTHENTICATION_CLASSES": ["events.access.tokens.BearerAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["events.access.tokens.TokenHasScope"],
+    "DEFAULT_THROTTLE_CLASSES": ["events.access.rate_limits.RequestThrottle"],
+    "DEFAULT_RENDERER_CLASSES": ["events.http.renderers.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "events.http.negotiation.JSONAlways",
+    "EXCEPTION_HANDLER": "events.http.error_handlers.api_exception_handler",
+    "DEFAULT_SCHEMA_CLASS": "events.openapi.generator.Description",
 }
 
 # Its description, at /api/schema/ and /api/docs/
@@ -189,10 +189,10 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Collects events from applications and servers, and answers aggregates of them over time.",
     "SERVERS": [{"url": "/", "description": "Where this is from. Every path works with and without its last slash."}],
     "TAGS": [{"name": "Events", "description": "Events in, and aggregates of them out."}],
-    "PREPROCESSING_HOOKS": ["events.schema.without_slash"],
-    "POSTPROCESSING_HOOKS": ["events.schema.add_components"],
+    "PREPROCESSING_HOOKS": ["events.openapi.generator.without_slash"],
+    "POSTPROCESSING_HOOKS": ["events.openapi.generator.add_components"],
     "SORT_OPERATIONS": False,
-    "SORT_OPERATION_PARAMETERS": "events.schema.path_first",
+    "SORT_OPERATION_PARAMETERS": "events.openapi.generator.path_first",
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_AUTHENTICATION": [],
     # from this machine: no page of ours asks another for anything
@@ -221,8 +221,8 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "text": {"()": "tracking_api.logs.LineFormatter"},
-        "json": {"()": "tracking_api.logs.JSONFormatter"},
+        "text": {"()": "events.observability.log_lines.LineFormatter"},
+        "json": {"()": "events.observability.log_lines.JSONFormatter"},
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},

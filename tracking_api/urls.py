@@ -4,10 +4,10 @@ from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path, re_path
 
+from events.access.login_throttle import slow_log_ins
+from events.access.oauth2.views import ServerMetadataView
 from events.dashboard import DashboardView
-from events.probes import PROBES
-from tracking_api.failures import slow_log_ins
-from tracking_api.oauth2 import ServerMetadataView
+from events.observability.probes import PROBES
 
 _log_in = slow_log_ins(LoginView.as_view(redirect_authenticated_user=True))
 _log_out = LogoutView.as_view()
@@ -17,7 +17,7 @@ _admin_log_in = slow_log_ins(admin.site.login)
 urlpatterns = [
     path("", DashboardView.as_view(), name="dashboard"),
     path("api/", include("events.urls")),
-    path("o/", include("tracking_api.oauth2")),
+    path("o/", include("events.access.oauth2.views")),
     re_path(r"^\.well-known/oauth-authorization-server/?\Z", ServerMetadataView.as_view(), name="oauth2-metadata"),
     path("accounts/login/", _log_in, name="login"),
     path("accounts/login", _log_in),
@@ -29,6 +29,6 @@ urlpatterns = [
     *(path(probe[1:], view, name=probe[1:]) for probe, view in PROBES.items()),
 ]
 
-handler400 = "events.error_handlers.bad_request"
-handler404 = "events.error_handlers.not_found"
-handler500 = "events.error_handlers.server_error"
+handler400 = "events.http.error_handlers.bad_request"
+handler404 = "events.http.error_handlers.not_found"
+handler500 = "events.http.error_handlers.server_error"

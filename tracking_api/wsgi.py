@@ -14,12 +14,12 @@ from wsgiref.util import FileWrapper
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from tracking_api.handler import LongAnswer, django_handler, freeze, refuse, start  # sets Django up
+from tracking_api.server.handler import LongAnswer, django_handler, freeze, refuse, start  # sets Django up
 
 # isort: split
-from events.error_handlers import NO_ROOM, answer_to
-from events.probes import PROBES
-from tracking_api.observation import current, observe
+from events.http.error_handlers import NO_ROOM, answer_to
+from events.observability.probes import PROBES
+from events.observability.recorder import current, observe
 from tracking_api.server.streams import Streams, written
 
 if TYPE_CHECKING:

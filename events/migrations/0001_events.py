@@ -3,7 +3,7 @@
 import events.models
 from django.db import migrations, models
 
-from events.reversal import RefuseToLose
+from events.database.reversal import RefuseToLose
 
 
 class Migration(migrations.Migration):

@@ -2,7 +2,7 @@
 
 from django.db import migrations, models
 
-from events.reversal import RefuseToLose, still_kept
+from events.database.reversal import RefuseToLose, still_kept
 
 
 class Migration(migrations.Migration):

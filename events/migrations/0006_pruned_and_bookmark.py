@@ -2,7 +2,7 @@
 
 from django.db import migrations, models
 
-from events.reversal import RefuseToLose, have_stored
+from events.database.reversal import RefuseToLose, have_stored
 
 
 class Migration(migrations.Migration):

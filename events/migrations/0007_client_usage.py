@@ -2,7 +2,7 @@
 
 from django.db import migrations, models
 
-from events.reversal import RefuseToLose
+from events.database.reversal import RefuseToLose
 
 
 class Migration(migrations.Migration):

@@ -5,7 +5,7 @@ And a limit to how many series a client may start.
 
 from django.db import migrations, models
 
-from events.reversal import RefuseToLose
+from events.database.reversal import RefuseToLose
 
 NAME = "rollup_series_by_code_point"
 

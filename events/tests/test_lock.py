@@ -8,7 +8,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from events.tests.service import PROJECT_DIR
+from events.tests.support.service import PROJECT_DIR
 
 LOCK = (PROJECT_DIR / "requirements.lock").read_text()
 # a package with its hashes, each on a line of its own

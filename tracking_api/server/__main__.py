@@ -37,7 +37,7 @@ def main() -> None:
     setproctitle(f"tracking-api worker-{options.number}")
     files = _raise_file_limit()
 
-    from tracking_api import handler  # sets Django up, which all else needs
+    from tracking_api.server import handler  # sets Django up, which all else needs
 
     # isort: split
     from django.conf import settings

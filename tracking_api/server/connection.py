@@ -11,8 +11,8 @@ import httptools
 from django.conf import settings
 from typing_extensions import override
 
-from events.error_handlers import NO_ROOM
-from events.probes import PROBES
+from events.http.error_handlers import NO_ROOM
+from events.observability.probes import PROBES
 from tracking_api.server.answers import FILE_PIECE_BYTES, Answer, refusal
 from tracking_api.server.bodies import Body
 from tracking_api.server.requests import Request

@@ -18,15 +18,15 @@ import uvloop
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from events.error_handlers import answer_to
-from events.probes import PROBES
-from tracking_api import handler
-from tracking_api.handler import LongAnswer, django_handler
-from tracking_api.observation import ObservedStream, metrics, observe
+from events.http.error_handlers import answer_to
+from events.observability.probes import PROBES
+from events.observability.recorder import ObservedStream, metrics, observe
+from tracking_api.server import handler
 from tracking_api.server.answers import Answer, refusal, start_into
 from tracking_api.server.bodies import Bodies
 from tracking_api.server.connection import Connection
 from tracking_api.server.crew import Crew
+from tracking_api.server.handler import LongAnswer, django_handler
 from tracking_api.server.requests import Request
 from tracking_api.server.roster import Roster
 from tracking_api.server.streams import ClientGone, LongFile, Streams, written

@@ -17,9 +17,9 @@ from django.conf import settings
 from django.db import connections
 from rest_framework.exceptions import ValidationError
 
-from events.exceptions import RateLimited, ServiceUnavailable
-from tracking_api.handler import LongAnswer
+from events.http.exceptions import RateLimited, ServiceUnavailable
 from tracking_api.server.budget import Budget
+from tracking_api.server.handler import LongAnswer
 
 _IN_MEMORY_BYTES = 1 << 20
 _ANSWERS_ON_DISK = 4  # of STREAM_BYTES each; one client's take as much as one

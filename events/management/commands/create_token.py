@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from oauth2_provider.models import Application
 
-from events import tokens
+from events.access import long_lived_tokens
 from events.models import LongLivedToken
 
 
@@ -40,9 +40,9 @@ class Command(BaseCommand):
         with _refusing("--name"):
             LongLivedToken._meta.get_field("name").clean(name, None)
         with _refusing("--expires"):
-            lifetime = tokens.validate_lifetime(expires)
+            lifetime = long_lived_tokens.validate_lifetime(expires)
         with _refusing("--scope"):
-            token = tokens.make(application, name, " ".join(scope).split(), lifetime)
+            token = long_lived_tokens.make(application, name, " ".join(scope).split(), lifetime)
         self.stdout.write(token)
 
     def _application(self, client: str) -> Application:

@@ -9,10 +9,11 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 from tqdm import tqdm
 
-from events import buckets, exporting, files, timestamps
+from events.calendar import granularities, timestamps
+from events.database.snapshot import snapshot
+from events.log.namespace_patterns import fits
 from events.models import Event
-from events.patterns import fits
-from events.snapshot import snapshot
+from events.transfer import exporting, files
 
 
 def instant(text: str) -> datetime:
@@ -28,7 +29,7 @@ def instant(text: str) -> datetime:
 def last_instant(text: str) -> datetime:
     """Read the end of a window as the API does: a date alone is the end of that day, in UTC."""
     day = timestamps.day_of(text)
-    return instant(text) if day is None else buckets.last_of_day(day, UTC)
+    return instant(text) if day is None else granularities.last_of_day(day, UTC)
 
 
 class Command(BaseCommand):

@@ -9,9 +9,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
-from events import access_files
-from events.access_files import AccessError
-from events.files import PIPE
+from events.transfer import access_files
+from events.transfer.access_files import AccessError
+from events.transfer.files import PIPE
 
 
 class Command(BaseCommand):

@@ -11,10 +11,10 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 from tqdm import tqdm
 
-from events import files, importing
-from events.import_formats import ImportFailed, delimiter_of, reader_of
-from events.importing import OtherLines, Step
 from events.models import Bookmark
+from events.transfer import files, importing
+from events.transfer.import_formats import ImportFailed, delimiter_of, reader_of
+from events.transfer.importing import OtherLines, Step
 
 MOST_LINES_NAMED = 100
 # Writers that wait for SQLite's one lock look again after some milliseconds only.

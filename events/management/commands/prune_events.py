@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 from django.core.management.base import BaseCommand
 from tqdm import tqdm
 
-from events import retention, timestamps
+from events.calendar import timestamps
+from events.worker import retention
 from tracking_api import environment
 
 

@@ -7,8 +7,9 @@ from typing import Any, NoReturn
 from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
-from events import rollups, verification
-from events.verification import Difference
+from events.rollups import statements
+from events.worker import verification
+from events.worker.verification import Difference
 
 
 class Command(BaseCommand):
@@ -30,7 +31,7 @@ class Command(BaseCommand):
             raise CommandError("--accept-loss goes with --repair.")
         count = lost = kept = kept_events = 0
         series = verification.series()
-        with tqdm(total=rollups.event_count(), unit=" events", delay=1, disable=None, dynamic_ncols=True) as bar:
+        with tqdm(total=statements.event_count(), unit=" events", delay=1, disable=None, dynamic_ncols=True) as bar:
             for namespace, name in series:
                 found = list(self._compare(namespace, name, bar))
                 for difference in found:

@@ -1,0 +1,179 @@
+"""The pages of django-oauth-toolkit that the service has: client credentials only.
+
+Its other flows are about users who lend an application their rights; here an application has its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib.auth.mixins import PermissionRequiredMixin
+from django.core.exceptions import ValidationError
+from django.forms.models import modelform_factory
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+from django.urls import URLPattern, path, reverse
+from django.utils.decorators import method_decorator
+from django.views.decorators.cache import cache_control
+from django.views.decorators.csrf import csrf_exempt
+from django.views.generic import View
+from oauth2_provider import urls as toolkit
+from oauth2_provider import views
+from oauth2_provider.forms import ApplicationForm
+from oauth2_provider.models import Application
+from oauth2_provider.scopes import get_scopes_backend
+from oauth2_provider.views.application import APPLICATION_FIELDS
+from oauthlib.common import Request
+from oauthlib.oauth2.rfc6749.errors import InvalidClientError
+from typing_extensions import override
+
+from events.access.login_throttle import slow_clients
+from events.access.oauth2.client_secrets import is_hashed
+from events.access.oauth2.errors import answers_errors, refusal
+from events.access.oauth2.forms import credentials_of, parameters_of
+
+_METADATA_SECONDS = 3_600
+
+
+class TokenView(views.TokenView):
+    """Issues tokens, without the toolkit's detour for device codes."""
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        """A token, or an error of RFC 6749, section 5.2."""
+        response: HttpResponse = self.authorization_flow_token_response(request)
+        return response
+
+
+class IntrospectTokenView(views.IntrospectTokenView):
+    """Says what a token opens, to clients."""
+
+    @override
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        response: HttpResponse = self.get_token_response(dict(parameters_of(request)).get("token"))
+        return response
+
+    post = get
+
+    @override
+    def unauthenticated_response(self, request: HttpRequest, oauthlib_request: Request | None = None) -> HttpResponse:
+        error = getattr(oauthlib_request, "oauth2_error", None)
+        if request.META.get("HTTP_AUTHORIZATION", "").lower().startswith("bearer ") and error:
+            return JsonResponse(error, status=403)
+        return refusal(InvalidClientError(status_code=403))
+
+
+@method_decorator(cache_control(public=True, max_age=_METADATA_SECONDS), name="get")
+class ServerMetadataView(View):
+    """Says where the endpoints are and what they take (RFC 8414)."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """The metadata, as an address of this request's host."""
+        issuer = request.build_absolute_uri("/").rstrip("/")
+        methods = ["client_secret_basic", "client_secret_post"]
+        endpoints = {"token": "token", "revocation": "revoke-token", "introspection": "introspect"}
+        metadata: dict[str, object] = {
+            "issuer": issuer,
+            "scopes_supported": list(get_scopes_backend().get_all_scopes()),
+            "response_types_supported": [],
+            "grant_types_supported": ["client_credentials"],
+            "service_documentation": issuer + reverse("api-docs"),
+        }
+        for name, view in endpoints.items():
+            metadata[f"{name}_endpoint"] = issuer + reverse(f"oauth2_provider:{view}")
+            metadata[f"{name}_endpoint_auth_methods_supported"] = methods
+        return JsonResponse(metadata)
+
+
+class ClientForm(ApplicationForm):
+    """The toolkit's form of a client, which takes no empty secret, and no hash but the one that is stored."""
+
+    def clean_client_secret(self) -> str:
+        """Raises ValidationError for these; weak ones are refused by the model's validators."""
+        secret: str = self.cleaned_data["client_secret"]
+        if not secret:
+            raise ValidationError("A client needs a secret.", code="no_secret")
+        if is_hashed(secret) and secret != self.initial.get("client_secret"):
+            raise ValidationError("Enter the secret itself, and not its hash.", code="hashed_secret")
+        return secret
+
+
+class MayRegisterMixin(PermissionRequiredMixin, View):
+    """Lets those in who may register clients: one without a grant may do everything, so that is theirs to give."""
+
+    permission_required = "oauth2_provider.add_application"
+
+    @override
+    def handle_no_permission(self) -> HttpResponseBase:  # type: ignore[override]  # wider than a redirect
+        if self.request.user.is_authenticated:
+            return render(self.request, "events/no_clients.html", status=403)
+        return super().handle_no_permission()
+
+
+class ClientList(MayRegisterMixin, views.ApplicationList):
+    """The clients that a user has registered."""
+
+
+class ClientDetail(MayRegisterMixin, views.ApplicationDetail):
+    """One of them."""
+
+
+class ClientRegistration(MayRegisterMixin, views.ApplicationRegistration):
+    """Registers a client."""
+
+    @override
+    def get_form_class(self) -> type[ApplicationForm]:
+        return modelform_factory(Application, form=ClientForm, fields=APPLICATION_FIELDS)
+
+
+class ClientUpdate(MayRegisterMixin, views.ApplicationUpdate):
+    """Changes one."""
+
+    @override
+    def get_form_class(self) -> type[ApplicationForm]:
+        return modelform_factory(Application, form=ClientForm, fields=APPLICATION_FIELDS)
+
+
+class ClientDelete(MayRegisterMixin, views.ApplicationDelete):
+    """Deletes one."""
+
+
+def _endpoint(view_class: type[View]) -> Callable[..., HttpResponseBase]:
+    """The view, asked only what it may answer: by a method that it has, in a form that can be read."""
+    view = view_class.as_view()
+    methods = [method.upper() for method in view_class.http_method_names if hasattr(view_class, method)]
+    methods += ["HEAD"] if "GET" in methods else []
+
+    @slow_clients
+    def answer(request: HttpRequest) -> HttpResponseBase:
+        credentials_of(request)  # raises what is wrong with the request before anything is judged
+        return view(request)
+
+    @csrf_exempt  # no cookie opens these
+    @answers_errors
+    def endpoint(request: HttpRequest) -> HttpResponseBase:
+        if request.method not in methods:
+            return HttpResponseNotAllowed(methods)
+        return view(request) if request.method == "OPTIONS" else answer(request)
+
+    return endpoint
+
+
+def _both(route: str, view: Callable[..., HttpResponseBase], name: str) -> list[URLPattern]:
+    """A path with and without its slash: a redirect would come back as a GET. It is named with."""
+    return [path(f"{route}/", view, name=name), path(route, view)]
+
+
+app_name = toolkit.app_name
+# The toolkit's own patterns take any word for an id, and fail on it.
+urlpatterns = [
+    *_both("token", _endpoint(TokenView), "token"),
+    *_both("revoke_token", _endpoint(views.RevokeTokenView), "revoke-token"),
+    *_both("introspect", _endpoint(IntrospectTokenView), "introspect"),
+    *_both("applications", ClientList.as_view(), "list"),
+    *_both("applications/register", ClientRegistration.as_view(), "register"),
+    *_both("applications/<int:pk>", ClientDetail.as_view(), "detail"),
+    *_both("applications/<int:pk>/delete", ClientDelete.as_view(), "delete"),
+    *_both("applications/<int:pk>/update", ClientUpdate.as_view(), "update"),
+]

@@ -1,0 +1,82 @@
+"""How many requests and events a client may send a minute, and how many series it may start a day.
+
+What is left is said by the header fields of the IETF's draft-ietf-httpapi-ratelimit-headers-10.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from oauth2_provider.models import AccessToken
+from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
+
+from events.access.counters import counters
+from events.access.tokens import client_of, grant_of
+from events.http.exceptions import RateLimited, RequestTooLarge
+
+if TYPE_CHECKING:  # its module loads this one
+    from rest_framework.views import APIView
+
+
+@dataclass(frozen=True)
+class RateLimit:
+    """A limit to what a client may send of one unit; its own where it has one, else the setting's, and 0 is none."""
+
+    unit: str
+    setting: str
+    field: str
+    what: str = "send"
+    span: str = "a minute"
+    seconds: int = 60
+
+    def take(self, request: Request, view: APIView, cost: int) -> None:
+        """Count what a client sends, and have the answer say what is left.
+
+        Raises RateLimited where it has to wait, RequestTooLarge where no waiting would help; then nothing is counted.
+        """
+        quota = self.quota(request)
+        if not quota:
+            return
+        if cost > quota:
+            allowed = f"this client may {self.what} {quota} {self.span}"
+            raise RequestTooLarge(f"The request has {cost} {self.unit}; {allowed}.")
+        key = f"{self.unit} of {client_of(request.auth)}"
+        taken = counters().take(key, quota, self.seconds, cost)
+        window = counters().look(key, self.seconds)
+        remaining = window.remaining(quota)
+        more_in = window.wait_seconds(quota, remaining + 1) if remaining < quota else 0
+        _append(view.headers, "RateLimit-Policy", f'"{self.unit}";q={quota};qu="{self.unit}";w={self.seconds}')
+        _append(view.headers, "RateLimit", f'"{self.unit}";r={remaining};t={more_in}')
+        if not taken:
+            # by now it might fit, but it was refused
+            raise RateLimited(f"More than {quota} {self.unit} {self.span}", max(1, window.wait_seconds(quota, cost)))
+
+    def quota(self, request: Request) -> int:
+        """How much the client may send; 0 for any number, as whoever comes without a token may."""
+        if not isinstance(request.auth, AccessToken):
+            return 0
+        grant = grant_of(request.auth)
+        own: int | None = None if grant is None else getattr(grant, self.field)
+        quota: int = getattr(settings, self.setting) if own is None else own
+        return quota
+
+
+REQUESTS = RateLimit("requests", "RATE_LIMIT_REQUESTS", "requests_a_minute")
+EVENTS = RateLimit("events", "RATE_LIMIT_EVENTS", "events_a_minute")
+NEW_SERIES = RateLimit("new series", "RATE_LIMIT_NEW_SERIES", "new_series_a_day", "start", "a day", 86_400)
+
+
+class RequestThrottle(BaseThrottle):
+    """Counts each request of a client whose token opens what it asks for."""
+
+    def allow_request(self, request: Request, view: APIView) -> bool:
+        """True, or raises RateLimited."""
+        REQUESTS.take(request, view, 1)
+        return True
+
+
+def _append(headers: dict[str, str], name: str, item: str) -> None:
+    headers[name] = f"{headers[name]}, {item}" if name in headers else item

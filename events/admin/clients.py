@@ -1,0 +1,83 @@
+"""The admin's pages of OAuth2 applications: what each is granted, what it has sent, and the tokens made for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.urls import URLPattern, path
+from oauth2_provider.admin import ApplicationAdmin
+from oauth2_provider.models import Application
+
+from events.access import long_lived_tokens
+from events.admin.grants import GrantInline
+from events.admin.tokens import MakeTokenForm, TokenInline
+from events.calendar import timestamps
+from events.models import ClientUsage
+
+_FIGURES = ("last_used", "requests", "events")
+
+
+class ClientAdmin(ApplicationAdmin):
+    """The toolkit's own, with the client's grant, its long-lived tokens, and figures that nobody can change.
+
+    These are some seconds old.
+    """
+
+    inlines = [GrantInline, TokenInline]
+    list_display = ("name", "client_id", "client_type", "authorization_grant_type", *_FIGURES)
+    list_display_links = ("name", "client_id")
+    readonly_fields = (*ApplicationAdmin.readonly_fields, *_FIGURES)
+
+    def get_urls(self) -> list[URLPattern]:
+        """The application's pages, and the one that makes a token."""
+        make_token = self.admin_site.admin_view(self.make_token)
+        return [path("<int:pk>/token/", make_token, name="oauth2_provider_application_token"), *super().get_urls()]
+
+    def make_token(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Ask what a token is to be, make it, and show it this once; for users who may add access tokens."""
+        application = get_object_or_404(Application, pk=pk)
+        if not request.user.has_perm("oauth2_provider.add_accesstoken"):
+            raise PermissionDenied
+        form = MakeTokenForm(application, request.POST or None)
+        token = None
+        if form.is_valid():
+            name, scopes, lifetime = (form.cleaned_data[field] for field in ("name", "scopes", "expires"))
+            token = long_lived_tokens.make(application, name, scopes, lifetime)
+            self.log_change(request, application, f"Made the token “{name}” for {' '.join(scopes)}.")
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "The token" if token else "Make a token",
+            "opts": self.opts,
+            "application": application,
+            "form": form,
+            "token": token,
+        }
+        return render(request, "admin/oauth2_provider/application/token.html", context)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Application]:
+        """The applications with their figures. One query."""
+        usage = ClientUsage.objects.filter(client=OuterRef("client_id"))
+        figures = {f"used_{figure}": Subquery(usage.values(figure)) for figure in _FIGURES}
+        applications: QuerySet[Application] = super().get_queryset(request).annotate(**figures)
+        return applications
+
+    @admin.display(description="last used", ordering="used_last_used")
+    def last_used(self, application: Any) -> str:
+        """When it last came with a token."""
+        last_used = getattr(application, "used_last_used", None)
+        return timestamps.to_text(last_used.replace(microsecond=0)) if last_used else "never"
+
+    @admin.display(description="requests", ordering="used_requests")
+    def requests(self, application: Any) -> int:
+        """How often it came with a token."""
+        return getattr(application, "used_requests", None) or 0
+
+    @admin.display(description="events sent", ordering="used_events")
+    def events(self, application: Any) -> int:
+        """How many events of its were stored."""
+        return getattr(application, "used_events", None) or 0

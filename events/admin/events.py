@@ -1,0 +1,130 @@
+"""The admin site: events to browse, export and delete, at a cost that doesn't grow with the table."""
+
+import csv
+from collections.abc import Iterator
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from django.contrib import admin
+from django.db.models import CharField
+from django.http import HttpRequest, StreamingHttpResponse
+from django.urls import URLPattern, path
+from django.utils.html import format_html
+
+from events.admin.event_list import EventChangeList, NameFilter, NamespaceFilter, WindowFilter, WindowForm
+from events.admin.rollups import rollup_list
+from events.calendar import timestamps
+from events.http.spreadsheets import marked
+from events.models import Event, EventQuerySet
+
+_AROUND = timedelta(minutes=30)
+
+
+def _is_pruned(event: Event | None) -> bool:
+    # as it is stored, and not as a form would have it
+    stored = event and Event.objects.filter(pk=event.pk).first()
+    return stored is not None and stored.is_pruned()
+
+
+@admin.register(Event)
+class EventAdmin(admin.ModelAdmin):
+    """Newest first: by arrival, or by timestamp where something is chosen."""
+
+    list_display = ("time", "namespace", "name", "value", "chart")
+    list_filter = (NamespaceFilter, NameFilter, WindowFilter)
+    search_fields = ("namespace", "name")
+    search_help_text = "Part of a namespace or a name"
+    sortable_by = ()
+    actions = ("export_csv",)
+    list_per_page = 100
+    list_max_show_all = 0
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    actions_selection_counter = False  # with it the page would offer to select every match
+    fields = ("namespace", "name", "timestamp", "value", "chart")
+    readonly_fields = ("chart",)
+    formfield_overrides = {CharField: {"strip": False}}
+
+    @admin.display(description="timestamp")
+    def time(self, event: Event) -> str:
+        """The timestamp as the API writes it."""
+        return timestamps.to_text(event.timestamp)
+
+    @admin.display
+    def chart(self, event: Event) -> str:
+        """A link to the hour around the event on the dashboard."""
+        if event.pk is None:
+            return "-"
+        ends = {"from": _shifted(event, -_AROUND), "to": _shifted(event, _AROUND)}
+        query = urlencode({"series": f"{event.namespace}/{event.name}", **ends}, quote_via=quote, safe="")
+        return format_html('<a href="/?{}">chart</a>', query)
+
+    @admin.action(description="Export selected events as CSV", permissions=["view"])
+    def export_csv(self, request: HttpRequest, queryset: EventQuerySet) -> StreamingHttpResponse:
+        """The ticked events as a file, in the order of the list."""
+        events = queryset.order_by("-timestamp", "-pk").iterator()
+        headers = {"Content-Disposition": 'attachment; filename="events.csv"'}
+        return StreamingHttpResponse(csv_lines(events), content_type="text/csv; charset=utf-8", headers=headers)
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[EventChangeList]:
+        """The list that reads a page of a selection."""
+        return EventChangeList
+
+    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[EventQuerySet, bool]:
+        """The same, as the selection sees to it."""
+        return queryset, False
+
+    def has_change_permission(self, request: HttpRequest, obj: Event | None = None) -> bool:
+        """Not where the event's hour is pruned."""
+        return super().has_change_permission(request, obj) and not _is_pruned(obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Event | None = None) -> bool:
+        """Not where the event's hour is pruned."""
+        return super().has_delete_permission(request, obj) and not _is_pruned(obj)
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
+        """Those of the filters above: any other could read the whole table, or fail on its value."""
+        return lookup in {"namespace", "name", *WindowForm.base_fields}
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """Nothing: what a URL holds is not checked as a form is."""
+        return {}
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        """The list. An action takes what was ticked, never all."""
+        if "select_across" in request.POST:
+            ticked = request.POST.copy()
+            del ticked["select_across"]
+            request.POST = ticked  # type: ignore[assignment]
+        return super().changelist_view(request, extra_context)
+
+    def get_urls(self) -> list[URLPattern]:
+        """The pages of events, and that of the rollups: Django registers no model with a composite primary key."""
+        view = self.admin_site.admin_view(rollup_list)
+        return [path("rollups/", view, name="events_rollup_changelist"), *super().get_urls()]
+
+
+def csv_lines(events: Iterator[Event]) -> Iterator[str]:
+    """Comma-separated values (RFC 4180) with a header line.
+
+    A text that a spreadsheet would take for a formula comes after an apostrophe, which keeps it a text there.
+    """
+    text = StringIO()
+    writer = csv.writer(text)
+    writer.writerow(("namespace", "name", "timestamp", "value"))
+    for event in events:
+        writer.writerow((marked(event.namespace), marked(event.name), timestamps.to_text(event.timestamp), event.value))
+        yield text.getvalue()
+        text.seek(0)
+        text.truncate()
+    yield text.getvalue()
+
+
+def _shifted(event: Event, by: timedelta) -> str:
+    """A time near the event's; the event's own at either end of all time."""
+    try:
+        return timestamps.to_text(event.timestamp + by)
+    except OverflowError:
+        return timestamps.to_text(event.timestamp)

@@ -1,0 +1,256 @@
+"""The catalogue: which series there are, by namespace and name, from the rollups and the tail."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import reduce
+from heapq import merge
+from itertools import chain, groupby, islice
+from operator import itemgetter, or_
+from typing import Any, NamedTuple, TypedDict
+
+from django.conf import settings
+from django.db import connection
+from django.db.models import Count, F, Func, Max, Min, Q, QuerySet, Subquery, Value
+from django.db.models.functions import Collate, Concat
+from rest_framework.exceptions import ValidationError
+
+from events.calendar import timestamps
+from events.database.snapshot import snapshot
+from events.database.statement_timeout import restart_clock
+from events.log.namespace_patterns import EVERYWHERE, Namespaces
+from events.log.series import SeriesKey
+from events.models import Event, Rollup, Watermark
+from events.worker import pacing
+
+_COLUMNS = ("namespace_key", "name_key", "count", "first_timestamp", "last_timestamp")
+_ROWS_AT_A_TIME = 5_000
+# Each reads as many series as a page has.
+_PARTS_A_STATEMENT = 50
+_Row = tuple[Any, ...]
+_Rows = QuerySet[Any, _Row]
+_LAST_CODE_POINT, _BEFORE_SURROGATES, _AFTER_SURROGATES = "\U0010ffff", "\ud7ff", "\ue000"
+
+
+class Series(TypedDict):
+    """One line of the catalogue: all events of one namespace and name."""
+
+    namespace: str
+    name: str
+    count: int
+    first_timestamp: datetime
+    last_timestamp: datetime
+
+
+class Page(NamedTuple):
+    """Some series, and whether there are more past them."""
+
+    series: list[Series]
+    has_more: bool
+
+
+class _Standing(NamedTuple):
+    event_id: int  # the watermark
+    tail: int  # how many ids are past it
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The series of some namespaces; where a name or part of ``namespace/name`` in any case is given, only those.
+
+    Ordered by namespace and name, by code point: a database has a collation of its own.
+    """
+
+    namespaces: Namespaces = EVERYWHERE
+    name: str | None = None
+    search: str = ""
+
+    def page(self, limit: int, after: SeriesKey | None = None) -> Page:
+        """The first series, no more than ``limit``, or those past one, which need not be there.
+
+        The cost grows with ``limit`` and the length of the tail, not with how many series there are, unless a name or
+        a text is searched for. Three queries on one snapshot: the watermark, the rollups, and the tail where there is
+        one. A tail that is longer than it should be is rolled up first, as far as that is done within a second.
+        """
+        with snapshot():
+            standing = _standing()
+            if standing.tail <= settings.ROLLUP_TAIL_EVENTS:
+                return self._page(standing, limit, after)
+        pacing.wait_for_catching_up()
+        with snapshot():
+            return self._page(_standing(), limit, after)
+
+    def whole(self, after: SeriesKey | None = None) -> Page:
+        """Every series. Raises ValidationError where they are more than ``MAX_SERIES``."""
+        page = self.page(settings.MAX_SERIES, after)
+        if page.has_more:
+            advice = "ask for a limit of them at a time, after the last of those before, or for format=csv or ndjson"
+            raise ValidationError({"limit": [f"There are more than {settings.MAX_SERIES} series; {advice}."]})
+        return page
+
+    def iterate(self, after: SeriesKey | None = None) -> Iterator[Series]:
+        """Every series, some thousand in memory at a time, from a snapshot that lasts until the last of them.
+
+        The tail is grouped once, by the database.
+        """
+        if _standing().tail > settings.ROLLUP_TAIL_EVENTS:
+            pacing.wait_for_catching_up()
+        with snapshot():
+            standing, parts = _standing(), _parts(self.namespaces, after)
+            while some := list(islice(parts, _PARTS_A_STATEMENT)):
+                rolled_up = chain.from_iterable(_iterated(self._rolled_up(part)) for part in some)
+                yield from _merged(rolled_up, _iterated(self._tail(some, standing.event_id)) if standing.tail else ())
+
+    def _page(self, standing: _Standing, limit: int, after: SeriesKey | None) -> Page:
+        parts = _parts(self.namespaces, after)
+        found: list[Series] = []
+        while len(found) <= limit and (some := list(islice(parts, _PARTS_A_STATEMENT))):
+            found += self._of_parts(some, standing, limit + 1 - len(found))
+        return Page(found[:limit], len(found) > limit)
+
+    def _of_parts(self, parts: Sequence[Q], standing: _Standing, most: int) -> Iterable[Series]:
+        """The first series of the parts. What is among them is among the first of the rollups and of the tail."""
+        rows = _fetch([self._rolled_up(part)[:most] for part in parts], most)
+        if not standing.tail:
+            return map(_series, rows)
+        tail = self._tail(parts, standing.event_id, SeriesKey(*rows[-1][:2]) if len(rows) == most else None)
+        return islice(_merged(rows, tail[:most]), most)
+
+    def _rolled_up(self, part: Q) -> _Rows:
+        keys = {f"{field}_key": _by_code_point(field, of_rollups=True) for field in SeriesKey._fields}
+        rollups = self._searched(Rollup.objects.whole_series().annotate(**keys))
+        rows: _Rows = rollups.filter(part).order_by(*keys).values_list(*_COLUMNS)
+        return rows
+
+    def _tail(self, parts: Sequence[Q], event_id: int, last: SeriesKey | None = None) -> _Rows:
+        """The series of the tail, no further than a last one; read by ids, and grouped by what fits alone."""
+        keys = {f"{field}_key": _by_code_point(field, of_rollups=False) for field in SeriesKey._fields}
+        tail = self._searched(Event.objects.after(event_id).order_by().annotate(**keys))
+        fits = reduce(or_, parts)
+        if last is not None:
+            fits &= Q(namespace_key__lt=last.namespace) | Q(namespace_key=last.namespace, name_key__lte=last.name)
+        found = tail.filter(fits).values(*keys).annotate(
+            count=Count("pk"), first_timestamp=Min("timestamp"), last_timestamp=Max("timestamp")
+        )  # fmt: skip
+        rows: _Rows = found.order_by(*keys).values_list(*_COLUMNS)
+        return rows
+
+    def _searched(self, rows: Any) -> Any:
+        if self.name is not None:
+            rows = rows.filter(name_key=self.name)
+        if not self.search:
+            return rows
+        rows = rows.alias(key=Concat("namespace", Value("/"), "name"))
+        if connection.vendor == "sqlite":  # whose LIKE knows no other letters than A to Z
+            return rows.filter(key__iregex=re.escape(self.search))
+        return rows.filter(key__icontains=self.search)
+
+
+def catalogue() -> list[Series]:
+    """Every series, however many there are."""
+    return list(Catalogue().iterate())
+
+
+def answered(series: Series) -> dict[str, Any]:
+    """The series as the API gives it."""
+    return {
+        "namespace": series["namespace"],
+        "name": series["name"],
+        "count": series["count"],
+        "firstTimestamp": timestamps.to_text(series["first_timestamp"]),
+        "lastTimestamp": timestamps.to_text(series["last_timestamp"]),
+    }
+
+
+def _standing() -> _Standing:
+    newest = Event.objects.order_by("-pk").values("pk")[:1]
+    mark = Watermark.objects.annotate(newest_id=Subquery(newest)).values_list("event_id", "newest_id").first()
+    if mark is None:
+        event_id, newest_id = 0, Event.objects.order_by("-pk").values_list("pk", flat=True).first()
+    else:
+        event_id, newest_id = mark
+    return _Standing(event_id, max(0, (newest_id or 0) - event_id))
+
+
+def _by_code_point(field: str, *, of_rollups: bool) -> F | Func:
+    """What sorts and compares by code point; of rollups, by the index that has whole series in this order."""
+    if connection.vendor == "postgresql":
+        return Collate(field, "C")
+    # a text that no index has, or SQLite would sooner go through the whole of the log's than the few events of the tail
+    return F(field) if of_rollups else Concat(field, Value(""))
+
+
+def _parts(namespaces: Namespaces, after: SeriesKey | None) -> Iterator[Q]:
+    """Conditions on the keys that mean the series of those namespaces past one: disjoint, and in their order."""
+    patterns = [(text, True) for text in namespaces.exact] + [(text, False) for text in namespaces.prefixes]
+    covering: str | None = None
+    for text, is_exact in sorted(patterns):
+        if covering is not None and text.startswith(covering):
+            continue
+        if not is_exact:
+            covering = text
+        if after is None or text > after.namespace:
+            yield Q(namespace_key=text) if is_exact else Q(namespace_key__gte=text) & _before_end_of(text)
+        elif text == after.namespace if is_exact else after.namespace.startswith(text):
+            yield Q(namespace_key=after.namespace, name_key__gt=after.name)
+            if not is_exact:
+                yield Q(namespace_key__gt=after.namespace) & _before_end_of(text)
+
+
+def _before_end_of(prefix: str) -> Q:
+    """Less than the first text, by code point, that is greater than all that begin with this one."""
+    shortened = prefix.rstrip(_LAST_CODE_POINT)
+    if not shortened:
+        return Q()
+    last = shortened[-1]
+    following = _AFTER_SURROGATES if last == _BEFORE_SURROGATES else chr(ord(last) + 1)
+    return Q(namespace_key__lt=shortened[:-1] + following)
+
+
+def _fetch(parts: Sequence[_Rows], most: int) -> list[_Row]:
+    """The first rows of all parts, by one statement."""
+    if len(parts) == 1:
+        return list(parts[0])
+    texts, parameters = zip(*(part.query.sql_with_params() for part in parts), strict=True)
+    union = " UNION ALL ".join(f"SELECT * FROM ({text}) AS part" for text in texts)  # noqa: S608
+    sql = f"SELECT * FROM ({union}) AS parts ORDER BY namespace_key, name_key LIMIT {most}"  # noqa: S608
+    with connection.cursor() as cursor:
+        cursor.execute(sql, list(chain.from_iterable(parameters)))
+        rows: list[_Row] = cursor.fetchall()
+        return rows
+
+
+def _iterated(rows: _Rows) -> Iterator[_Row]:
+    for number, row in enumerate(rows.iterator(_ROWS_AT_A_TIME)):
+        if number % _ROWS_AT_A_TIME == 0:
+            restart_clock(connection)
+        yield row
+
+
+def _merged(rolled_up: Iterable[_Row], tail: Iterable[_Row]) -> Iterator[Series]:
+    """Both in their order; what has a row in each made one."""
+    rows = merge(rolled_up, tail, key=itemgetter(0, 1))
+    return (reduce(_added, map(_series, same)) for _, same in groupby(rows, itemgetter(0, 1)))
+
+
+def _added(one: Series, other: Series) -> Series:
+    one["count"] += other["count"]
+    one["first_timestamp"] = min(one["first_timestamp"], other["first_timestamp"])
+    one["last_timestamp"] = max(one["last_timestamp"], other["last_timestamp"])
+    return one
+
+
+def _series(row: _Row) -> Series:
+    namespace, name, count, first, last = row
+    return Series(
+        namespace=namespace, name=name, count=count, first_timestamp=_instant(first), last_timestamp=_instant(last)
+    )
+
+
+def _instant(given: datetime | str) -> datetime:
+    """UTC; of a statement of our own, SQLite's driver gives text or doesn't say."""
+    instant = datetime.fromisoformat(given) if isinstance(given, str) else given
+    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)

@@ -1,0 +1,398 @@
+"""Pieces → rows → buckets: one statement that reads rollups, edges and tail, and its rows merged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from functools import cached_property
+from heapq import heappop, heappush
+from itertools import chain, groupby
+from math import inf, isfinite, isinf
+from operator import add, itemgetter
+from typing import Any, TypeVar
+
+from django.db import connection, models
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import BigIntegerField, Case, Count, F, Max, Min, Q, Sum, Value, When
+from django.db.models.functions import Cast
+
+from events.aggregation.plan import Piece, plan
+from events.calendar import granularities
+from events.calendar.granularities import MICROSECOND
+from events.database.statement_timeout import restart_clock
+from events.database.trunc_clock import Rules, bucket_start
+from events.models import Event, EventQuerySet, Resolution, Rollup, Watermark
+from events.rollups import statements, sums
+
+# How much of a timestamp's text tells its minute or hour in UTC.
+_CLOCK_CHARACTERS = {"minute": 16, "hour": 13}
+_SECOND_CHARACTERS, _MICROSECOND_CHARACTERS = 19, 26
+_COLUMNS = {
+    "avg": ("total", "missed", "units", "number", "least", "most"),
+    "sum": ("total", "missed", "units"),
+    "count": ("number",),
+    "min": ("least",),
+    "max": ("most",),
+}
+_BOTH: dict[str, Callable[..., Any]] = {"min": min, "max": max, "count": add}
+_ROWS_AT_A_TIME = 2_000
+
+
+_NO_DOUBLE = Cast(Value(None), models.FloatField())
+_INEXACT = Max(Case(When(is_exact=False, then=1), default=0))
+_NO_TEXT = Cast(Value(None), models.TextField())
+_MAY_NOT_OVERLAP = {*granularities.CLOCK_UNITS, "none"}
+_NEIGHBOURS = 2
+
+
+# A bucket that holds events: their lowest timestamp as the API writes it, and their values made one.
+Bucket = tuple[str, float]
+_Row = TypeVar("_Row")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads the buckets of one series between two instants, both included.
+
+    The watermark and what is read with it must come from one snapshot. In hours that are pruned the finest rollups
+    stand for their events: what one holds goes to the bucket that its first event is in, which is right unless
+    ``find_torn`` finds one.
+    """
+
+    namespace: str
+    name: str
+    first: datetime
+    last: datetime
+    granularity: str
+    aggregation_type: str
+    zone: tzinfo
+
+    @cached_property
+    def aligned(self) -> bool:
+        """Whether the buckets are minutes or hours of UTC, which the text of a timestamp tells."""
+        seconds = {"minute": 60, "hour": 3600}.get(self.granularity)
+        return seconds is not None and self._composes(seconds)
+
+    def read(self, mark: Watermark, *, tail: int) -> list[Bucket]:
+        """The buckets in order, by one statement; a sum that might not fit a double is infinite."""
+        return self._merged(_fetch(self._parts(mark, tail)))
+
+    def iterate(self, mark: Watermark, *, tail: int) -> Iterator[Bucket]:
+        """As ``read``, however many there are: the database sorts them, and a few are in memory at a time.
+
+        Within a transaction on PostgreSQL.
+        """
+        if self.granularity != "none":
+            rows = _iterate(*self._parts(mark, tail), order_by=1 if self.aligned else 2)
+        elif self._is_pruned(mark):
+            rows = _iterate(*self._parts(mark, tail), order_by="key")
+        else:
+            rows = _iterate(self._events(self._all_events()).order_by("start"))
+        merged = (self._merged(of_bucket) for _, of_bucket in groupby(rows, key=self._key()))
+        found = chain.from_iterable(merged)
+        yield from found if self.granularity in _MAY_NOT_OVERLAP else in_order(found, _first_timestamp)
+
+    def read_ungrouped(self, mark: Watermark, most: int, *, tail: int) -> list[Bucket]:
+        """One bucket for each distinct timestamp, ``most`` of them at most; from the events, as far as there are."""
+        if not self._is_pruned(mark):
+            rows = self._events(self._all_events()).order_by("start")[:most]
+            return self._merged(_fetch([rows]))
+        parts = self._parts(mark, tail)  # each of which may have a row of the same timestamp
+        return self._merged(_fetch(parts, order_by="key", most=most * len(parts)))[:most]
+
+    def read_exact(self, mark: Watermark) -> list[Bucket]:
+        """The buckets' averages or sums from the events alone, whatever their size.
+
+        For buckets whose rollups don't hold their sum. One that is beyond a double is infinite, and so is one of events
+        that are pruned and that may be; what else is pruned counts by the sums of its rollups.
+        """
+        events, parts = self._all_events(), []
+        if self._is_pruned(mark):
+            events = events.filter(Q(timestamp__gte=mark.pruned_before) | Q(pk__gt=mark.event_id))
+            for piece in self._pieces(mark):
+                if self._is_pruned(mark, piece.first):
+                    parts.append(self._of_rollups(piece, mark, only_exact=False))
+        parts.append(self._events(events, sums.Units("value")))
+        return self._merged(_fetch(parts))
+
+    def find_torn(self, mark: Watermark) -> tuple[datetime, datetime] | None:
+        """The first and last timestamp of a rollup of pruned events not all of which belong to the same bucket.
+
+        None where there is none. No query where nothing is pruned or stored minutes and hours make up the window;
+        two at most.
+        """
+        for piece in self._pieces(mark):
+            if piece.resolution is None and self._is_pruned(mark, piece.first):
+                standing = self._stored(piece, mark).annotate(
+                    start=self._start("first_timestamp"), end=self._start("last_timestamp")
+                )
+                torn = standing.exclude(
+                    first_timestamp__gte=piece.first, last_timestamp__lte=piece.last, start=F("end")
+                )
+                found = torn.order_by("bucket").values_list("first_timestamp", "last_timestamp").first()
+                if found:
+                    return found
+        return None
+
+    def find_last(self, mark: Watermark) -> datetime | None:
+        """The timestamp of the last event between both instants, none of which cuts a rollup of pruned events.
+
+        None where there is none. One query, two where events are pruned there.
+        """
+        events = self._all_events().order_by("-timestamp").values_list("timestamp", flat=True)
+        found = [events.first()]
+        if self._is_pruned(mark):
+            finest = self._rollups().filter(resolution=statements.resolutions_of(mark)[0])
+            kept = finest.filter(bucket__lte=self.last, last_timestamp__range=(self.first, self.last))
+            found.append(kept.order_by("-bucket").values_list("last_timestamp", flat=True).first())
+        return max((each for each in found if each is not None), default=None)
+
+    def count_stored(self, mark: Watermark, most: int) -> int:
+        """How many buckets are stored as they are asked for, counted no further than ``most``. One query."""
+        resolution = next((each for each in Resolution if each.name.lower() == self.granularity), None)
+        if not self.aligned or resolution not in statements.resolutions_of(mark):
+            return 0
+        rows = self._rollups().filter(resolution=resolution, bucket__range=(self.first, self.last))
+        return rows.values("bucket")[:most].count()
+
+    def _parts(self, mark: Watermark, tail: int) -> list[models.QuerySet[Any]]:
+        parts = [self._piece(piece, mark) for piece in self._pieces(mark)]
+        if tail:
+            events = Event.objects.tail_of_series(self.namespace, self.name, mark.event_id, tail)
+            parts.append(self._events(events.within(self.first, self.last)))
+        return parts
+
+    def _pieces(self, mark: Watermark) -> list[Piece]:
+        usable = [each for each in reversed(statements.resolutions_of(mark)) if self._composes(each.value)]
+        before = mark.pruned_before
+        if before is None or not self.first < before <= self.last:
+            return plan(self.first, self.last, usable)
+        return [*plan(self.first, before - MICROSECOND, usable), *plan(before, self.last, usable)]
+
+    def _is_pruned(self, mark: Watermark, instant: datetime | None = None) -> bool:
+        return mark.pruned_before is not None and (instant or self.first) < mark.pruned_before
+
+    def _composes(self, seconds: int) -> bool:
+        return granularities.composes(seconds, self.granularity, self.first, self.last, self.zone)
+
+    def _rollups(self) -> models.QuerySet[Rollup]:
+        return Rollup.objects.of_series(self.namespace, self.name)
+
+    def _all_events(self) -> EventQuerySet:
+        return Event.objects.of_series(self.namespace, self.name).within(self.first, self.last)
+
+    def _piece(self, piece: Piece, mark: Watermark) -> models.QuerySet[Any]:
+        if piece.resolution is None and not self._is_pruned(mark, piece.first):
+            events = Event.objects.of_series(self.namespace, self.name).within(piece.first, piece.last)
+            return self._events(events.up_to(mark.event_id))
+        if self.aligned and piece.resolution is not None and piece.resolution.name.lower() == self.granularity:
+            columns = {
+                "total": Case(When(is_exact=True, then=F("sum")), default=Value(inf)), "missed": F("rest"),
+                "units": _NO_TEXT, "number": F("count"), "least": F("min"), "most": F("max"),
+            }  # fmt: skip
+            stored = self._stored(piece, mark).annotate(**columns, first=_text("first_timestamp"))
+            return stored.values_list(*self._row())
+        return self._of_rollups(piece, mark)
+
+    def _of_rollups(self, piece: Piece, mark: Watermark, *, only_exact: bool = True) -> models.QuerySet[Any]:
+        units: models.expressions.Combinable = _text(sums.Units("sum", "rest", peak=inf))
+        if only_exact:
+            units = Case(When(inexact=1, then=_NO_TEXT), default=units)
+        return self._grouped(
+            self._stored(piece, mark), "first_timestamp" if piece.resolution is None else "bucket",
+            inexact=_INEXACT, total=_NO_DOUBLE, missed=_NO_DOUBLE, units=units,
+            first=_text(Min("first_timestamp")), number=Cast(Sum("count"), BigIntegerField()),
+            least=Min("min"), most=Max("max"),
+        )  # fmt: skip
+
+    def _stored(self, piece: Piece, mark: Watermark) -> models.QuerySet[Rollup]:
+        """The piece's rollups; where it is to be read from events that are pruned, the finest that reach into it."""
+        if piece.resolution is not None:
+            return self._rollups().filter(resolution=piece.resolution, bucket__range=(piece.first, piece.last))
+        finest = statements.resolutions_of(mark)[0]
+        start = granularities.start_of(piece.first, finest.name.lower(), UTC)
+        return self._rollups().filter(
+            resolution=finest, bucket__range=(start, piece.last),
+            first_timestamp__lte=piece.last, last_timestamp__gte=piece.first,
+        )  # fmt: skip
+
+    def _events(self, events: EventQuerySet, units: sums.Units | None = None) -> models.QuerySet[Any]:
+        """What the events make; of one that is alone in its bucket the value is the sum, and nothing is added up."""
+        return self._grouped(
+            events, "timestamp",
+            total=Case(When(number=1, then=F("least")), default=_NO_DOUBLE),
+            missed=Case(When(number=1, then=Value(0.0)), default=_NO_DOUBLE),
+            units=Case(When(number=1, then=_NO_TEXT), default=_text(units or sums.Units("value"))),
+        )  # fmt: skip
+
+    def _grouped(self, rows: models.QuerySet[Any], time: str, **aggregates: Any) -> models.QuerySet[Any]:
+        of_events = {
+            "first": _text(Min("timestamp")), "number": Count("pk"), "least": Min("value"), "most": Max("value")
+        }  # fmt: skip
+        grouped: models.QuerySet[Any] = (
+            rows.order_by()
+            .annotate(start=self._start(time))
+            .values("start")
+            .annotate(key=self._key_column(), **(of_events if time == "timestamp" else {}))
+            .annotate(**aggregates)
+            .values_list(*self._row())
+        )
+        return grouped
+
+    def _key_column(self) -> _KeyText:
+        return _KeyText() if self.granularity == "none" else _KeyNumber()
+
+    def _row(self) -> Iterable[str]:
+        return ("first", *([] if self.aligned else ["key"]), *_COLUMNS[self.aggregation_type])
+
+    def _start(self, time: str) -> models.F | models.Func:
+        if self.granularity == "none":
+            return F(time)
+        return bucket_start(time, self._rules)
+
+    @cached_property
+    def _rules(self) -> Rules:
+        return Rules(self.granularity, UTC if self.aligned else self.zone, self.first, self.last)
+
+    def _key(self) -> Callable[[tuple[Any, ...]], str | int]:
+        if not self.aligned:
+            return itemgetter(1)
+        characters = _CLOCK_CHARACTERS[self.granularity]
+        return lambda row: str(row[0][:characters])
+
+    def _merged(self, rows: Iterable[tuple[Any, ...]]) -> list[Bucket]:
+        """The rows of each bucket made one, and its columns one value; in order, as the texts sort by time."""
+        both = _BOTH.get(self.aggregation_type)
+        columns_start = 1 if self.aligned else 2
+        key_of = self._key()
+        merged: dict[str | int, tuple[Any, ...]] = {}
+        for row in rows:
+            key = key_of(row)
+            known = merged.get(key)
+            if known is None:
+                merged[key] = row if self.aligned else (row[0], *row[columns_start:])
+            elif both:
+                merged[key] = (min(known[0], row[0]), both(known[1], row[columns_start]))
+            else:
+                merged[key] = (min(known[0], row[0]), *_both_sums(known[1:], row[columns_start:]))
+        in_order = sorted(merged.values(), key=itemgetter(0))
+        if both:
+            return [(_iso(first), value) for first, value in in_order]
+        value_of = _average if self.aggregation_type == "avg" else _sum
+        return [(_iso(first), value_of(*columns)) for first, *columns in in_order]
+
+
+def in_order(found: Iterable[_Row], key: Callable[[_Row], datetime]) -> Iterator[_Row]:
+    """Put in order what is so but for neighbours; a few are in memory at a time.
+
+    Where clocks go back over midnight, some of the day before lies between what is of the next.
+    """
+    held: list[tuple[datetime, int, _Row]] = []
+    for number, row in enumerate(found):
+        heappush(held, (key(row), number, row))
+        if len(held) > _NEIGHBOURS:
+            yield heappop(held)[-1]
+    yield from (row for *_, row in sorted(held))
+
+
+def _first_timestamp(bucket: Bucket) -> datetime:
+    return datetime.fromisoformat(bucket[0])
+
+
+# A sum is two doubles as rollups have it, or its units; infinite where it has neither.
+_Units = sums.Exact | str | None
+
+
+def _sum(total: float | None, missed: float | None, units: _Units) -> float:
+    if total is not None and missed is not None:
+        return total + missed
+    exact = _exact(None, None, units)
+    return inf if exact is None else sums.to_double(exact)
+
+
+def _average(total: float | None, missed: float | None, units: _Units, number: int, least: float, most: float) -> float:
+    """The average; between the least and the most value, also where a rollup's sum is not exact."""
+    if total is not None and missed is not None:
+        value = sums.average(total, missed, number)
+    else:
+        exact = _exact(None, None, units)
+        value = inf if exact is None else sums.to_double(exact, number)
+    return value if isinf(value) else min(max(value, least), most)
+
+
+def _both_sums(known: tuple[Any, ...], row: tuple[Any, ...]) -> tuple[Any, ...]:
+    a, b = _exact(*known[:3]), _exact(*row[:3])
+    both = (None, None, None if a is None or b is None else a + b)
+    if len(row) == len(both):
+        return both
+    (number, least, most), (others, lower, higher) = known[3:], row[3:]
+    return (*both, number + others, min(least, lower), max(most, higher))
+
+
+def _exact(total: float | None, missed: float | None, units: _Units) -> sums.Exact | None:
+    if total is None or missed is None:
+        return sums.read_units(units) if isinstance(units, str) else units
+    return sums.units_of(total) + sums.units_of(missed) if isfinite(total + missed) else None
+
+
+def _iso(text: str) -> str:
+    """The text that the API gives, of the text that either database does."""
+    text = text.removesuffix("+00")
+    if len(text) > _SECOND_CHARACTERS:
+        text = text.ljust(_MICROSECOND_CHARACTERS, "0")
+    return f"{text[:10]}T{text[11:]}Z"
+
+
+class _KeyText(Cast):
+    """The text of what rows are grouped by: made for each group, and not for each row to group by it too."""
+
+    def __init__(self) -> None:
+        super().__init__("start", models.TextField())
+
+    def get_group_by_cols(self) -> list[Any]:
+        return []
+
+
+class _KeyNumber(_KeyText):
+    """The same as whole seconds, where what the clocks show may be the year 0 or 10000; SQLite has its text."""
+
+    def as_postgresql(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
+        sql, parameters = compiler.compile(self.source_expressions[0])
+        return f"EXTRACT(EPOCH FROM {sql})::bigint", parameters
+
+
+def _text(instant: Any) -> Cast:
+    """An instant as the database writes it: across the driver, text costs a tenth of a datetime."""
+    return Cast(instant, models.TextField())
+
+
+def _fetch(
+    parts: Sequence[models.QuerySet[Any]], *, order_by: int | str | None = None, most: int | None = None
+) -> list[tuple[Any, ...]]:
+    """The rows of all parts, by one statement and as the driver gives them."""
+    sql, parameters = _union(parts, order_by)
+    with connection.cursor() as cursor:
+        cursor.execute(f"{sql} LIMIT {most}" if most else sql, parameters)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+        return rows
+
+
+def _iterate(*parts: models.QuerySet[Any], order_by: int | str | None = None) -> Iterator[tuple[Any, ...]]:
+    with connection.chunked_cursor() as cursor:
+        cursor.execute(*_union(parts, order_by))
+        while rows := cursor.fetchmany(_ROWS_AT_A_TIME):
+            yield from rows
+            restart_clock(connection)
+
+
+def _union(parts: Sequence[models.QuerySet[Any]], order_by: int | str | None = None) -> tuple[str, list[Any]]:
+    """One statement of all parts, ordered by a column's number or, as bytes, by its name."""
+    statements = [part.query.sql_with_params() for part in parts]
+    sql, parameters = " UNION ALL ".join(sql for sql, _ in statements), list(chain(*(each for _, each in statements)))
+    if isinstance(order_by, str):
+        collation = "C" if connection.vendor == "postgresql" else "BINARY"
+        sql = f'SELECT * FROM ({sql}) AS part ORDER BY "{order_by}" COLLATE "{collation}"'  # noqa: S608
+    elif order_by:
+        sql += f" ORDER BY {order_by}"
+    return sql, parameters

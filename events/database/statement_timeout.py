@@ -1,0 +1,59 @@
+"""A limit to how long a statement of a request may take; commands and migrations may take their time."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+
+from events.database.postgresql.session import SETTINGS
+
+_STEPS_BETWEEN_LOOKS = 100_000
+
+
+def limit_statements() -> None:
+    """Have the database cancel each statement of this process after STATEMENT_TIMEOUT_SECONDS."""
+    database = connections.settings[DEFAULT_DB_ALIAS]
+    if database["ENGINE"] == "django.db.backends.sqlite3":
+        connection_created.connect(_limit_on_sqlite)
+    else:
+        database[SETTINGS] |= statement_limit()
+
+
+def statement_limit() -> dict[str, str]:
+    """What each session with PostgreSQL is to hold for that."""
+    return {"statement_timeout": f"{settings.STATEMENT_TIMEOUT_SECONDS}s"}
+
+
+def restart_clock(connection: BaseDatabaseWrapper) -> None:
+    """Give a statement whose rows are taken some at a time as long again for the next ones.
+
+    As PostgreSQL does by itself, where each FETCH is a statement.
+    """
+    for wrapper in connection.execute_wrappers:
+        if isinstance(wrapper, _Clock):
+            wrapper.start = time.monotonic()
+
+
+class _Clock:
+    """Knows since when a connection's statement runs."""
+
+    def __init__(self) -> None:
+        self.start = time.monotonic()
+
+    def __call__(self, execute: Callable[..., Any], *args: Any) -> Any:
+        self.start = time.monotonic()
+        return execute(*args)
+
+    def is_over(self) -> bool:
+        return time.monotonic() - self.start > settings.STATEMENT_TIMEOUT_SECONDS
+
+
+def _limit_on_sqlite(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
+    clock = _Clock()
+    wrappers = [wrapper for wrapper in connection.execute_wrappers if not isinstance(wrapper, _Clock)]
+    connection.execute_wrappers = [*wrappers, clock]
+    connection.connection.set_progress_handler(clock.is_over, _STEPS_BETWEEN_LOOKS)

@@ -1,0 +1,129 @@
+"""What goes wrong, as the client sees it: REST framework's shapes, and never a 500 for anything a client sends."""
+
+import errno
+import logging
+import sys
+from typing import Any
+
+from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
+from django.core.handlers.exception import response_for_exception
+from django.db import connection
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.request import UnreadablePostError
+from django.http.response import HttpResponseBase
+from django.views import defaults
+from oauthlib.oauth2.rfc6749.errors import InvalidRequestError
+from rest_framework import status
+from rest_framework.exceptions import APIException, ParseError
+from rest_framework.response import Response
+from rest_framework.views import exception_handler
+
+from events.access.oauth2.errors import refusal
+from events.access.oauth2.forms import is_endpoint
+from events.http.exceptions import (
+    RequestTooLarge,
+    ServiceUnavailable,
+    StatementCancelled,
+    is_cancelled,
+    is_database_away,
+    is_read_only,
+)
+from events.observability.recorder import current
+
+logger = logging.getLogger(__name__)
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE}
+_UNREADABLE = "The request can't be read, or its Host is none of this service's."
+# What an answer has whatever became of it: what it depends on, and which pages may read it.
+_OF_ANY_ANSWER = ["Vary", "X-Content-Type-Options", "Access-Control-Allow-Origin", "Access-Control-Expose-Headers"]
+
+
+def api_exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
+    """REST framework's handler, which also knows what Django and the database raise."""
+    if is_cancelled(exc) or is_database_away(exc):
+        _log(exc)
+        exc = _unavailable(exc)
+    elif isinstance(exc, RequestDataTooBig):
+        exc = RequestTooLarge(str(exc))
+    elif isinstance(exc, SuspiciousOperation | UnreadablePostError):
+        exc = ParseError(str(exc))
+    if isinstance(exc, APIException):
+        seen = current()
+        seen.refusal = exc.default_code
+        if isinstance(exc.detail, dict):
+            seen.field, seen.reason = _first_error(exc.detail)
+    response: Response | None = exception_handler(exc, context)
+    if response is not None:
+        response.content_type = "application/json"  # also where lines of another format were asked for
+    return response
+
+
+def _first_error(detail: Any) -> tuple[str, str]:
+    """Return the path of the first field that is wrong, and the code of what is wrong with it."""
+    path = []
+    while isinstance(detail, dict | list) and detail:
+        if isinstance(detail, dict):
+            key, detail = next(iter(detail.items()))
+            path.append(str(key))
+        else:
+            detail = detail[0]
+    return ".".join(path), getattr(detail, "code", None) or "invalid"
+
+
+def answer_to(request: HttpRequest, error: Exception, begun: HttpResponseBase) -> HttpResponse:
+    """The answer to what goes wrong once a view has returned, in the place of the one that was begun."""
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        logger.error("No room for an answer: %s", error)
+        error = ServiceUnavailable("There is no room to write the answer down; ask for less, or try again.")
+    found = api_exception_handler(error, {})
+    if found is None:
+        return response_for_exception(request, error)
+    answer = JsonResponse(found.data, status=found.status_code)
+    for source, names in ((found, ["Retry-After"]), (begun, _OF_ANY_ANSWER)):
+        for name in names:
+            if name in source:
+                answer[name] = source[name]
+    return answer
+
+
+def _log(error: BaseException) -> None:
+    # the first line alone: PostgreSQL repeats the statement in those that follow, with what the client sent
+    logger.error("%s: %s", type(error).__name__, str(error).strip().partition("\n")[0])
+
+
+def _unavailable(error: BaseException | None) -> ServiceUnavailable:
+    """What a client is told of an error of the database that may be gone the next time."""
+    current().database_error = "cancelled" if is_cancelled(error) else "away"
+    if is_read_only(error):
+        connection.close()  # the next may lead to the server that has taken over
+    return StatementCancelled() if is_cancelled(error) else ServiceUnavailable()
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer 400 to what Django won't read, such as a foreign ``Host``: JSON where programs ask, else a page."""
+    if request.path.startswith("/api/"):
+        return JsonResponse({"detail": _UNREADABLE}, status=status.HTTP_400_BAD_REQUEST)
+    if is_endpoint(request.path):
+        current().refusal = InvalidRequestError.error
+        return refusal(InvalidRequestError(_UNREADABLE))
+    return defaults.bad_request(request, exception)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """404 for a path that leads nowhere: JSON under ``/api/``, a page elsewhere."""
+    if request.path.startswith("/api/"):
+        return JsonResponse({"detail": "Not found."}, status=status.HTTP_404_NOT_FOUND)
+    return defaults.page_not_found(request, exception)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """500 of our own making; 503 where the database is away, also outside the API (log-in, token, admin)."""
+    error = sys.exc_info()[1]
+    if is_cancelled(error) or is_database_away(error):
+        unavailable = _unavailable(error)
+        return JsonResponse(
+            {"detail": unavailable.detail},
+            status=unavailable.status_code,
+            headers={"Retry-After": str(unavailable.wait)},
+        )
+    return defaults.server_error(request)

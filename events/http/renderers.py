@@ -1,0 +1,87 @@
+"""Answers as bytes."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import StringIO
+from typing import Any
+
+import msgspec
+from rest_framework import renderers
+
+from events.http.spreadsheets import marked
+
+_PIECE_CHARACTERS = 1 << 14
+
+
+class JSONRenderer(renderers.BaseRenderer):
+    """Compact JSON in UTF-8."""
+
+    media_type = "application/json"
+    format = "json"
+    charset = None
+
+    def render(
+        self, data: Any, accepted_media_type: str | None = None, renderer_context: Mapping[str, Any] | None = None
+    ) -> bytes:
+        """The data as JSON; nothing for an answer without a body."""
+        return b"" if data is None else msgspec.json.encode(data, enc_hook=str)
+
+
+class StreamRenderer(JSONRenderer):
+    """Lines that are sent as they come; errors are JSON."""
+
+    def lines(self, items: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+        """The items as bytes, some thousand bytes at a time."""
+        raise NotImplementedError
+
+
+class CSVRenderer(StreamRenderer):
+    """Comma-separated values (RFC 4180) with a header line; an empty bucket's value is empty."""
+
+    media_type = "text/csv"
+    format = "csv"
+    columns: Sequence[str] = ("aggregatedTimestamp", "value")
+
+    def lines(self, items: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+        """A header line, and a line an item."""
+        text = StringIO()
+        writer = csv.writer(text)
+        writer.writerow(self.columns)
+        for item in items:
+            writer.writerow(item.values())
+            if text.tell() >= _PIECE_CHARACTERS:
+                yield text.getvalue().encode()
+                text.seek(0)
+                text.truncate()
+        yield text.getvalue().encode()
+
+
+class SeriesCSVRenderer(CSVRenderer):
+    """The catalogue; a namespace or name that a spreadsheet would take for a formula comes after an apostrophe."""
+
+    columns = ("namespace", "name", "count", "firstTimestamp", "lastTimestamp")
+
+    def lines(self, items: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+        """A header line, and a line a series."""
+        return super().lines(
+            {**item, "namespace": marked(item["namespace"]), "name": marked(item["name"])} for item in items
+        )
+
+
+class NDJSONRenderer(StreamRenderer):
+    """JSON, an item a line."""
+
+    media_type = "application/x-ndjson"
+    format = "ndjson"
+
+    def lines(self, items: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+        """A line an item."""
+        piece = bytearray()
+        for item in items:
+            piece += msgspec.json.encode(item) + b"\n"
+            if len(piece) >= _PIECE_CHARACTERS:
+                yield bytes(piece)
+                piece.clear()
+        yield bytes(piece)

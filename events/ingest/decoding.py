@@ -1,0 +1,373 @@
+"""Bodies into stored events: decode and validate, then commit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from io import BytesIO
+from itertools import islice, starmap
+from math import isfinite, nan
+from typing import Annotated, Any
+
+import msgspec
+from django.conf import settings
+from django.core.exceptions import ValidationError as DjangoValidationError
+from django.core.validators import ProhibitNullCharactersValidator
+from django.db import transaction
+from django.http import QueryDict
+from rest_framework.exceptions import ParseError, ValidationError
+from rest_framework.request import Request
+from rest_framework.serializers import as_serializer_error
+
+from events.access.usage import usage_meter
+from events.calendar import timestamps
+from events.http.exceptions import IdempotencyKeyReused, RequestTooLarge
+from events.log import append
+from events.log.append import Row
+from events.models import IdempotencyKey, validate_path_segment
+from events.observability.recorder import current
+from events.serializers import NUMBER_TEXT, EventSerializer, JSONObject
+
+MOST_ITEMS_NAMED = 100
+MOST_KEY_CHARACTERS = 100
+MOST_TEXT_CHARACTERS = 255
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The valid events of one request; ``single`` where it was one event by itself, and is answered as one."""
+
+    rows: Sequence[Row]
+    single: bool = False
+
+    def answer(self) -> dict[str, Any]:
+        """What the client is told once the events are stored."""
+        if not self.single:
+            return {"accepted": len(self.rows)}
+        [row] = self.rows
+        timestamp = timestamps.to_text(timestamps.from_microseconds(row.microseconds))
+        return {"namespace": row.namespace, "name": row.name, "timestamp": timestamp, "value": row.value}
+
+    def digest(self) -> str:
+        """The same for the same events in the same order, however they were written down."""
+        return hashlib.sha256(msgspec.msgpack.encode((self.single, self.rows))).hexdigest()
+
+
+# Decoding, the fast way. It accepts part of what the serializer accepts, and gives the same rows; whatever it doesn't
+# accept, the serializer judges again and finds the words for.
+
+_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=MOST_TEXT_CHARACTERS)]
+
+
+class _Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    namespace: _Text
+    name: _Text
+    timestamp: datetime | int | float
+    value: float
+
+
+class _WrittenEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    namespace: _Text
+    name: _Text
+    timestamp: msgspec.Raw
+    value: float
+
+
+_decode_event = msgspec.json.Decoder(_Event).decode
+_decode_events = msgspec.json.Decoder(list[_Event]).decode
+# The same for events whose timestamps are rounded by digits that a double doesn't keep.
+_decode_written_event = msgspec.json.Decoder(_WrittenEvent).decode
+_decode_written_events = msgspec.json.Decoder(list[_WrittenEvent]).decode
+_decode_timestamp = msgspec.json.Decoder(datetime | int | float).decode
+_prohibit_null = ProhibitNullCharactersValidator()
+
+
+@lru_cache(maxsize=10_000)
+def _check_segment(text: str) -> None:
+    _prohibit_null(text)
+    validate_path_segment(text)
+
+
+def _row(event: _Event) -> Row:
+    _check_segment(event.namespace)
+    _check_segment(event.name)
+    timestamp = event.timestamp
+    if isinstance(timestamp, datetime):
+        microseconds = timestamps.microseconds_of(timestamp)
+    elif isinstance(timestamp, float):
+        microseconds = timestamps.microseconds_of_double(timestamp)
+    else:
+        microseconds = timestamps.microseconds_of_unix(timestamp)
+    # not Row(…), which takes twice as long
+    return tuple.__new__(Row, (event.namespace, event.name, microseconds, event.value))
+
+
+def _row_of_written(event: _WrittenEvent) -> Row:
+    written = bytes(event.timestamp)
+    timestamp = _decode_timestamp(written)
+    if not isinstance(timestamp, float):
+        return _row(_Event(event.namespace, event.name, timestamp, event.value))
+    _check_segment(event.namespace)
+    _check_segment(event.name)
+    number = timestamps.WrittenFloat(written.decode())
+    return Row(event.namespace, event.name, timestamps.microseconds_of_unix(number), event.value)
+
+
+def _row_of_object(body: bytes) -> Row:
+    event = _decode_event(body)
+    _check_keys(body, _COMMAS_WITHIN)
+    try:
+        return _row(event)
+    except timestamps.DigitsNeeded:
+        return _row_of_written(_decode_written_event(body))
+
+
+def _rows_of_lines(lines: Sequence[bytes], body: bytes) -> list[Row]:
+    """Decode an event of each line; the body is the lines together."""
+    try:
+        rows = [_row(_decode_event(line)) for line in lines]
+    except timestamps.DigitsNeeded:
+        rows = [_row_of_written(_decode_written_event(line)) for line in lines]
+    _check_keys(body, _COMMAS_WITHIN * len(rows))
+    return rows
+
+
+def _rows_of_array(body: bytes) -> list[Row]:
+    events = _decode_events(body)
+    _check_count(len(events))
+    if events:
+        _check_keys(body, (_COMMAS_WITHIN + 1) * len(events) - 1)
+    try:
+        return list(map(_row, events))
+    except timestamps.DigitsNeeded:
+        return list(map(_row_of_written, _decode_written_events(body)))
+
+
+NOT_FAST = (ValueError, RecursionError, msgspec.MsgspecError, DjangoValidationError)
+# Between the four values of an event. An event in JSON has fewer only where it lacks a key.
+_COMMAS_WITHIN = 3
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # an unfinished one goes to the end
+
+
+def _check_keys(body: bytes, commas: int) -> None:
+    """Raise ValueError where an event gives a key twice, of which the decoder keeps the last and says nothing.
+
+    The body is what the decoder took, and ``commas`` are those of its events with each key once. An event has all of
+    four keys, no others, and no value that holds values. So the commas outside of texts are more by one for each key
+    that is repeated, and nothing makes them fewer; commas within texts only add to the body's.
+    """
+    if body.count(b",") != commas and _STRING.sub(b"", body).count(b",") != commas:
+        raise ValueError
+
+
+def decode_json(body: bytes) -> Batch:
+    """One event, or an array of them. Raises ParseError, ValidationError, or RequestTooLarge past ``MAX_EVENTS``."""
+    try:
+        if body[:1] != b"{" and body[:64].lstrip()[:1] == b"[":
+            return Batch(_rows_of_array(body))
+        return Batch([_row_of_object(body)], single=True)
+    except NOT_FAST:
+        _check_structure(body)
+        data = _load_json(body)
+    if not isinstance(data, list):
+        return Batch([_judge(EventSerializer(data={}), data)], single=True)
+    _check_count(len(data))
+    return Batch(_judge_all(data))
+
+
+def decode_ndjson(body: bytes) -> Batch:
+    """One event a line; blank lines don't count. Raises ValidationError, or RequestTooLarge past ``MAX_EVENTS``."""
+    all_lines = (line.rstrip(b"\n") for line in BytesIO(body) if not line.isspace())
+    lines = list(islice(all_lines, settings.MAX_EVENTS))
+    _check_count(len(lines) + sum(1 for _ in all_lines))
+    try:
+        return Batch(_rows_of_lines(lines, body))
+    except NOT_FAST:
+        _check_structure(body)
+        return Batch(_judge_all(map(_load_line, lines)))
+
+
+def decode_form(fields: QueryDict) -> Batch:
+    """One event of a form. Raises ValidationError."""
+    return Batch([_judge(EventSerializer(data=fields), fields)], single=True)
+
+
+# Decoding of imports, where one event is a line or a record of text: fast for many at once, or explained one by one.
+
+
+def decode_lines(lines: Iterable[bytes]) -> list[Row]:
+    """An event a line of JSON, blank lines left out. Raises one of ``NOT_FAST`` where one is to be judged by itself."""
+    lines = [line for line in lines if not line.isspace()]
+    return _rows_of_lines(lines, b"".join(lines))
+
+
+def decode_line(line: bytes) -> Row:
+    """The event of one line of JSON. Raises ParseError or ValidationError."""
+    try:
+        return _row_of_object(line)
+    except NOT_FAST:
+        return _judge(EventSerializer(data={}), _load_json(line))
+
+
+def decode_texts(records: Iterable[tuple[str, str, str, str]]) -> list[Row]:
+    """An event a record, all in text as in a form. Raises as ``decode_lines``."""
+    return list(starmap(_row_of_texts, records))
+
+
+def decode_text(record: Mapping[str, str]) -> Row:
+    """The event of one record of text. Raises ValidationError."""
+    fields = QueryDict(mutable=True)
+    fields.update(dict(record))
+    return decode_form(fields).rows[0]
+
+
+@lru_cache(maxsize=10_000)
+def _check_text(text: str) -> None:
+    text.encode()  # no lone surrogates
+    if not 0 < len(text) <= MOST_TEXT_CHARACTERS:
+        raise ValueError
+    _check_segment(text)
+
+
+def _row_of_texts(namespace: str, name: str, timestamp: str, value: str) -> Row:
+    _check_text(namespace)
+    _check_text(name)
+    try:
+        instant = msgspec.convert(timestamp, datetime)
+    except msgspec.ValidationError:
+        instant = timestamps.from_text(timestamp)
+    number = float(value) if NUMBER_TEXT.fullmatch(value) else nan
+    if not isfinite(number):
+        raise ValueError
+    return tuple.__new__(Row, (namespace, name, timestamps.microseconds_of(instant), number))
+
+
+# Decoding, the way that explains.
+
+
+# Each value of an event but the last is followed by one, and each event.
+_COMMAS_AN_EVENT = 4
+_COMMAS_MORE = 1_000
+
+
+def _check_structure(body: bytes) -> None:
+    """Refuse what has more values than so many events could have: read, it would take 25 times its memory."""
+    most = _COMMAS_AN_EVENT * settings.MAX_EVENTS + _COMMAS_MORE
+    if body.count(b",") <= most:
+        return
+    outside = end = 0
+    for text in _STRING.finditer(body):
+        outside += body.count(b",", end, text.start())
+        end = text.end()
+        if outside > most:
+            break
+    if outside + body.count(b",", end) > most:
+        raise RequestTooLarge(f"The request has more values than {settings.MAX_EVENTS} events; no more are allowed.")
+
+
+def _load_json(body: bytes) -> Any:
+    try:
+        return json.loads(
+            body.decode(), parse_float=timestamps.WrittenFloat, parse_constant=_refuse_constant,
+            object_pairs_hook=JSONObject.of_pairs,
+        )  # fmt: skip
+    except UnicodeDecodeError as error:
+        raise ParseError(f"The body is not UTF-8: {error.reason} at byte {error.start}.") from None
+    except ValueError as error:
+        # Python says of a long number which of its settings would allow it
+        reason = "number too long" if "set_int_max_str_digits" in str(error) else error
+        raise ParseError(f"JSON parse error - {reason}") from None
+    except RecursionError:
+        raise ParseError("JSON parse error - nested too deeply") from None
+
+
+def _load_line(line: bytes) -> Any:
+    try:
+        return _load_json(line)
+    except ParseError as error:
+        return error
+
+
+def _refuse_constant(constant: str) -> float:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _judge(serializer: EventSerializer, item: Any) -> Row:
+    try:
+        event = serializer.run_validation(item)
+    except ValidationError as error:
+        raise ValidationError(as_serializer_error(error)) from None
+    microseconds = timestamps.microseconds_of(event["timestamp"])
+    return Row(event["namespace"], event["name"], microseconds, event["value"])
+
+
+def _judge_all(items: Iterable[Any]) -> list[Row]:
+    serializer = EventSerializer(data={})
+    rows: list[Row] = []
+    errors: dict[str, Any] = {}
+    for index, item in enumerate(items):
+        try:
+            if isinstance(item, ParseError):
+                errors[str(index)] = {"detail": item.detail}
+            else:
+                rows.append(_judge(serializer, item))
+        except ValidationError as error:
+            errors[str(index)] = error.detail
+        if len(errors) == MOST_ITEMS_NAMED:
+            break
+    if errors:
+        raise ValidationError(errors)
+    return rows
+
+
+def _check_count(count: int) -> None:
+    if count > settings.MAX_EVENTS:
+        raise RequestTooLarge(f"The request has {count} events; {settings.MAX_EVENTS} are allowed.")
+
+
+# Storing.
+
+
+def idempotency_key_of(request: Request) -> str | None:
+    """The ``Idempotency-Key`` header; None without one. Raises ValidationError."""
+    key: str | None = request.META.get("HTTP_IDEMPOTENCY_KEY")
+    if key is None:
+        return None
+    if not 1 <= len(key) <= MOST_KEY_CHARACTERS:
+        raise ValidationError({"Idempotency-Key": [f"Must have 1 to {MOST_KEY_CHARACTERS} characters."]})
+    # what others are in a header depends on who reads it (RFC 9110, 5.5): how many they are, and which key it is
+    if not (key.isascii() and key.isprintable()):
+        raise ValidationError({"Idempotency-Key": ["Must be of printable ASCII characters only."]})
+    return key
+
+
+def store(batch: Batch, client: str, idempotency_key: str | None) -> dict[str, Any]:
+    """Commit the events, all or none, and give the answer.
+
+    With a key: where this client used it before for the same events, nothing is stored and the answer is that of the
+    first time; a request under way with the same key is waited for. Raises IdempotencyKeyReused where it was used
+    for other events. One query; with a key five at most, in one transaction.
+    """
+    if idempotency_key is None:
+        append.append(batch.rows)
+        current().events = len(batch.rows)
+        usage_meter.count_events(client, len(batch.rows))
+        return batch.answer()
+    digest = batch.digest()
+    with transaction.atomic():
+        first, is_new = IdempotencyKey.objects.get_or_create(
+            client=client, key=idempotency_key, defaults={"digest": digest}
+        )
+        if is_new:
+            append.append(batch.rows)
+    if is_new:
+        usage_meter.count_events(client, len(batch.rows))
+    if first.digest != digest:
+        raise IdempotencyKeyReused
+    current().events = len(batch.rows) if is_new else 0
+    return batch.answer()  # it follows from the events, and so is that of the first time

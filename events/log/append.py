@@ -1,0 +1,123 @@
+"""Appends to the log of events: COPY on PostgreSQL, INSERT on SQLite, a single INSERT for a single event."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Sequence
+from datetime import datetime
+from io import BytesIO
+from typing import Any, NamedTuple
+from weakref import WeakSet
+
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg2.errors import DuplicatePreparedStatement, InvalidSqlStatementName
+
+from events.calendar import timestamps
+from events.models import Event
+
+_TABLE = Event._meta.db_table
+_COLUMNS = "namespace, name, timestamp, value"
+_INSERT = f"INSERT INTO {_TABLE} ({_COLUMNS}) VALUES (%s, %s, %s, %s)"  # noqa: S608
+_AS_PREPARED = f"(varchar, varchar, timestamptz, float8) AS {_INSERT % ('$1', '$2', '$3', '$4')}"
+# Behind a pooler another version of the service may have prepared its own in the same session.
+_PREPARED_NAME = f"append_event_{zlib.crc32(_AS_PREPARED.encode()):08x}"
+_PREPARE = f"PREPARE {_PREPARED_NAME} {_AS_PREPARED}"
+_EXECUTE = f"EXECUTE {_PREPARED_NAME} (%s, %s, %s, %s)"
+_COPY = f"COPY {_TABLE} ({_COLUMNS}) FROM STDIN (FORMAT binary)"
+
+# PostgreSQL's manual, COPY, "Binary Format": a signature, flags and no header extension; then for each row the number
+# of fields and each field after its length; at the end a number of fields of -1. All big endian, and a timestamp is
+# in microseconds since 2000.
+_COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
+_COPY_END = struct.pack(">h", -1)
+_COPY_EPOCH = timestamps.microseconds_of(datetime(2000, 1, 1))  # noqa: DTZ001
+_COPY_BUFFER_BYTES = 1 << 20
+
+
+class Row(NamedTuple):
+    """An event on its way into the log; the timestamp in microseconds since 1970."""
+
+    namespace: str
+    name: str
+    microseconds: int
+    value: float
+
+
+def append(rows: Sequence[Row]) -> None:
+    """Store the rows, all or none; outside a transaction they are committed on return.
+
+    One statement; behind a pooler that pools transactions a single event may take two or three.
+    """
+    if not rows:
+        return
+    connection = connections[DEFAULT_DB_ALIAS]
+    if connection.vendor == "postgresql":
+        _append_by_driver(connection, rows)
+    elif len(rows) == 1:
+        with connection.cursor() as cursor:
+            cursor.execute(_INSERT, _parameters(rows[0], is_postgresql=False))
+    else:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.executemany(_INSERT, [_parameters(row, is_postgresql=False) for row in rows])
+
+
+def _append_by_driver(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> None:
+    """With psycopg2's own cursor: Django's knows no COPY, and around an INSERT takes longer than all else here."""
+    connection.close_if_health_check_failed()
+    if connection.connection is None:
+        connection.ensure_connection()
+    connection.validate_no_broken_transaction()
+    with connection.wrap_database_errors, connection.connection.cursor() as cursor:
+        if len(rows) == 1:
+            _insert(connection, cursor, _parameters(rows[0], is_postgresql=True))
+        else:
+            cursor.copy_expert(_COPY, BytesIO(_binary(rows)), _COPY_BUFFER_BYTES)
+
+
+_prepared: WeakSet[Any] = WeakSet()  # psycopg2's connections
+
+
+def _insert(connection: BaseDatabaseWrapper, cursor: Any, parameters: tuple[str, str, str, float]) -> None:
+    """By a prepared statement, which the database parses and plans once for a session.
+
+    A pooler between may give each transaction another session, where the statement is not prepared, or is already.
+    """
+    if not connection.autocommit:  # an error would end the transaction
+        cursor.execute(_INSERT, parameters)
+        return
+    if connection.connection in _prepared:
+        try:
+            cursor.execute(_EXECUTE, parameters)
+        except InvalidSqlStatementName:
+            pass
+        else:
+            return
+    try:
+        cursor.execute(f"{_PREPARE}; {_EXECUTE}", parameters)  # one message, so in one session and one transaction
+    except DuplicatePreparedStatement:
+        cursor.execute(_INSERT, parameters)
+    _prepared.add(connection.connection)
+
+
+def _parameters(row: Row, *, is_postgresql: bool) -> tuple[str, str, str, float]:
+    # As text, which both databases read; SQLite compares it, so it is just the text that Django's own field writes.
+    text = str(timestamps.from_microseconds(row.microseconds))
+    return row.namespace, row.name, text if is_postgresql else text.removesuffix("+00:00"), row.value
+
+
+def _binary(rows: Sequence[Row]) -> bytes:
+    """The rows as COPY reads them; a batch has few series, so the head of a row is encoded once for each."""
+    heads: dict[tuple[str, str], bytes] = {}
+    pack_rest = struct.Struct(">iqid").pack
+    parts = [_COPY_HEADER]
+    for namespace, name, microseconds, value in rows:
+        head = heads.get((namespace, name))
+        if head is None:
+            texts = namespace.encode(), name.encode()
+            head = struct.pack(">h", 4) + b"".join(struct.pack(">i", len(text)) + text for text in texts)
+            heads[namespace, name] = head
+        parts.append(head + pack_rest(8, microseconds - _COPY_EPOCH, 8, value))
+    parts.append(_COPY_END)
+    return b"".join(parts)

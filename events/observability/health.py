@@ -1,0 +1,167 @@
+"""Whether the service can do its work: the database answers, its tables are up to date, the rollups keep up."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connection
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
+from django.utils import timezone
+
+from events.database.snapshot import snapshot
+from events.models import Event
+from events.rollups import statements
+
+logger = logging.getLogger(__name__)
+
+
+class Lag(NamedTuple):
+    """How far the rollups are behind the log: the ids past the watermark, and since when; None where that is unknown.
+
+    Ids that were handed out and never used count too.
+    """
+
+    events: int
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Health:
+    """What is wrong by the name of each check; None where nothing is. The lag where it could be read."""
+
+    database: str | None
+    migrations: str | None = None
+    rollups: str | None = None
+    lag: Lag | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether nothing is wrong."""
+        return not (self.database or self.migrations or self.rollups)
+
+    def report(self) -> dict[str, Any]:
+        """As ``/readyz`` gives it."""
+        checks = {
+            name: {"ok": detail is None} if detail is None else {"ok": False, "detail": detail}
+            for name in ("database", "migrations", "rollups")
+            for detail in (getattr(self, name),)
+        }
+        if self.lag is not None:
+            seconds = self.lag.seconds and round(self.lag.seconds, 1)
+            checks["rollups"] |= {"lagEvents": self.lag.events, "lagSeconds": seconds}
+        return {"ready": self.is_ready, "checks": checks}
+
+
+_UNKNOWN = "Not known without the database."
+
+
+def look() -> Health:
+    """Ask the database, over this thread's connection. Six queries; a database that is away is no exception."""
+    try:
+        connection.ensure_connection()
+        missing = _missing_migrations()
+        if missing:
+            detail = f"Not applied: {', '.join(missing)}. Run manage.py migrate."
+            return Health(None, detail, "Not known before the migrations are applied.")
+        lag = read_lag()
+        rollups_detail = _lag_detail(lag) if lag.events else _silence_detail()
+    except (DatabaseError, InterfaceError) as error:
+        # its text may tell whoever asks about the network
+        logger.error("Not ready: %s: %s", type(error).__name__, str(error).strip().partition("\n")[0])
+        return Health("The database can't be reached or is busy.", _UNKNOWN, _UNKNOWN)
+    return Health(None, None, rollups_detail, lag)
+
+
+def read_lag() -> Lag:
+    """The lag. Two queries on one snapshot."""
+    with snapshot():
+        mark = statements.watermark()
+        newest = Event.objects.order_by("pk").values_list("pk", flat=True).last() or 0
+    events = max(0, newest - mark.event_id)
+    if events == 0:
+        return Lag(0, 0)
+    if mark.complete_at is None:
+        return Lag(events, None)
+    return Lag(events, max(0, (timezone.now() - mark.complete_at).total_seconds()))
+
+
+def _lag_detail(lag: Lag) -> str | None:
+    limit = settings.READY_LAG_SECONDS
+    if limit == 0 or (lag.seconds is not None and lag.seconds <= limit):
+        return None
+    if lag.seconds is None:
+        return "No worker has looked yet. Run manage.py roll_up --watch 1."
+    return f"{lag.events} events behind for {lag.seconds:.0f} s, more than READY_LAG_SECONDS={limit} s."
+
+
+def _silence_detail() -> str | None:
+    """Tell of a worker that is missing: one with nothing to do still says every few seconds that it has looked."""
+    limit = settings.READY_LAG_SECONDS
+    looked = statements.watermark().complete_at
+    if limit == 0 or looked is None:
+        return None
+    seconds = (timezone.now() - looked).total_seconds()
+    if seconds <= limit:
+        return None
+    return f"No worker has looked for {seconds:.0f} s, more than READY_LAG_SECONDS={limit} s."
+
+
+@cache
+def _last_migrations() -> frozenset[tuple[str, str]]:
+    return frozenset(MigrationLoader(None).graph.leaf_nodes())
+
+
+def _missing_migrations() -> list[str]:
+    applied = MigrationRecorder(connection).applied_migrations()
+    return sorted(f"{app}.{name}" for app, name in _last_migrations() if (app, name) not in applied)
+
+
+class Lookout:
+    """Looks over a connection of its own, at most once at a time and once a second, however many ask.
+
+    So nobody waits for a connection that requests use, and asking costs the database next to nothing.
+    """
+
+    fresh_seconds = 1
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._latest: Future[Health] | None = None
+        self._looked = 0.0
+
+    def health(self) -> Health:
+        """The health as of a second ago or later; DATABASE_TIMEOUT_SECONDS are waited for it at most."""
+        with self._lock:
+            latest = self._latest
+            if latest is None or (latest.done() and time.monotonic() - self._looked > self.fresh_seconds):
+                latest = Future()
+                threading.Thread(target=self._look, args=(latest,), name="lookout", daemon=True).start()
+                self._latest = latest
+        try:
+            return latest.result(settings.DATABASE_TIMEOUT_SECONDS)
+        except TimeoutError:
+            detail = f"The database didn't answer within {settings.DATABASE_TIMEOUT_SECONDS} s."
+            return Health(detail, _UNKNOWN, _UNKNOWN)
+
+    def _look(self, future: Future[Health]) -> None:
+        try:
+            health = look()
+        except BaseException as error:  # whoever asked gets it
+            self._looked = time.monotonic()
+            future.set_exception(error)
+        else:
+            self._looked = time.monotonic()
+            future.set_result(health)
+        finally:
+            connection.close()
+
+
+lookout = Lookout()

@@ -1,0 +1,172 @@
+"""The shapes of bodies and answers, in the terms of OpenAPI (JSON Schema)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+
+from events.ingest.decoding import MOST_ITEMS_NAMED
+
+Schema = dict[str, Any]
+
+
+def ref(name: str) -> Schema:
+    """The component of that name."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def array(items: Schema) -> Schema:
+    """A list of such."""
+    return {"type": "array", "items": items}
+
+
+# `timestamps`, `serializers` and `models.validate_path_segment` have the rules that these put into words. The patterns
+# mean the same in every dialect of regular expressions: they have no look-ahead, and no \s, which differs.
+
+# What Python takes for white space, without the two line separators, which JSON and YAML read differently.
+_WHITE = r"\t-\r\x1c-\x20\x85\xa0" + "\u1680\u2000-\u200a\u202f\u205f\u3000"
+_SEEN = rf"[^/\x00]*[^/\x00{_WHITE}][^/\x00]*"
+SEGMENT: Schema = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 255,
+    "pattern": f"^{_SEEN}$",
+    "not": {"enum": [".", ".."]},
+}
+SERIES_KEY: Schema = {
+    "type": "string",
+    "pattern": "^[^/]{1,255}/[^/]{1,255}$",
+    "allOf": [{"pattern": f"^{_SEEN}/{_SEEN}$"}],
+    "not": {"pattern": r"^\.{1,2}/|/\.{1,2}$"},
+}
+
+
+def _iso_8601(offset_signs: str) -> str:
+    """Make the pattern of ISO 8601 as ``timestamps.from_iso`` reads it.
+
+    It also has a few days that the calendar doesn't have, and a second 60 in minutes that have no leap second.
+    """
+    hour, second = "([01][0-9]|2[0-3])", "([0-5][0-9]|60)([.,][0-9]+)?"
+    offset = f" ?([Zz]|[{offset_signs}]{hour}(:?[0-5][0-9])?)"
+    zeros = "(:00(:00([.,]0+)?)?|00(00([.,]0+)?)?)?"
+    time = f"[Tt ]({hour}(:[0-5][0-9](:{second})?|[0-5][0-9]({second})?)?|24{zeros})({offset})?"
+    month, day, week = "(0[1-9]|1[0-2])", "(0[1-9]|[12][0-9]|3[01])", "[Ww](0[1-9]|[1-4][0-9]|5[0-3])"
+    day_of_year = "(00[1-9]|0[1-9][0-9]|[12][0-9][0-9]|3[0-5][0-9]|36[0-6])"
+    extended = f"[0-9]{{4}}-({month}-{day}|{week}-[1-7]|{day_of_year})"
+    basic = f"[0-9]{{4}}({month}{day}|{week}[1-7]|{day_of_year})"
+    return f"^({extended}({time})?|{basic}{time})$"
+
+
+ISO_8601 = _iso_8601("+-")
+# In a query a “+” that was not escaped is a space.
+ISO_8601_TEXT = _iso_8601("+ -")
+# What without a sign may mean a date: seconds before 1971, a basic date, and below a spreadsheet's day.
+_DATE_DIGITS = "[0-9]{4}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])"
+_UNTIL_1971 = "[0-9]{1,7}|[0-2][0-9]{7}|30[0-9]{6}|31[0-4][0-9]{5}|315[0-2][0-9]{4}|3153[0-5][0-9]{3}"
+UNIX_TEXT: Schema = {
+    "type": "string",
+    "pattern": r"^([+-][0-9]{1,20}(\.[0-9]{0,20})?|[0-9]{1,20}(\.[0-9]{0,20})?)$",
+    # what lies within the years 1 to 9999, roughly
+    "allOf": [{"pattern": r"^([+]?0*([0-9]{1,14}|1[0-9]{14}|2[0-5][0-9]{13})|-0*[0-9]{1,14})(\.[0-9]*)?$"}],
+    "not": {"pattern": rf"^(0*({_UNTIL_1971})|{_DATE_DIGITS}|0*[2-7][0-9]{{4}}\.[0-9]*)$"},
+}
+NUMBER_TEXT = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?$"
+# Far more than there are, in a line. All six hundred as an enum were no help to readers, and clash as names in Python.
+ZONE_NAME = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z][A-Za-z0-9_+-]*)*$"
+
+_UNIX_TIME: Schema = {
+    "anyOf": [
+        {"type": "number", "minimum": -62_135_596_800_000, "maximum": -100_000_000_000},
+        {"type": "number", "minimum": -62_135_596_800, "exclusiveMaximum": 253_402_300_800_000},
+    ],
+    "description": "Seconds since 1970, or milliseconds where the size is 1e11 or more.",
+}
+# Of the kinds of text, `date-time` is named although the pattern has it too: by it generated clients know an instant.
+_TIMESTAMP: Schema = {
+    "anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "pattern": ISO_8601}, ref("UnixTime")],
+    "description": "ISO 8601, a date alone, of a week or by the day of the year too, in UTC where it has no offset; or "
+    "unix time as a number. Rounded half up to the microsecond. `24:00:00` is the start of the next day, the leap "
+    "second `23:59:60` (UTC) that of the next second.",
+    "examples": ["2020-11-12T11:10:00Z", "2020-11-12", "2020-W46-4", "2020-317", 1605179400, 1605179400000.5],
+}
+_TIMESTAMP_TEXT: Schema = {
+    "anyOf": [
+        {"type": "string", "format": "date-time"},
+        {"type": "string", "pattern": ISO_8601_TEXT},
+        UNIX_TEXT,
+        {"type": "integer", "minimum": -62_135_596_800_000, "maximum": -100_000_000_000},
+        {"type": "integer", "minimum": -62_135_596_800, "maximum": -1},
+        # and some of eight digits that look like a date, for which numbers have no word
+        {"type": "integer", "minimum": 31_536_000, "maximum": 253_402_300_799_999},
+    ],
+    "description": "The same where everything is text, as in a query; unix time without an exponent. Digits that may "
+    "mean a date (seconds before 1971, 20201112, a spreadsheet's 44147.46) are unix time only after a sign: `+1`, in a "
+    "URL `%2B1`.",
+    "examples": ["2020-11-12T11:10:00Z", "2020-11-12", "2020-W46-4", "2020-317", "1605179400.25", "+1"],
+}
+_VALUE: Schema = {
+    "type": "number",
+    "description": "A finite double.",
+    "minimum": -sys.float_info.max,
+    "maximum": sys.float_info.max,
+}
+_VALUE_TEXT: Schema = {"anyOf": [_VALUE, {"type": "string", "pattern": NUMBER_TEXT}]}
+_STORED: Schema = {
+    "type": "string",
+    "format": "date-time",
+    "description": "In UTC, with a fraction only where there is one.",
+}
+
+
+def _object(properties: Mapping[str, Schema]) -> Schema:
+    """An object with all of these properties and no others."""
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def components() -> dict[str, Schema]:
+    """The schemas that operations refer to."""
+    event = {"namespace": SEGMENT, "name": SEGMENT, "timestamp": ref("Timestamp"), "value": _VALUE}
+    form = {**event, "timestamp": ref("TimestampText"), "value": _VALUE_TEXT}
+    messages = array({"type": "string"})
+    return {
+        "Timestamp": _TIMESTAMP,
+        "TimestampText": _TIMESTAMP_TEXT,
+        "UnixTime": _UNIX_TIME,
+        "Event": _object(event),
+        "EventForm": _object(form),
+        "Events": {**array(ref("Event")), "maxItems": settings.MAX_EVENTS},
+        "StoredEvent": _object({**event, "timestamp": _STORED, "value": {"type": "number"}}),
+        "Accepted": _object({"accepted": {"type": "integer", "minimum": 0, "maximum": settings.MAX_EVENTS}}),
+        "Item": _object({"aggregatedTimestamp": _STORED, "value": {"type": ["number", "null"]}}),
+        "Series": _object(
+            {
+                "namespace": {"type": "string"},
+                "name": {"type": "string"},
+                "count": {"type": "integer", "minimum": 1},
+                "firstTimestamp": _STORED,
+                "lastTimestamp": _STORED,
+            }
+        ),
+        "Detail": _object({"detail": {"type": "string"}}),
+        "FieldErrors": {
+            "type": "object",
+            "description": "What is wrong, by field.",
+            "minProperties": 1,
+            "additionalProperties": messages,
+        },
+        "BatchErrors": {
+            "type": "object",
+            "description": f"What is wrong, by the index of the item; the first {MOST_ITEMS_NAMED} of them.",
+            "minProperties": 1,
+            "propertyNames": {"pattern": "^[0-9]+$"},
+            "additionalProperties": {"anyOf": [ref("Detail"), ref("FieldErrors")]},
+        },
+    }

@@ -1,0 +1,81 @@
+"""The description of the API as a file and as a page; open to all, as it says nothing that the code doesn't."""
+
+from __future__ import annotations
+
+from functools import cache
+from threading import Lock
+from typing import Any
+
+from django.http import HttpResponse
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.renderers import OpenApiJsonRenderer2, OpenApiYamlRenderer, OpenApiYamlRenderer2
+from drf_spectacular.settings import spectacular_settings
+from drf_spectacular.utils import extend_schema
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from events.http.negotiation import JSONUnlessNamed
+
+# Nothing from elsewhere, and no script or style within the page. Swagger UI has its icons as data.
+CONTENT_SECURITY_POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    ]
+)
+
+
+_making = Lock()  # the generator loads what it goes by at its first call, and fails where another thread calls it then
+
+
+def described(form: str) -> str | bytes:
+    """Return the description as ``json`` or ``yaml``."""
+    with _making:
+        return _described(form)
+
+
+@cache  # as anybody may ask, and making it takes a thousand times as long as finding it here
+def _described(form: str) -> str | bytes:
+    renderer = {each.format: each for each in SchemaView.renderer_classes}[form]()
+    schema = SchemaGenerator().get_schema(public=True)  # type: ignore[no-untyped-call]
+    rendered: str | bytes = renderer.render(schema, renderer_context={})
+    return rendered
+
+
+class SchemaView(SpectacularAPIView):
+    """``GET /api/schema/``: OpenAPI 3.1, as JSON or, by ``?format=yaml`` or ``Accept``, as YAML."""
+
+    renderer_classes = [OpenApiJsonRenderer2, OpenApiYamlRenderer2, OpenApiYamlRenderer]
+    content_negotiation_class = JSONUnlessNamed
+
+    @extend_schema(exclude=True)
+    def get(self, request: Request) -> HttpResponse:
+        """200, the same for everybody."""
+        renderer = request.accepted_renderer
+        charset = f"; charset={renderer.charset}" if renderer.charset else ""
+        return HttpResponse(
+            described(renderer.format),
+            content_type=f"{renderer.media_type}{charset}",
+            headers={"Content-Disposition": f'inline; filename="{spectacular_settings.TITLE}.{renderer.format}"'},
+        )
+
+
+class DocumentationView(SpectacularSwaggerSplitView):
+    """``GET /api/docs/``: the same for people, who can try every call with a client of theirs."""
+
+    url_name = "api-schema"
+    template_name = "events/documentation.html"
+    template_name_js = "events/documentation.js"
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Response:
+        """With a policy that lets nothing in from elsewhere."""
+        answer = super().finalize_response(request, response, *args, **kwargs)
+        answer.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+        return answer

@@ -1,0 +1,475 @@
+"""The dashboard in Chromium, before a server of its own. Nothing here touches Django: see ``browser.chromium``."""
+
+import csv
+import io
+import json
+import os
+import re
+import subprocess
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from events.tests.support import browser, service
+
+OCTOBER = {"from": "2026-10-01T00:00:00.000Z", "to": "2026-11-01T00:00:00.000Z"}
+CLICKS = "Frontend/subscribeButtonClick"
+QUEUE = "Back-end/queueLength"
+
+
+@contextmanager
+def served(prepared, directory, script):
+    """A server with the first visit's user, client and demo data, changed by a script."""
+    with prepared(directory, SERVER_WORKERS=1) as env:
+        done = service.manage("shell", "-v", "0", "-c", script, env=env)
+        assert done.returncode == 0, done.stderr
+        with service.served(env):
+            yield env
+
+
+@pytest.fixture(scope="module")
+def env(prepared, tmp_path_factory):
+    eve = "from django.contrib.auth.models import User; User.objects.create_user('eve', password='eve')"
+    with served(prepared, tmp_path_factory.mktemp("dashboard"), eve) as env:
+        yield {**env, "TOKEN": service.fetch_token(env)}
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser.chromium() as chromium:
+        yield chromium
+
+
+@pytest.fixture(scope="module")
+def session(chromium, env):
+    """The cookies of one log-in."""
+    context = browser.new_context(chromium)
+    page = context.new_page()
+    page.goto(origin(env))
+    log_in(page, env)
+    expect(page.locator("#summary")).not_to_be_empty()
+    yield context.storage_state()
+    context.close()
+
+
+@pytest.fixture
+def open_page(chromium, env, session):
+    """Opens a path, if any, in a fresh window of the signed-in user.
+
+    Nothing may go wrong in it, or go to another host.
+    """
+    contexts, problems = [], []
+
+    def watched(page, env):
+        page.on(
+            "request", lambda request: request.url.startswith((origin(env), "blob:")) or problems.append(request.url)
+        )
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda said: said.type in ("error", "warning") and problems.append(said.text))
+        return page
+
+    def make(path="/", env=env, session=session, **options):
+        contexts.append(
+            browser.new_context(chromium, storage_state=session, **{"timezone_id": "Europe/Berlin", **options})
+        )
+        page = watched(contexts[-1].new_page(), env)
+        page.problems = problems
+        if path:
+            go_to(page, env, path)
+        return page
+
+    yield make
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+def origin(env):
+    return f"http://127.0.0.1:{env['PORT']}"
+
+
+def go_to(page, env, path):
+    response = page.goto(origin(env) + path)
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+
+
+def credentials(env):
+    return json.loads(Path(env["LOCAL_DIR"], "credentials.json").read_text())
+
+
+def log_in(page, env, **fields):
+    for name in ("username", "password"):
+        page.get_by_label(name.capitalize()).fill(fields.get(name) or credentials(env)[name])
+    page.get_by_role("button", name="Log in").click()
+
+
+def link(*series, **fields):
+    return f"/?{urlencode([*(('series', each) for each in series), *fields.items()])}"
+
+
+def october(*series, **fields):
+    return link(*series, **OCTOBER, **fields)
+
+
+def state_of(page):
+    return parse_qs(urlsplit(page.url).query)
+
+
+def shown(page):
+    """The table's rows, each a list of texts."""
+    page.locator("#table tbody tr").first.wait_for()
+    return page.evaluate(
+        "[...document.querySelectorAll('#table tr')].map((row) => [...row.cells].map((cell) => cell.innerText))"
+    )
+
+
+def ask(env, series, **query):
+    """The API's own answer, to a token."""
+    path = f"/api/events/{'/'.join(map(quote, series.split('/')))}?{urlencode(query)}"
+    status, _, body = service.call(env, "GET", path, Authorization=f"Bearer {env['TOKEN']}")
+    assert status == 200, body
+    return json.loads(body)
+
+
+def track(env, namespace, name, *events):
+    """Each event a timestamp and a value."""
+    body = [
+        {"namespace": namespace, "name": name, "timestamp": timestamp, "value": value} for timestamp, value in events
+    ]
+    headers = {"Authorization": f"Bearer {env['TOKEN']}", "Content_Type": "application/json"}
+    assert service.call(env, "POST", "/api/track/", json.dumps(body), **headers)[0] == 201
+
+
+def refused(page):
+    """Takes note that the service refused something, which Chromium reports as well."""
+    assert page.problems
+    assert all(problem.startswith("Failed to load resource: the server responded with") for problem in page.problems)
+    page.problems.clear()
+
+
+def test_signing_in_leads_back_to_the_link(open_page, env):
+    page = open_page(october(CLICKS, type="max"), session=None)
+    expect(page.get_by_role("heading", name="Log in to the Tracking API")).to_be_visible()
+
+    log_in(page, env)
+
+    expect(page.locator("#summary")).to_contain_text("Maximum by day, 2026-10-01 02:00:00 to 2026-11-01 01:00:00")
+    assert state_of(page)["series"] == [CLICKS]
+
+
+def test_what_a_link_leaves_open_is_chosen_so_that_there_is_something_to_see(open_page):
+    page = open_page(link(CLICKS))
+
+    expect(page.locator("#legend b").first).to_have_text(re.compile("[0-9]"))
+    expect(page.locator("#text")).to_be_empty()
+    assert state_of(page)["granularity"] == ["auto"]
+    expect(page.locator("#summary")).to_contain_text("Average by day")
+
+
+def test_before_the_first_event_it_shows_the_command_that_sends_it(prepared, chromium, open_page, tmp_path):
+    with served(prepared, tmp_path, "from events.models import Event; Event.objects.all().delete()") as env:
+        page = open_page("/", env=env, session=None)
+        log_in(page, env)
+        expect(page.get_by_role("heading", name="No events yet")).to_be_visible()
+        accessible(page)
+        command = page.locator("#first code").inner_text()
+        assert f"{origin(env)}/api/track/" in command
+        client = credentials(env)
+        variables = {
+            "PATH": os.environ["PATH"],
+            "CLIENT_ID": client["client_id"],
+            "CLIENT_SECRET": client["client_secret"],
+        }
+
+        subprocess.run(["bash", "-euc", command], env=variables, check=True, capture_output=True)
+
+        expect(page.locator("#legend")).to_contain_text("Shop/order1")
+        expect(page.locator("#first")).to_be_hidden()
+        assert (state_of(page)["range"], state_of(page)["refresh"]) == (["15m"], ["5"])
+        page.close()  # or it asks a server that is gone
+
+
+def test_series_are_chosen_by_typing_and_up_to_six_are_overlaid(open_page):
+    page = open_page(october(CLICKS))
+    picker = page.get_by_label("Add a series")
+    names = [QUEUE, "Frontend/pageView", "Frontend/signUp", "Server-1/cpuUtilization", "Server-1/diskUsage"]
+    expect(page.locator("#legend li")).to_have_count(1)
+    picker.focus()
+    expect(page.locator(f"#choices option[value='{QUEUE}']")).to_have_count(1)
+
+    for count, name in enumerate(names, start=2):
+        picker.fill(name)
+        picker.press("Enter")
+        expect(page.locator("#legend li")).to_have_count(count)
+    assert state_of(page)["series"] == [CLICKS, *names]
+
+    picker.fill("Server-1/availableMemory")
+    picker.press("Enter")
+    expect(page.locator("#text")).to_have_text("No more than 6 series: remove one first.")
+    page.get_by_role("button", name=f"Remove {QUEUE}").click()
+    expect(page.locator("#legend li")).to_have_count(5)
+    picker.fill("Shop/nothing")
+    picker.press("Enter")
+    expect(page.locator("#text")).to_have_text("There is no series “Shop/nothing”.")
+
+
+def test_of_a_large_catalogue_any_series_is_found_by_typing(chromium, prepared, open_page, tmp_path):
+    """And it opens with one that is not among the first."""
+    with prepared(tmp_path, SERVER_WORKERS=1, MAX_SERIES=2) as env, service.served(env):
+        page = open_page(f"/?{urlencode({'series': 'Server-1/diskUsage', **OCTOBER})}", env=env, session=None)
+        log_in(page, env)
+        picker = page.get_by_label("Add a series")
+        expect(page.locator("#legend li")).to_have_count(1)
+        expect(page.locator("#choices option")).to_have_count(2)
+
+        picker.press_sequentially("SIGN")
+        expect(page.locator("#choices option[value='Frontend/signUp']")).to_have_count(1)
+        expect(page.locator("#choices option")).to_have_count(1)
+        picker.fill("Frontend/signUp")
+        picker.press("Enter")
+        expect(page.locator("#legend li")).to_have_count(2)
+        picker.fill("Frontend/nothing")
+        picker.press("Enter")
+        expect(page.locator("#text")).to_have_text("There is no series “Frontend/nothing”.")
+        page.close()
+
+
+def test_dragging_zooms_to_finer_buckets_and_back_leads_back(open_page):
+    page = open_page(october(CLICKS))
+    summary = page.locator("#summary")
+    expect(summary).to_contain_text("by day")
+    before = page.url
+    box = page.locator(".u-over").bounding_box()
+    left, y = box["x"] + box["width"] * 0.25, box["y"] + 50
+
+    page.mouse.move(left, y)
+    page.mouse.down()
+    page.mouse.move(left + box["width"] * 0.1, y, steps=5)
+    page.mouse.up()
+    page.mouse.move(5, 5)
+
+    expect(summary).to_contain_text("by hour")
+    [start], [end] = state_of(page)["from"], state_of(page)["to"]
+    length = datetime.fromisoformat(end) - datetime.fromisoformat(start)
+    assert timedelta(days=2.8) < length < timedelta(days=3.4)
+    page.go_back()
+    expect(summary).to_contain_text("by day")
+    assert page.url == before
+    page.get_by_role("button", name="Zoom in").click()
+    expect(summary).to_contain_text("2026-10-08 20:00:00 to 2026-10-24 08:00:00")
+
+
+def test_hovering_reads_the_values(open_page, env):
+    page = open_page(october(CLICKS, timezone="UTC"))
+    expect(page.locator("#summary")).to_contain_text("Average by day")
+    box = page.locator(".u-over").bounding_box()
+
+    page.mouse.move(box["x"] + box["width"] * 9 / 31, box["y"] + 50)
+
+    expect(page.locator("#summary")).to_have_text("2026-10-10T00:00:00Z")
+    [day] = ask(env, CLICKS, granularity="day", tsMin="2026-10-10", tsMax="2026-10-10T23:59:59")
+    expect(page.locator("#legend b").first).to_have_text(f"{day['value']:.6g}")
+
+
+def test_a_refresh_shows_an_event_sent_just_now_and_disturbs_nothing(open_page, env):
+    now = datetime.now(UTC)
+    track(env, "Live", "load", (now.isoformat(), 1))
+    page = open_page(link("Live/load", range="15m", type="sum", granularity="year", refresh="5"))
+    value = page.locator("#legend b").first
+    expect(value).to_have_text("1")
+    page.evaluate("document.querySelector('.uplot').dataset.mark = 'same'")
+    page.get_by_role("button", name="Remove Live/load").focus()
+
+    track(env, "Live", "load", (now.isoformat(), 41))
+
+    expect(value).to_have_text("42")
+    assert page.evaluate("document.querySelector('.uplot').dataset.mark") == "same"
+    expect(page.get_by_role("button", name="Remove Live/load")).to_be_focused()
+
+
+def test_a_link_restores_the_state(open_page):
+    page = open_page(october(CLICKS, QUEUE))
+    for label, choice in (("Aggregation", "Maximum"), ("Granularity", "Week"), ("Time zone", "Asia/Katmandu")):
+        page.get_by_label(label).select_option(choice)
+    page.get_by_label("Compare with the previous period").check()
+    page.get_by_role("button", name="Table").click()
+    table = shown(page)
+    expect(page.locator("#summary")).to_contain_text("Maximum by week, 2026-10-01 05:45:00")
+
+    other = open_page(page.url.removeprefix(page.evaluate("location.origin")), timezone_id="America/Lima")
+
+    assert shown(other) == table
+    assert other.url == page.url
+    assert len(table[0]) == 5
+    for label, value in (("Aggregation", "max"), ("Granularity", "week"), ("Time zone", "Asia/Katmandu")):
+        expect(other.get_by_label(label)).to_have_value(value)
+
+
+def test_a_time_zone_may_go_by_another_of_its_names(open_page):
+    for name in ("Asia/Kathmandu", "Asia/Katmandu"):
+        page = open_page(october(CLICKS, timezone=name, view="table"))
+
+        assert shown(page)[1][0] == "2026-10-01T00:00:00+05:45"
+        expect(page.get_by_label("Time zone")).to_have_value(name)
+
+
+def downloaded(page, button):
+    with page.expect_download() as download:
+        page.get_by_role("button", name=button).click()
+    return Path(download.value.path()).read_bytes()
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
+def test_the_csv_is_what_the_table_shows_and_the_api_answers(open_page, env, zone):
+    page = open_page(october(CLICKS, QUEUE, timezone=zone, type="sum", granularity="hour", compare=1, view="table"))
+    table = shown(page)
+
+    rows = list(csv.reader(io.StringIO(downloaded(page, "CSV").decode(), newline="")))
+
+    assert rows == table
+    assert rows[0] == ["timestamp", CLICKS, QUEUE, f"{CLICKS} (previous period)", f"{QUEUE} (previous period)"]
+    form = {"granularity": "hour", "aggregationType": "sum", "timezone": zone, "fill": "null", "timestamp": "bucket"}
+    windows = [(OCTOBER["from"], OCTOBER["to"]), ("2026-08-31T00:00:00Z", "2026-09-30T23:59:59.999Z")]
+    answers = [ask(env, each, tsMin=first, tsMax=last, **form) for first, last in windows for each in (CLICKS, QUEUE)]
+    assert [datetime.fromisoformat(row[0]).timestamp() for row in rows[1:]] == [
+        datetime.fromisoformat(item["aggregatedTimestamp"]).timestamp() for item in answers[0]
+    ]
+    for column, answer in enumerate(answers, start=1):
+        values = [row[column] and float(row[column]) for row in rows[1:]]
+        assert values[: len(answer)] == ["" if item["value"] is None else item["value"] for item in answer]
+        assert set(values[len(answer) :]) <= {""}
+        assert any(values)
+        assert "" in values
+    assert rows[1][0] == ("2026-10-01T00:00:00Z" if zone == "UTC" else "2026-10-01T02:00:00+02:00")
+
+
+def test_a_label_is_no_formula(open_page, env):
+    track(env, '=cmd"|', "x", ("2026-10-02T00:00:00.5Z", 0.1))
+    page = open_page(october('=cmd"|/x', granularity="none", timezone="UTC"))
+    expect(page.locator("#summary")).to_contain_text("Average by event")
+
+    assert downloaded(page, "CSV") == b'timestamp,"\'=cmd""|/x"\r\n2026-10-02T00:00:00.500000Z,0.1\r\n'
+
+
+def test_the_chart_is_saved_as_a_picture(open_page):
+    page = open_page(october(CLICKS))
+    expect(page.locator("#summary")).to_contain_text("Average by day")
+
+    picture = downloaded(page, "PNG")
+
+    assert picture.startswith(b"\x89PNG")
+    assert len(picture) > 10_000
+
+
+def test_without_events_in_the_range_it_offers_the_latest(open_page):
+    page = open_page(link(CLICKS, **{"from": "2020-01-01", "to": "2020-01-08"}))
+    expect(page.locator("#text")).to_have_text("No events in this range.")
+
+    page.get_by_role("button", name="Go to the latest").click()
+
+    expect(page.locator("#legend b").first).to_have_text(re.compile("[0-9]"))
+    expect(page.locator("#text")).to_be_empty()
+    assert state_of(page)["from"][0].startswith("2026-10-2")
+
+
+def test_the_api_s_refusals_are_shown(open_page):
+    page = open_page(link(CLICKS, range="5y", granularity="minute"))
+
+    message = "granularity: More than 100000 items; choose a shorter window, or a coarser granularity such as hour."
+    expect(page.locator("#text")).to_have_text(message)
+    refused(page)
+
+
+def test_who_is_signed_out_meanwhile_logs_in_and_comes_back(open_page, env):
+    page = open_page(october(CLICKS))
+    expect(page.locator("#summary")).to_contain_text("by day")
+    page.context.clear_cookies()
+    page.get_by_label("Aggregation").select_option("Sum")
+    expect(page.locator("#text")).to_have_text("You are signed out.")
+    refused(page)
+
+    page.get_by_role("link", name="Log in").click()
+    log_in(page, env)
+
+    expect(page.locator("#summary")).to_contain_text("Sum by day")
+
+
+def test_a_custom_range_is_in_the_chosen_time_zone(open_page):
+    page = open_page(october(CLICKS, timezone="America/New_York"))
+    expect(page.locator("#summary")).to_contain_text("2026-09-30 20:00:00 to 2026-10-31 20:00:00")
+    page.get_by_label("From").fill("2026-10-05T00:00:00")
+    page.get_by_label("To", exact=True).fill("2026-10-04T00:00:00")
+    page.get_by_role("button", name="Show").click()
+    expect(page.locator("#text")).to_have_text("The range must end after it begins.")
+
+    page.get_by_label("To", exact=True).fill("2026-10-12T00:00:00")
+    page.get_by_role("button", name="Show").click()
+
+    expect(page.locator("#summary")).to_contain_text("2026-10-05 00:00:00 to 2026-10-12 00:00:00, America/New_York")
+    assert (state_of(page)["from"], state_of(page)["to"]) == (
+        ["2026-10-05T04:00:00.000Z"],
+        ["2026-10-12T04:00:00.000Z"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("range_", "unit"),
+    [("15m", "minute"), ("1h", "minute"), ("6h", "minute"), ("24h", "minute"), ("7d", "hour"), ("30d", "hour"),
+     ("90d", "day"), ("1y", "day"), ("5y", "day")],
+)  # fmt: skip
+def test_the_granularity_follows_the_range(open_page, env, range_, unit):
+    track(env, "Dense", "x", *((time.time() - second, 1) for second in (1, 2, 3)))
+
+    page = open_page(link("Dense/x", range=range_, type="count"))
+
+    expect(page.locator("#summary")).to_contain_text(f"Count by {unit}")
+
+
+def accessible(page):
+    results = Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280, 2560])
+def test_it_fits_any_screen_and_anyone(open_page, env, scheme, width):
+    page = open_page(None, color_scheme=scheme, viewport={"width": width, "height": 900})
+    pages = {
+        "chart": october(
+            *(CLICKS, QUEUE, "Frontend/pageView", "Frontend/signUp", "Server-1/cpuUtilization"), compare=1
+        ),
+        "table": october(CLICKS, QUEUE, compare=1, view="table"),
+        "empty": link(CLICKS, **{"from": "2020-01-01", "to": "2020-01-08"}),
+        "error": link(CLICKS, range="5y", granularity="minute"),
+    }
+    for name, path in pages.items():
+        go_to(page, env, path)
+        expect(page.locator("#text" if name in ("empty", "error") else "#summary")).not_to_be_empty()
+        if name == "error":
+            refused(page)
+        accessible(page)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        if directory := os.environ.get("SCREENSHOTS"):
+            page.screenshot(path=f"{directory}/{name}-{width}-{scheme}.png", full_page=True)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_pages_around_it_are_for_anyone_too(open_page, env, scheme):
+    page = open_page("/", session=None, color_scheme=scheme)
+    page.get_by_label("Username").fill("eve")
+    page.get_by_label("Password").fill("wrong")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.locator(".errorlist")).to_be_visible()
+    accessible(page)
+
+    log_in(page, env, username="eve", password="eve")
+
+    expect(page.get_by_role("heading", name="You may not view events")).to_be_visible()
+    accessible(page)
+    refused(page)

@@ -1,0 +1,199 @@
+"""The roller among open transactions, on PostgreSQL; on SQLite writers come one at a time, and this isn't collected."""
+
+import threading
+import time
+from contextlib import closing, suppress
+from datetime import timedelta
+
+import psycopg2
+import pytest
+from django.db import OperationalError, connection, transaction
+
+from events.models import Event, Watermark
+from events.rollups import statements
+from events.tests.support.rolling_up import START, asked, by_hand, events, expected, roll_up_all, stored
+
+pytestmark = pytest.mark.usefixtures("short_steps")
+
+
+def another_connection():
+    parameters = connection.get_connection_params()
+    parameters.pop("cursor_factory", None)
+    parameters.pop("context", None)
+    return psycopg2.connect(**parameters)
+
+
+def insert(writer, count, name="cpu"):
+    with writer.cursor() as cursor:
+        for number in range(count):
+            cursor.execute(
+                "INSERT INTO events_event (namespace, name, timestamp, value) VALUES ('Server-1', %s, %s, %s)",
+                [name, START + timedelta(seconds=40 * number), number / 8],
+            )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_waits_for_every_transaction_with_ids_on_both_sides_of_the_watermark():
+    Event.objects.bulk_create(events(5))
+    roll_up_all()
+    with closing(another_connection()) as late, closing(another_connection()) as aborted:
+        insert(late, 3)
+        insert(aborted, 2)
+        Event.objects.bulk_create(events(4))
+        insert(late, 2)
+        insert(aborted, 2)
+        for _ in range(3):
+            assert statements.roll_up() is None  # neither knows yet whether its ids count
+            assert asked() == by_hand()
+        watermark = statements.watermark().event_id
+        aborted.rollback()
+        assert statements.roll_up() is None
+        assert statements.watermark().event_id == watermark
+        late.commit()
+
+        roll_up_all()
+
+    assert statements.watermark().event_id == Event.objects.latest("pk").pk
+    assert Event.objects.count() == 14
+    assert stored() == expected()
+    assert asked() == by_hand()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_goes_on_when_those_are_done_whatever_came_since():
+    with closing(another_connection()) as old, closing(another_connection()) as new:
+        insert(old, 3)
+        others = []
+
+        def patience():
+            if not others:
+                insert(new, 1)
+                others.append(new)
+                old.commit()
+            return True
+
+        assert statements.roll_up(patience).events == 3
+        assert stored() == expected()
+        new.commit()
+        roll_up_all()
+    assert stored() == expected()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_holds_no_writer_up():
+    Event.objects.bulk_create(events(30))
+    with closing(another_connection()) as open_one, closing(another_connection()) as writer:
+        insert(open_one, 1)
+        waits = threading.Event()
+        thread = threading.Thread(target=lambda: (statements.roll_up(lambda: waits.set() or True), connection.close()))
+        thread.start()
+        assert waits.wait(120)
+        with writer.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '50ms'")
+        insert(writer, 5)
+        writer.commit()  # while the roller waits for the open one
+        open_one.commit()
+        thread.join()
+    roll_up_all()
+    assert stored() == expected()
+    assert Event.objects.count() == 36
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_rollers_one_steps_aside():
+    Event.objects.bulk_create(events(9))
+    roll_up_all()
+    Event.objects.bulk_create(events(9))
+    with closing(another_connection()) as other:
+        with other.cursor() as cursor:
+            cursor.execute("SELECT event_id FROM events_watermark FOR UPDATE")
+        assert statements.roll_up() is None
+        other.rollback()
+    roll_up_all()
+    assert stored() == expected()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_rollers_one_steps_aside_at_the_very_first_step_too(monkeypatch):
+    Event.objects.bulk_create(events(5))
+    fill_step, found = statements._fill_step, []
+
+    def roll_up():
+        try:
+            found.append(statements.roll_up())
+        except OperationalError as error:  # it waited for the first one until it was cancelled
+            found.append(error)
+        connection.close()
+
+    def fill_step_beside_another_roller(*arguments):
+        other = threading.Thread(target=roll_up)
+        other.start()
+        other.join()
+        return fill_step(*arguments)
+
+    monkeypatch.setattr(statements, "_fill_step", fill_step_beside_another_roller)
+    assert statements.roll_up().events == 5
+    assert found == [None]
+    assert stored() == expected()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rollers_writers_and_deleters_at_once_leave_just_what_the_events_make():
+    problems = []
+    stop = threading.Event()
+
+    def repeat(work):
+        def run():
+            try:
+                turn = 0
+                while not stop.is_set():
+                    work(turn)
+                    turn += 1
+            except Exception as error:
+                problems.append(error)
+            finally:
+                connection.close()
+
+        return threading.Thread(target=run)
+
+    def delete(turn):
+        time.sleep(0.02)
+        for event in Event.objects.order_by("?")[:2]:
+            with suppress(Event.DoesNotExist):
+                event.delete() if turn % 2 else Event.objects.filter(pk=event.pk).update(
+                    value=turn / 8, timestamp=START
+                )
+
+    def read(turn):
+        time.sleep(0.01)
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            assert asked() == by_hand()
+
+    def write(turn):
+        Event.objects.bulk_create(events(5, step=timedelta(minutes=1 + turn % 50)))
+        time.sleep(0.01)
+
+    works = [
+        write,
+        write,
+        lambda turn: (statements.roll_up(), time.sleep(0.005)),
+        lambda turn: statements.roll_up(),
+        delete,
+        read,
+    ]
+    threads = [repeat(work) for work in works]
+    for thread in threads:
+        thread.start()
+    time.sleep(4)
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+    assert problems == []
+    assert Watermark.objects.get().event_id > 0
+    assert stored() == expected()
+    roll_up_all()
+    assert stored() == expected()
+    assert asked() == by_hand()

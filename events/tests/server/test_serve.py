@@ -1,0 +1,277 @@
+"""``script/install``, ``manage.py serve`` and ``manage.py prepare_first_visit``."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from oauth2_provider.models import Application
+
+from events.models import Event
+from events.tests.support import service
+from events.tests.support.service import PROJECT_DIR
+from events.tests.support.waiting import wait_until
+
+
+@pytest.fixture
+def env(tmp_path):
+    with service.own_database(tmp_path) as url:
+        yield service.environment(tmp_path, DATABASE_URL=url, PORT=service.free_port())
+
+
+def test_a_taken_port_is_said_before_anything_is_created(env, tmp_path):
+    with socket.create_server(("127.0.0.1", int(env["PORT"]))):
+        done = service.manage("serve", "--prepare", env=env)
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"CommandError: Can't listen on 127.0.0.1:{env['PORT']}: Address already in use. "
+        "Stop what uses it, or choose another with the variables HOST and PORT.\n"
+    )
+    assert [path.name for path in (tmp_path / "local").iterdir()] == ["secret_key"]
+
+
+def test_it_serves_with_the_workers_asked_for_and_stops_when_told(migrated, tmp_path):
+    with migrated(tmp_path, SERVER_WORKERS=3, SERVER_THREADS=1) as env, service.served(env) as process:
+        names = ["tracking-api worker-1", "tracking-api worker-2", "tracking-api worker-3"]
+        assert eventually(lambda: sorted(workers(process)), names) == names
+        process.terminate()
+        assert process.wait(10) == 0
+
+
+def test_it_says_that_it_serves_once_it_does(migrated, tmp_path):
+    with migrated(tmp_path) as env:
+        command = [sys.executable, str(PROJECT_DIR / "manage.py"), "serve"]
+        with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout.readline() == f"Serving on http://127.0.0.1:{env['PORT']}/ – stop with Ctrl+C.\n"
+            assert len(workers(process)) == 2
+            assert service.call(env, "GET", "/healthz")[0] == 200
+            process.send_signal(signal.SIGINT)
+            assert process.wait(10) == 0
+
+
+def test_a_process_that_cant_serve_is_said_and_no_other_goes_on(migrated, tmp_path):
+    with migrated(tmp_path, SERVER_WORKERS=2) as env:
+        broken = tmp_path / "broken"
+        broken.mkdir()
+        (broken / "uvloop.py").write_text("raise ImportError('none here')\n")
+        done = service.manage("serve", env={**env, "PYTHONPATH": str(broken)})
+
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "CommandError: A process of the server ended before it served; what it said stands above.\n"
+    )
+    assert "ImportError: none here" in done.stderr
+
+
+def children(process):
+    """The process ids of what it has started, by the last word of their names or commands that tells which."""
+    pids = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    lines = {int(pid): Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip() for pid in pids}
+    return {"roll_up" if "roll_up" in line else line: pid for pid, line in lines.items()}
+
+
+def is_running(pid):
+    """Whether there is such a process, which has not ended without its parent's knowing."""
+    with suppress(FileNotFoundError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def test_a_worker_that_dies_is_started_again_after_a_pause(migrated, tmp_path):
+    with migrated(tmp_path, SERVER_WORKERS=1) as env, service.served(env, "--worker") as process:
+        names = ["roll_up", "tracking-api worker-1"]
+        assert service.call(env, "GET", "/healthz")[0] == 200
+        assert eventually(lambda: sorted(children(process)), names) == names
+        before = children(process)
+        for pid in before.values():
+            os.kill(pid, signal.SIGKILL)
+
+        wait_until(
+            lambda: sorted(children(process)) == names and not set(before.values()) & set(children(process).values())
+        )
+
+        assert service.call(env, "GET", "/healthz")[0] == 200
+        log = process.log.read_text()
+        for name in ("worker", "server process 1"):
+            assert f"The {name} ended with -9; it is started again in " in log
+
+
+def test_with_its_parent_everything_ends(migrated, tmp_path):
+    with migrated(tmp_path, SERVER_WORKERS=2) as env, service.served(env, "--worker") as process:
+        assert eventually(lambda: len(children(process)), 3) == 3
+        pids = list(children(process).values())
+
+        process.kill()
+
+        wait_until(lambda: not any(map(is_running, pids)))
+        assert process.wait() == -signal.SIGKILL
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", int(env["PORT"])))
+
+
+def test_it_serves_wherever_it_is_started_from(migrated, tmp_path):
+    with migrated(tmp_path) as env, service.served(env, "--worker", cwd=tmp_path):
+        assert service.call(env, "GET", "/healthz")[0] == 200
+
+
+@pytest.fixture
+def cpus():
+    """Two CPUs, or the one there is, for this process and those that it starts."""
+    all_cpus = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(all_cpus)[:2])
+    yield os.sched_getaffinity(0)
+    os.sched_setaffinity(0, all_cpus)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_with_a_worker_for_each_cpu_each_keeps_to_its_own(migrated, tmp_path, cpus, more):
+    count = len(cpus) + more
+    expected = [[cpus]] * count if more else sorted([[{cpu}] for cpu in cpus], key=str)
+
+    with migrated(tmp_path, SERVER_WORKERS=count) as env, service.served(env) as process:
+        found = eventually(lambda: sorted(map(cpus_of_threads, workers(process).values()), key=str), expected)
+
+    assert found == expected
+
+
+def workers(process):
+    """The process ids of a server's workers by their names."""
+    pids = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    named = {Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0"): int(pid) for pid in pids}
+    return {name: pid for name, pid in named.items() if name.startswith("tracking-api worker-")}
+
+
+def cpus_of_threads(pid):
+    """The different sets of CPUs that a process's threads may run on, once it has those of the server."""
+    threads = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
+    found = [os.sched_getaffinity(thread) for thread in threads] if len(threads) > 2 else []
+    return [cpus for place, cpus in enumerate(found) if cpus not in found[:place]]
+
+
+def eventually(find, expected, seconds=120):
+    """What is found as soon as it is what is expected, or in the end."""
+    deadline = time.monotonic() + seconds
+    while True:
+        with suppress(FileNotFoundError, ProcessLookupError):  # what has ended just now
+            found = find()
+            if found == expected or time.monotonic() > deadline:
+                return found
+        time.sleep(0.05)
+
+
+def test_the_first_visit_finds_all_it_needs(settings, tmp_path, db, capsys):
+    settings.LOCAL_DIR = tmp_path / "local"
+
+    call_command("prepare_first_visit")
+
+    file = tmp_path / "local/credentials.json"
+    credentials = json.loads(file.read_text())
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert User.objects.get().check_password(credentials["password"])
+    assert User.objects.get().is_superuser
+    application = Application.objects.get()
+    assert (application.client_id, application.client_type, application.authorization_grant_type) == (
+        credentials["client_id"],
+        "confidential",
+        "client-credentials",
+    )
+    assert Event.objects.count() > 2000
+    printed = capsys.readouterr().out
+    for value in (f"admin / {credentials['password']}", credentials["client_id"], credentials["client_secret"]):
+        assert value in printed
+
+
+def test_the_second_visit_finds_the_same_and_is_told_where_the_secrets_are(settings, tmp_path, db, capsys):
+    settings.LOCAL_DIR = tmp_path / "local"
+    settings.HOST, settings.PORT = "127.0.0.1", 8000
+    call_command("prepare_first_visit")
+    capsys.readouterr()
+    file = tmp_path / "local/credentials.json"
+    credentials = json.loads(file.read_text())
+    before = [list(model.objects.order_by("pk").values()) for model in (User, Application, Event)]
+
+    call_command("prepare_first_visit")
+
+    assert [list(model.objects.order_by("pk").values()) for model in (User, Application, Event)] == before
+    assert json.loads(file.read_text()) == credentials
+    assert capsys.readouterr().out == (
+        f"Log in at http://127.0.0.1:8000/: admin, with the password in {file}\n"
+        f"Client id: {credentials['client_id']}\n"
+        f"Client secret: in {file}\n"
+    )
+
+
+def test_what_is_there_already_is_left_alone(settings, tmp_path, make_event, capsys):
+    settings.LOCAL_DIR = tmp_path / "local"
+    User.objects.create_superuser("ada", password="lovelace")
+    make_event()
+
+    call_command("prepare_first_visit")
+
+    assert User.objects.get().username == "ada"
+    assert Event.objects.count() == 1
+    assert "8000/: with a superuser of your own\n" in capsys.readouterr().out
+
+
+def test_a_changed_secret_is_not_printed(settings, tmp_path, db, capsys):
+    settings.LOCAL_DIR = tmp_path / "local"
+    call_command("prepare_first_visit")
+    application = Application.objects.get()
+    application.client_secret = "another"
+    application.save()
+    capsys.readouterr()
+
+    call_command("prepare_first_visit")
+
+    printed = capsys.readouterr().out
+    assert "The first client's secret was changed; register another client at /o/applications/." in printed
+    assert "curl" not in printed
+
+
+@pytest.fixture
+def bare_project(tmp_path):
+    """``script/install`` alone, with a directory for stand-ins of Python."""
+    (tmp_path / "script").mkdir()
+    (tmp_path / "bin").mkdir()
+    shutil.copy(PROJECT_DIR / "script/install", tmp_path / "script")
+    for tool in ("sh", "dirname", "cat", "cksum", "env"):
+        (tmp_path / "bin" / tool).symlink_to(shutil.which(tool))
+    return tmp_path
+
+
+def install(project, **variables):
+    return subprocess.run(
+        [project / "script/install", "requirements.txt"],
+        env={"PATH": str(project / "bin"), **variables}, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("variables", [{}, {"PYTHON": "python3"}])
+def test_a_python_too_old_is_said(bare_project, variables):
+    python = bare_project / "bin/python3"
+    python.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.18 && exit\nexit 1\n')
+    python.chmod(0o755)
+
+    done = install(bare_project, **variables)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[0] == "The Tracking API needs Python 3.11 or newer; this is Python 3.9.18."
+    assert not os.path.exists(bare_project / ".venv")
+
+
+def test_no_python_is_said(bare_project):
+    done = install(bare_project)
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == "The Tracking API needs Python 3.11 or newer; this is no Python at all."

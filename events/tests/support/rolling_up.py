@@ -1,0 +1,64 @@
+"""Events to roll up, what the rollups must then be, and what they are."""
+
+from datetime import UTC, datetime, timedelta
+
+from events.aggregation.answer import Question, aggregate
+from events.calendar.timestamps import EPOCH
+from events.models import Event, Rollup
+from events.rollups import statements
+
+START = datetime(2024, 2, 28, 22, 58, 30, tzinfo=UTC)
+
+
+def events(count, name="cpu", step=timedelta(seconds=25), start=START):
+    return [
+        Event(namespace="Server-1", name=name, timestamp=start + step * number, value=number * 3 % 17 / 8)
+        for number in range(count)
+    ]
+
+
+def expected(resolutions=(60, 3600, 0)):
+    """The rollups that the events up to the watermark make, computed in Python."""
+    found = {}
+    for event in Event.objects.filter(pk__lte=statements.watermark().event_id):
+        for resolution in resolutions:
+            seconds = int(event.timestamp.timestamp())
+            bucket = datetime.fromtimestamp(seconds - seconds % resolution, UTC) if resolution else EPOCH
+            found.setdefault((resolution, event.namespace, event.name, bucket), []).append(event)
+    return {
+        key: (
+            min(event.timestamp for event in of_bucket),
+            max(event.timestamp for event in of_bucket),
+            len(of_bucket),
+            sum(event.value for event in of_bucket),
+            min(event.value for event in of_bucket),
+            max(event.value for event in of_bucket),
+        )
+        for key, of_bucket in found.items()
+    }
+
+
+def stored():
+    columns = ("first_timestamp", "last_timestamp", "count", "sum", "min", "max")
+    keys = ("resolution", "namespace", "name", "bucket")
+    return {row[:4]: row[4:] for row in Rollup.objects.values_list(*keys, *columns)}
+
+
+def roll_up_all():
+    while statements.roll_up():
+        pass
+
+
+def asked(kind="sum", answer=aggregate):
+    question = Question(namespace="Server-1", name="cpu", granularity="minute", aggregation_type=kind)
+    return [(item["aggregatedTimestamp"], item["value"]) for item in answer(question)]
+
+
+def by_hand(kind="sum"):
+    minutes = {}
+    for event in Event.objects.filter(name="cpu").order_by("timestamp"):
+        minutes.setdefault(event.timestamp.replace(second=0, microsecond=0), []).append(event)
+    return [
+        (of_minute[0].timestamp.isoformat().replace("+00:00", "Z"), sum(event.value for event in of_minute))
+        for of_minute in minutes.values()
+    ]

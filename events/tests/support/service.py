@@ -1,0 +1,165 @@
+"""The service as a process of its own, for tests of what a test client can't show."""
+
+import base64
+import itertools
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import uuid
+from contextlib import closing, contextmanager, suppress
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg2
+
+from events.tests.support.waiting import ask_until
+
+PROJECT_DIR = Path(__file__).resolve().parents[3]
+START_SECONDS = 900  # script/server makes a virtual environment on the way
+
+
+# Below those that the system gives to whoever asks for any, and other ones in each process of the tests.
+_ports = itertools.count(20_000 + 1_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")))
+
+
+def free_port():
+    """A port that nobody listens on, and that nobody else is given."""
+    for port in _ports:
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
+@contextmanager
+def own_database(directory, options=""):
+    """The URL of an empty database on the kind of server that the tests run on, dropped after."""
+    server = os.environ.get("TEST_DATABASE_URL")
+    if not server:
+        yield f"sqlite:///{directory / 'service.sqlite3'}"
+        return
+    name = f"service_{uuid.uuid4().hex}"
+    with closing(psycopg2.connect(server)) as connection:
+        connection.autocommit = True
+        connection.cursor().execute(f"CREATE DATABASE {name} {options}")
+        try:
+            yield urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
+        finally:
+            connection.cursor().execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def environment(directory, **variables):
+    """The environment of a process of the service: nothing of the caller's settings, its files in ``directory``."""
+    measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    return {
+        **measured,
+        "PATH": os.environ["PATH"],
+        "HOME": str(directory),
+        "ENV_FILE": os.devnull,
+        "LOCAL_DIR": str(directory / "local"),
+        **{name: str(value) for name, value in variables.items()},
+    }
+
+
+@contextmanager
+def copied(original, directory, **variables):
+    """The environment of a service with a copy of what another has: its database, which nobody may use now, and files."""
+    name = urlsplit(original["DATABASE_URL"]).path
+    with own_database(directory, f"TEMPLATE {name[1:]}") as url:
+        if url.startswith("sqlite"):
+            assert not Path(f"{name}-wal").exists()
+            shutil.copy(name, urlsplit(url).path)
+        shutil.copytree(original["LOCAL_DIR"], directory / "local")
+        yield environment(directory, **{"DATABASE_URL": url, "PORT": free_port(), **variables})
+
+
+def query(env, sql):
+    """What a service's database answers, if anything; what that changes there is committed."""
+    url = env["DATABASE_URL"]
+    connection = sqlite3.connect(urlsplit(url).path, timeout=60) if url.startswith("sqlite") else psycopg2.connect(url)
+    with closing(connection):
+        cursor = connection.cursor()
+        cursor.execute(sql)
+        rows = cursor.fetchall() if cursor.description else []
+        connection.commit()
+        return rows
+
+
+def manage(*arguments, env, **options):
+    """A finished ``manage.py`` call, its output as text."""
+    command = [sys.executable, str(PROJECT_DIR / "manage.py"), *arguments]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, **options)
+
+
+@contextmanager
+def served(env, *arguments, command=None, cwd=None):
+    """A server process listening on the port that ``env`` names; stopped after, hard if it doesn't stop by itself."""
+    log = Path(env["HOME"]) / "server.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command or [sys.executable, str(PROJECT_DIR / "manage.py"), "serve", *arguments],
+            env=env, cwd=cwd, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    process.log = log
+    try:
+        wait_for(int(env["PORT"]), process)
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(60)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait_for(port, process):
+    """Returns once the port takes connections. Raises where the process ends or the time runs out first."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended:\n{process.log.read_text()}")
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise TimeoutError(f"no server after {START_SECONDS} s:\n{process.log.read_text()}")
+
+
+def call(env, method, path, body=None, **headers):
+    """Status, headers and body of an answer."""
+    connection = HTTPConnection("127.0.0.1", int(env["PORT"]), timeout=120)
+    try:
+        connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+        response = connection.getresponse()
+        return response.status, response.headers, response.read()
+    finally:
+        connection.close()
+
+
+def fetch_token(env):
+    client = json.loads(Path(env["LOCAL_DIR"], "credentials.json").read_text())
+    basic = base64.b64encode(f"{client['client_id']}:{client['client_secret']}".encode()).decode()
+    form = "grant_type=client_credentials&scope=read+write+aggregation"
+    headers = {"Authorization": f"Basic {basic}", "Content_Type": "application/x-www-form-urlencoded"}
+    answer = ask_until(lambda: call(env, "POST", "/o/token/", form, **headers), lambda answer: answer[0] != 503)
+    return json.loads(answer[2])["access_token"]
+
+
+@contextmanager
+def locked(url):
+    """Another process writes, and doesn't finish."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as holder:
+            holder.execute("BEGIN IMMEDIATE")
+            yield
+    else:
+        with closing(psycopg2.connect(url)) as holder:
+            holder.cursor().execute("LOCK TABLE events_event IN EXCLUSIVE MODE")
+            yield

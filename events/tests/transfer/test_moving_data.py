@@ -1,0 +1,454 @@
+"""``manage.py export_events`` and ``import_events``: every event arrives once and as it was."""
+
+import csv
+import gzip
+import json
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from datetime import datetime
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from events.ingest import decoding
+from events.models import Bookmark, Event
+from events.tests.support import service
+from events.tests.support.service import PROJECT_DIR
+from events.transfer import importing
+from events.transfer.import_formats import NDJSON
+
+ODD = [
+    ("Shop", "order", "2020-11-12T11:10:00Z", 142.0),
+    ('quoted "Shop", with a \\ and a\nline', "ünïcode 🎉\t|", "2020-11-12T11:10:00.000001Z", 0.1),
+    ("\\.", " blanks ", "0001-01-01T00:00:00Z", -1.7976931348623157e308),
+    ("Shop", "\x01\x02\r\x03", "9999-12-31T23:59:59.999999Z", 5e-324),
+    ("Shop", "order", "1969-12-31T23:59:59.5Z", 1 / 3),
+    ("Shop", "order", "1969-12-31T23:59:59.5Z", 1e22),
+    ("shop", "null", "2024-02-29T00:00:00Z", -0.0),
+]
+FORMATS = ["csv", "csv.gz", "ndjson", "ndjson.gz"]
+
+
+@pytest.fixture
+def short_steps(monkeypatch):
+    monkeypatch.setattr(importing, "_STEP_LINES", {"postgresql": 3, "sqlite": 3})
+
+
+def store(rows):
+    Event.objects.bulk_create(
+        Event(namespace=namespace, name=name, timestamp=datetime.fromisoformat(timestamp), value=value)
+        for namespace, name, timestamp, value in rows
+    )
+
+
+def log():
+    return list(Event.objects.order_by("pk").values_list("namespace", "name", "timestamp", "value"))
+
+
+def run(command, *arguments):
+    out, err = StringIO(), StringIO()
+    call_command(command, *map(str, arguments), stdout=out, stderr=err)
+    return out.getvalue(), err.getvalue()
+
+
+def fails(command, *arguments):
+    with pytest.raises(CommandError) as error:
+        run(command, *arguments)
+    return str(error.value)
+
+
+def lines(count, start=0):
+    return "".join(
+        f'{{"namespace":"S","name":"n","timestamp":{1_600_000_000 + number},"value":{number}}}\n'
+        for number in range(start, start + count)
+    )
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_what_is_exported_is_imported_as_it_was(db, tmp_path, form):
+    store(ODD)
+    before, path = log(), tmp_path / f"events.{form}"
+
+    assert run("export_events", path)[1].startswith("Exported 7 events in ")
+    Event.objects.all().delete()
+    output, errors = run("import_events", path)
+
+    assert (log(), errors) == (before, "")
+    assert [str(value) for *_, value in log()] == [str(value) for *_, value in before]  # the sign of zero too
+    assert output.startswith("Imported 7 events in ")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_lines_are_those_that_the_api_takes(db, tmp_path, client_with_scopes):
+    store(ODD)
+    before = log()
+    run("export_events", tmp_path / "events.ndjson")
+    body = (tmp_path / "events.ndjson").read_bytes()
+    Event.objects.all().delete()
+
+    answer = client_with_scopes("write").post("/api/track/", body, content_type="application/x-ndjson")
+
+    assert (answer.status_code, answer.json(), log()) == (201, {"accepted": 7}, before)
+    assert [json.loads(line)["timestamp"] for line in body.splitlines()] == [timestamp for _, _, timestamp, _ in ODD]
+
+
+@pytest.mark.parametrize("form", ["csv", "ndjson"])
+def test_lines_are_whole_however_many_there_are(db, tmp_path, form):
+    events = [
+        (f"S{number % 7}" * (number % 40 + 1), "n", "2024-02-29T00:00:00.25Z", number / 8) for number in range(5000)
+    ]
+    store(events)
+
+    run("export_events", tmp_path / f"events.{form}")
+
+    text = (tmp_path / f"events.{form}").read_text()
+    if form == "csv":
+        found = [tuple(record) for record in csv.reader(StringIO(text))]
+        assert found.pop(0) == ("namespace", "name", "timestamp", "value")
+    else:
+        found = [tuple(json.loads(line).values()) for line in text.splitlines()]
+    assert [(*names, float(value)) for *names, value in found] == events
+
+
+@pytest.mark.parametrize(
+    ("filters", "chosen"),
+    [
+        ([], [0, 1, 2, 3, 4, 5, 6]),
+        (["--namespace", "Shop"], [0, 3, 4, 5]),
+        (["--namespace", "sh*"], [6]),
+        (["--namespace", "none"], []),
+        (["--name", "order"], [0, 4, 5]),
+        (["--from", "1969-12-31T23:59:59.5Z", "--to", "1605179400"], [0, 4, 5]),
+        (["--from", "2024-02-29"], [3, 6]),
+    ],
+)
+def test_filters_choose_what_is_exported(db, tmp_path, filters, chosen):
+    store(ODD)
+
+    run("export_events", tmp_path / "events.ndjson", *filters)
+
+    exported = [json.loads(line) for line in (tmp_path / "events.ndjson").read_text().splitlines()]
+    assert [tuple(event.values()) for event in exported] == [ODD[number] for number in chosen]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["events"], "The format must be told by --format or a suffix: csv, csv.gz, ndjson, ndjson.gz."),
+        (["/nowhere/events.csv"], "[Errno 2] No such file or directory: '/nowhere/events.csv.part'"),
+        (["-", "--from", "yesterday"], "Error: argument --from: Must be ISO 8601 text such as"),
+        (["-", "--format", "xml"], "Error: argument --format: invalid choice: 'xml'"),
+    ],
+)
+def test_an_export_says_what_it_can_not_do(db, arguments, said):
+    assert fails("export_events", *arguments).startswith(said)
+
+
+def test_a_failed_export_leaves_no_file_and_the_old_one(db, tmp_path, monkeypatch):
+    path = tmp_path / "events.csv"
+    path.write_text("old")
+    store(ODD)
+    monkeypatch.setattr("events.transfer.exporting.COLUMNS", (1,))
+
+    with pytest.raises(TypeError):
+        run("export_events", path)
+
+    assert (path.read_text(), list(tmp_path.iterdir())) == ("old", [path])
+
+
+# Bad lines.
+
+BAD = [
+    ('{"namespace":"S","name":"n","timestamp":1,"value":"1"}', "value: Must be a JSON number, without quotes."),
+    ('{"namespace":"S","name":"n","timestamp":1}', "value: This field is required."),
+    ('{"namespace":"a/b","name":"","timestamp":1,"value":1}', "namespace: This field may not contain “/” nor be “.” or “..”. name: This field may not be blank."),
+    ('{"namespace":"S","name":"n","timestamp":1,"value":1,"value":2}', "value: This field may be given only once."),
+    ("[]", "non_field_errors: Invalid data. Expected a dictionary, but got list."),
+    ("{", "JSON parse error - Expecting property name enclosed in double quotes: line 2 column 1 (char 2)."),
+    ("\xff", "It is not UTF-8 from its byte 1 on: tell its encoding by --encoding, such as cp1252."),
+]  # fmt: skip
+BAD_RECORDS = [
+    ("S,n,1", "3 fields where the header has 4."),
+    ("S,n,+1,NaN", "value: A valid number is required."),
+    ("S,n,+1,1_0", "value: A valid number is required."),
+    ("S,n,12-11-2020,1", "timestamp: Must be ISO 8601 text such as 2020-11-12T11:10:00Z, or a unix timestamp as a number, within the years 1 to 9999."),
+    ("S,n,44147.46,1", "timestamp: “44147.46” may mean a spreadsheet's day, 2020-11-12T11:02:24Z, or unix time, 1970-01-01T12:15:47.460000Z. Write 2020-11-12T11:02:24Z for the first, +44147.46 (in a URL %2B44147.46) for the second."),
+    (",n,+1,1", "namespace: This field may not be blank."),
+    (f"S,{'n' * 256},+1,1", "name: Ensure this field has no more than 255 characters."),
+    ("S,\xff,+1,1", "It is not UTF-8 from its byte 1 on: tell its encoding by --encoding, such as cp1252."),
+    ('S,"n"x,+1,1', "',' expected after '\"'."),
+]  # fmt: skip
+HEADERS = {"ndjson": "", "csv": "name,value,timestamp,namespace\n"}
+GOOD = {"ndjson": lines(1), "csv": "n,0,1600000000,S\n"}
+CASES = [("ndjson", *case) for case in BAD] + [
+    ("csv", ",".join([(fields := record.split(","))[1], *fields[3:], fields[2], fields[0]]), reason)
+    for record, reason in BAD_RECORDS
+]
+
+
+@pytest.mark.parametrize(("form", "bad", "reason"), CASES)
+def test_a_bad_line_stops_the_import_after_those_before_it(db, tmp_path, short_steps, form, bad, reason):
+    path = tmp_path / f"events.{form}"
+    head = HEADERS[form] + 4 * GOOD[form] + "\n"
+    path.write_bytes((head + bad + "\n" + 4 * GOOD[form]).encode("latin-1"))
+    number = head.count("\n") + 1
+
+    assert fails("import_events", path) == f"{path}: Line {number}: {reason} The lines before it are imported."
+    assert Event.objects.count() == 4
+    assert Bookmark.objects.get().lines == number - 1
+
+    path.write_bytes((head + 5 * GOOD[form]).encode("latin-1"))
+    assert run("import_events", path)[0].startswith("Imported 5 events in ")
+    assert Event.objects.count() == 9
+
+
+@pytest.mark.parametrize(("form", "bad", "reason"), CASES)
+def test_bad_lines_go_to_the_rejects_as_they_are(db, tmp_path, short_steps, form, bad, reason):
+    path, rejects = tmp_path / f"events.{form}", tmp_path / f"rejects.{form}"
+    head = HEADERS[form] + 4 * GOOD[form] + "\n"
+    path.write_bytes((head + bad + "\n" + 2 * GOOD[form] + bad + "\n" + GOOD[form]).encode("latin-1"))
+    number = head.count("\n") + 1
+
+    output, errors = run("import_events", path, "--rejects", rejects)
+
+    assert errors.splitlines() == [f"Line {number}: {reason}", f"Line {number + 3}: {reason}"]
+    assert output.endswith(f" Rejected 2, which are in {rejects}.\n")
+    assert Event.objects.count() == 7
+    assert rejects.read_bytes() == (HEADERS[form] + 2 * (bad + "\n")).encode("latin-1")
+    assert fails("import_events", rejects).startswith(f"{rejects}: Line {1 + bool(HEADERS[form])}: {reason}")
+
+
+def test_a_record_of_several_lines_is_told_by_its_first(db, tmp_path, short_steps):
+    path, rejects = tmp_path / "events.csv", tmp_path / "rejects.csv"
+    good, bad = 'S,"a\nb\r\nc",2024-01-01,1\r\n', 'S,"a\n\nb",2024-01-01,x\n'
+    path.write_text(f"namespace,name,timestamp,value\r\n{good}{bad}{good}{good}{bad}", newline="")
+
+    _, errors = run("import_events", path, "--rejects", rejects)
+
+    assert [line.split(":")[0] for line in errors.splitlines()] == ["Line 5", "Line 14"]
+    assert {name for _, name, _, _ in log()} == {"a\nb\r\nc"}
+    assert rejects.read_bytes() == f"namespace,name,timestamp,value\r\n{bad}{bad}".encode()
+
+
+@pytest.mark.parametrize("content", ["", "\n \n", "\ufeff" + lines(2)])
+def test_blank_lines_and_a_byte_order_mark_are_no_events(db, tmp_path, content):
+    (tmp_path / "events.ndjson").write_text(content)
+
+    assert run("import_events", tmp_path / "events.ndjson")[0].startswith(f"Imported {content.count('S')} events")
+
+
+def test_a_damaged_packed_file_is_told(db, tmp_path):
+    path = tmp_path / "events.ndjson.gz"
+    path.write_bytes(gzip.compress(lines(1000).encode())[:-20])
+    assert "end-of-stream" in fails("import_events", path)
+    path.write_bytes(b"{}")
+    assert "Not a gzipped file" in fails("import_events", path)
+
+
+def test_text_is_read_as_in_a_form(db, tmp_path):
+    """The fast way of CSV gives the serializer's rows, or none."""
+    texts = ["1", "-1.5e3", "+.5", "1.", " 1", "1_0", "inf", "1e999", "0x1", "", "²"]
+    instants = ["2020-11-12", "2020-11-12T11:10:00+01:00", "2020-11-12T11:10:00 01:00", "20201112T1110", "2020-W46-4",
+                "1605179400", "1605179400000", "-1.5", "2020-11-12T24:00:00Z", "2020-11-12t11:10:00.1234567z", "1e3", "now", ""]  # fmt: skip
+    names = ["n", " n", " ", "", "a/b", "..", "x" * 255, "x" * 256, "\0", "\udcff", "é"]
+    cases = [("S", "n", "1", text) for text in texts] + [("S", "n", text, "1") for text in instants]
+    for case in cases + [("S", text, "1", "1") for text in names] + [(text, "n", "1", "1") for text in names]:
+        try:
+            expected = decoding.decode_text(dict(zip(("namespace", "name", "timestamp", "value"), case, strict=True)))
+        except Exception:
+            with pytest.raises(decoding.NOT_FAST):
+                decoding.decode_texts([case])
+        else:
+            assert decoding.decode_texts([case]) == [expected]
+
+
+# Interrupted, and run again.
+
+
+def test_an_import_that_was_done_does_nothing_again(db, tmp_path, short_steps):
+    path = tmp_path / "events.ndjson"
+    path.write_text(lines(10))
+    run("import_events", path)
+
+    output, errors = run("import_events", path)
+
+    assert (Event.objects.count(), errors) == (10, "10 events were imported before.\n")
+    assert output.startswith("Imported 0 events in ")
+    run("import_events", path, "--restart")
+    assert Event.objects.count() == 20
+
+
+def test_of_a_file_that_grew_only_the_rest_is_imported(db, tmp_path, short_steps):
+    path = tmp_path / "events.ndjson"
+    path.write_text(lines(10))
+    run("import_events", path)
+    path.write_text(lines(14))
+
+    run("import_events", path)
+
+    assert [value for *_, value in log()] == list(range(14))
+
+
+def test_another_file_by_the_name_of_a_done_one_is_imported_whole(db, tmp_path, short_steps):
+    path = tmp_path / "events.ndjson"
+    path.write_text(lines(10))
+    run("import_events", path)
+    for other in (lines(5, start=100), lines(3, start=100) + lines(1)):
+        path.write_text(other)
+        assert run("import_events", path)[0].startswith(f"Imported {len(other.splitlines())} events in ")
+
+    assert Event.objects.count() == 19
+
+
+@pytest.mark.parametrize("form", ["ndjson", "csv"])
+@pytest.mark.parametrize("interrupted_at", [0, 1, 2, 3])
+def test_an_interrupted_import_neither_loses_nor_repeats(db, tmp_path, short_steps, monkeypatch, form, interrupted_at):
+    path, rejects = tmp_path / f"events.{form}", tmp_path / f"rejects.{form}"
+    records = {
+        "ndjson": lines(10).splitlines(keepends=True),
+        "csv": [f"S,n,{1_600_000_000 + number},{number}\n" for number in range(10)],
+    }[form]
+    records[4:5] = ["bad\n", records[4], "worse\n"]
+    path.write_text(("namespace,name,timestamp,value\n" if form == "csv" else "") + "".join(records))
+    append, turns = importing.storage.append, []
+
+    def fail(rows):
+        append(rows)
+        turns.append(rows)
+        if len(turns) == interrupted_at + 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(importing.storage, "append", fail)
+    said = fails("import_events", path, "--rejects", rejects)
+    stored = Event.objects.count()
+    assert said == f"Interrupted after {stored} events; run it again to go on."
+
+    run("import_events", path, "--rejects", rejects)
+
+    assert [value for *_, value in log()] == list(range(10))
+    assert [line for line in rejects.read_text().splitlines() if "namespace" not in line] == ["bad", "worse"]
+    assert (Bookmark.objects.get().rejected, Bookmark.objects.get().is_done) == (2, True)
+
+
+def test_an_interrupted_import_does_not_go_on_with_something_else(db, tmp_path, short_steps):
+    path = tmp_path / "events.ndjson"
+    path.write_text(lines(6) + "bad\n")
+    fails("import_events", path)
+    path.write_text(lines(6, start=1))
+
+    assert fails("import_events", path) == (
+        f"{path}: It doesn't begin with the 6 lines that were imported before."
+        " Import all of it with --restart, or choose another --bookmark."
+    )
+    assert Event.objects.count() == 6
+    run("import_events", path, "--bookmark", "another")
+    assert Event.objects.count() == 12
+
+
+def test_two_imports_of_one_source_do_not_both_store_it(db, tmp_path, short_steps):
+    path = tmp_path / "events.ndjson"
+    path.write_text(lines(9))
+    bookmark = importing.bookmark_of("here", restart=False)
+    with path.open("rb") as first, path.open("rb") as second:
+        steps = importing.steps(NDJSON(first, "utf-8"), bookmark, None)
+        others = importing.steps(NDJSON(second, "utf-8"), Bookmark.objects.get(), None)
+        for each in (steps, others, steps):
+            next(each)
+        with pytest.raises(importing.ImportFailed, match="Another import"):
+            next(others)
+        list(steps)
+    assert Event.objects.count() == 9
+
+
+def test_rejects_are_not_put_into_a_file_of_something_else(db, tmp_path):
+    (tmp_path / "events.ndjson").write_text("bad")
+    (tmp_path / "kept").write_text("mine")
+
+    said = fails("import_events", tmp_path / "events.ndjson", "--rejects", tmp_path / "kept")
+
+    assert said.endswith("kept holds something else than rejects of this import; choose another file.")
+    assert (tmp_path / "kept").read_text() == "mine"
+
+
+# As processes.
+
+
+@pytest.fixture
+def env(migrated, tmp_path):
+    with migrated(tmp_path) as env:
+        yield env
+
+
+def exported(env):
+    return service.manage("export_events", "-", env=env).stdout
+
+
+def importing_from(env, *arguments):
+    command = [sys.executable, str(PROJECT_DIR / "manage.py"), "import_events", *arguments]
+    return subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.mark.parametrize("source", ["file", "pipe"])
+def test_an_import_killed_again_and_again_neither_loses_nor_repeats(env, tmp_path, source):
+    content = lines(60_000).encode()
+    (tmp_path / "events.ndjson").write_bytes(content)
+    kills = 0
+    for delay in (1.2, 1.5, 2, 3, 600):
+        process = importing_from(env, "-" if source == "pipe" else str(tmp_path / "events.ndjson"))
+        try:
+            process.communicate(content if source == "pipe" else None, timeout=delay)
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            with suppress(BrokenPipeError), process:  # which closes its pipes
+                pass
+            kills += 1
+    assert process.returncode == 0
+    stored = [json.loads(line)["value"] for line in exported(env).splitlines()]
+    assert stored == list(range(60_000))
+    if source == "pipe":  # the next one is another
+        process = importing_from(env, "-")
+        assert process.communicate(lines(3, start=5).encode())[0].startswith(b"Imported 3 events in ")
+
+
+def test_a_reader_that_goes_away_ends_the_export(env, tmp_path):
+    (tmp_path / "events.ndjson").write_text(lines(50_000))
+    assert service.manage("import_events", str(tmp_path / "events.ndjson"), env=env).returncode == 0
+    command = [sys.executable, str(PROJECT_DIR / "manage.py"), "export_events", "-"]
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.read(10)
+    process.stdout.close()
+
+    _, errors = process.communicate(timeout=60)
+
+    assert (process.returncode, errors) == (1, b"CommandError: The reader of the pipe has gone away.\n")
+
+
+def test_every_series_moves_from_sqlite_in_two_commands(env, tmp_path):
+    """On PostgreSQL to it, on SQLite to another file."""
+    old = {**env, "DATABASE_URL": f"sqlite:///{tmp_path / 'old.sqlite3'}"}
+    for arguments in (["migrate"], ["loaddata", str(PROJECT_DIR / "data.json")], ["roll_up"]):
+        assert service.manage(*arguments, env=old).returncode == 0
+    odd = "".join(json.dumps({"namespace": a, "name": b, "timestamp": c, "value": d}) + "\n" for a, b, c, d in ODD)
+    assert service.manage("import_events", "-", env=old, input=odd).returncode == 0
+
+    path = str(tmp_path / "events.ndjson.gz")
+    assert service.manage("export_events", path, env=old).returncode == 0
+    assert service.manage("import_events", path, env=env).returncode == 0
+
+    def by_series(env):
+        found = {}
+        for event in map(json.loads, exported(env).splitlines()):
+            found.setdefault((event["namespace"], event["name"]), []).append((event["timestamp"], event["value"]))
+        return found
+
+    moved = by_series(env)
+    assert len(moved) == 8 + 5
+    assert moved == by_series(old)
+    assert service.manage("roll_up", env=env).returncode == 0
+    catalogues = [service.manage("shell", "-c", "from events.aggregation.catalogue import catalogue; print(catalogue())", env=each) for each in (old, env)]  # fmt: skip
+    assert service.manage("roll_up", env=old).returncode == 0
+    assert catalogues[0].stdout == catalogues[1].stdout

@@ -1,0 +1,283 @@
+"""``manage.py roll_up``, and the worker that runs beside the server."""
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing, contextmanager
+from io import StringIO
+from itertools import chain
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import urlsplit
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import DatabaseError, connection
+
+from events.management.commands import roll_up as roll_up_command
+from events.models import Event, Rollup
+from events.rollups import statements
+from events.rollups.statements import Step
+from events.tests.support import service
+from events.tests.support.service import PROJECT_DIR, call, fetch_token
+from events.tests.support.waiting import wait_until
+from events.worker import pacing
+
+
+def roll_up(*arguments):
+    output = StringIO()
+    call_command("roll_up", *arguments, stdout=output)
+    return output.getvalue()
+
+
+def test_it_says_what_it_did(make_event):
+    last = [make_event() for _ in range(3)][-1].pk
+
+    assert roll_up() == f"Rolled up 3 events in 1 steps; the watermark is at {last}.\n"
+    assert roll_up() == f"Rolled up 0 events in 0 steps; the watermark is at {last}.\n"
+    assert roll_up("--rebuild") == f"Rolled up 3 events in 1 steps; the watermark is at {last}.\n"
+    assert Rollup.objects.get(resolution=0).count == 3
+
+
+@pytest.mark.parametrize(
+    ("worked", "rests"),
+    [([], [1]), ([0.25], [1]), ([0.25, 0.25], [1, 0.5]), ([1], [1, 1, 1]), ([60], [1] * 8)],
+)
+def test_a_worker_rests_three_times_as_long_as_its_steps_took(db, monkeypatch, worked, rests):
+    """And goes on pruning meanwhile."""
+    done = []
+
+    class Stopping(threading.Event):
+        def wait(self, timeout=None):
+            done.append(timeout)
+
+    def catch_up(*arguments):
+        done.append("catch up")
+        if done.count("catch up") == 2:
+            command.stopping.set()
+        return (Step(1, 1, False, seconds) for seconds in worked)
+
+    monkeypatch.setattr(roll_up_command, "threading", SimpleNamespace(Event=Stopping))
+    monkeypatch.setattr(signal, "signal", lambda *arguments: None)
+    monkeypatch.setattr(pacing.Roller, "catch_up", catch_up)
+    monkeypatch.setattr(roll_up_command.Command, "_prune", lambda self: done.append("prune"))
+    command = roll_up_command.Command(stdout=StringIO())
+
+    call_command(command, "--watch", "1")
+
+    expected = ["catch up", *chain.from_iterable(("prune", rest) for rest in rests), "catch up"]
+    assert done == expected
+
+
+def test_what_comes_meanwhile_is_left_for_the_next_look(make_event, monkeypatch):
+    """Or a busy worker would make a step for every handful of events, each of which writes the same rollups."""
+    one_step = statements.roll_up
+
+    def roll_up_while_events_come(*arguments):
+        step = one_step(*arguments)
+        if Event.objects.count() < 10:
+            make_event()
+        return step
+
+    first = make_event().pk
+    monkeypatch.setattr(statements, "roll_up", roll_up_while_events_come)
+
+    assert roll_up() == f"Rolled up 1 events in 1 steps; the watermark is at {first}.\n"
+    assert roll_up() == f"Rolled up 1 events in 1 steps; the watermark is at {first + 1}.\n"
+
+
+@pytest.mark.parametrize(
+    ("events", "is_full", "hold", "most"),
+    [
+        (1000, True, 0.25, 2000),  # twice as many at most: the next events may be others
+        (1000, True, 0.8, 1250),
+        (1000, True, 2, 500),
+        (1000, True, 99, 250),
+        (800, False, 2, 400),
+        (3, False, 0.9, 1000),  # tells nothing
+    ],
+)
+def test_a_step_is_as_large_as_others_can_wait_for(monkeypatch, events, is_full, hold, most):
+    monkeypatch.setattr(pacing, "_PACES", {connection.vendor: pacing._Pace(250, 2000, 1.0, 0)})
+    monkeypatch.setattr(statements, "_STEP_EVENTS", {connection.vendor: 1000})
+    monkeypatch.setattr(statements, "roll_up", lambda *_: Step(events, 1, is_full, hold))
+    one = pacing.Roller()
+
+    next(one.catch_up(lambda: True, time.sleep))
+
+    assert one.most_events == most
+
+
+def test_after_a_step_that_failed_comes_a_small_one(monkeypatch):
+    def roll_up(*_):
+        raise DatabaseError
+
+    monkeypatch.setattr(statements, "roll_up", roll_up)
+    one = pacing.Roller()
+
+    with pytest.raises(DatabaseError):
+        next(one.catch_up(lambda: True, time.sleep))
+
+    assert one.most_events == {"postgresql": 20_000, "sqlite": 150}[connection.vendor]
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan"])
+def test_it_needs_some_time_between_looks(seconds, db):
+    with pytest.raises(CommandError, match="--watch takes a number of seconds above 0"):
+        roll_up(f"--watch={seconds}")
+
+
+@pytest.fixture
+def env(prepared, tmp_path):
+    with prepared(tmp_path, SERVER_WORKERS=1) as env:
+        yield env
+
+
+def counts(env):
+    """How many events there are, and how many of them are in the rollups."""
+    [(events,)] = service.query(env, "SELECT count(*) FROM events_event")
+    [(rolled_up,)] = service.query(env, "SELECT coalesce(sum(count), 0) FROM events_rollup WHERE resolution = 0")
+    return events, rolled_up
+
+
+@contextmanager
+def worker(env, *arguments):
+    command = [sys.executable, str(PROJECT_DIR / "manage.py"), "roll_up", "--watch", "0.2", *arguments]
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def insert(env, count):
+    values = ", ".join(f"('S', 'n', '2020-01-01 00:{number % 60:02}:00', {number})" for number in range(count))
+    service.query(env, f"INSERT INTO events_event (namespace, name, timestamp, value) VALUES {values}")
+
+
+def batch(count, start):
+    return json.dumps(
+        [{"namespace": "S", "name": "n", "timestamp": start + 20 * number, "value": number} for number in range(count)]
+    ).encode()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_worker_keeps_up_and_ends_when_told(env, number):
+    [(before, _)] = [counts(env)]
+    with worker(env) as process:
+        wait_until(lambda: counts(env) == (before, before))
+        insert(env, 10)
+        wait_until(lambda: counts(env) == (before + 10, before + 10))
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=60)
+
+    assert process.returncode == 0
+    [(watermark,)] = service.query(env, "SELECT max(id) FROM events_event")
+    assert output.startswith(f"Rolled up {before + 10} events in ")
+    assert output.endswith(f" steps; the watermark is at {watermark}.\n")
+
+
+def test_two_workers_killed_and_started_under_load_count_every_event_once(env):
+    [(before, _)] = [counts(env)]
+    with service.served(env):
+        headers = {"Authorization": f"Bearer {fetch_token(env)}", "Content_Type": "application/json"}
+        sent = 0
+        for turn in range(4):
+            with worker(env) as first, worker(env) as second:
+                for number in range(12):
+                    status, _, body = call(env, "POST", "/api/track/", batch(50, 1_600_000_000 + 7 * number), **headers)
+                    assert status == 201, body
+                    sent += 50
+                    time.sleep(0.04)
+                (first if turn % 2 else second).send_signal(signal.SIGKILL)
+
+    assert service.manage("roll_up", env=env).returncode == 0
+    assert counts(env) == (before + sent, before + sent)
+    done = service.manage("verify_rollups", env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    [(series,)] = service.query(
+        env, "SELECT count(*) FROM (SELECT DISTINCT namespace, name FROM events_event) AS series"
+    )
+    assert done.stdout == f"All rollups of {series} series are right.\n"
+
+
+def test_the_worker_goes_on_after_the_database_was_away(env):
+    [(before, _)] = [counts(env)]
+    if not env["DATABASE_URL"].startswith("sqlite"):
+        with worker(env) as process:
+            wait_until(lambda: counts(env) == (before, before))
+            service.query(
+                env,
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                " AND datname = current_database()",
+            )
+            insert(env, 1)
+            wait_until(lambda: counts(env) == (before + 1, before + 1))
+            assert process.poll() is None
+    else:
+        with closing(sqlite3.connect(urlsplit(env["DATABASE_URL"]).path, isolation_level=None)) as locking:
+            locking.execute("BEGIN IMMEDIATE")
+            with worker({**env, "DATABASE_TIMEOUT_SECONDS": "1"}) as process:
+                time.sleep(4)
+                assert process.poll() is None
+                locking.execute("ROLLBACK")
+                wait_until(lambda: counts(env) == (before, before))
+
+
+def test_the_worker_carries_out_the_retention_policy(env):
+    [(before, _)] = [counts(env)]
+    insert(env, 2_000)
+
+    with worker({**env, "RETENTION": "S=1d,*=keep"}) as process:
+        wait_until(lambda: counts(env) == (before, before + 2_000))
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+
+    assert output.startswith("Pruned 2000 events.\n")
+    done = service.manage("verify_rollups", env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def children(pid):
+    return [
+        int(child) for child in subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()
+    ]
+
+
+def is_running(pid):
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_servers_worker_ends_with_it(env, number):
+    [(before, _)] = [counts(env)]
+    with service.served(env, "--worker") as process:
+        wait_until(lambda: counts(env) == (before, before))
+        [beside] = [pid for pid in children(process.pid) if "roll_up" in Path(f"/proc/{pid}/cmdline").read_text()]
+        process.send_signal(number)
+        process.wait(120)
+        wait_until(lambda: not is_running(beside))
+
+
+def test_a_rebuild_answers_rightly_meanwhile(make_event, client_with_scopes, monkeypatch):
+    monkeypatch.setattr(statements, "_STEP_EVENTS", {"postgresql": 2, "sqlite": 2})
+    for minute in range(10):
+        make_event(timestamp=f"2024-01-01T00:{minute * 6:02}:00", value=minute)
+    roll_up()
+    client = client_with_scopes("aggregation")
+    path = "/api/events/Frontend/pageView?granularity=day&aggregationType=sum"
+    answers = [client.get(path).json()]
+
+    statements.start_over()
+    answers.append(client.get(path).json())
+    while statements.roll_up():
+        answers.append(client.get(path).json())
+
+    assert answers == [[{"aggregatedTimestamp": "2024-01-01T00:00:00Z", "value": 45.0}]] * 7
+    assert Event.objects.count() == statements.event_count() == 10

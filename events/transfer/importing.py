@@ -1,0 +1,185 @@
+"""Events of CSV or NDJSON into the log: in steps, each with a bookmark that tells where the next one starts."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from django.db import connection, transaction
+
+from events.ingest import decoding
+from events.log import append
+from events.log.append import Row
+from events.models import Bookmark
+from events.transfer.files import mark_of
+from events.transfer.import_formats import Format, ImportFailed
+
+_STEP_LINES = {"postgresql": 20_000, "sqlite": 5_000}
+# How soon the thread that talks to the database gets its turn beside the one that decodes; some ten times a step.
+_SWITCH_SECONDS = 0.0005
+
+
+class OtherLines(ImportFailed):
+    """The source doesn't start with the lines that were imported of it; nothing was stored."""
+
+
+class Rejected(NamedTuple):
+    """A line, or a record of several, that is no event."""
+
+    number: int
+    lines: list[bytes]
+    reason: str
+
+
+class Step(NamedTuple):
+    """What a step came to, in lines of the source, and what it stored and rejected."""
+
+    lines: int
+    events: int
+    rejected: list[Rejected]
+
+
+# What was read for a step: lines, the events in them, and what is none, by its number among them.
+Lines = tuple[list[bytes], list[Row], list[Rejected]]
+
+
+class Rejects:
+    """The file that bad lines go to as they are, so that they can be mended and imported."""
+
+    def __init__(self, path: Path, bookmark: Bookmark, header: list[bytes]) -> None:
+        self.path, self.bytes, self._header = path, bookmark.rejects_bytes, header
+        size = path.stat().st_size if path.exists() else 0
+        if bookmark.rejects == str(path) and size >= self.bytes:
+            return
+        if size:
+            raise ImportFailed(f"{path} holds something else than rejects of this import; choose another file.")
+        _store([], bookmark, {"rejects": str(path), "rejects_bytes": 0})  # ours, before the first byte is
+        self.bytes = 0
+
+    def add(self, lines: Iterable[bytes]) -> None:
+        """Write them so that they outlast a power cut, in the place of what a step left that was not finished."""
+        with self.path.open("ab") as file:
+            file.truncate(self.bytes)
+            file.writelines(lines if self.bytes else chain(self._header, lines))
+            file.flush()
+            os.fsync(file.fileno())
+            self.bytes = file.seek(0, os.SEEK_END)
+
+
+def bookmark_of(source: str, *, restart: bool) -> Bookmark:
+    """How far that source is imported; not at all, where it is to be started again."""
+    if restart:
+        Bookmark.objects.filter(source=source).delete()
+    return Bookmark.objects.get_or_create(source=source)[0]
+
+
+def steps(reader: Format, bookmark: Bookmark, rejects: Path | None) -> Iterator[Step]:
+    """Import what follows the bookmark, each step in one transaction with the bookmark's new place.
+
+    The first step is what was imported before, which is forgotten where that is done and the source begins otherwise.
+    Without ``rejects`` the first bad line ends the import, and all lines before it are stored. Raises ImportFailed, and
+    OtherLines where the source turns out to be another one.
+    """
+    first = list(islice(reader.source, 1))
+    reader.source = chain(first, reader.source)
+    head = _digest(reader.header + first).hexdigest()
+    if bookmark.is_done and head != bookmark.head:
+        _forget(bookmark)
+    digest, number = _digest(reader.header), len(reader.header)
+    if bookmark.lines:
+        number = _skip(reader.source, bookmark, digest, number)
+    kept = None if rejects is None else Rejects(rejects, bookmark, [mark_of(reader.encoding), *reader.header])
+    yield Step(number, 0, [])
+    for taken, rows, rejected in _read(reader, stop=kept is None):
+        rejected = [each._replace(number=number + each.number) for each in rejected]
+        if rejected and kept is None:
+            taken = taken[: rejected[0].number - number - 1]
+        digest.update(b"".join(taken))
+        number += len(taken)
+        changes: dict[str, Any] = {"lines": number, "digest": digest.hexdigest(), "head": head}
+        changes |= {"events": bookmark.events + len(rows), "is_done": False}
+        if kept and rejected:
+            kept.add(chain.from_iterable(each.lines for each in rejected))
+            changes |= {"rejected": bookmark.rejected + len(rejected), "rejects_bytes": kept.bytes}
+        if taken:
+            _store(rows, bookmark, changes)
+        if rejected and kept is None:
+            raise ImportFailed(f"Line {rejected[0].number}: {rejected[0].reason} The lines before it are imported.")
+        yield Step(number, len(rows), rejected)
+    Bookmark.objects.filter(pk=bookmark.pk).update(is_done=True)
+
+
+def _digest(lines: list[bytes]) -> hashlib.blake2b:
+    return hashlib.blake2b(b"".join(lines), digest_size=32)
+
+
+def _forget(bookmark: Bookmark) -> None:
+    Bookmark.objects.filter(pk=bookmark.pk).delete()
+    Bookmark.objects.create(pk=bookmark.pk, source=bookmark.source)
+    bookmark.refresh_from_db()
+
+
+def _skip(lines: Iterator[bytes], bookmark: Bookmark, digest: hashlib.blake2b, number: int) -> int:
+    while number < bookmark.lines:
+        skipped = list(islice(lines, min(_STEP_LINES["postgresql"], bookmark.lines - number)))
+        if not skipped:
+            break
+        digest.update(b"".join(skipped))
+        number += len(skipped)
+    if number != bookmark.lines or digest.hexdigest() != bookmark.digest:
+        raise OtherLines(f"It doesn't begin with the {bookmark.lines} lines that were imported before.")
+    return number
+
+
+def _read(reader: Format, *, stop: bool) -> Iterator[Lines]:
+    """Each step's lines, read by a thread of its own while the database works on those before."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            following = pool.submit(_next_lines, reader, stop)
+            while (found := following.result())[0]:
+                following = pool.submit(_next_lines, reader, stop)
+                yield found
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def _next_lines(reader: Format, stop: bool) -> Lines:
+    lines = reader.take(_STEP_LINES[connection.vendor])
+    try:
+        return lines, reader.rows(), []
+    except decoding.NOT_FAST:
+        return lines, *_sort_out(reader, lines, stop)
+
+
+def _sort_out(reader: Format, lines: list[bytes], stop: bool) -> tuple[list[Row], list[Rejected]]:
+    rows: list[Row] = []
+    rejected: list[Rejected] = []
+    number = 1
+    for taken, found in reader.records(lines):
+        if isinstance(found, str):
+            rejected.append(Rejected(number, taken, found))
+            if stop:
+                break
+        elif found:
+            rows.append(found)
+        number += len(taken)
+    return rows, rejected
+
+
+def _store(rows: list[Row], bookmark: Bookmark, changes: dict[str, Any]) -> None:
+    with transaction.atomic():
+        here = Bookmark.objects.filter(pk=bookmark.pk, lines=bookmark.lines, digest=bookmark.digest)
+        if not here.update(**changes):
+            raise ImportFailed("Another import of the same source is at work.")
+        if rows:
+            append.append(rows)
+    for field, value in changes.items():
+        setattr(bookmark, field, value)

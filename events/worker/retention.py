@@ -1,0 +1,158 @@
+"""Deletes old events, and their rollups where that is asked for, in steps that hold no writer up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import Max
+from django.utils import timezone
+
+from events.log.namespace_patterns import fits
+from events.models import Event, EventQuerySet, Pruned, Resolution, Rollup
+from events.rollups import statements
+
+# On SQLite a step holds the lock that every writer waits for; on PostgreSQL commits wait for its writes to the disk.
+_STEP_EVENTS = {"postgresql": 2_000, "sqlite": 500}
+_STEP_BUCKETS = {"postgresql": 5_000, "sqlite": 2_000}
+_HOUR = timedelta(hours=1)
+_DAY = timedelta(days=1)
+_BEGINNING = datetime.min.replace(tzinfo=UTC)
+
+
+class Series(NamedTuple):
+    """A series that has a past to prune: all of it before the start of an hour in UTC."""
+
+    namespace: str
+    name: str
+    before: datetime
+
+
+class WouldDeleteMostError(Exception):
+    """Pruning would delete more than half of the events there are, which nobody may have meant. None was deleted."""
+
+
+def hour_before(age: timedelta, now: datetime | None = None) -> datetime:
+    """The start of the hour in UTC in which what is of that age now came; the year 1 where that is long enough ago."""
+    try:
+        return ((now or timezone.now()) - age).replace(minute=0, second=0, microsecond=0)
+    except OverflowError:
+        return _BEGINNING
+
+
+def older_than(age: timedelta, pattern: str = "*") -> Iterator[Series]:
+    """The series of such namespaces that are in part older than that, in order."""
+    return _series([(pattern, age)])
+
+
+def carry_out() -> Iterator[int]:
+    """Prune as RETENTION says: a step at a time, and how many events each deleted.
+
+    Ages count from the newest event, where the clock is more than a day past it: a clock that is wrong would else have
+    everything deleted at once. Raises WouldDeleteMostError, before the first step, unless RETENTION_MAY_DELETE_MOST.
+    """
+    newest = Rollup.objects.whole_series().aggregate(newest=Max("last_timestamp"))["newest"]
+    if newest is None:
+        return
+    past = list(_series(settings.RETENTION, min(timezone.now(), _a_day_after(newest))))
+    if not settings.RETENTION_MAY_DELETE_MOST:
+        _check_share(past)
+    for series in past:
+        yield from prune(series)
+
+
+def _a_day_after(instant: datetime) -> datetime:
+    try:
+        return instant + _DAY
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
+
+
+def _check_share(past: Sequence[Series]) -> None:
+    """Refuse to delete more than half of all events. What it reads grows with what is to be deleted only."""
+    count = sum(prunable(series).count() for series in past)
+    total = Event.objects.order_by().values("pk")[: 2 * count].count()
+    if total < 2 * count:
+        raise WouldDeleteMostError(
+            f"RETENTION would delete {count} of {total} events, more than half. If that is meant, set "
+            "RETENTION_MAY_DELETE_MOST=true or run manage.py prune_events; if not, look at the clock."
+        )
+
+
+def _series(policy: Sequence[tuple[str, timedelta | None]], now: datetime | None = None) -> Iterator[Series]:
+    whole = Rollup.objects.whole_series().order_by("namespace", "name")
+    for namespace, name, first in list(whole.values_list("namespace", "name", "first_timestamp")):
+        age = next((age for pattern, age in policy if fits(namespace, pattern)), None)
+        if age is not None and first < (before := hour_before(age, now)):
+            yield Series(namespace, name, before)
+
+
+def prunable(series: Series) -> EventQuerySet:
+    """The events that pruning deletes: those of the past that are rolled up."""
+    events = Event.objects.of_series(series.namespace, series.name)
+    return events.filter(timestamp__lt=series.before).up_to(statements.watermark().event_id)
+
+
+def prune(series: Series) -> Iterator[int]:
+    """Delete the events of the past, a step and a transaction each time; gives how many each step deleted.
+
+    From the first step on the rollups answer for the whole past, so it may end after any of them and be done again.
+    """
+    with transaction.atomic():
+        statements.locking_watermark().get()  # nobody empties the rollups, nor moves an event, until it is known below
+        events = prunable(series)
+        found = _first(events)
+        if found:
+            _rely_on_rollups(series)
+    while found:
+        yield Event.objects.filter(pk__in=[pk for pk, _ in found])._raw_delete(connection.alias)
+        # not from the beginning again, where the index is full of what the steps before this one deleted
+        found = _first(events.filter(timestamp__gte=found[-1][1]))
+
+
+def _first(events: EventQuerySet) -> list[tuple[int, datetime]]:
+    rows = events.order_by("timestamp").values_list("pk", "timestamp")
+    return list(rows[: _STEP_EVENTS[connection.vendor]])
+
+
+def _rely_on_rollups(series: Series) -> None:
+    before = statements.pruned_before(series.namespace, series.name)
+    if before is None:
+        Pruned.objects.create(**series._asdict())
+    elif before < series.before:
+        Pruned.objects.filter(namespace=series.namespace, name=series.name).update(before=series.before)
+
+
+def prune_rollups(series: Series) -> Iterator[int]:
+    """Delete the rollups of a past whose events are pruned, in steps of some hours; gives how many each deleted.
+
+    Where none are left the series is gone, and what comes under its name later is a new one.
+    """
+    of_series = Rollup.objects.of_series(series.namespace, series.name)
+    stored = of_series.filter(bucket__lt=series.before).exclude(resolution=Resolution.SERIES)
+    limit = _STEP_BUCKETS[connection.vendor]
+    while True:
+        with transaction.atomic():
+            mark = statements.locking_watermark().get()
+            finest = stored.filter(resolution=statements.resolutions_of(mark)[0])
+            last = finest.order_by("bucket").values_list("bucket", flat=True)[limit - 1 : limit].first()
+            end = series.before if last is None else min(last.replace(minute=0) + _HOUR, series.before)
+            count = stored.filter(bucket__lt=end)._raw_delete(connection.alias)
+            if not count:
+                return
+            late = prunable(series).filter(timestamp__lt=end)
+            late._raw_delete(connection.alias)
+            statements.rebuild_whole_series(mark, series.namespace, series.name)
+            if not of_series.exists():
+                Pruned.objects.filter(namespace=series.namespace, name=series.name)._raw_delete(connection.alias)
+            statements.count_change()
+        yield count
+
+
+def pause_seconds(took_seconds: float) -> float:
+    """How long to wait after a step that took so long, for writers to get their turn."""
+    # those that wait for SQLite's one lock look again after up to a tenth of a second
+    return max(0.02, 2 * took_seconds) if connection.vendor == "sqlite" else took_seconds / 2

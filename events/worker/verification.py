@@ -1,0 +1,211 @@
+"""Compares the rollups with the events they were made from, and rebuilds where they differ."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from math import fsum, isclose, isinf
+from typing import Any, NamedTuple
+
+from django.db import transaction
+from django.db.models import QuerySet, Sum
+
+from events.calendar import timestamps
+from events.calendar.granularities import MICROSECOND
+from events.database.snapshot import snapshot
+from events.models import Event, Resolution, Rollup
+from events.rollups import statements, sums
+
+_STRETCH = timedelta(days=31)
+_FIELDS = ("bucket", "first_timestamp", "last_timestamp", "count", "sum", "min", "max")
+_STORED = (*_FIELDS, "rest", "is_exact")
+
+
+class Difference(NamedTuple):
+    """One bucket that is not what its events make; None where it is missing, or should be."""
+
+    namespace: str
+    name: str
+    resolution: Resolution
+    bucket: datetime
+    stored: dict[str, Any] | None
+    computed: dict[str, Any] | None
+    is_pruned: bool = False
+
+    @property
+    def lost_events(self) -> int:
+        """How many events the rollup holds that a rebuilt one would not."""
+        stored, computed = (each["count"] if each else 0 for each in (self.stored, self.computed))
+        return max(0, stored - computed)
+
+    @property
+    def hour(self) -> datetime:
+        """The hour that is rebuilt with this bucket; for a whole series, 1970."""
+        return self.bucket.replace(minute=0)
+
+    def __str__(self) -> str:
+        source = "finer rollups" if self.is_pruned else "events"
+        where = f"{self.namespace}/{self.name}, {self.resolution.label} {timestamps.to_text(self.bucket)}"
+        if self.stored is None or self.computed is None:
+            return f"{where}: {'missing' if self.stored is None else f'stored without {source}'}"
+        said = [
+            f"{field} {_said(self.stored[field])} is {_said(self.computed[field])} by the {source}"
+            for field in _FIELDS
+            if self.stored[field] != self.computed[field]
+        ]
+        if not said:
+            said = [f"sum {self.stored['sum']!r} lacks its last digits"]
+        return f"{where}: {', '.join(said)}"
+
+
+class Stretch(NamedTuple):
+    """A part of a series that is compared at a time: whole days of UTC, both ends included."""
+
+    namespace: str
+    name: str
+    start: datetime
+    end: datetime
+
+
+def series() -> list[tuple[str, str]]:
+    """Every series that has events or rollups, in order."""
+    rolled_up = Rollup.objects.order_by().values_list("namespace", "name").distinct()
+    logged = ((each, name) for each in Event.objects.namespaces() for name in Event.objects.names(each))
+    return sorted({*rolled_up, *logged})
+
+
+def stretches(namespace: str, name: str) -> Iterator[Stretch]:
+    """The stretches of a series that hold events or rollups, in order."""
+    events = Event.objects.of_series(namespace, name).order_by("timestamp").values_list("timestamp", flat=True)
+    stored = Rollup.objects.of_series(namespace, name).exclude(resolution=Resolution.SERIES)
+    buckets = stored.order_by("bucket").values_list("bucket", flat=True)
+    after = datetime.min.replace(tzinfo=UTC)
+    while True:
+        next_ones = [events.filter(timestamp__gte=after).first(), buckets.filter(bucket__gte=after).first()]
+        known = [each for each in next_ones if each is not None]
+        if not known:
+            return
+        start = min(known).replace(hour=0, minute=0, second=0, microsecond=0)
+        try:
+            after = start + _STRETCH
+            end = after - MICROSECOND
+        except OverflowError:
+            yield Stretch(namespace, name, start, datetime.max.replace(tzinfo=UTC))
+            return
+        yield Stretch(namespace, name, start, end)
+
+
+def differences(stretch: Stretch) -> tuple[int, list[Difference]]:
+    """How many events up to the watermark lie in the stretch, and its minutes and hours that differ from them.
+
+    Where it is pruned: how many there were by the finest rollups, and the others that differ from those.
+    """
+    count = 0
+    found: list[Difference] = []
+    with snapshot():
+        mark = statements.watermark_of(stretch.namespace, stretch.name)
+        of_series = Rollup.objects.of_series(stretch.namespace, stretch.name)
+        finest, *coarser = statements.resolutions_of(mark)
+        start = max(stretch.start, mark.pruned_before or stretch.start)
+        if stretch.start < start:
+            within = of_series.filter(bucket__range=(stretch.start, min(stretch.end, start - MICROSECOND)))
+            kept = within.filter(resolution=finest)
+            count = kept.aggregate(count=Sum("count"))["count"] or 0
+            for resolution in coarser:
+                computed = _computed(statements.merged(kept, resolution))
+                stored = _by_bucket(within.filter(resolution=resolution).values_list(*_STORED))
+                found += _compare(stretch, resolution, stored, computed, is_pruned=True)
+        events = Event.objects.of_series(stretch.namespace, stretch.name).within(start, stretch.end)
+        for resolution in (finest, *coarser):
+            rows = of_series.filter(resolution=resolution, bucket__range=(start, stretch.end))
+            computed = _computed(statements.of_events(events.up_to(mark.event_id), resolution))
+            found += _compare(stretch, resolution, _by_bucket(rows.values_list(*_STORED)), computed)
+        count += sum(aggregate["count"] for aggregate in computed.values())
+    return count, found
+
+
+def series_difference(namespace: str, name: str) -> Difference | None:
+    """How the rollup of a whole series differs from its finest rollups; None where it doesn't."""
+    with snapshot():
+        mark = statements.watermark()
+        of_series = Rollup.objects.of_series(namespace, name)
+        finest = of_series.filter(resolution=statements.resolutions_of(mark)[0])
+        stored = _by_bucket(of_series.whole_series().values_list(*_STORED))
+        computed = _computed(statements.merged(finest, Resolution.SERIES))
+        if finest.filter(is_exact=False).exists():
+            for row in computed.values():
+                row["is_exact"] = False
+    stretch = Stretch(namespace, name, timestamps.EPOCH, timestamps.EPOCH)
+    return next(_compare(stretch, Resolution.SERIES, stored, computed), None)
+
+
+def lossless(found: list[Difference]) -> list[Difference]:
+    """Return those of one series' differences in hours where rebuilding loses no event that the rollups hold."""
+    losing = {each.hour for each in found if each.lost_events}
+    return [each for each in found if each.hour not in losing]
+
+
+def count_lost(found: list[Difference]) -> int:
+    """Return how many events of one series only the rollups hold, which rebuilding would lose."""
+    by_resolution: Counter[Resolution] = Counter()
+    for each in found:
+        by_resolution[each.resolution] += each.lost_events
+    return max(by_resolution.values(), default=0)
+
+
+def repair(found: list[Difference]) -> None:
+    """Rebuild the differing buckets of one series from its events, in one transaction.
+
+    Raises PrunedError where one of them is pruned.
+    """
+    namespace, name = found[0].namespace, found[0].name
+    hours = {each.hour for each in found if each.resolution != Resolution.SERIES}
+    with transaction.atomic():
+        mark = statements.locking_watermark().get()
+        statements.rebuild(mark, namespace, name, statements.ranges_of(hours))
+        statements.count_change()
+
+
+def _by_bucket(rows: QuerySet[Any, Any]) -> dict[datetime, dict[str, Any]]:
+    return {row[0]: dict(zip(_STORED, row, strict=True)) for row in rows}
+
+
+def _computed(rows: QuerySet[Any, Any]) -> dict[datetime, dict[str, Any]]:
+    found = {}
+    for _, _, _, bucket, first, last, count, units, least, most in rows:
+        total, rest, is_exact = sums.split(None if units is None else sums.read_units(str(units)))
+        found[bucket] = dict(
+            zip(_STORED, (bucket, first, last, count, total, least, most, rest, is_exact), strict=True)
+        )
+    return found
+
+
+def _compare(
+    stretch: Stretch,
+    resolution: Resolution,
+    stored: dict[datetime, dict[str, Any]],
+    computed: dict[datetime, dict[str, Any]],
+    *,
+    is_pruned: bool = False,
+) -> Iterator[Difference]:
+    for bucket in sorted(stored.keys() | computed.keys()):
+        a, b = stored.get(bucket), computed.get(bucket)
+        if a is None or b is None or not _same(a, b, is_pruned):
+            yield Difference(stretch.namespace, stretch.name, resolution, bucket, a, b, is_pruned)
+
+
+def _same(stored: dict[str, Any], computed: dict[str, Any], is_pruned: bool) -> bool:
+    if any(stored[field] != computed[field] for field in _FIELDS if field != "sum"):
+        return False
+    # where two doubles don't hold a sum, and before they were two, its last digits depend on the order of its values
+    if is_pruned or not (stored["is_exact"] and computed["is_exact"]):
+        largest = max(abs(computed["min"]), abs(computed["max"]))
+        return isclose(stored["sum"], computed["sum"], rel_tol=0, abs_tol=1e-12 * computed["count"] * largest)
+    if isinf(stored["sum"]) or isinf(computed["sum"]):
+        return bool(stored["sum"] == computed["sum"])
+    return fsum([stored["sum"], stored["rest"], -computed["sum"], -computed["rest"]]) == 0
+
+
+def _said(value: Any) -> str:
+    return timestamps.to_text(value) if isinstance(value, datetime) else f"{value:.12g}"
