@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from functools import lru_cache
 from io import BytesIO
 from itertools import islice, starmap
@@ -114,8 +115,11 @@ def _row_of_written(event: _WrittenEvent) -> Row:
         return _row(_Event(event.namespace, event.name, timestamp, event.value))
     _check_segment(event.namespace)
     _check_segment(event.name)
-    number = timestamps.WrittenFloat(written.decode())
-    return Row(event.namespace, event.name, timestamps.microseconds_of_unix(number), event.value)
+    try:
+        microseconds = timestamps.microseconds_of_double(timestamp)
+    except timestamps.DigitsNeeded:
+        microseconds = timestamps.microseconds_of_unix(Decimal(written.decode()))
+    return Row(event.namespace, event.name, microseconds, event.value)
 
 
 def _row_of_object(body: bytes) -> Row:
