@@ -22,14 +22,13 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from rest_framework.test import APIClient
 
-from events import serializers
+from events import serializers, views
 from events.calendar import timestamps
 from events.ingest import unpacking
 from events.models import validate_path_segment
 from events.openapi import schemas
 from events.openapi import views as openapi_views
 from events.serializers import AggregationQuerySerializer
-from events.views import TrackView
 from events.tests.support.service import PROJECT_DIR
 
 README = (PROJECT_DIR / "README.md").read_text()
@@ -98,7 +97,7 @@ def test_it_is_the_same_whatever_else_is_asked(schema, query):
 @pytest.mark.parametrize("form", ["json", "yaml"])
 def test_it_is_made_once(made_anew, monkeypatch, form):
     first = APIClient().get("/api/schema/", {"format": form})
-    monkeypatch.setattr(views, "SchemaGenerator", None)
+    monkeypatch.setattr(openapi_views, "SchemaGenerator", None)
     second = APIClient().get("/api/schema/", {"format": form})
 
     assert (first.status_code, first.content) == (second.status_code, second.content)
@@ -245,7 +244,7 @@ def test_a_form_may_have_each_kind_of_text(schema, allows, client_with_scopes, c
 def test_a_body_may_have_each_name_and_packing_that_is_read(schema):
     track = operation(schema, TRACK)
     [packing] = [parameter for parameter in track["parameters"] if parameter["name"] == "Content-Encoding"]
-    parsers = TrackView.parser_classes
+    parsers = views.TrackView.parser_classes
 
     assert set(track["requestBody"]["content"]) == {
         name for parser in parsers for name in (parser.media_type, *getattr(parser, "also", ()))
