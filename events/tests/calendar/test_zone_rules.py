@@ -17,9 +17,9 @@ from events.aggregation import answer
 from events.aggregation.reader import Reader
 from events.calendar import zones
 from events.models import Event
-from events.rollups import statements
 from events.tests.support import service, zone_files
 from events.tests.support.zone_files import BEFORE, Oracle
+from events.worker import roll_up
 
 PATH = "/api/events/Frontend/pageView"
 UNITS = ["minute", "hour", "day", "week", "month", "year"]
@@ -68,7 +68,7 @@ def store(events):
 
 def store_half_rolled_up(events):
     store(events[::2])
-    statements.roll_up()
+    roll_up.take_step()
     store(events[1::2])
 
 
@@ -159,7 +159,7 @@ def test_no_event_vanishes_where_the_servers_rules_are_older_or_newer(client, zo
 
 def test_the_database_is_never_told_a_zone(client, make_event):
     make_event()
-    statements.roll_up()
+    roll_up.take_step()
     make_event(timestamp="2021-11-12T11:10:00")
 
     with CaptureQueriesContext(connection) as queries:
