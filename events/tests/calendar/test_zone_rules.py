@@ -308,7 +308,7 @@ def test_a_bucket_that_starts_before_the_first_year_starts_with_it(client, zone,
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Asia/Tokyo"])
 def test_a_window_from_the_first_day_is_answered_or_refused_for_its_length(client, make_event, zone):
     make_event(timestamp="2024-01-01T12:00:00")
-    query = {"tsMin": "0001-01-01", "timezone": zone, "fill": "zero", "aggregationType": "count"}
+    query = {"tsMin": "0001-01-01T00:00:00Z", "timezone": zone, "fill": "zero", "aggregationType": "count"}
 
     years = client.get(PATH, {**query, "granularity": "year"}).json()
     assert [item["value"] for item in years] == [0] * (len(years) - 1) + [1]
