@@ -18,8 +18,9 @@ from tracking_api.server.handler import LongAnswer, django_handler, freeze, refu
 
 # isort: split
 from events.http.error_handlers import NO_ROOM, answer_to
+from events.observability.observation import current
 from events.observability.probes import PROBES
-from events.observability.recorder import current, observe
+from events.observability.recorder import observe
 from tracking_api.server.streams import Streams, written
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from oauthlib.oauth2.rfc6749.errors import OAuth2Error
 from events.access.counters import GiveBack, counters
 from events.access.oauth2.errors import SlowDownError, UnreadableError
 from events.access.oauth2.forms import credentials_of
-from events.observability.recorder import current
+from events.observability.observation import current
 
 NAMES_AN_ADDRESS = 10
 _PATIENCE_SECONDS = 1.0  # for others to be judged, before one more of their kind is refused

@@ -28,7 +28,7 @@ from events.http.exceptions import (
     is_database_away,
     is_read_only,
 )
-from events.observability.recorder import current
+from events.observability.observation import current
 
 logger = logging.getLogger(__name__)
 

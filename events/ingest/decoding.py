@@ -31,7 +31,7 @@ from events.http.exceptions import IdempotencyKeyReused, RequestTooLarge
 from events.log import append
 from events.log.append import Row
 from events.models import IdempotencyKey, validate_path_segment
-from events.observability.recorder import current
+from events.observability.observation import current
 from events.serializers import NUMBER_TEXT, EventSerializer, JSONObject
 
 MOST_ITEMS_NAMED = 100

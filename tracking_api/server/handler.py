@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from events.database.statement_timeout import limit_statements
 from events.http.utf8_requests import UTF8Request
-from events.observability.recorder import current
+from events.observability.observation import current
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

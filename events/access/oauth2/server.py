@@ -23,7 +23,7 @@ from events.access.oauth2.client_secrets import ClientSecretHasher, is_hashed, i
 from events.access.oauth2.errors import SlowDownError, described
 from events.access.oauth2.forms import basic_credentials, parameters_of
 from events.models import Grant
-from events.observability.recorder import current
+from events.observability.observation import current
 
 _MOST_NAMED_SCOPES = 10
 _WINDOW_SECONDS = 60
