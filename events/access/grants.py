@@ -7,7 +7,7 @@ from operator import attrgetter
 
 from rest_framework.exceptions import PermissionDenied
 
-from events.ingest.decoding import MOST_ITEMS_NAMED
+from events.http.exceptions import MOST_ITEMS_NAMED
 from events.log.append import Row
 from events.log.namespace_patterns import EVERYWHERE, Namespaces
 from events.models import Grant

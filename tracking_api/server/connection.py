@@ -12,7 +12,8 @@ from django.conf import settings
 from typing_extensions import override
 
 from events.http.error_handlers import NO_ROOM
-from events.observability.probes import PROBES
+from events.http.paths import is_api
+from events.observability.probes import is_probe
 from tracking_api.server.answers import FILE_PIECE_BYTES, Answer, refusal
 from tracking_api.server.bodies import Body
 from tracking_api.server.requests import Request
@@ -197,7 +198,7 @@ class Connection(asyncio.Protocol):
             self._too_large()
         if self._too_many:
             request.keeps_alive = False
-            if self._refusal is None and request.path not in PROBES:
+            if self._refusal is None and not is_probe(request.path):
                 self._refusal = HTTPStatus.SERVICE_UNAVAILABLE, self._too_many
         if self._refusal is not None:
             self._enqueue_refusal(*self._refusal)
@@ -309,7 +310,7 @@ class Connection(asyncio.Protocol):
     def _too_large(self) -> None:
         """Answer a body that is too large before it has come: the API once it knows who asks, all else at once."""
         request = self._request
-        if not request.path.startswith("/api/"):
+        if not is_api(request.path):
             detail = f"The body is larger than the {request.most_body_bytes} bytes allowed."
             self._refusal = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail
             return
