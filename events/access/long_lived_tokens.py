@@ -12,8 +12,8 @@ from django.utils import timezone
 from oauth2_provider.models import AccessToken, Application, set_token_value
 from oauth2_provider.scopes import get_scopes_backend
 
+from events.access.models import Grant, LongLivedToken
 from events.calendar.ages import age
-from events.models import Grant, LongLivedToken
 
 LONGEST = timedelta(days=3_650)
 

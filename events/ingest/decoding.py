@@ -28,9 +28,10 @@ from rest_framework.serializers import as_serializer_error
 from events.access.usage import usage_meter
 from events.calendar import timestamps
 from events.http.exceptions import MOST_ITEMS_NAMED, IdempotencyKeyReused, RequestTooLarge
+from events.ingest.models import IdempotencyKey
 from events.log import append
 from events.log.append import Row
-from events.models import IdempotencyKey, validate_path_segment
+from events.log.models import validate_path_segment
 from events.observability.observation import current
 from events.serializers import NUMBER_TEXT, EventSerializer, JSONObject
 
