@@ -57,7 +57,7 @@ class Process:
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time
         self.soon = self._loop.call_soon
-        self.roster = Roster(most_connections, settings.MAX_CONNECTIONS_PER_ADDRESS)
+        self.roster: Roster[Connection] = Roster(most_connections, settings.MAX_CONNECTIONS_PER_ADDRESS)
         self.bodies = Bodies()
         self._streams = Streams()
         self._workers = Crew(settings.SERVER_THREADS, "worker")

@@ -68,6 +68,12 @@ class Request:
         elif lowered == b"expect":
             self.expects_continue = value.lower() == b"100-continue"
 
+    def close_body(self) -> None:
+        """Let go of the body, where there is one."""
+        if self.body is not None:
+            self.body.close()
+            self.body = None
+
     @property
     def most_body_bytes(self) -> int:
         """The largest body that is taken."""
