@@ -17,8 +17,8 @@ from typing_extensions import override
 from events.aggregation.question import AGGREGATION_TYPES, FILLS, LABELS
 from events.calendar import granularities, timestamps, zones
 from events.calendar.granularities import GRANULARITIES
+from events.log.models import validate_path_segment
 from events.log.series import SeriesKey
-from events.models import validate_path_segment
 
 FORMATS = ("json", "csv", "ndjson")
 

@@ -40,6 +40,7 @@ SILENCED_SYSTEM_CHECKS = ["security.W021"]
 
 INSTALLED_APPS = [
     "events",
+    "tracking_api",  # for its command, which starts the server
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

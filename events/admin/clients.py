@@ -14,10 +14,10 @@ from oauth2_provider.admin import ApplicationAdmin
 from oauth2_provider.models import Application
 
 from events.access import long_lived_tokens
+from events.access.models import ClientUsage
 from events.admin.grants import GrantInline
 from events.admin.tokens import MakeTokenForm, TokenInline
 from events.calendar import timestamps
-from events.models import ClientUsage
 
 _FIGURES = ("last_used", "requests", "events")
 

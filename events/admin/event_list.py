@@ -19,9 +19,9 @@ from events.admin.newest_events import Newest, first_namespaces
 from events.aggregation.catalogue import Catalogue
 from events.aggregation.catalogue import Page as CataloguePage
 from events.calendar import granularities, timestamps
+from events.log.models import Event, EventQuerySet
 from events.log.namespace_patterns import EVERYWHERE, Namespaces
 from events.log.series import SeriesKey
-from events.models import Event, EventQuerySet
 
 MOST_CHOICES = 200
 

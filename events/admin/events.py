@@ -17,7 +17,7 @@ from events.admin.event_list import EventChangeList, NameFilter, NamespaceFilter
 from events.admin.rollups import rollup_list
 from events.calendar import timestamps
 from events.http.spreadsheets import marked
-from events.models import Event, EventQuerySet
+from events.log.models import Event, EventQuerySet
 
 _AROUND = timedelta(minutes=30)
 

@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.contrib.admin.widgets import AdminTextareaWidget
 from django.db.models import TextField
 
-from events.models import Grant
+from events.access.models import Grant
 
 
 class GrantInline(admin.StackedInline):

@@ -9,8 +9,8 @@ from typing import Any
 
 from django.db import connection, transaction
 
+from events.log.models import Event
 from events.log.series import SeriesKey, from_series
-from events.models import Event
 
 _TABLE = Event._meta.db_table
 _OF_SERIES = "event.namespace = series.namespace AND event.name = series.name AND event.timestamp BETWEEN %s AND %s"

@@ -16,7 +16,7 @@ from django.utils.functional import cached_property
 from django.views.decorators.http import require_safe
 
 from events.calendar import timestamps
-from events.models import Resolution, Rollup, Watermark
+from events.rollups.models import Resolution, Rollup, Watermark
 
 _COLUMNS = ("namespace", "name", "bucket", "first timestamp", "last timestamp", "count", "sum", "min", "max")
 

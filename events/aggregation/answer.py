@@ -19,7 +19,7 @@ from events.aggregation.series_state import state_of
 from events.calendar import granularities, timestamps, zones
 from events.calendar.spans import Span
 from events.database.snapshot import snapshot, snapshot_id
-from events.models import Event
+from events.log.models import Event
 
 _LONG_TAIL = 10_000
 

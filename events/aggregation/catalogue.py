@@ -21,9 +21,10 @@ from rest_framework.exceptions import ValidationError
 from events.calendar import timestamps
 from events.database.snapshot import snapshot
 from events.database.statement_timeout import restart_clock
+from events.log.models import Event
 from events.log.namespace_patterns import EVERYWHERE, Namespaces
 from events.log.series import SeriesKey
-from events.models import Event, Rollup, Watermark
+from events.rollups.models import Rollup, Watermark
 from events.worker import pacing
 
 _COLUMNS = ("namespace_key", "name_key", "count", "first_timestamp", "last_timestamp")

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from events.calendar import timestamps
-from events.models import Resolution
+from events.rollups.models import Resolution
 
 
 class Piece(NamedTuple):

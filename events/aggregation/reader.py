@@ -25,8 +25,9 @@ from events.calendar.granularities import MICROSECOND
 from events.calendar.spans import Span
 from events.database.statement_timeout import restart_clock
 from events.database.trunc_clock import Rules, bucket_start
-from events.models import Event, EventQuerySet, Resolution, Rollup
+from events.log.models import Event, EventQuerySet
 from events.rollups import sums
+from events.rollups.models import Resolution, Rollup
 
 # How much of a timestamp's text tells its minute or hour in UTC.
 _CLOCK_CHARACTERS = {"minute": 16, "hour": 13}

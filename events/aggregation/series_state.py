@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from events.calendar.spans import Span
-from events.models import Event, Pruned, Resolution, Rollup, Watermark
+from events.log.models import Event
+from events.rollups.models import Pruned, Resolution, Rollup, Watermark
 
 # In SQL, which the ORM would take longer to write for each answer than the database takes to answer it.
 _STATE = f"""

@@ -10,27 +10,16 @@ from django.http.response import HttpResponseBase
 from django.template.response import SimpleTemplateResponse
 from django.urls import ResolverMatch, resolve
 
-from events.access.oauth2.forms import is_endpoint
+from events.http import csp
+from events.http.paths import is_api, is_oauth2_endpoint
 from events.observability.probes import PROBES
 
 # Anybody may send these: what is longer isn't kept, nor a path that leads nowhere, and so 6 MB at most.
 _PATH_CHARACTERS = 300
 _HOST_CHARACTERS = 300  # a name and its port
 
-# Nothing but what this host serves in files of their own; blob: is the picture that the dashboard draws to save.
-CONTENT_SECURITY_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' data: blob:",
-        "connect-src 'self'",
-        "font-src 'self'",
-        "form-action 'self'",
-        "frame-ancestors 'none'",
-        "base-uri 'none'",
-    )
-)
+# blob: is the picture that the dashboard draws to save.
+CONTENT_SECURITY_POLICY = csp.policy(img_src="'self' data: blob:", font_src="'self'", form_action="'self'")
 
 
 @lru_cache(maxsize=1_000)
@@ -78,7 +67,7 @@ class BearerMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """The view's answer, or that of all middleware and the view."""
-        if "HTTP_AUTHORIZATION" not in request.META or not request.path_info.startswith("/api/"):
+        if "HTTP_AUTHORIZATION" not in request.META or not is_api(request.path_info):
             return self.get_response(request)
         if settings.SECURE_SSL_REDIRECT and not request.is_secure():
             return self.get_response(request)  # to be sent away
@@ -135,7 +124,7 @@ class RefuseNullMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """The page's answer, or 400."""
-        if not request.path_info.startswith("/api/") and not is_endpoint(request.path_info):
+        if not is_api(request.path_info) and not is_oauth2_endpoint(request.path_info):
             texts = [request.path_info, *(text for data in (request.GET, request.POST) for text in _texts(data))]
             if any("\0" in text for text in texts):
                 return HttpResponseBadRequest("Null characters are not allowed.", content_type="text/plain")

@@ -10,8 +10,9 @@ from rest_framework.request import Request
 
 from events.access.rate_limits import NEW_SERIES
 from events.log.append import Row
+from events.log.models import Event
 from events.log.series import SeriesKey, from_series
-from events.models import Event, Resolution, Rollup
+from events.rollups.models import Resolution, Rollup
 
 if TYPE_CHECKING:  # its module loads this one
     from rest_framework.views import APIView

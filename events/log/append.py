@@ -15,7 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg2.errors import DuplicatePreparedStatement, InvalidSqlStatementName
 
 from events.calendar import timestamps
-from events.models import Event
+from events.log.models import Event
 
 _TABLE = Event._meta.db_table
 _COLUMNS = "namespace, name, timestamp, value"

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 
-from events.ingest.decoding import MOST_ITEMS_NAMED
+from events.http.exceptions import MOST_ITEMS_NAMED
 
 Schema = dict[str, Any]
 

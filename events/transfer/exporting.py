@@ -13,7 +13,7 @@ from django.db.models import F, Func, Value
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Cast
 
-from events.models import EventQuerySet
+from events.log.models import EventQuerySet
 
 COLUMNS = ("namespace", "name", "timestamp", "value")
 

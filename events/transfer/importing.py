@@ -16,9 +16,9 @@ from django.db import connection, transaction
 from events.ingest import decoding
 from events.log import append
 from events.log.append import Row
-from events.models import Bookmark
 from events.transfer.files import mark_of
 from events.transfer.import_formats import Format, ImportFailed
+from events.transfer.models import Bookmark
 
 _STEP_LINES = {"postgresql": 20_000, "sqlite": 5_000}
 # How soon the thread that talks to the database gets its turn beside the one that decodes; some ten times a step.

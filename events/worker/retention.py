@@ -11,9 +11,10 @@ from django.db import connection, transaction
 from django.db.models import Max
 from django.utils import timezone
 
+from events.log.models import Event, EventQuerySet
 from events.log.namespace_patterns import fits
-from events.models import Event, EventQuerySet, Pruned, Resolution, Rollup, Watermark
 from events.rollups import rebuild
+from events.rollups.models import Pruned, Resolution, Rollup, Watermark
 
 # On SQLite a step holds the lock that every writer waits for; on PostgreSQL commits wait for its writes to the disk.
 _STEP_EVENTS = {"postgresql": 2_000, "sqlite": 500}

@@ -11,7 +11,8 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
-from events.models import Event, Pruned, Resolution, Rollup, Watermark
+from events.log.models import Event
+from events.rollups.models import Pruned, Resolution, Rollup, Watermark
 from events.rollups.rebuild import PrunedError
 from events.rollups.statements import add_step, fill_step
 

@@ -14,8 +14,9 @@ from django.db.models import QuerySet, Sum
 from events.calendar import timestamps
 from events.calendar.granularities import MICROSECOND
 from events.database.snapshot import snapshot
-from events.models import Event, Resolution, Rollup, Watermark
+from events.log.models import Event
 from events.rollups import rebuild, statements, sums
+from events.rollups.models import Resolution, Rollup, Watermark
 
 _STRETCH = timedelta(days=31)
 _FIELDS = ("bucket", "first_timestamp", "last_timestamp", "count", "sum", "min", "max")

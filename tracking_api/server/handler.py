@@ -8,15 +8,14 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import django
-from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from typing_extensions import override
 
 from events.database.statement_timeout import limit_statements
+from events.http.plain_errors import refuse
 from events.http.utf8_requests import UTF8Request
-from events.observability.recorder import current
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -71,21 +70,6 @@ def start(response: HttpResponseBase, start_response: StartResponse) -> None:
     """Give a response's status and headers to the server."""
     cookies = (("Set-Cookie", cookie.output(header="")) for cookie in response.cookies.values())
     start_response(f"{response.status_code} {response.reason_phrase}", [*response.items(), *cookies])
-
-
-def refuse(status: HTTPStatus, detail: str, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-    """Answer a request that Django never sees, in REST framework's shape; below ``/o/`` in that of RFC 6749, 5.2."""
-    current().refusal = status.name.lower()
-    if environ["PATH_INFO"].startswith("/o/"):
-        error = "temporarily_unavailable" if status == HTTPStatus.SERVICE_UNAVAILABLE else "invalid_request"
-        answer = b'{"error":"%s","error_description":"%s"}' % (error.encode(), detail.encode())
-    else:
-        answer = b'{"detail":"%s"}' % detail.encode()
-    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(answer)))]
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers.append(("Retry-After", str(settings.RETRY_AFTER_SECONDS)))
-    start_response(f"{status.value} {status.phrase}", headers)
-    return [answer]
 
 
 django_handler = Handler()

@@ -13,8 +13,8 @@ from django.core.management.base import BaseCommand
 from oauth2_provider.generators import generate_client_id, generate_client_secret
 from oauth2_provider.models import Application
 
+from events.access.local_secrets import kept
 from events.models import Event, Rollup
-from tracking_api import environment
 
 TRY_IT = """
 Get a token, send an event, read the aggregates:
@@ -50,10 +50,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         self._path: Path = settings.LOCAL_DIR / "credentials.json"
         made = self._make_credentials()
-        kept = environment.kept(self._path, lambda: made)
+        stored = kept(self._path, lambda: made)
         # what is printed at each start stays in the logs of every one
-        self._is_first = kept == made
-        credentials = cast(Credentials, json.loads(kept))
+        self._is_first = stored == made
+        credentials = cast(Credentials, json.loads(stored))
         self._prepare_demo_data()
         self._prepare_user(credentials)
         self._prepare_client(credentials)
