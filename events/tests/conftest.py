@@ -21,6 +21,7 @@ from events.ingest import new_series
 from events.models import Event
 from events.rollups import statements as rollups
 from events.tests.support import browser, service
+from events.tests.support.examples import few_of
 
 _NEED_A_BROWSER = ["test_admin_browser.py", "test_dashboard_browser.py", "test_docs_browser.py"]
 _NEED_POSTGRESQL = [
@@ -93,7 +94,9 @@ if importlib.util.find_spec("hypothesis"):
     from hypothesis import settings as examples
 
     # a slow machine is no mistake
-    examples.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    examples.register_profile(
+        "untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=few_of(100)
+    )
     examples.load_profile("untimed")
 
 
