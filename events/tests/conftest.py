@@ -40,6 +40,7 @@ _ON_SQLITE_ALONE = [
     "test_configuration.py",
     "test_contract.py",
     "test_cors.py",
+    "test_counters.py",
     "test_deploy.py",
     "test_generated_clients.py",
     "test_private_files.py",
@@ -84,8 +85,14 @@ def pytest_ignore_collect(collection_path):
     return True if collection_path.name in _LEFT_OUT else None
 
 
-def pytest_collection_modifyitems(items):
+def _belongs(item):
+    return all(mark.args == (connection.vendor,) for mark in item.iter_markers("only_on"))
+
+
+def pytest_collection_modifyitems(config, items):
     """Files stay together and in random order otherwise."""
+    config.hook.pytest_deselected(items=[item for item in items if not _belongs(item)])
+    items[:] = filter(_belongs, items)
     items.sort(key=lambda item: item.path.name not in _TAKE_LONGEST)
 
 

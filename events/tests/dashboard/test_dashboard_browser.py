@@ -26,7 +26,7 @@ QUEUE = "Back-end/queueLength"
 @contextmanager
 def served(prepared, directory, script):
     """A server with the first visit's user, client and demo data, changed by a script."""
-    with prepared(directory, SERVER_WORKERS=1) as env:
+    with prepared(directory) as env:
         done = service.manage("shell", "-v", "0", "-c", script, env=env)
         assert done.returncode == 0, done.stderr
         with service.served(env):
@@ -221,7 +221,7 @@ def test_series_are_chosen_by_typing_and_up_to_six_are_overlaid(open_page):
 
 def test_of_a_large_catalogue_any_series_is_found_by_typing(chromium, prepared, open_page, tmp_path):
     """And it opens with one that is not among the first."""
-    with prepared(tmp_path, SERVER_WORKERS=1, MAX_SERIES=2) as env, service.served(env):
+    with prepared(tmp_path, MAX_SERIES=2) as env, service.served(env):
         page = open_page(f"/?{urlencode({'series': 'Server-1/diskUsage', **OCTOBER})}", env=env, session=None)
         log_in(page, env)
         picker = page.get_by_label("Add a series")

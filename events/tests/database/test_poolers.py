@@ -86,7 +86,7 @@ def pooled(request):
 @contextmanager
 def behind(pooled, prepared, directory):
     """A service whose database is behind the pooler; ``DIRECT_URL`` is past it."""
-    limits = {"DATABASE_TIMEOUT_SECONDS": 1, "SERVER_WORKERS": 1, "SERVER_THREADS": 4, "ROLLUP_TAIL_EVENTS": 1_000_000}
+    limits = {"DATABASE_TIMEOUT_SECONDS": 1, "SERVER_THREADS": 4, "ROLLUP_TAIL_EVENTS": 1_000_000}
     with prepared(directory, **limits) as env:
         name = urlsplit(env["DATABASE_URL"]).path[1:]
         yield {**env, "DIRECT_URL": env["DATABASE_URL"], "DATABASE_URL": pooled.url(name)}
@@ -192,7 +192,7 @@ def ask(connection, sql):
 
 
 def test_an_event_is_one_message(pooled, prepared, tmp_path):
-    with pooler(pooled.mode, pool_size=2) as other, prepared(tmp_path, SERVER_WORKERS=1, SERVER_THREADS=1) as env:
+    with pooler(pooled.mode, pool_size=2) as other, prepared(tmp_path, SERVER_THREADS=1) as env:
         name = urlsplit(env["DATABASE_URL"]).path[1:]
         env |= {"DATABASE_URL": other.url(name), "READY_LAG_SECONDS": "0", "CLIENT_USAGE_SECONDS": "0"}
 

@@ -108,6 +108,7 @@ def explained():
         patch.undo()
 
 
+@pytest.mark.only_on("sqlite")
 @given(item=events | mostly_valid, spelling=spellings)
 @example(item={"namespace": "a", "name": "b", "timestamp": "9999-12-31T23:59:59.9999999Z", "value": 1}, spelling=None)
 @example(item={"namespace": "a", "name": "b", "timestamp": "0001-01-01T00:00:00+00:01", "value": 1}, spelling=None)
@@ -120,6 +121,7 @@ def test_both_ways_give_the_same_verdict_and_rows(explained, item, spelling):
     assert verdict(decode_ndjson, body) == explained(decode_ndjson, body)
 
 
+@pytest.mark.only_on("sqlite")
 @given(items=st.lists(mostly_valid | events, max_size=4))
 @settings(max_examples=few_of(200))
 def test_both_ways_agree_on_batches(explained, items):
@@ -128,6 +130,7 @@ def test_both_ways_agree_on_batches(explained, items):
     assert verdict(decode_ndjson, lines) == explained(decode_ndjson, lines)
 
 
+@pytest.mark.only_on("sqlite")
 @given(item=mostly_valid)
 @settings(max_examples=few_of(200))
 def test_the_fast_way_is_taken_for_ordinary_events(item):
@@ -186,6 +189,7 @@ def accepts(decode, body):
     return True
 
 
+@pytest.mark.only_on("sqlite")
 @given(items=st.lists(objects.flatmap(written), min_size=1, max_size=4))
 @example(items=['{"namespace":"\\u002c","name":"b","timestamp":1,"value":1,"value":2}'])
 @settings(max_examples=few_of(1000))

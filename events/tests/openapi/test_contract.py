@@ -10,7 +10,7 @@ from events.tests.support.service import PROJECT_DIR, fetch_token
 
 
 def test_schemathesis_finds_nothing(prepared, tmp_path):
-    with prepared(tmp_path, SERVER_WORKERS=1) as env, service.served(env):
+    with prepared(tmp_path) as env, service.served(env):
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "schemathesis.cli", "--no-color"),
