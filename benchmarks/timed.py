@@ -21,10 +21,10 @@ from django.db.models.functions import TruncDay, TruncHour, TruncMinute, TruncMo
 from tqdm import tqdm  # noqa: E402
 
 from events.aggregation import reader  # noqa: E402
-from events.aggregation.answer import Question, aggregate  # noqa: E402
+from events.aggregation.answer import aggregate  # noqa: E402
+from events.aggregation.question import Question  # noqa: E402
 from events.log import append  # noqa: E402
-from events.models import Event  # noqa: E402
-from events.rollups import statements  # noqa: E402
+from events.models import Event, Watermark  # noqa: E402
 from events.serializers import AggregationQuerySerializer  # noqa: E402
 from events.worker.pacing import Roller  # noqa: E402
 
@@ -53,7 +53,7 @@ def plain(query: dict[str, str], times: int) -> dict[str, Any]:
 def roll_up() -> dict[str, float]:
     """Seconds that the roller takes for all that is not rolled up, without the pauses that it makes on SQLite."""
     newest = Event.objects.order_by("pk").values_list("pk", flat=True).last() or 0
-    position = statements.watermark().event_id
+    position = Watermark.objects.current().event_id
     start = time.perf_counter()
     with tqdm(total=newest - position, unit=" events", desc="rolling up") as bar:
         for step in Roller().catch_up(lambda: True, lambda _: None):

@@ -14,7 +14,7 @@ from django.http import QueryDict
 from rest_framework import serializers
 from typing_extensions import override
 
-from events.aggregation.answer import AGGREGATION_TYPES, FILLS, LABELS
+from events.aggregation.question import AGGREGATION_TYPES, FILLS, LABELS
 from events.calendar import granularities, timestamps, zones
 from events.calendar.granularities import GRANULARITIES
 from events.log.series import SeriesKey

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
@@ -25,8 +25,9 @@ from events.access.tokens import (
     client_of,
     grant_of,
 )
-from events.aggregation.answer import Question, Standing, aggregate, standing_of, stream, version
+from events.aggregation.answer import Answer
 from events.aggregation.catalogue import Catalogue, Series, answered
+from events.aggregation.question import Question
 from events.database.snapshot import snapshot
 from events.http.negotiation import JSONUnlessNamed
 from events.http.renderers import CSVRenderer, JSONRenderer, NDJSONRenderer, SeriesCSVRenderer, StreamRenderer
@@ -40,6 +41,7 @@ from events.serializers import (
     NamespaceSerializer,
     SeriesPathSerializer,
 )
+from events.worker import pacing
 
 
 def _validated(serializer_class: type[serializers.Serializer[Any]], data: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,23 +124,32 @@ class AggregationView(ReadView):
         series = _validated(SeriesPathSerializer, {"namespace": namespace, "name": name})
         check_namespace(grant_of(request.auth), self.required_scope, series["namespace"])
         query = _validated(AggregationQuerySerializer, request.query_params)
-        question = Question(**series, **query)
         with snapshot():
-            standing = standing_of(question)
-            etag = quote_etag(f"{version(question, standing)}-{request.accepted_renderer.format}")
+            answer = Answer(Question(**series, **query))
+            etag = _etag(answer, request.accepted_renderer)
             known = get_conditional_response(request._request, etag=etag)
-            response = known or self._answer(request, question, standing)
+            response = known or self._respond(answer, request.accepted_renderer)
+        _shorten_tail(answer)
         response["ETag"] = etag
         patch_vary_headers(response, ["Accept", "Authorization", "Cookie"])
         patch_cache_control(response, private=True, no_cache=True)
         return response
 
-    def _answer(self, request: Request, question: Question, standing: Standing) -> HttpResponseBase:
-        renderer = request.accepted_renderer
-        if isinstance(renderer, StreamRenderer):
-            lines = renderer.lines(stream(question))
-            return StreamingHttpResponse(lines, content_type=_content_type(renderer))
-        return Response(aggregate(question, standing))
+    def _respond(self, answer: Answer, renderer: BaseRenderer) -> HttpResponseBase:
+        if not isinstance(renderer, StreamRenderer):
+            return Response(answer.items())
+        answer.check_stream()
+        response = StreamingHttpResponse(content_type=_content_type(renderer))
+        response.streaming_content = self._lines(answer.question, renderer, response)
+        return response
+
+    def _lines(self, question: Question, renderer: StreamRenderer, response: HttpResponseBase) -> Iterator[bytes]:
+        """Give the lines of a long answer, which is read later on and perhaps by another thread."""
+        with snapshot():
+            answer = Answer(question)
+            response["ETag"] = _etag(answer, renderer)  # of what is sent, as an event may have come in the meantime
+            yield from renderer.lines(answer.iterate())
+        _shorten_tail(answer)
 
 
 class CatalogueView(ReadView):
@@ -182,6 +193,15 @@ class CatalogueView(ReadView):
             body = b"".join(renderer.lines(map(answered, series)))
             return HttpResponse(body, content_type=_content_type(renderer))
         return Response(list(map(answered, series)))
+
+
+def _etag(answer: Answer, renderer: BaseRenderer) -> str:
+    return quote_etag(f"{answer.version()}-{renderer.format}")
+
+
+def _shorten_tail(answer: Answer) -> None:
+    if answer.has_long_tail:
+        pacing.catch_up_aside()
 
 
 def _content_type(renderer: BaseRenderer) -> str:

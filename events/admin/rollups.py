@@ -16,8 +16,7 @@ from django.utils.functional import cached_property
 from django.views.decorators.http import require_safe
 
 from events.calendar import timestamps
-from events.models import Resolution, Rollup
-from events.rollups import statements
+from events.models import Resolution, Rollup, Watermark
 
 _COLUMNS = ("namespace", "name", "bucket", "first timestamp", "last timestamp", "count", "sum", "min", "max")
 
@@ -75,7 +74,7 @@ def rollup_list(request: HttpRequest) -> HttpResponse:
         "pages": page.paginator.get_elided_page_range(page.number),
         "query": query.urlencode(),
         "most_rows": RollupPaginator.most_rows,
-        "watermark": statements.watermark(),
+        "watermark": Watermark.objects.current(),
     }
     return render(request, "admin/events/rollup/list.html", context)
 

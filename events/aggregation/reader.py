@@ -18,12 +18,15 @@ from django.db.models import BigIntegerField, Case, Count, F, Max, Min, Q, Sum, 
 from django.db.models.functions import Cast
 
 from events.aggregation.plan import Piece, plan
+from events.aggregation.question import Question
+from events.aggregation.series_state import SeriesState
 from events.calendar import granularities
 from events.calendar.granularities import MICROSECOND
+from events.calendar.spans import Span
 from events.database.statement_timeout import restart_clock
 from events.database.trunc_clock import Rules, bucket_start
-from events.models import Event, EventQuerySet, Resolution, Rollup, Watermark
-from events.rollups import statements, sums
+from events.models import Event, EventQuerySet, Resolution, Rollup
+from events.rollups import sums
 
 # How much of a timestamp's text tells its minute or hour in UTC.
 _CLOCK_CHARACTERS = {"minute": 16, "hour": 13}
@@ -55,9 +58,9 @@ _Row = TypeVar("_Row")
 class Reader:
     """Reads the buckets of one series between two instants, both included.
 
-    The watermark and what is read with it must come from one snapshot. In hours that are pruned the finest rollups
+    The state and what is read must come from one snapshot. In hours that are pruned the finest rollups
     stand for their events: what one holds goes to the bucket that its first event is in, which is right unless
-    ``find_torn`` finds one.
+    ``find_straddling`` finds one.
     """
 
     namespace: str
@@ -67,6 +70,20 @@ class Reader:
     granularity: str
     aggregation_type: str
     zone: tzinfo
+    state: SeriesState
+
+    @classmethod
+    def of(cls, question: Question, span: Span, state: SeriesState) -> Reader:
+        """Make what reads the buckets that a question asks for within a span."""
+        return cls(
+            question.namespace,
+            question.name,
+            *span,
+            question.granularity,
+            question.aggregation_type,
+            question.zone,
+            state,
+        )
 
     @cached_property
     def aligned(self) -> bool:
@@ -74,104 +91,101 @@ class Reader:
         seconds = {"minute": 60, "hour": 3600}.get(self.granularity)
         return seconds is not None and self._composes(seconds)
 
-    def read(self, mark: Watermark, *, tail: int) -> list[Bucket]:
+    def read(self) -> list[Bucket]:
         """The buckets in order, by one statement; a sum that might not fit a double is infinite."""
-        return self._merged(_fetch(self._parts(mark, tail)))
+        return self._merged(_fetch(self._parts()))
 
-    def iterate(self, mark: Watermark, *, tail: int) -> Iterator[Bucket]:
+    def iterate(self) -> Iterator[Bucket]:
         """As ``read``, however many there are: the database sorts them, and a few are in memory at a time.
 
         Within a transaction on PostgreSQL.
         """
         if self.granularity != "none":
-            rows = _iterate(*self._parts(mark, tail), order_by=1 if self.aligned else 2)
-        elif self._is_pruned(mark):
-            rows = _iterate(*self._parts(mark, tail), order_by="key")
+            rows = _iterate(*self._parts(), order_by=1 if self.aligned else 2)
+        elif self.state.is_pruned(self.first):
+            rows = _iterate(*self._parts(), order_by="key")
         else:
             rows = _iterate(self._events(self._all_events()).order_by("start"))
         merged = (self._merged(of_bucket) for _, of_bucket in groupby(rows, key=self._key()))
         found = chain.from_iterable(merged)
         yield from found if self.granularity in _MAY_NOT_OVERLAP else in_order(found, _first_timestamp)
 
-    def read_ungrouped(self, mark: Watermark, most: int, *, tail: int) -> list[Bucket]:
+    def read_ungrouped(self, most: int) -> list[Bucket]:
         """One bucket for each distinct timestamp, ``most`` of them at most; from the events, as far as there are."""
-        if not self._is_pruned(mark):
+        if not self.state.is_pruned(self.first):
             rows = self._events(self._all_events()).order_by("start")[:most]
             return self._merged(_fetch([rows]))
-        parts = self._parts(mark, tail)  # each of which may have a row of the same timestamp
+        parts = self._parts()  # each of which may have a row of the same timestamp
         return self._merged(_fetch(parts, order_by="key", most=most * len(parts)))[:most]
 
-    def read_exact(self, mark: Watermark) -> list[Bucket]:
+    def read_exact(self) -> list[Bucket]:
         """The buckets' averages or sums from the events alone, whatever their size.
 
         For buckets whose rollups don't hold their sum. One that is beyond a double is infinite, and so is one of events
         that are pruned and that may be; what else is pruned counts by the sums of its rollups.
         """
         events, parts = self._all_events(), []
-        if self._is_pruned(mark):
-            events = events.filter(Q(timestamp__gte=mark.pruned_before) | Q(pk__gt=mark.event_id))
-            for piece in self._pieces(mark):
-                if self._is_pruned(mark, piece.first):
-                    parts.append(self._of_rollups(piece, mark, only_exact=False))
+        if self.state.is_pruned(self.first):
+            events = events.filter(Q(timestamp__gte=self.state.pruned_before) | Q(pk__gt=self.state.watermark.event_id))
+            for piece in self._pieces():
+                if self.state.is_pruned(piece.first):
+                    parts.append(self._of_rollups(piece, only_exact=False))
         parts.append(self._events(events, sums.Units("value")))
         return self._merged(_fetch(parts))
 
-    def find_torn(self, mark: Watermark) -> tuple[datetime, datetime] | None:
+    def find_straddling(self) -> tuple[datetime, datetime] | None:
         """The first and last timestamp of a rollup of pruned events not all of which belong to the same bucket.
 
         None where there is none. No query where nothing is pruned or stored minutes and hours make up the window;
         two at most.
         """
-        for piece in self._pieces(mark):
-            if piece.resolution is None and self._is_pruned(mark, piece.first):
-                standing = self._stored(piece, mark).annotate(
+        for piece in self._pieces():
+            if piece.resolution is None and self.state.is_pruned(piece.first):
+                standing = self._stored(piece).annotate(
                     start=self._start("first_timestamp"), end=self._start("last_timestamp")
                 )
-                torn = standing.exclude(
+                straddling = standing.exclude(
                     first_timestamp__gte=piece.first, last_timestamp__lte=piece.last, start=F("end")
                 )
-                found = torn.order_by("bucket").values_list("first_timestamp", "last_timestamp").first()
+                found = straddling.order_by("bucket").values_list("first_timestamp", "last_timestamp").first()
                 if found:
                     return found
         return None
 
-    def find_last(self, mark: Watermark) -> datetime | None:
+    def find_last(self) -> datetime | None:
         """The timestamp of the last event between both instants, none of which cuts a rollup of pruned events.
 
         None where there is none. One query, two where events are pruned there.
         """
         events = self._all_events().order_by("-timestamp").values_list("timestamp", flat=True)
         found = [events.first()]
-        if self._is_pruned(mark):
-            finest = self._rollups().filter(resolution=statements.resolutions_of(mark)[0])
+        if self.state.is_pruned(self.first):
+            finest = self._rollups().filter(resolution=self.state.watermark.finest_first[0])
             kept = finest.filter(bucket__lte=self.last, last_timestamp__range=(self.first, self.last))
             found.append(kept.order_by("-bucket").values_list("last_timestamp", flat=True).first())
         return max((each for each in found if each is not None), default=None)
 
-    def count_stored(self, mark: Watermark, most: int) -> int:
+    def count_stored(self, most: int) -> int:
         """How many buckets are stored as they are asked for, counted no further than ``most``. One query."""
         resolution = next((each for each in Resolution if each.name.lower() == self.granularity), None)
-        if not self.aligned or resolution not in statements.resolutions_of(mark):
+        if not self.aligned or resolution not in self.state.watermark.finest_first:
             return 0
         rows = self._rollups().filter(resolution=resolution, bucket__range=(self.first, self.last))
         return rows.values("bucket")[:most].count()
 
-    def _parts(self, mark: Watermark, tail: int) -> list[models.QuerySet[Any]]:
-        parts = [self._piece(piece, mark) for piece in self._pieces(mark)]
-        if tail:
-            events = Event.objects.tail_of_series(self.namespace, self.name, mark.event_id, tail)
+    def _parts(self) -> list[models.QuerySet[Any]]:
+        parts = [self._piece(piece) for piece in self._pieces()]
+        if tail := self.state.tail:
+            events = Event.objects.tail_of_series(self.namespace, self.name, self.state.watermark.event_id, tail)
             parts.append(self._events(events.within(self.first, self.last)))
         return parts
 
-    def _pieces(self, mark: Watermark) -> list[Piece]:
-        usable = [each for each in reversed(statements.resolutions_of(mark)) if self._composes(each.value)]
-        before = mark.pruned_before
+    def _pieces(self) -> list[Piece]:
+        usable = [each for each in reversed(self.state.watermark.finest_first) if self._composes(each.value)]
+        before = self.state.pruned_before
         if before is None or not self.first < before <= self.last:
             return plan(self.first, self.last, usable)
         return [*plan(self.first, before - MICROSECOND, usable), *plan(before, self.last, usable)]
-
-    def _is_pruned(self, mark: Watermark, instant: datetime | None = None) -> bool:
-        return mark.pruned_before is not None and (instant or self.first) < mark.pruned_before
 
     def _composes(self, seconds: int) -> bool:
         return granularities.composes(seconds, self.granularity, self.first, self.last, self.zone)
@@ -182,35 +196,35 @@ class Reader:
     def _all_events(self) -> EventQuerySet:
         return Event.objects.of_series(self.namespace, self.name).within(self.first, self.last)
 
-    def _piece(self, piece: Piece, mark: Watermark) -> models.QuerySet[Any]:
-        if piece.resolution is None and not self._is_pruned(mark, piece.first):
+    def _piece(self, piece: Piece) -> models.QuerySet[Any]:
+        if piece.resolution is None and not self.state.is_pruned(piece.first):
             events = Event.objects.of_series(self.namespace, self.name).within(piece.first, piece.last)
-            return self._events(events.up_to(mark.event_id))
+            return self._events(events.up_to(self.state.watermark.event_id))
         if self.aligned and piece.resolution is not None and piece.resolution.name.lower() == self.granularity:
             columns = {
                 "total": Case(When(is_exact=True, then=F("sum")), default=Value(inf)), "missed": F("rest"),
                 "units": _NO_TEXT, "number": F("count"), "least": F("min"), "most": F("max"),
             }  # fmt: skip
-            stored = self._stored(piece, mark).annotate(**columns, first=_text("first_timestamp"))
+            stored = self._stored(piece).annotate(**columns, first=_text("first_timestamp"))
             return stored.values_list(*self._row())
-        return self._of_rollups(piece, mark)
+        return self._of_rollups(piece)
 
-    def _of_rollups(self, piece: Piece, mark: Watermark, *, only_exact: bool = True) -> models.QuerySet[Any]:
+    def _of_rollups(self, piece: Piece, *, only_exact: bool = True) -> models.QuerySet[Any]:
         units: models.expressions.Combinable = _text(sums.Units("sum", "rest", peak=inf))
         if only_exact:
             units = Case(When(inexact=1, then=_NO_TEXT), default=units)
         return self._grouped(
-            self._stored(piece, mark), "first_timestamp" if piece.resolution is None else "bucket",
+            self._stored(piece), "first_timestamp" if piece.resolution is None else "bucket",
             inexact=_INEXACT, total=_NO_DOUBLE, missed=_NO_DOUBLE, units=units,
             first=_text(Min("first_timestamp")), number=Cast(Sum("count"), BigIntegerField()),
             least=Min("min"), most=Max("max"),
         )  # fmt: skip
 
-    def _stored(self, piece: Piece, mark: Watermark) -> models.QuerySet[Rollup]:
+    def _stored(self, piece: Piece) -> models.QuerySet[Rollup]:
         """The piece's rollups; where it is to be read from events that are pruned, the finest that reach into it."""
         if piece.resolution is not None:
             return self._rollups().filter(resolution=piece.resolution, bucket__range=(piece.first, piece.last))
-        finest = statements.resolutions_of(mark)[0]
+        finest = self.state.watermark.finest_first[0]
         start = granularities.start_of(piece.first, finest.name.lower(), UTC)
         return self._rollups().filter(
             resolution=finest, bucket__range=(start, piece.last),

@@ -17,8 +17,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 
 from events.database.snapshot import snapshot
-from events.models import Event
-from events.rollups import statements
+from events.models import Event, Watermark
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +82,7 @@ def look() -> Health:
 def read_lag() -> Lag:
     """The lag. Two queries on one snapshot."""
     with snapshot():
-        mark = statements.watermark()
+        mark = Watermark.objects.current()
         newest = Event.objects.order_by("pk").values_list("pk", flat=True).last() or 0
     events = max(0, newest - mark.event_id)
     if events == 0:
@@ -105,7 +104,7 @@ def _lag_detail(lag: Lag) -> str | None:
 def _silence_detail() -> str | None:
     """Tell of a worker that is missing: one with nothing to do still says every few seconds that it has looked."""
     limit = settings.READY_LAG_SECONDS
-    looked = statements.watermark().complete_at
+    looked = Watermark.objects.current().complete_at
     if limit == 0 or looked is None:
         return None
     seconds = (timezone.now() - looked).total_seconds()

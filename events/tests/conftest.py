@@ -19,9 +19,9 @@ from events.access.tokens import token_memory
 from events.aggregation import answer
 from events.ingest import new_series
 from events.models import Event
-from events.rollups import statements as rollups
 from events.tests.support import browser, service
 from events.tests.support.examples import few_of
+from events.worker import roll_up
 
 _NEED_A_BROWSER = ["test_admin_browser.py", "test_dashboard_browser.py", "test_docs_browser.py"]
 _NEED_POSTGRESQL = [
@@ -250,4 +250,4 @@ def make_event(db):
 @pytest.fixture
 def short_steps(monkeypatch):
     """The roller takes seven events at a time."""
-    monkeypatch.setattr(rollups, "_STEP_EVENTS", {"postgresql": 7, "sqlite": 7})
+    monkeypatch.setattr(roll_up, "_STEP_EVENTS", {"postgresql": 7, "sqlite": 7})

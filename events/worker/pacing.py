@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from django.db import DatabaseError, connection
 
-from events.rollups import statements
-from events.rollups.statements import Step
+from events.worker import roll_up
+from events.worker.roll_up import Step
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Roller:
 
     def __init__(self) -> None:
         self._pace = _PACES[connection.vendor]
-        self.most_events = statements.step_events()
+        self.most_events = roll_up.step_events()
 
     def catch_up(self, is_wanted: Callable[[], bool], pause: Callable[[float], object]) -> Iterator[Step]:
         """Steps up to the first that takes all there is; what came meanwhile is worth a step at the next look.
@@ -48,7 +48,7 @@ class Roller:
         """
         while is_wanted():
             try:
-                step = statements.roll_up(is_wanted, self.most_events)
+                step = roll_up.take_step(is_wanted, self.most_events)
             except DatabaseError:
                 self.most_events = min(self.most_events, self._pace.least_events)
                 raise

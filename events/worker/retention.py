@@ -12,8 +12,8 @@ from django.db.models import Max
 from django.utils import timezone
 
 from events.log.namespace_patterns import fits
-from events.models import Event, EventQuerySet, Pruned, Resolution, Rollup
-from events.rollups import statements
+from events.models import Event, EventQuerySet, Pruned, Resolution, Rollup, Watermark
+from events.rollups import rebuild
 
 # On SQLite a step holds the lock that every writer waits for; on PostgreSQL commits wait for its writes to the disk.
 _STEP_EVENTS = {"postgresql": 2_000, "sqlite": 500}
@@ -93,7 +93,7 @@ def _series(policy: Sequence[tuple[str, timedelta | None]], now: datetime | None
 def prunable(series: Series) -> EventQuerySet:
     """The events that pruning deletes: those of the past that are rolled up."""
     events = Event.objects.of_series(series.namespace, series.name)
-    return events.filter(timestamp__lt=series.before).up_to(statements.watermark().event_id)
+    return events.filter(timestamp__lt=series.before).up_to(Watermark.objects.current().event_id)
 
 
 def prune(series: Series) -> Iterator[int]:
@@ -102,7 +102,7 @@ def prune(series: Series) -> Iterator[int]:
     From the first step on the rollups answer for the whole past, so it may end after any of them and be done again.
     """
     with transaction.atomic():
-        statements.locking_watermark().get()  # nobody empties the rollups, nor moves an event, until it is known below
+        Watermark.objects.locked()  # nobody empties the rollups, nor moves an event, until it is known below
         events = prunable(series)
         found = _first(events)
         if found:
@@ -119,7 +119,7 @@ def _first(events: EventQuerySet) -> list[tuple[int, datetime]]:
 
 
 def _rely_on_rollups(series: Series) -> None:
-    before = statements.pruned_before(series.namespace, series.name)
+    before = Pruned.objects.start_of(series.namespace, series.name)
     if before is None:
         Pruned.objects.create(**series._asdict())
     elif before < series.before:
@@ -136,8 +136,8 @@ def prune_rollups(series: Series) -> Iterator[int]:
     limit = _STEP_BUCKETS[connection.vendor]
     while True:
         with transaction.atomic():
-            mark = statements.locking_watermark().get()
-            finest = stored.filter(resolution=statements.resolutions_of(mark)[0])
+            mark = Watermark.objects.locked()
+            finest = stored.filter(resolution=mark.finest_first[0])
             last = finest.order_by("bucket").values_list("bucket", flat=True)[limit - 1 : limit].first()
             end = series.before if last is None else min(last.replace(minute=0) + _HOUR, series.before)
             count = stored.filter(bucket__lt=end)._raw_delete(connection.alias)
@@ -145,10 +145,10 @@ def prune_rollups(series: Series) -> Iterator[int]:
                 return
             late = prunable(series).filter(timestamp__lt=end)
             late._raw_delete(connection.alias)
-            statements.rebuild_whole_series(mark, series.namespace, series.name)
+            rebuild.rebuild_whole_series(mark, series.namespace, series.name)
             if not of_series.exists():
                 Pruned.objects.filter(namespace=series.namespace, name=series.name)._raw_delete(connection.alias)
-            statements.count_change()
+            Watermark.objects.bump_changes()
         yield count
 
 

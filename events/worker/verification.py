@@ -14,8 +14,8 @@ from django.db.models import QuerySet, Sum
 from events.calendar import timestamps
 from events.calendar.granularities import MICROSECOND
 from events.database.snapshot import snapshot
-from events.models import Event, Resolution, Rollup
-from events.rollups import statements, sums
+from events.models import Event, Resolution, Rollup, Watermark
+from events.rollups import rebuild, statements, sums
 
 _STRETCH = timedelta(days=31)
 _FIELDS = ("bucket", "first_timestamp", "last_timestamp", "count", "sum", "min", "max")
@@ -104,10 +104,10 @@ def differences(stretch: Stretch) -> tuple[int, list[Difference]]:
     count = 0
     found: list[Difference] = []
     with snapshot():
-        mark = statements.watermark_of(stretch.namespace, stretch.name)
+        mark, pruned_before = Watermark.objects.of(stretch.namespace, stretch.name)
         of_series = Rollup.objects.of_series(stretch.namespace, stretch.name)
-        finest, *coarser = statements.resolutions_of(mark)
-        start = max(stretch.start, mark.pruned_before or stretch.start)
+        finest, *coarser = mark.finest_first
+        start = max(stretch.start, pruned_before or stretch.start)
         if stretch.start < start:
             within = of_series.filter(bucket__range=(stretch.start, min(stretch.end, start - MICROSECOND)))
             kept = within.filter(resolution=finest)
@@ -128,9 +128,9 @@ def differences(stretch: Stretch) -> tuple[int, list[Difference]]:
 def series_difference(namespace: str, name: str) -> Difference | None:
     """How the rollup of a whole series differs from its finest rollups; None where it doesn't."""
     with snapshot():
-        mark = statements.watermark()
+        mark = Watermark.objects.current()
         of_series = Rollup.objects.of_series(namespace, name)
-        finest = of_series.filter(resolution=statements.resolutions_of(mark)[0])
+        finest = of_series.filter(resolution=mark.finest_first[0])
         stored = _by_bucket(of_series.whole_series().values_list(*_STORED))
         computed = _computed(statements.merged(finest, Resolution.SERIES))
         if finest.filter(is_exact=False).exists():
@@ -162,9 +162,9 @@ def repair(found: list[Difference]) -> None:
     namespace, name = found[0].namespace, found[0].name
     hours = {each.hour for each in found if each.resolution != Resolution.SERIES}
     with transaction.atomic():
-        mark = statements.locking_watermark().get()
-        statements.rebuild(mark, namespace, name, statements.ranges_of(hours))
-        statements.count_change()
+        mark = Watermark.objects.locked()
+        rebuild.rebuild(Event.objects.all(), mark, namespace, name, rebuild.ranges_of(hours))
+        Watermark.objects.bump_changes()
 
 
 def _by_bucket(rows: QuerySet[Any, Any]) -> dict[datetime, dict[str, Any]]:

@@ -14,10 +14,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, InterfaceError, connection
 from tqdm import tqdm
 
-from events.models import Event
-from events.rollups import statements
-from events.rollups.statements import PrunedError
-from events.worker import retention
+from events.models import Event, Watermark
+from events.rollups.rebuild import PrunedError
+from events.worker import retention, roll_up
 from events.worker.expired_tokens import ExpiredTokens
 from events.worker.pacing import Roller
 
@@ -69,7 +68,7 @@ class Command(BaseCommand):
         self.pruned_up_to: datetime | None = None
         if rebuild:
             try:
-                statements.start_over(accept_loss=accept_loss)
+                roll_up.start_over(accept_loss=accept_loss)
             except PrunedError as error:
                 raise CommandError(str(error)) from None
         if watch is None:
@@ -80,7 +79,7 @@ class Command(BaseCommand):
                 self.stdout.write(f"Pruned {self.deleted} events.")
         self.stdout.write(
             f"Rolled up {self.added} events in {self.steps} steps;"
-            f" the watermark is at {statements.watermark().event_id}."
+            f" the watermark is at {Watermark.objects.current().event_id}."
         )
 
     def _watch(self, seconds: float) -> None:
@@ -129,7 +128,7 @@ class Command(BaseCommand):
         """The seconds for which its steps held their lock."""
         worked = 0.0
         newest = Event.objects.order_by("pk").values_list("pk", flat=True).last() or 0
-        start = statements.watermark().event_id
+        start = Watermark.objects.current().event_id
         # shown for a long run only, and only where someone looks
         with tqdm(total=max(newest - start, 0), unit=" events", delay=1, disable=None, dynamic_ncols=True) as bar:
             for step in self.roller.catch_up(self._is_wanted, self.stopping.wait):

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
-from events.rollups import statements
+from events.models import Rollup
 from events.worker import verification
 from events.worker.verification import Difference
 
@@ -31,7 +31,7 @@ class Command(BaseCommand):
             raise CommandError("--accept-loss goes with --repair.")
         count = lost = kept = kept_events = 0
         series = verification.series()
-        with tqdm(total=statements.event_count(), unit=" events", delay=1, disable=None, dynamic_ncols=True) as bar:
+        with tqdm(total=Rollup.objects.event_count(), unit=" events", delay=1, disable=None, dynamic_ncols=True) as bar:
             for namespace, name in series:
                 found = list(self._compare(namespace, name, bar))
                 for difference in found:

@@ -8,7 +8,7 @@ from rest_framework.test import APIClient
 
 from events.ingest import new_series
 from events.models import Event, Grant, IdempotencyKey
-from events.rollups import statements
+from events.worker import roll_up
 
 EVENT = {"namespace": "Shop", "name": "order", "timestamp": "2020-11-12T11:10:00Z", "value": 142.0}
 
@@ -259,7 +259,7 @@ def test_a_grant_may_have_a_limit_of_new_series(client, application, midnight, s
 def test_a_series_is_new_where_nothing_is_known_of_it(client, midnight, settings, make_event, stored):
     make_event("Shop", "old", "2020-01-01T00:00:00")
     if stored != "in the log":
-        statements.roll_up()
+        roll_up.take_step()
     if stored == "in the rollups alone":  # as retention leaves it
         Event.objects.all()._raw_delete("default")
     settings.RATE_LIMIT_NEW_SERIES = 1

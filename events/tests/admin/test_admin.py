@@ -12,7 +12,7 @@ from events.admin import event_list
 from events.admin.event_list import Selection, SelectionPaginator
 from events.admin.events import EventAdmin
 from events.models import Event, Rollup
-from events.rollups import statements
+from events.worker import roll_up
 
 LIST = "/admin/events/event/"
 
@@ -78,7 +78,7 @@ ARRIVED_LAST_FIRST = [
 @pytest.mark.parametrize("rolled_up", [True, False])
 def test_it_lists_events_newest_first_and_filters_them(client, stored, query, expected, rolled_up):
     if rolled_up:
-        statements.roll_up()
+        roll_up.take_step()
 
     assert rows(client.get(f"{LIST}?{query}")) == expected
 
@@ -90,7 +90,7 @@ def test_it_shows_what_is_stored(client, stored):
 
 
 def test_the_name_filter_lists_the_names_of_the_chosen_namespace(client, stored):
-    statements.roll_up()  # from which the filters come, and from what was tracked since
+    roll_up.take_step()  # from which the filters come, and from what was tracked since
     Event.objects.create(namespace="New", name="z", timestamp=datetime(2020, 1, 1, tzinfo=UTC), value=1)
 
     assert choices(client.get(LIST)) == {
@@ -136,7 +136,7 @@ def shown(response):
 @pytest.mark.parametrize("query", ["", "namespace=a", "start=2019-01-01T00:00"])
 def test_the_pages_end_and_say_so(client, db, monkeypatch, query):
     fill(250)
-    statements.roll_up()
+    roll_up.take_step()
     assert client.get(f"{LIST}?{query}").context["cl"].result_count == 250
     assert "The pages hold the newest" not in client.get(f"{LIST}?{query}").text
 
@@ -156,7 +156,7 @@ def test_it_counts_all_matches(client, make_event, monkeypatch, query, count):
     """Past the end of the pages too, from the rollups and what was tracked since."""
     monkeypatch.setattr(SelectionPaginator, "most_rows", 100)
     fill(250)
-    statements.roll_up()
+    roll_up.take_step()
     make_event("a", "b", "2019-12-31T00:00:00")
     make_event("a", "c")
     make_event("c", "b")
@@ -167,7 +167,7 @@ def test_it_counts_all_matches(client, make_event, monkeypatch, query, count):
 def test_its_queries_read_no_more_than_a_page(client, stored, monkeypatch, django_assert_num_queries):
     """None of them counts, sorts or compares the whole table."""
     monkeypatch.setattr(EventAdmin, "list_per_page", 2)
-    statements.roll_up()
+    roll_up.take_step()
     with django_assert_num_queries(2 + 1 + 2 + 1 + 1) as captured:  # session, user; namespaces; names; count; page
         client.get(LIST)
 
@@ -184,7 +184,7 @@ def test_the_filters_show_the_first_values(client, make_event, monkeypatch):
     monkeypatch.setattr(event_list, "MOST_CHOICES", 3)
     for key in ("b/x", "a/x", "a/y", "B/z", "ä/a", "c/x", "a/w", "a/v"):
         make_event(*key.split("/"))
-    statements.roll_up()
+    roll_up.take_step()
 
     shown = choices(client.get(LIST))
     assert len(shown["namespace"]) == 3
@@ -196,7 +196,7 @@ def test_the_filters_show_the_first_values(client, make_event, monkeypatch):
 @pytest.mark.parametrize("rolled_up", [True, False])
 def test_of_too_many_series_the_first_are_listed_and_it_says_so(client, stored, monkeypatch, rolled_up):
     if rolled_up:
-        statements.roll_up()
+        roll_up.take_step()
     monkeypatch.setattr(Selection, "most_series", 2)
     said = "More than 2 series fit, and only the events of the first of them are listed: filter further."
 
@@ -229,7 +229,7 @@ def test_its_queries_read_no_more_series_than_it_shows(client, make_event, query
     monkeypatch.setattr(event_list, "MOST_CHOICES", 30)
     for number in range(100):
         make_event(f"n{number % 5}", f"{number}")
-    statements.roll_up()
+    roll_up.take_step()
 
     with CaptureQueriesContext(connection) as captured:
         client.get(f"{LIST}?{query}")
@@ -300,7 +300,7 @@ def test_an_action_takes_what_was_ticked_and_never_all_matches(client, stored):
 
 
 def test_deleting_asks_with_the_count_and_rebuilds_the_rollups(client, stored):
-    statements.roll_up()
+    roll_up.take_step()
     ticked = Event.objects.filter(namespace="Frontend", name="pageView")
     action = {"action": "delete_selected", "_selected_action": [event.pk for event in ticked]}
 
@@ -311,13 +311,13 @@ def test_deleting_asks_with_the_count_and_rebuilds_the_rollups(client, stored):
     assert client.post(f"{LIST}?namespace=Frontend", {**action, "post": "yes"}).status_code == 302
     assert Event.objects.count() == 3
     assert not Rollup.objects.of_series("Frontend", "pageView").exists()
-    assert statements.event_count() == 3
+    assert Rollup.objects.event_count() == 3
 
 
 def test_deleting_one_asks_with_the_count_and_rebuilds_the_rollups(client, make_event):
     make_event(value=1)
     event = make_event(value=5)
-    statements.roll_up()
+    roll_up.take_step()
     page = f"{LIST}{event.pk}/delete/"
 
     assert "Events: 1" in client.get(page).text

@@ -6,7 +6,8 @@ import pytest
 from django.contrib.auth.models import Permission, User
 
 from events.admin.rollups import RollupPaginator
-from events.rollups import statements
+from events.models import Watermark
+from events.worker import roll_up
 
 LIST = "/admin/events/event/rollups/"
 
@@ -24,7 +25,7 @@ def stored(make_event):
     make_event("a", "x", "2020-11-12T11:12:00", value=-3)
     make_event("a", "y", "2020-11-12T12:00:00.5", value=4)
     make_event("b", "<x>", "2020-11-12T11:10:00", value=5)
-    statements.roll_up()
+    roll_up.take_step()
     make_event("b", "<x>", "2020-11-12T11:11:00", value=6)
 
 
@@ -62,7 +63,7 @@ def test_it_shows_what_is_stored_and_how_far_it_goes(client, stored):
 
     assert "a x 2020-11-12T11:10:00Z 2020-11-12T11:10:01Z 2020-11-12T11:10:02Z 2 3.0 1.0 2.0" in text
     assert "b &lt;x&gt; 2020-11-12T11:10:00Z" in text
-    assert f"up to id {statements.watermark().event_id}, by minute,hour." in text
+    assert f"up to id {Watermark.objects.current().event_id}, by minute,hour." in text
     assert "4 rollups" in text
 
 
@@ -76,7 +77,7 @@ def test_it_says_what_it_could_not_read(client, stored, query, error):
 def test_its_pages_end_and_keep_the_query(client, make_event, monkeypatch):
     for minute in range(250):
         make_event("a", "x", f"2020-11-12T{minute // 60:02}:{minute % 60:02}:00", value=minute)
-    statements.roll_up(most_events=250)
+    roll_up.take_step(most_events=250)
     query = "resolution=60&namespace=a"
 
     assert [row[8] for row in client.get(f"{LIST}?{query}&p=3").context["rows"]] == list(range(200, 250))

@@ -8,7 +8,7 @@ import pytest
 from rest_framework.test import APIClient
 
 from events.models import Event
-from events.rollups import statements
+from events.worker import roll_up
 
 PATH = "/api/events/Frontend/pageView"
 CHOOSE = "Choose one of: "
@@ -239,7 +239,7 @@ def test_a_huge_value_changes_no_tiny_one(client, make_event, granularity, kind,
     for timestamp, value in [("01T00:00", BIG), ("01T01:00", 1e-310), ("02T02:00", -1e-300), ("02T02:30", 4e-300)]:
         make_event(timestamp=f"2020-11-{timestamp}:00", value=value)
     if is_rolled_up:
-        statements.roll_up()
+        roll_up.take_step()
 
     response = client.get(PATH, {"aggregationType": kind, "granularity": granularity})
 

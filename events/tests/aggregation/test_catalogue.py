@@ -15,8 +15,7 @@ from events.aggregation.catalogue import Catalogue, catalogue
 from events.log.namespace_patterns import Namespaces
 from events.log.series import SeriesKey
 from events.models import Event, Grant
-from events.rollups import statements
-from events.worker import pacing
+from events.worker import pacing, roll_up
 
 
 @pytest.fixture
@@ -63,7 +62,7 @@ def test_it_lists_the_series(client, stored, path, answer, django_assert_num_que
 @pytest.mark.parametrize("namespaces", ["*", "b", "a\nb*"])
 def test_the_tail_is_read_by_its_ids(stored, make_event, django_assert_num_queries, namespaces):
     """And not by an index that holds the whole log, whose order SQLite likes to group by."""
-    statements.roll_up()
+    roll_up.take_step()
     make_event("b", "x")
     with django_assert_num_queries(3) as captured:
         Catalogue(Namespaces.of(namespaces)).page(10)
@@ -142,7 +141,7 @@ def pages_of(client, path):
 @pytest.mark.parametrize("rolled_up", [0, 3, 5])
 def test_it_is_read_in_pages(client, stored, rolled_up):
     if rolled_up:
-        statements.roll_up(most_events=rolled_up)
+        roll_up.take_step(most_events=rolled_up)
 
     assert pages_of(client, "/api/events/?limit=2") == [ALL[:2], ALL[2:]]
     assert pages_of(client, "/api/events?limit=3") == [ALL[:3], ALL[3:]]
@@ -258,7 +257,7 @@ def test_it_searches_both_names_in_any_case(client, make_event, search, expected
     for key in SEARCHED:
         make_event(*key.split("/"))
     if rolled_up:
-        statements.roll_up(most_events=rolled_up)
+        roll_up.take_step(most_events=rolled_up)
 
     assert keys_of(client.get("/api/events/", {"search": search}).json()) == expected
 
@@ -363,7 +362,7 @@ def test_pages_hold_what_is_granted_and_are_full(client, application, db, seed, 
     for key in stored:
         Event.objects.create(namespace=key[0], name=key[1], timestamp="2020-01-01T00:00:00Z", value=1)
         if random.random() < 0.1:
-            statements.roll_up()
+            roll_up.take_step()
     patterns = random.sample(PATTERNS, random.choice([1, 2, 5]))
     grant = Grant(application=application, read_namespaces="\n".join(patterns) or "nothing there")
     granted = sorted(key for key in stored if key[0] in grant.namespaces("read"))
@@ -384,7 +383,7 @@ def test_nothing_that_is_not_granted_is_read(client, application, make_event):
     for number in range(20):
         make_event(f"secret-{number}", "x")
         make_event(f"zoo-{number:02}", "x")
-    statements.roll_up()
+    roll_up.take_step()
     make_event("secret", "x")
     Grant.objects.create(application=application, read_namespaces="zoo-*\nnone")
     with CaptureQueriesContext(connection) as captured:
@@ -425,12 +424,12 @@ def test_the_pages_are_the_same_as_the_whole(db, monkeypatch):
             assert paged == whole
         assert catalogue() == whole
         assert Catalogue(name="3").page(100).series == [line for line in whole if line["name"] == "3"]
-        statements.roll_up()
+        roll_up.take_step()
 
 
 def test_a_long_tail_is_rolled_up_before_it_is_read(stored, settings, monkeypatch, client):
     waits = []
-    monkeypatch.setattr(pacing, "wait_for_catching_up", lambda: waits.append(statements.roll_up()))
+    monkeypatch.setattr(pacing, "wait_for_catching_up", lambda: waits.append(roll_up.take_step()))
     settings.ROLLUP_TAIL_EVENTS = 1
 
     assert client.get("/api/events/?limit=4").json() == ALL
@@ -441,7 +440,7 @@ def test_a_long_tail_is_rolled_up_before_it_is_read(stored, settings, monkeypatc
 
 def test_the_whole_groups_the_tail_once(client, stored, monkeypatch):
     monkeypatch.setattr(catalogue_module, "_ROWS_AT_A_TIME", 1)
-    statements.roll_up(most_events=3)
+    roll_up.take_step(most_events=3)
     with CaptureQueriesContext(connection) as captured:
         assert body(client.get("/api/events/?format=csv")) == AS_CSV
 
@@ -473,7 +472,7 @@ def store_many(count):
             "INSERT INTO events_event (namespace, name, timestamp, value)"
             f" SELECT 'host ' || (i % 100), 'metric ' || (i / 100), '2020-01-01 00:00:00', i FROM {numbers}"
         )
-        while (step := statements.roll_up(lambda: True, 20_000)) and step.is_full:
+        while (step := roll_up.take_step(lambda: True, 20_000)) and step.is_full:
             pass
         cursor.execute("ANALYZE")
 

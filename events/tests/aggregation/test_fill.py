@@ -5,7 +5,7 @@ import json
 import pytest
 
 from events.models import Rollup
-from events.rollups import statements
+from events.worker import roll_up
 
 PATH = "/api/events/Frontend/pageView"
 DAYS = {"tsMin": "2024-02-27T12:00:00Z", "tsMax": "2024-03-02T12:00:00Z", "granularity": "day"}
@@ -25,7 +25,7 @@ def stored(request, make_event):
     ]:  # fmt: skip
         make_event(timestamp=timestamp, value=value)
     if request.param:
-        statements.roll_up()
+        roll_up.take_step()
 
 
 def values(response):
@@ -160,7 +160,7 @@ def test_previous_begins_with_the_last_bucket_before(client, stored, kind, granu
 def test_previous_goes_by_the_days_of_the_zone(client, make_event):
     for timestamp, value in [("2024-02-27T22:59:00", 1), ("2024-02-27T23:01:00", 2), ("2024-02-28T22:59:00", 4)]:
         make_event(timestamp=timestamp, value=value)
-    statements.roll_up()
+    roll_up.take_step()
     question = {"tsMin": "2024-03-01T00:00:00+01:00", "tsMax": "2024-03-01T12:00:00+01:00", "granularity": "day"}
 
     for zone, expected in (("Europe/Berlin", 6.0), ("UTC", 4.0)):
@@ -201,7 +201,7 @@ def test_what_comes_before_a_window_changes_its_tag(client, stored, make_event, 
     make_event(timestamp="2024-02-28T12:00:00", value=8)
     status, body, later = ask(tag)
     assert (status, body, later != tag) == (200, of_value(14.0), True)
-    statements.roll_up()
+    roll_up.take_step()
     assert ask(later) == (304, b"", later)
 
 
@@ -295,7 +295,7 @@ def test_stored_buckets_are_counted_before_they_are_read(client, make_event, set
     settings.MAX_ITEMS = 3
     for minute in range(4):
         make_event(timestamp=f"2024-01-01T00:{minute * 2:02}:00")
-    statements.roll_up()
+    roll_up.take_step()
 
     with django_assert_num_queries(3):  # as above, and the count
         response = client.get(PATH, {"granularity": "minute"})

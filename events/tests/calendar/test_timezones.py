@@ -2,7 +2,7 @@
 
 import pytest
 
-from events.rollups import statements
+from events.worker import roll_up
 
 PATH = "/api/events/Frontend/pageView"
 UNKNOWN = {"timezone": ["Must be the IANA name of a time zone, such as Europe/Berlin."]}
@@ -21,7 +21,7 @@ def track(request, make_event):
         for number, timestamp in enumerate(timestamps):
             make_event(timestamp=timestamp)
             if request.param == "rollups" or (request.param == "both" and number == len(timestamps) // 2):
-                statements.roll_up()
+                roll_up.take_step()
 
     return make
 

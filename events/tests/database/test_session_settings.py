@@ -9,8 +9,8 @@ from django.core.management import call_command
 from django.db import connection, transaction
 
 from events.models import Event, Grant, Rollup
-from events.rollups import statements
 from events.tests.support.examples import IS_THOROUGH
+from events.worker import roll_up
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -72,7 +72,7 @@ def store(client):
     first, *others = ({"namespace": "a\\'ü", "name": "b", "timestamp": at, "value": value} for at, value in EVENTS)
     answers = [client.post("/api/track/", first, headers={"Idempotency-Key": "once"}) for _ in range(2)]
     answers.append(client.post("/api/track/", others[:2]))
-    statements.roll_up()
+    roll_up.take_step()
     return [answer.json() for answer in [*answers, client.post("/api/track/", others[2:])]]
 
 

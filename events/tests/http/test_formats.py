@@ -7,7 +7,7 @@ import pytest
 from events.aggregation import answer, reader
 from events.http import renderers
 from events.models import Event, Rollup
-from events.rollups import statements
+from events.worker import roll_up
 
 PATH = "/api/events/Frontend/pageView"
 DAYS = f"{PATH}?granularity=day&aggregationType=sum&tsMin=2024-01-01&tsMax=2024-01-03T12:00:00Z"
@@ -25,7 +25,7 @@ def stored(request, make_event):
     for timestamp, value in [("2024-01-01T10:00:00.5", 1), ("2024-01-01T11:00:00", 0.1), ("2024-01-03T12:00:00", -3)]:
         make_event(timestamp=timestamp, value=value)
         if request.param:
-            statements.roll_up()
+            roll_up.take_step()
     make_event(timestamp="2024-01-03T11:00:00", value=1e300)
     make_event(name="other")
 
@@ -221,7 +221,7 @@ def test_an_answer_that_is_known_is_not_sent_again(client, stored, django_assert
 def test_rolling_up_changes_no_answer(client, make_event):
     make_event()
     tag = client.get(PATH)["ETag"]
-    statements.roll_up()
+    roll_up.take_step()
 
     assert client.get(PATH)["ETag"] == tag
 

@@ -14,10 +14,10 @@ from django.utils import timezone
 from events.models import Watermark
 from events.observability import health, probes
 from events.observability.health import Health, Lag, Lookout, look
-from events.rollups import statements
 from events.tests.support import service
 from events.tests.support.service import call, fetch_token, locked
 from events.tests.support.waiting import wait_until
+from events.worker import roll_up
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 OK = {"ok": True}
@@ -106,7 +106,7 @@ def test_the_migrations_that_lack_are_named(answers, db):
 def test_the_lag_is_held_against_its_limit(answers, make_event, settings, now, limit, seconds, status, shown, detail):
     settings.READY_LAG_SECONDS = limit
     make_event()
-    statements.roll_up()
+    roll_up.take_step()
     make_event()
     make_event()
     Watermark.objects.update(complete_at=None if seconds is None else NOW - timedelta(seconds=seconds))
@@ -119,7 +119,7 @@ def test_the_lag_is_held_against_its_limit(answers, make_event, settings, now, l
 
 def test_there_is_no_lag_without_a_tail_however_long_nobody_looked(make_event, now):
     make_event()
-    statements.roll_up()
+    roll_up.take_step()
 
     now["now"] += timedelta(days=30)
 
@@ -128,7 +128,7 @@ def test_there_is_no_lag_without_a_tail_however_long_nobody_looked(make_event, n
 
 def test_a_worker_that_is_missing_is_said_though_nothing_lacks(answers, make_event, settings, now):
     make_event()
-    statements.roll_up()
+    roll_up.take_step()
     now["now"] = NOW + timedelta(seconds=300)
     assert answers()[0] == 200
     now["now"] = NOW + timedelta(seconds=301)
@@ -151,7 +151,7 @@ def test_a_log_that_nobody_ever_rolled_up_has_a_lag_of_unknown_age(make_event):
 
 
 def test_the_roller_knows_since_when_the_rollups_lack_some(make_event, now, monkeypatch):
-    monkeypatch.setattr(statements, "_STEP_EVENTS", {"postgresql": 2, "sqlite": 2})
+    monkeypatch.setattr(roll_up, "_STEP_EVENTS", {"postgresql": 2, "sqlite": 2})
 
     def complete_at():
         return Watermark.objects.get().complete_at
@@ -161,25 +161,25 @@ def test_the_roller_knows_since_when_the_rollups_lack_some(make_event, now, monk
         return now["now"]
 
     make_event()
-    statements.roll_up()
+    roll_up.take_step()
     assert complete_at() == NOW
     for _ in range(3):
         make_event()
     after(20)
-    statements.roll_up()
+    roll_up.take_step()
     assert complete_at() == NOW  # a full step leaves some
     assert health.read_lag() == Lag(1, 20)
     later = after(21)
-    statements.roll_up()
+    roll_up.take_step()
     assert complete_at() == later
     after(31)
-    assert statements.roll_up() is None
+    assert roll_up.take_step() is None
     assert complete_at() == later  # nothing to do is not worth a write each time
     idle = after(31.001)
-    assert statements.roll_up() is None
+    assert roll_up.take_step() is None
     assert complete_at() == idle
     set_back = after(-3_600)
-    assert statements.roll_up() is None
+    assert roll_up.take_step() is None
     assert complete_at() == set_back  # or a lag would count from an hour ahead
 
 

@@ -12,9 +12,9 @@ from django.db import connection
 
 from events import checks
 from events.calendar import zones
-from events.rollups import statements
 from events.tests.support import service
 from events.tests.support.service import PROJECT_DIR
+from events.worker import roll_up
 
 DOCUMENT = (PROJECT_DIR / "docs/observability.md").read_text()
 
@@ -153,7 +153,7 @@ def in_database():
 def test_a_right_database_is_fine(make_event):
     assert in_database() == []
     make_event()
-    statements.roll_up()
+    roll_up.take_step()
     assert in_database() == []
 
 
@@ -166,7 +166,7 @@ def test_a_right_database_is_fine(make_event):
 )
 def test_other_resolutions_than_stored_are_warned_of(make_event, settings, wanted, messages):
     make_event()
-    statements.roll_up()
+    roll_up.take_step()
 
     settings.ROLLUP_RESOLUTIONS = wanted
 

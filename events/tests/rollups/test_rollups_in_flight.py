@@ -12,6 +12,7 @@ from django.db import OperationalError, connection, transaction
 from events.models import Event, Watermark
 from events.rollups import statements
 from events.tests.support.rolling_up import START, asked, by_hand, events, expected, roll_up_all, stored
+from events.worker import roll_up
 
 pytestmark = pytest.mark.usefixtures("short_steps")
 
@@ -43,17 +44,17 @@ def test_it_waits_for_every_transaction_with_ids_on_both_sides_of_the_watermark(
         insert(late, 2)
         insert(aborted, 2)
         for _ in range(3):
-            assert statements.roll_up() is None  # neither knows yet whether its ids count
+            assert roll_up.take_step() is None  # neither knows yet whether its ids count
             assert asked() == by_hand()
-        watermark = statements.watermark().event_id
+        watermark = Watermark.objects.current().event_id
         aborted.rollback()
-        assert statements.roll_up() is None
-        assert statements.watermark().event_id == watermark
+        assert roll_up.take_step() is None
+        assert Watermark.objects.current().event_id == watermark
         late.commit()
 
         roll_up_all()
 
-    assert statements.watermark().event_id == Event.objects.latest("pk").pk
+    assert Watermark.objects.current().event_id == Event.objects.latest("pk").pk
     assert Event.objects.count() == 14
     assert stored() == expected()
     assert asked() == by_hand()
@@ -72,7 +73,7 @@ def test_it_goes_on_when_those_are_done_whatever_came_since():
                 old.commit()
             return True
 
-        assert statements.roll_up(patience).events == 3
+        assert roll_up.take_step(patience).events == 3
         assert stored() == expected()
         new.commit()
         roll_up_all()
@@ -85,7 +86,7 @@ def test_it_holds_no_writer_up():
     with closing(another_connection()) as open_one, closing(another_connection()) as writer:
         insert(open_one, 1)
         waits = threading.Event()
-        thread = threading.Thread(target=lambda: (statements.roll_up(lambda: waits.set() or True), connection.close()))
+        thread = threading.Thread(target=lambda: (roll_up.take_step(lambda: waits.set() or True), connection.close()))
         thread.start()
         assert waits.wait(120)
         with writer.cursor() as cursor:
@@ -107,7 +108,7 @@ def test_of_two_rollers_one_steps_aside():
     with closing(another_connection()) as other:
         with other.cursor() as cursor:
             cursor.execute("SELECT event_id FROM events_watermark FOR UPDATE")
-        assert statements.roll_up() is None
+        assert roll_up.take_step() is None
         other.rollback()
     roll_up_all()
     assert stored() == expected()
@@ -116,11 +117,11 @@ def test_of_two_rollers_one_steps_aside():
 @pytest.mark.django_db(transaction=True)
 def test_of_two_rollers_one_steps_aside_at_the_very_first_step_too(monkeypatch):
     Event.objects.bulk_create(events(5))
-    fill_step, found = statements._fill_step, []
+    fill_step, found = statements.fill_step, []
 
     def roll_up():
         try:
-            found.append(statements.roll_up())
+            found.append(roll_up.take_step())
         except OperationalError as error:  # it waited for the first one until it was cancelled
             found.append(error)
         connection.close()
@@ -132,7 +133,7 @@ def test_of_two_rollers_one_steps_aside_at_the_very_first_step_too(monkeypatch):
         return fill_step(*arguments)
 
     monkeypatch.setattr(statements, "_fill_step", fill_step_beside_another_roller)
-    assert statements.roll_up().events == 5
+    assert roll_up.take_step().events == 5
     assert found == [None]
     assert stored() == expected()
 
@@ -178,8 +179,8 @@ def test_rollers_writers_and_deleters_at_once_leave_just_what_the_events_make():
     works = [
         write,
         write,
-        lambda turn: (statements.roll_up(), time.sleep(0.005)),
-        lambda turn: statements.roll_up(),
+        lambda turn: (roll_up.take_step(), time.sleep(0.005)),
+        lambda turn: roll_up.take_step(),
         delete,
         read,
     ]

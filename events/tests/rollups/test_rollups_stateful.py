@@ -18,12 +18,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from events.aggregation.answer import Question, aggregate
+from events.aggregation.answer import aggregate
 from events.aggregation.catalogue import catalogue
-from events.models import Event
-from events.rollups import statements
+from events.aggregation.question import Question
+from events.models import Event, Watermark
 from events.tests.support.examples import few_of
 from events.tests.support.rolling_up import expected, stored
+from events.worker import roll_up
 
 ZONES = ["UTC", "Europe/Berlin", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe", "Africa/Monrovia"]
 # around the nights on which clocks change in Berlin, on Lord Howe and, for good and by odd seconds, in Monrovia
@@ -82,7 +83,7 @@ class Service(RuleBasedStateMachine):
         self.late = []
         Event.objects.all().delete()
         settings.ROLLUP_RESOLUTIONS = resolutions
-        statements.start_over()
+        roll_up.start_over()
 
     @rule(rows=rows)
     def write(self, rows):
@@ -111,8 +112,8 @@ class Service(RuleBasedStateMachine):
 
     @rule(size=strategies.integers(1, 12))
     def roll_up(self, size):
-        statements._STEP_EVENTS = {"postgresql": size, "sqlite": size}
-        statements.roll_up()
+        roll_up._STEP_EVENTS = {"postgresql": size, "sqlite": size}
+        roll_up.take_step()
 
     @precondition(lambda self: Event.objects.exists())
     @rule(place=places, count=strategies.integers(1, 5))
@@ -135,7 +136,7 @@ class Service(RuleBasedStateMachine):
 
     @rule()
     def rebuild(self):
-        statements.start_over()
+        roll_up.start_over()
 
     @rule(
         name=names, ends=strategies.tuples(instants, instants).map(sorted), opens=strategies.tuples(strategies.booleans(), strategies.booleans()),
@@ -152,7 +153,7 @@ class Service(RuleBasedStateMachine):
 
     @invariant()
     def rollups_are_what_the_events_make(self):
-        resolutions = [resolution.value for resolution in statements.resolutions_of(statements.watermark())]
+        resolutions = [resolution.value for resolution in Watermark.objects.current().finest_first]
         assert stored() == expected([*resolutions, 0])
 
     @invariant()
@@ -172,7 +173,7 @@ class Service(RuleBasedStateMachine):
 
 @pytest.mark.django_db(transaction=True)
 def test_the_answer_is_always_that_of_the_events(settings, monkeypatch):
-    monkeypatch.setattr(statements, "_STEP_EVENTS", {})
+    monkeypatch.setattr(roll_up, "_STEP_EVENTS", {})
     settings.ROLLUP_RESOLUTIONS = ["minute", "hour"]  # what the machine sets ends with this test, as this does
     run_state_machine_as_test(
         Service,

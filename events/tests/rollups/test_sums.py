@@ -12,13 +12,14 @@ from hypothesis import HealthCheck, example, given, strategies
 from hypothesis import settings as hypothesis_settings
 from rest_framework.exceptions import ValidationError as BadRequest
 
-from events.aggregation.answer import Question, aggregate, standing_of, stream, version
+from events.aggregation.answer import Answer, aggregate, stream
+from events.aggregation.question import Question
 from events.calendar.timestamps import to_text
 from events.models import Event, Rollup
-from events.rollups import statements, sums
+from events.rollups import sums
 from events.tests.support.examples import few_of
 from events.tests.support.rolling_up import roll_up_all
-from events.worker import retention
+from events.worker import retention, roll_up
 
 START = datetime(2024, 2, 28, 22, 59, 40, tzinfo=UTC)
 BEYOND = "The sum of a bucket is beyond what a double holds."
@@ -78,7 +79,7 @@ class Watch:
                         aggregate(question)
                 else:
                     assert aggregate(question) == answer
-                tag = version(question, standing_of(question))
+                tag = Answer(question).version()
                 assert self.seen.setdefault(tag, json.dumps(answer)) == json.dumps(answer)
 
 
@@ -99,17 +100,17 @@ class Watch:
 @pytest.mark.django_db(transaction=True)
 def test_the_answer_is_exact_at_every_stage_of_the_roller(batches, size):
     Event.objects.all().delete()
-    statements.start_over()
+    roll_up.start_over()
     watch = Watch()
     for batch in batches:
         watch.write([(START + timedelta(seconds=15 * place), value) for place, value in batch])
         watch.look()
-        while statements.roll_up(most_events=size):
+        while roll_up.take_step(most_events=size):
             watch.look()
     Event.objects.filter(pk=Event.objects.first().pk).update(value=0.5)
     watch.rows = list(Event.objects.values_list("timestamp", "value"))
     watch.look()
-    statements.start_over()
+    roll_up.start_over()
     watch.look()
     roll_up_all()
     watch.look()
@@ -173,7 +174,7 @@ def test_a_sum_and_its_tag_outlast_rolling_up(client, make_event, form):
         }[form],
     )
     for _ in range(3):
-        assert statements.roll_up(most_events=1)
+        assert roll_up.take_step(most_events=1)
         assert ask() == first
         assert ask(**{"if-none-match": first[2]}) == (304, b"", first[2])
 
@@ -190,7 +191,7 @@ def test_the_average_of_equal_values_is_that_value(count, rolled_up):
         batch_size=10_000,
     )
     if rolled_up:
-        while statements.roll_up(most_events=30_000):
+        while roll_up.take_step(most_events=30_000):
             pass
     for granularity in ("minute", "hour", "year"):
         question = Question(namespace="S", name="cpu", granularity=granularity)

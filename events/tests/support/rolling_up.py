@@ -2,10 +2,11 @@
 
 from datetime import UTC, datetime, timedelta
 
-from events.aggregation.answer import Question, aggregate
+from events.aggregation.answer import aggregate
+from events.aggregation.question import Question
 from events.calendar.timestamps import EPOCH
-from events.models import Event, Rollup
-from events.rollups import statements
+from events.models import Event, Rollup, Watermark
+from events.worker import roll_up
 
 START = datetime(2024, 2, 28, 22, 58, 30, tzinfo=UTC)
 
@@ -20,7 +21,7 @@ def events(count, name="cpu", step=timedelta(seconds=25), start=START):
 def expected(resolutions=(60, 3600, 0)):
     """The rollups that the events up to the watermark make, computed in Python."""
     found = {}
-    for event in Event.objects.filter(pk__lte=statements.watermark().event_id):
+    for event in Event.objects.filter(pk__lte=Watermark.objects.current().event_id):
         for resolution in resolutions:
             seconds = int(event.timestamp.timestamp())
             bucket = datetime.fromtimestamp(seconds - seconds % resolution, UTC) if resolution else EPOCH
@@ -45,7 +46,7 @@ def stored():
 
 
 def roll_up_all():
-    while statements.roll_up():
+    while roll_up.take_step():
         pass
 
 

@@ -98,6 +98,9 @@ class Oracle:
             if first <= instant <= last:
                 grouped.setdefault(self.key(instant), []).append((instant, value))
         empty, items = 0.0 if fill == "zero" else None, []
+        before = [(self.key(instant), value) for instant, value in sorted(events) if instant < first]
+        if fill == "previous" and before:
+            empty = sum(value for key, value in before if key == before[-1][0])
         for key in sorted(grouped, key=self.start) if fill == "none" else self.keys(first, last):
             start = self.start(key)
             if key in grouped:

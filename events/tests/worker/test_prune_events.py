@@ -15,15 +15,16 @@ from hypothesis import HealthCheck, given, strategies
 from hypothesis import settings as hypothesis_settings
 from rest_framework.exceptions import ValidationError as BadRequest
 
-from events.aggregation.answer import Question, aggregate, stream
+from events.aggregation.answer import aggregate, stream
 from events.aggregation.catalogue import catalogue
-from events.models import Event, Pruned, Rollup
-from events.rollups import statements
-from events.rollups.statements import PrunedError
+from events.aggregation.question import Question
+from events.models import Event, Pruned, Rollup, Watermark
+from events.rollups.models import WatermarkManager
+from events.rollups.rebuild import PrunedError
 from events.tests.rollups.test_rollups_stateful import ZONES, local_key
 from events.tests.support.examples import few_of
 from events.tests.support.rolling_up import roll_up_all, stored
-from events.worker import retention
+from events.worker import retention, roll_up
 from events.worker.retention import Series, WouldDeleteMostError
 
 NOW = datetime(2024, 6, 1, 12, 30, tzinfo=UTC)
@@ -155,19 +156,19 @@ def move_the_first():
     event.save()
 
 
-@pytest.mark.parametrize(("change", "pruned"), [(statements.start_over, 0), (move_the_first, 19)])
+@pytest.mark.parametrize(("change", "pruned"), [(roll_up.start_over, 0), (move_the_first, 19)])
 def test_what_is_changed_while_it_waits_for_its_turn_stays(db, monkeypatch, change, pruned):
     add(20)
     roll_up_all()
     with monkeypatch.context() as patch:
-        lock = statements.locking_watermark
+        locked = WatermarkManager.locked
 
-        def locked_after_a_change():
+        def locked_after_a_change(manager):
             patch.undo()
             change()
-            return lock()
+            return locked(manager)
 
-        patch.setattr(statements, "locking_watermark", locked_after_a_change)
+        patch.setattr(WatermarkManager, "locked", locked_after_a_change)
         assert prune_series(START.replace(day=29, hour=22, minute=0, second=0)) == pruned
 
     roll_up_all()
@@ -180,16 +181,16 @@ def test_with_rollups_nothing_is_kept(db, short_steps):
     add(10, start=NOW - timedelta(days=2))
     add(10, name="click")
     roll_up_all()
-    version = statements.watermark().changes
+    version = Watermark.objects.current().changes
 
     output = prune("--older-than", "90d", "--with-rollups")
 
     assert output.startswith("Deleted 110 events and ")
-    assert Event.objects.count() == statements.event_count() == 10
+    assert Event.objects.count() == Rollup.objects.event_count() == 10
     assert [series["count"] for series in catalogue()] == [10]
     assert list(Pruned.objects.values_list("name", flat=True)) == ["order"]  # the other one is gone altogether
     assert ask("count", "year") == [{"aggregatedTimestamp": "2024-05-30T12:30:00Z", "value": 10}]
-    assert statements.watermark().changes > version
+    assert Watermark.objects.current().changes > version
     call_command("verify_rollups", stdout=StringIO())
 
 
@@ -384,7 +385,7 @@ REFUSED = {
     "move there": move,
     "load what was pruned": load,
     "bulk create over": lambda event: Event.objects.bulk_create([Event(pk=1, namespace="Shop", name="order", timestamp=START, value=1)]),
-    "rebuild": lambda event: statements.start_over(),
+    "rebuild": lambda event: roll_up.start_over(),
 }  # fmt: skip
 
 
@@ -488,7 +489,7 @@ def test_what_is_not_pruned_is_repaired_beside_it(pruned):
 
 def test_what_only_the_rollups_hold_is_never_lost_unasked(pruned):
     """As where nobody knows any more that it is pruned."""
-    before, held = stored(), statements.event_count()
+    before, held = stored(), Rollup.objects.event_count()
     left = Event.objects.count()
     Pruned.objects.all().delete()
 
@@ -501,10 +502,10 @@ def test_what_only_the_rollups_hold_is_never_lost_unasked(pruned):
     )
     assert stored() == before
     with pytest.raises(PrunedError, match=f"The rollups hold {held} events, of which {left} are in the log"):
-        statements.start_over()
+        roll_up.start_over()
     assert stored() == before
     assert verify(repair=True, accept_loss=True)[1] is None
-    assert statements.event_count() == left
+    assert Rollup.objects.event_count() == left
 
 
 # Standing policy.

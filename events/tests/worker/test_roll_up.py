@@ -20,15 +20,14 @@ from django.db import DatabaseError, connection
 
 from events.management.commands import roll_up as roll_up_command
 from events.models import Event, Rollup
-from events.rollups import statements
-from events.rollups.statements import Step
 from events.tests.support import service
 from events.tests.support.service import PROJECT_DIR, call, fetch_token
 from events.tests.support.waiting import wait_until
-from events.worker import pacing
+from events.worker import pacing, roll_up
+from events.worker.roll_up import Step
 
 
-def roll_up(*arguments):
+def run(*arguments):
     output = StringIO()
     call_command("roll_up", *arguments, stdout=output)
     return output.getvalue()
@@ -37,9 +36,9 @@ def roll_up(*arguments):
 def test_it_says_what_it_did(make_event):
     last = [make_event() for _ in range(3)][-1].pk
 
-    assert roll_up() == f"Rolled up 3 events in 1 steps; the watermark is at {last}.\n"
-    assert roll_up() == f"Rolled up 0 events in 0 steps; the watermark is at {last}.\n"
-    assert roll_up("--rebuild") == f"Rolled up 3 events in 1 steps; the watermark is at {last}.\n"
+    assert run() == f"Rolled up 3 events in 1 steps; the watermark is at {last}.\n"
+    assert run() == f"Rolled up 0 events in 0 steps; the watermark is at {last}.\n"
+    assert run("--rebuild") == f"Rolled up 3 events in 1 steps; the watermark is at {last}.\n"
     assert Rollup.objects.get(resolution=0).count == 3
 
 
@@ -75,7 +74,7 @@ def test_a_worker_rests_three_times_as_long_as_its_steps_took(db, monkeypatch, w
 
 def test_what_comes_meanwhile_is_left_for_the_next_look(make_event, monkeypatch):
     """Or a busy worker would make a step for every handful of events, each of which writes the same rollups."""
-    one_step = statements.roll_up
+    one_step = roll_up.take_step
 
     def roll_up_while_events_come(*arguments):
         step = one_step(*arguments)
@@ -84,10 +83,10 @@ def test_what_comes_meanwhile_is_left_for_the_next_look(make_event, monkeypatch)
         return step
 
     first = make_event().pk
-    monkeypatch.setattr(statements, "roll_up", roll_up_while_events_come)
+    monkeypatch.setattr(roll_up, "take_step", roll_up_while_events_come)
 
-    assert roll_up() == f"Rolled up 1 events in 1 steps; the watermark is at {first}.\n"
-    assert roll_up() == f"Rolled up 1 events in 1 steps; the watermark is at {first + 1}.\n"
+    assert run() == f"Rolled up 1 events in 1 steps; the watermark is at {first}.\n"
+    assert run() == f"Rolled up 1 events in 1 steps; the watermark is at {first + 1}.\n"
 
 
 @pytest.mark.parametrize(
@@ -103,8 +102,8 @@ def test_what_comes_meanwhile_is_left_for_the_next_look(make_event, monkeypatch)
 )
 def test_a_step_is_as_large_as_others_can_wait_for(monkeypatch, events, is_full, hold, most):
     monkeypatch.setattr(pacing, "_PACES", {connection.vendor: pacing._Pace(250, 2000, 1.0, 0)})
-    monkeypatch.setattr(statements, "_STEP_EVENTS", {connection.vendor: 1000})
-    monkeypatch.setattr(statements, "roll_up", lambda *_: Step(events, 1, is_full, hold))
+    monkeypatch.setattr(roll_up, "_STEP_EVENTS", {connection.vendor: 1000})
+    monkeypatch.setattr(roll_up, "take_step", lambda *_: Step(events, 1, is_full, hold))
     one = pacing.Roller()
 
     next(one.catch_up(lambda: True, time.sleep))
@@ -113,10 +112,10 @@ def test_a_step_is_as_large_as_others_can_wait_for(monkeypatch, events, is_full,
 
 
 def test_after_a_step_that_failed_comes_a_small_one(monkeypatch):
-    def roll_up(*_):
+    def fail(*_):
         raise DatabaseError
 
-    monkeypatch.setattr(statements, "roll_up", roll_up)
+    monkeypatch.setattr(roll_up, "take_step", fail)
     one = pacing.Roller()
 
     with pytest.raises(DatabaseError):
@@ -128,7 +127,7 @@ def test_after_a_step_that_failed_comes_a_small_one(monkeypatch):
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan"])
 def test_it_needs_some_time_between_looks(seconds, db):
     with pytest.raises(CommandError, match="--watch takes a number of seconds above 0"):
-        roll_up(f"--watch={seconds}")
+        run(f"--watch={seconds}")
 
 
 @pytest.fixture
@@ -267,18 +266,18 @@ def test_the_servers_worker_ends_with_it(env, number):
 
 
 def test_a_rebuild_answers_rightly_meanwhile(make_event, client_with_scopes, monkeypatch):
-    monkeypatch.setattr(statements, "_STEP_EVENTS", {"postgresql": 2, "sqlite": 2})
+    monkeypatch.setattr(roll_up, "_STEP_EVENTS", {"postgresql": 2, "sqlite": 2})
     for minute in range(10):
         make_event(timestamp=f"2024-01-01T00:{minute * 6:02}:00", value=minute)
-    roll_up()
+    run()
     client = client_with_scopes("aggregation")
     path = "/api/events/Frontend/pageView?granularity=day&aggregationType=sum"
     answers = [client.get(path).json()]
 
-    statements.start_over()
+    roll_up.start_over()
     answers.append(client.get(path).json())
-    while statements.roll_up():
+    while roll_up.take_step():
         answers.append(client.get(path).json())
 
     assert answers == [[{"aggregatedTimestamp": "2024-01-01T00:00:00Z", "value": 45.0}]] * 7
-    assert Event.objects.count() == statements.event_count() == 10
+    assert Event.objects.count() == Rollup.objects.event_count() == 10

@@ -8,7 +8,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from events.models import Event, Rollup
-from events.rollups import statements
+from events.worker import roll_up
 
 RIGHT = "All rollups of 2 series are right.\n"
 
@@ -24,7 +24,7 @@ def rolled_up(make_event):
     ):
         make_event(timestamp=timestamp, value=0.1)
     make_event(name="click", timestamp="2024-02-29T11:10:00", value=-3)
-    while statements.roll_up():
+    while roll_up.take_step():
         pass
     make_event(timestamp="2024-02-29T11:10:00", value=7)
 
@@ -115,7 +115,7 @@ def test_it_finds_events_that_were_changed_behind_the_back():
 
 
 @pytest.mark.parametrize(
-    "mend", [lambda: verify(repair=True, accept_loss=True), statements.start_over], ids=["repair", "rebuild"]
+    "mend", [lambda: verify(repair=True, accept_loss=True), roll_up.start_over], ids=["repair", "rebuild"]
 )
 def test_what_was_answered_wrongly_is_asked_for_anew_once_it_is_right(client_with_scopes, mend):
     client = client_with_scopes("aggregation")
@@ -137,7 +137,7 @@ def test_the_last_digits_of_a_sum_count():
         Event(namespace="Frontend", name="click", timestamp=datetime(2024, 1, 1, tzinfo=UTC) + timedelta(seconds=number), value=0.1 * number)
         for number in range(100)
     )  # fmt: skip
-    while statements.roll_up():
+    while roll_up.take_step():
         pass
     hour = Rollup.objects.get(name="click", resolution=3600, bucket=datetime(2024, 1, 1, tzinfo=UTC))
     assert hour.rest != 0
@@ -160,7 +160,7 @@ def test_what_two_doubles_do_not_hold_is_right_to_some_digits():
         Event(namespace="Frontend", name="click", timestamp=datetime(2024, 1, 1, tzinfo=UTC), value=value)
         for value in (2.0**53, 1.0, 1e-300)
     )
-    while statements.roll_up():
+    while roll_up.take_step():
         pass
     hour = Rollup.objects.filter(name="click", resolution=3600, bucket=datetime(2024, 1, 1, tzinfo=UTC))
     assert hour.values_list("sum", "rest", "is_exact").get() == (2.0**53 + 2, -1.0, False)

@@ -1,0 +1,166 @@
+"""What is read of the log: rollups, the watermark that says how far they go, and how far series are pruned."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Subquery, Sum
+
+from events.calendar import timestamps
+
+
+class Resolution(models.IntegerChoices):
+    """What a rollup holds the events of; the value is its length in seconds."""
+
+    MINUTE = 60
+    HOUR = 3600
+    SERIES = 0, "whole series"
+
+
+class RollupQuerySet(models.QuerySet["Rollup"]):
+    """Rollups chosen by series and resolution; each method chains."""
+
+    def of_series(self, namespace: str, name: str) -> RollupQuerySet:
+        """Rollups of one series, of every resolution."""
+        return self.filter(namespace=namespace, name=name)
+
+    def whole_series(self) -> RollupQuerySet:
+        """The one rollup of each series that holds all of its events up to the watermark."""
+        return self.filter(resolution=Resolution.SERIES)
+
+    def event_count(self) -> int:
+        """Return how many events the rollups hold."""
+        return self.whole_series().aggregate(count=Sum("count"))["count"] or 0
+
+
+class Rollup(models.Model):
+    """What is kept of one series' events up to the watermark in one minute, in one hour, or altogether."""
+
+    pk = models.CompositePrimaryKey("resolution", "namespace", "name", "bucket")
+    resolution = models.SmallIntegerField(choices=Resolution.choices)
+    namespace = models.CharField(max_length=255)
+    name = models.CharField(max_length=255)
+    bucket = models.DateTimeField(help_text="The start of the minute or hour in UTC; of a whole series, 1970.")
+    first_timestamp = models.DateTimeField()
+    last_timestamp = models.DateTimeField()
+    count = models.BigIntegerField()
+    sum = models.FloatField(help_text="Infinity where a value is so large that the sum might not fit a double.")
+    rest = models.FloatField(
+        db_default=0.0,
+        help_text="What the exact sum is more than that one.",
+    )
+    is_exact = models.BooleanField(
+        db_default=True,
+        help_text="Whether both together are the exact sum; where not, sums are made of the events.",
+    )
+    min = models.FloatField()
+    max = models.FloatField()
+
+    objects = RollupQuerySet.as_manager()
+
+    class Meta:
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}, {self.get_resolution_display()} {timestamps.to_text(self.bucket)}"
+
+    # Not from a fixture: its events are rolled up here, whatever they were elsewhere.
+    def _save_table(self, raw: bool = False, *args: Any, **kwargs: Any) -> bool:
+        return not raw and super()._save_table(raw, *args, **kwargs)  # type: ignore[misc]  # not in the stubs
+
+
+class WatermarkManager(models.Manager["Watermark"]):
+    """The one watermark, in each of the ways that it is needed."""
+
+    def current(self) -> Watermark:
+        """Return the watermark; before the first event is rolled up, one that holds none and isn't stored."""
+        return self.first() or self.at_start()
+
+    def at_start(self) -> Watermark:
+        """Make the watermark that holds no event yet, without storing it."""
+        return Watermark(pk=1, event_id=0, resolutions=",".join(settings.ROLLUP_RESOLUTIONS))
+
+    def of(self, namespace: str, name: str) -> tuple[Watermark, datetime | None]:
+        """Return the watermark, and the start of the first hour of that series that is not pruned. One query."""
+        pruned = Pruned.objects.filter(namespace=namespace, name=name)
+        found = self.annotate(before=Subquery(pruned.values("before"))).first()
+        return (self.at_start(), None) if found is None else (found, found.before)
+
+    def locked(self) -> Watermark:
+        """Lock the watermark's row until the transaction ends, and return it. Makes the row where there is none."""
+        self.ensure_stored()
+        return self.select_for_update().get()
+
+    def ensure_stored(self) -> None:
+        """Store the watermark that holds no event yet, where there is none."""
+        if not self.exists():
+            self.bulk_create([self.at_start()], ignore_conflicts=True)
+
+    def bump_changes(self) -> None:
+        """Let it be known that answers may be others than before, though no event was added."""
+        self.update(changes=F("changes") + 1)
+
+
+class Watermark(models.Model):
+    """The one row that says how far the rollups go: all events up to an id, and none past it."""
+
+    event_id = models.BigIntegerField(default=0)
+    changes = models.BigIntegerField(default=0, help_text="How often stored events were changed or deleted.")
+    resolutions = models.CharField(max_length=50, help_text="Which resolutions hold them, finest first.")
+    complete_at = models.DateTimeField(
+        null=True, help_text="When the roller last saw that they hold every event there was, to some seconds."
+    )
+
+    objects = WatermarkManager()
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=models.Q(id=1), name="watermark_one_row")]
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.event_id} by {self.resolutions}"
+
+    # Nor this from a fixture.
+    def _save_table(self, raw: bool = False, *args: Any, **kwargs: Any) -> bool:
+        return not raw and super()._save_table(raw, *args, **kwargs)  # type: ignore[misc]  # not in the stubs
+
+    @property
+    def finest_first(self) -> list[Resolution]:
+        """The resolutions that the rollups hold, finest first."""
+        return [Resolution[name.upper()] for name in self.resolutions.split(",")]
+
+
+class PrunedQuerySet(models.QuerySet["Pruned"]):
+    """How far series are pruned."""
+
+    def start_of(self, namespace: str, name: str) -> datetime | None:
+        """Return the start of the first hour of a series that is not pruned; None where none is."""
+        return self.filter(namespace=namespace, name=name).values_list("before", flat=True).first()
+
+
+class Pruned(models.Model):
+    """How far a series is pruned: in the hours before, its rollups are all that is known for certain.
+
+    Events of these hours that are still in the log, or late ones that came to it since, are in the rollups as others
+    are.
+    """
+
+    pk = models.CompositePrimaryKey("namespace", "name")
+    namespace = models.CharField(max_length=255)
+    name = models.CharField(max_length=255)
+    before = models.DateTimeField(help_text="The start of an hour in UTC.")
+
+    objects = PrunedQuerySet.as_manager()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name} before {timestamps.to_text(self.before)}"
+
+    # Nor this from a fixture.
+    def _save_table(self, raw: bool = False, *args: Any, **kwargs: Any) -> bool:
+        return not raw and super()._save_table(raw, *args, **kwargs)  # type: ignore[misc]  # not in the stubs
