@@ -20,6 +20,7 @@ from events.aggregation import answer
 from events.ingest import new_series
 from events.models import Event
 from events.tests.support import browser, service
+from events.tests.support.examples import few_of
 from events.worker import roll_up
 
 _NEED_A_BROWSER = ["test_admin_browser.py", "test_dashboard_browser.py", "test_docs_browser.py"]
@@ -39,6 +40,7 @@ _ON_SQLITE_ALONE = [
     "test_configuration.py",
     "test_contract.py",
     "test_cors.py",
+    "test_counters.py",
     "test_deploy.py",
     "test_generated_clients.py",
     "test_private_files.py",
@@ -83,8 +85,14 @@ def pytest_ignore_collect(collection_path):
     return True if collection_path.name in _LEFT_OUT else None
 
 
-def pytest_collection_modifyitems(items):
+def _belongs(item):
+    return all(mark.args == (connection.vendor,) for mark in item.iter_markers("only_on"))
+
+
+def pytest_collection_modifyitems(config, items):
     """Files stay together and in random order otherwise."""
+    config.hook.pytest_deselected(items=[item for item in items if not _belongs(item)])
+    items[:] = filter(_belongs, items)
     items.sort(key=lambda item: item.path.name not in _TAKE_LONGEST)
 
 
@@ -93,7 +101,9 @@ if importlib.util.find_spec("hypothesis"):
     from hypothesis import settings as examples
 
     # a slow machine is no mistake
-    examples.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    examples.register_profile(
+        "untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=few_of(100)
+    )
     examples.load_profile("untimed")
 
 

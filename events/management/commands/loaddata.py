@@ -3,13 +3,24 @@
 from collections.abc import Iterable
 
 from django.core.management.commands import loaddata
+from django.core.serializers.base import DeserializedObject
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
+from typing_extensions import override
 
 from events.models import Event
 
 
 class Command(loaddata.Command):
+    @override
+    def save_obj(self, obj: DeserializedObject) -> bool:
+        """Save the object, unless it is an event that is stored just so: its buckets would be rebuilt for nothing."""
+        event = obj.object
+        if not isinstance(event, Event) or Event in self.excluded_models:
+            return super().save_obj(obj)
+        fields = {field.attname: getattr(event, field.attname) for field in Event._meta.concrete_fields}
+        return Event.objects.using(self.using).filter(**fields).exists() or super().save_obj(obj)
+
     def reset_sequences(self, connection: BaseDatabaseWrapper, models: Iterable[type[Model]]) -> None:
         """Have the next id follow the highest that is stored, but that of an event never go back.
 

@@ -8,7 +8,6 @@ from typing import Any, TypedDict, cast
 from django.conf import settings
 from django.contrib.auth.hashers import check_password
 from django.contrib.auth.models import User
-from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from oauth2_provider.generators import generate_client_id, generate_client_secret
 from oauth2_provider.models import Application
@@ -69,7 +68,9 @@ class Command(BaseCommand):
 
     def _prepare_demo_data(self) -> None:
         if not Event.objects.exists() and not Rollup.objects.exists():  # whose events may be pruned
-            call_command("loaddata", str(settings.BASE_DIR / "data.json"), verbosity=0)
+            fixture = json.loads((settings.BASE_DIR / "data.json").read_bytes())
+            # not by loaddata, which looks for each event among those that are stored: here are none
+            Event.objects.bulk_create([Event(**each["fields"]) for each in fixture], batch_size=1000)
             self.stdout.write("Demo data: loaded")
 
     def _prepare_user(self, credentials: Credentials) -> None:

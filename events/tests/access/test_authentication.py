@@ -246,6 +246,7 @@ def test_the_memory_can_be_turned_off(client_with_scopes, settings, django_asser
     assert [count_queries(lambda: client.get(PATH), django_assert_max_num_queries) for _ in range(3)] == [1, 1, 1]
 
 
+@pytest.mark.only_on("sqlite")
 def test_a_remembered_token_expires_on_time(make_token, settings):
     settings.TOKEN_CACHE_SECONDS = 3600
     token = make_token("read", expires_in=timedelta(seconds=3))
@@ -256,8 +257,9 @@ def test_a_remembered_token_expires_on_time(make_token, settings):
     assert get(f"Bearer {token}").status_code == 401
 
 
+@pytest.mark.only_on("sqlite")
 def test_a_change_takes_effect_in_other_processes_once_they_look_again(prepared, tmp_path):
-    with prepared(tmp_path, TOKEN_CACHE_SECONDS=3) as env, service.served(env):
+    with prepared(tmp_path, TOKEN_CACHE_SECONDS=3, SERVER_WORKERS=2) as env, service.served(env):
         headers = {"Authorization": f"Bearer {service.fetch_token(env)}"}
         of_both_workers = [service.call(env, "GET", PATH, **headers)[0] for _ in range(20)]
 

@@ -201,6 +201,7 @@ def test_the_form_of_a_new_application_shows_that_it_was_never_used(admin_client
     assert '<div class="readonly">never</div>' in form
 
 
+@pytest.mark.only_on("sqlite")
 @pytest.mark.parametrize(("seconds", "stop"), [(1, False), (3_600, True)])
 def test_a_served_process_writes_it_down_in_time_and_when_it_stops(prepared, tmp_path, seconds, stop):
     sql = "SELECT requests, events FROM events_clientusage WHERE client <> ''"

@@ -337,6 +337,7 @@ def statuses(env, token, count=20):
     return [service.call(env, "POST", "/api/track/", BODY, **headers)[0] for _ in range(count)]
 
 
+@pytest.mark.only_on("sqlite")
 def test_all_processes_take_it_and_drop_it_once_it_is_revoked(prepared, tmp_path):
     with prepared(tmp_path, TOKEN_CACHE_SECONDS=2, CLIENT_USAGE_SECONDS=1, SERVER_WORKERS=2) as env:
         [[client_id]] = service.query(env, "SELECT client_id FROM oauth2_provider_application")

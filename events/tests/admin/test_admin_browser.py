@@ -19,7 +19,7 @@ NARROW, WIDE = {"width": 360, "height": 740}, {"width": 1280, "height": 800}
 @pytest.fixture(scope="module")
 def env(prepared, tmp_path_factory):
     """A served service, and what its first visit needs."""
-    with prepared(tmp_path_factory.mktemp("admin"), SERVER_WORKERS=1) as env, service.served(env):
+    with prepared(tmp_path_factory.mktemp("admin")) as env, service.served(env):
         yield {**env, **json.loads(Path(env["LOCAL_DIR"], "credentials.json").read_text())}
 
 

@@ -26,6 +26,7 @@ MODES = ["session", "transaction"]
 SETTINGS = ["lock_timeout", "statement_timeout", "work_mem"]
 EVENTS = 5_000
 EVENT = {"namespace": "Shop", "name": "order", "timestamp": "2020-11-12T11:10:00Z", "value": 142.0}
+BESIDE = {**EVENT, "namespace": "Frontend", "name": "pageView"}  # what other tests of the same server don't count
 
 
 @contextmanager
@@ -75,20 +76,33 @@ def administer(port):
     return connection
 
 
-@pytest.fixture(params=MODES)
+@pytest.fixture(scope="module", params=MODES)
 def pooled(request):
     with pooler(request.param, pool_size=30 if request.param == "session" else 3) as running:
         running.mode = request.param
         yield running
 
 
-@pytest.fixture
-def env(pooled, prepared, tmp_path):
+@contextmanager
+def behind(pooled, prepared, directory):
     """A service whose database is behind the pooler; ``DIRECT_URL`` is past it."""
-    limits = {"DATABASE_TIMEOUT_SECONDS": 1, "SERVER_WORKERS": 1, "SERVER_THREADS": 4, "ROLLUP_TAIL_EVENTS": 1_000_000}
-    with prepared(tmp_path, **limits) as env:
+    limits = {"DATABASE_TIMEOUT_SECONDS": 1, "SERVER_THREADS": 4, "ROLLUP_TAIL_EVENTS": 1_000_000}
+    with prepared(directory, **limits) as env:
         name = urlsplit(env["DATABASE_URL"]).path[1:]
         yield {**env, "DIRECT_URL": env["DATABASE_URL"], "DATABASE_URL": pooled.url(name)}
+
+
+@pytest.fixture
+def env(pooled, prepared, tmp_path):
+    with behind(pooled, prepared, tmp_path) as env:
+        yield env
+
+
+@pytest.fixture(scope="module")
+def running(pooled, prepared, tmp_path_factory):
+    """One that is served."""
+    with behind(pooled, prepared, tmp_path_factory.mktemp("running")) as env, service.served(env):
+        yield {**env, "TOKEN": fetch_token(env)}
 
 
 def headers_of(env, content_type="application/json", **more):
@@ -105,50 +119,46 @@ def get(env, path):
     return status, answer.decode()
 
 
-def test_events_come_in_and_answers_go_out(env, tmp_path):
+def test_events_come_in_and_answers_go_out(running, tmp_path):
     batch = [
         {**EVENT, "name": "view", "timestamp": 1_600_000_000 + number, "value": number} for number in range(EVENTS)
     ]
     total = sum(range(EVENTS))
-    with service.served(env):
-        env["TOKEN"] = fetch_token(env)
-        assert [track(env, EVENT) for _ in range(20)] == [(201, EVENT)] * 20
-        for _ in range(2):
-            assert track(env, batch, Idempotency_Key="once") == (201, {"accepted": EVENTS})
+    assert [track(running, EVENT) for _ in range(20)] == [(201, EVENT)] * 20
+    for _ in range(2):
+        assert track(running, batch, Idempotency_Key="once") == (201, {"accepted": EVENTS})
 
-        for _ in range(2):  # by the events, then by the rollups
-            assert get(env, "/api/events/Shop/order?aggregationType=sum") == (
-                200, '[{"aggregatedTimestamp":"2020-11-12T11:10:00Z","value":2840.0}]'
-            )  # fmt: skip
-            assert get(env, "/api/events/Shop/view?aggregationType=sum&granularity=year") == (
-                200, f'[{{"aggregatedTimestamp":"2020-09-13T12:26:40Z","value":{total}.0}}]'
-            )  # fmt: skip
-            status, lines = get(env, "/api/events/Shop/view?format=csv")
-            assert (status, lines.split()[0], len(lines.split())) == (200, "aggregatedTimestamp,value", EVENTS + 1)
-            assert sum(float(line.split(",")[1]) for line in lines.split()[1:]) == total
-            rolled = service.manage("roll_up", env=env)
-            assert (rolled.returncode, rolled.stderr) == (0, "")
-        verified = service.manage("verify_rollups", env=env)
-        assert (verified.returncode, verified.stdout) == (0, "All rollups of 10 series are right.\n")
+    for _ in range(2):  # by the events, then by the rollups
+        assert get(running, "/api/events/Shop/order?aggregationType=sum") == (
+            200, '[{"aggregatedTimestamp":"2020-11-12T11:10:00Z","value":2840.0}]'
+        )  # fmt: skip
+        assert get(running, "/api/events/Shop/view?aggregationType=sum&granularity=year") == (
+            200, f'[{{"aggregatedTimestamp":"2020-09-13T12:26:40Z","value":{total}.0}}]'
+        )  # fmt: skip
+        status, lines = get(running, "/api/events/Shop/view?format=csv")
+        assert (status, lines.split()[0], len(lines.split())) == (200, "aggregatedTimestamp,value", EVENTS + 1)
+        assert sum(float(line.split(",")[1]) for line in lines.split()[1:]) == total
+        rolled = service.manage("roll_up", env=running)
+        assert (rolled.returncode, rolled.stderr) == (0, "")
+    verified = service.manage("verify_rollups", env=running)
+    assert (verified.returncode, verified.stdout) == (0, "All rollups of 10 series are right.\n")
 
-    exported = service.manage("export_events", str(tmp_path / "events.csv"), "--namespace", "Shop", env=env)
+    exported = service.manage("export_events", str(tmp_path / "events.csv"), "--namespace", "Shop", env=running)
     assert (exported.returncode, (tmp_path / "events.csv").read_text().count("\n")) == (0, EVENTS + 21)
-    assert service.manage("export_events", str(tmp_path / "direct.csv"), "--namespace", "Shop", env={**env, "DATABASE_URL": env["DIRECT_URL"]}).returncode == 0  # fmt: skip
+    assert service.manage("export_events", str(tmp_path / "direct.csv"), "--namespace", "Shop", env={**running, "DATABASE_URL": running["DIRECT_URL"]}).returncode == 0  # fmt: skip
     assert (tmp_path / "direct.csv").read_bytes() == (tmp_path / "events.csv").read_bytes()
 
 
-def test_nobody_waits_longer_for_a_lock_than_they_would_without(env):
+def test_nobody_waits_longer_for_a_lock_than_they_would_without(running):
     busy = {"detail": "The database can't be reached or is busy; try again."}
-    with service.served(env):
-        env["TOKEN"] = fetch_token(env)
-        assert track(env, EVENT)[0] == track(env, [EVENT] * 2)[0] == 201
-        with locked(env["DIRECT_URL"]):
-            for body in (EVENT, [EVENT] * 2):
-                for _ in range(4):
-                    start = time.monotonic()
-                    assert track(env, body) == (503, busy)
-                    assert 1 <= time.monotonic() - start < 2.5
-        assert track(env, EVENT)[0] == 201
+    assert track(running, BESIDE)[0] == track(running, [BESIDE] * 2)[0] == 201
+    with locked(running["DIRECT_URL"]):
+        for body in (BESIDE, [BESIDE] * 2):
+            for _ in range(4):
+                start = time.monotonic()
+                assert track(running, body) == (503, busy)
+                assert 1 <= time.monotonic() - start < 2.5
+    assert track(running, BESIDE)[0] == 201
 
 
 def test_a_statement_is_cancelled_in_time(env):
@@ -166,15 +176,13 @@ def test_a_statement_is_cancelled_in_time(env):
                 assert 1 <= time.monotonic() - start < 2.5
 
 
-def test_nothing_is_left_to_others_in_the_pool(env):
-    with service.served(env):
-        env["TOKEN"] = fetch_token(env)
-        assert track(env, EVENT)[0] == 201
-        assert get(env, "/api/events/Shop/order?format=csv")[0] == 200
-        with ExitStack() as held:
-            for _ in range(3):  # each in a transaction, and so in a session of its own
-                other = held.enter_context(closing(psycopg2.connect(env["DATABASE_URL"])))
-                assert [ask(other, f"SHOW {name}") for name in SETTINGS] == ["0", "0", "4MB"]
+def test_nothing_is_left_to_others_in_the_pool(running):
+    assert track(running, BESIDE)[0] == 201
+    assert get(running, "/api/events/Frontend/pageView?format=csv")[0] == 200
+    with ExitStack() as held:
+        for _ in range(3):  # each in a transaction, and so in a session of its own
+            other = held.enter_context(closing(psycopg2.connect(running["DATABASE_URL"])))
+            assert [ask(other, f"SHOW {name}") for name in SETTINGS] == ["0", "0", "4MB"]
 
 
 def ask(connection, sql):
@@ -184,7 +192,7 @@ def ask(connection, sql):
 
 
 def test_an_event_is_one_message(pooled, prepared, tmp_path):
-    with pooler(pooled.mode, pool_size=2) as other, prepared(tmp_path, SERVER_WORKERS=1, SERVER_THREADS=1) as env:
+    with pooler(pooled.mode, pool_size=2) as other, prepared(tmp_path, SERVER_THREADS=1) as env:
         name = urlsplit(env["DATABASE_URL"]).path[1:]
         env |= {"DATABASE_URL": other.url(name), "READY_LAG_SECONDS": "0", "CLIENT_USAGE_SECONDS": "0"}
 

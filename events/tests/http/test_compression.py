@@ -211,7 +211,7 @@ def test_what_breaks_a_long_answer_is_not_taken_for_its_end():
 
 
 def test_a_served_answer_is_whole_in_any_coding(prepared, tmp_path):
-    with prepared(tmp_path, SERVER_WORKERS=1) as env, service.served(env):
+    with prepared(tmp_path) as env, service.served(env):
         authorization = {"Authorization": f"Bearer {fetch_token(env)}"}
         batch = json.dumps([{"namespace": "a", "name": "b", "timestamp": n, "value": n / 7} for n in range(3_000)])
         headers = {**authorization, "Content_Type": "application/json"}

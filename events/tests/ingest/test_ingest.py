@@ -14,6 +14,7 @@ from events.ingest.decoding import Batch, decode_json, decode_ndjson
 from events.log import append
 from events.log.append import Row
 from events.models import Event
+from events.tests.support.examples import few_of
 
 texts = st.one_of(
     st.sampled_from(
@@ -107,11 +108,12 @@ def explained():
         patch.undo()
 
 
+@pytest.mark.only_on("sqlite")
 @given(item=events | mostly_valid, spelling=spellings)
 @example(item={"namespace": "a", "name": "b", "timestamp": "9999-12-31T23:59:59.9999999Z", "value": 1}, spelling=None)
 @example(item={"namespace": "a", "name": "b", "timestamp": "0001-01-01T00:00:00+00:01", "value": 1}, spelling=None)
 @example(item={"namespace": "\ud800", "name": "b", "timestamp": 1, "value": 1}, spelling=None)
-@settings(max_examples=600)
+@settings(max_examples=few_of(600))
 def test_both_ways_give_the_same_verdict_and_rows(explained, item, spelling):
     body = spelled(item, spelling)
 
@@ -119,16 +121,18 @@ def test_both_ways_give_the_same_verdict_and_rows(explained, item, spelling):
     assert verdict(decode_ndjson, body) == explained(decode_ndjson, body)
 
 
+@pytest.mark.only_on("sqlite")
 @given(items=st.lists(mostly_valid | events, max_size=4))
-@settings(max_examples=200)
+@settings(max_examples=few_of(200))
 def test_both_ways_agree_on_batches(explained, items):
     assert verdict(decode_json, json.dumps(items).encode()) == explained(decode_json, json.dumps(items).encode())
     lines = b"\n".join(json.dumps(item).encode() for item in items)
     assert verdict(decode_ndjson, lines) == explained(decode_ndjson, lines)
 
 
+@pytest.mark.only_on("sqlite")
 @given(item=mostly_valid)
-@settings(max_examples=200)
+@settings(max_examples=few_of(200))
 def test_the_fast_way_is_taken_for_ordinary_events(item):
     """A mistake in it that sent everything the slow way would go unnoticed otherwise."""
     item["timestamp"] = "2020-11-12T11:10:00Z" if isinstance(item["timestamp"], str) else item["timestamp"]
@@ -185,9 +189,10 @@ def accepts(decode, body):
     return True
 
 
+@pytest.mark.only_on("sqlite")
 @given(items=st.lists(objects.flatmap(written), min_size=1, max_size=4))
 @example(items=['{"namespace":"\\u002c","name":"b","timestamp":1,"value":1,"value":2}'])
-@settings(max_examples=1000)
+@settings(max_examples=few_of(1000))
 def test_no_repeated_key_slips_through_and_nothing_else_is_taken_for_one(items):
     """Compared with the decoder whose keys are all seen; whatever else is wrong with an event."""
     array, lines = f"[{','.join(items)}]".encode(), "\n".join(items).encode()
@@ -222,7 +227,7 @@ def test_what_is_appended_is_what_the_orm_reads_and_would_have_written(copies):
         instants,
         st.floats(allow_nan=False, allow_infinity=False),
     )
-    @settings(max_examples=100)
+    @settings(max_examples=few_of(100))
     def check(names, instant, value):
         Event.objects.all().delete()
         instant = instant.replace(tzinfo=UTC)

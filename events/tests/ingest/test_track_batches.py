@@ -305,6 +305,7 @@ def bomb(packer, megabytes):
     return b"".join(packer.compress(b" " * 1_000_000) for _ in range(megabytes)) + packer.flush()
 
 
+@pytest.mark.only_on("sqlite")
 @pytest.mark.parametrize(
     ("encoding", "packer"),
     [
@@ -316,8 +317,8 @@ def bomb(packer, megabytes):
 )
 def test_a_bomb_costs_no_more_memory_than_the_limit(client, settings, encoding, packer):
     settings.MAX_BODY_BYTES = 1_000_000
-    packed = bomb(packer(), 500)
-    assert len(packed) < 600_000
+    packed = bomb(packer(), 100)
+    assert len(packed) < 120_000
     client.post("/api/track/", EVENT)  # as the first request of a process imports much
     tracemalloc.start()
 
@@ -332,6 +333,7 @@ def test_a_bomb_costs_no_more_memory_than_the_limit(client, settings, encoding, 
     assert peak < 8_000_000
 
 
+@pytest.mark.only_on("sqlite")
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
 def test_making_ready_for_parts_is_bounded(client, encoding):
     """A body of empty ones would take a processor many seconds."""

@@ -199,6 +199,7 @@ def free_connections(env):
 EVENT = {"namespace": "n", "name": "m", "timestamp": 1, "value": 1}
 
 
+@pytest.mark.only_on("sqlite")
 def test_any_worker_answers_for_all_of_them_also_for_those_that_are_gone(env):
     with service.served(env):
         env["TOKEN"] = fetch_token(env)
@@ -233,6 +234,7 @@ def test_any_worker_answers_for_all_of_them_also_for_those_that_are_gone(env):
         assert read(env)["tracking_events_accepted_total",] == 0
 
 
+@pytest.mark.only_on("sqlite")
 def test_nowhere_to_count_is_said(env):
     done = service.manage("serve", env={**env, "LOCAL_DIR": "/dev/null/x", "SECRET_KEY": "s" * 50})
 

@@ -247,7 +247,7 @@ def test_a_database_that_says_nothing_is_not_waited_for(monkeypatch, settings):
     assert len(looks) == 1
 
 
-SERVER = {"SERVER_WORKERS": 1, "SERVER_THREADS": 1, "DATABASE_TIMEOUT_SECONDS": 60, "METRICS_TOKEN": "x" * 16}
+SERVER = {"SERVER_THREADS": 1, "DATABASE_TIMEOUT_SECONDS": 60, "METRICS_TOKEN": "x" * 16}
 METRICS = {"Authorization": f"Bearer {'x' * 16}"}
 IN_USE = b'tracking_connections{state="used"} 1.0\n'
 
@@ -281,6 +281,7 @@ AWAY, SILENT = "The database can't be reached or is busy.", "The database didn't
 
 
 # whoever waits for the silent one, for the connection or for the answer, gives up after the same second
+@pytest.mark.only_on("sqlite")
 @pytest.mark.parametrize(("listens", "details"), [(False, {AWAY}), (True, {AWAY, SILENT})])
 def test_probes_are_answered_while_the_database_is_away(tmp_path, listens, details):
     more = {"PORT": service.free_port(), "DATABASE_TIMEOUT_SECONDS": 1}
@@ -313,6 +314,7 @@ def env_of_an_empty_database(tmp_path):
         yield service.environment(tmp_path, DATABASE_URL=url, PORT=service.free_port(), READY_LAG_SECONDS=60, **SERVER)
 
 
+@pytest.mark.only_on("sqlite")
 def test_it_becomes_ready_with_the_migrations_and_the_worker(env_of_an_empty_database):
     env = env_of_an_empty_database
     with service.served(env):

@@ -248,7 +248,7 @@ def test_a_message_as_json_holds_its_traceback():
 @pytest.fixture
 def running(prepared, tmp_path):
     """A served service that logs JSON: its environment, with a token for everything."""
-    more = {"SERVER_WORKERS": 1, "LOG_FORMAT": "json"}
+    more = {"LOG_FORMAT": "json"}
     with prepared(tmp_path, **more) as env, service.served(env) as process:
         env["TOKEN"], env["LOG"] = fetch_token(env), str(process.log)
         yield env

@@ -12,7 +12,7 @@ from events.tests.support import browser, service
 @pytest.fixture(scope="module")
 def env(prepared, tmp_path_factory):
     """A served service, and the client of its first visit."""
-    with prepared(tmp_path_factory.mktemp("docs"), SERVER_WORKERS=1) as env, service.served(env):
+    with prepared(tmp_path_factory.mktemp("docs")) as env, service.served(env):
         yield {**env, **json.loads(Path(env["LOCAL_DIR"], "credentials.json").read_text())}
 
 

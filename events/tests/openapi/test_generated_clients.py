@@ -26,7 +26,7 @@ NO_TOKEN = "The access token is unknown or has expired."
 @pytest.fixture(scope="module")
 def served(prepared, tmp_path_factory):
     """A served service: its URL, its description, and the client of its first visit."""
-    with prepared(tmp_path_factory.mktemp("served"), SERVER_WORKERS=1) as env, service.served(env):
+    with prepared(tmp_path_factory.mktemp("served")) as env, service.served(env):
         status, _, description = service.call(env, "GET", "/api/schema/")
         assert status == 200
         client = json.loads(Path(env["LOCAL_DIR"], "credentials.json").read_text())

@@ -202,7 +202,7 @@ def test_caddy_reads_its_file():
 
 @pytest.fixture
 def env(prepared, tmp_path):
-    with prepared(tmp_path, SERVER_WORKERS=1, ALLOWED_HOSTS="tracking.example,127.0.0.1") as env:
+    with prepared(tmp_path, ALLOWED_HOSTS="tracking.example,127.0.0.1") as env:
         yield env
 
 

@@ -22,6 +22,7 @@ from events.aggregation.answer import aggregate
 from events.aggregation.catalogue import catalogue
 from events.aggregation.question import Question
 from events.models import Event, Watermark
+from events.tests.support.examples import few_of
 from events.tests.support.rolling_up import expected, stored
 from events.worker import roll_up
 
@@ -177,7 +178,7 @@ def test_the_answer_is_always_that_of_the_events(settings, monkeypatch):
     run_state_machine_as_test(
         Service,
         settings=hypothesis_settings(
-            max_examples=50, stateful_step_count=25, derandomize=True, database=None,
+            max_examples=few_of(50), stateful_step_count=25, derandomize=True, database=None,
             suppress_health_check=list(HealthCheck),
         ),
     )  # fmt: skip

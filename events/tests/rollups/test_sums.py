@@ -17,6 +17,7 @@ from events.aggregation.question import Question
 from events.calendar.timestamps import to_text
 from events.models import Event, Rollup
 from events.rollups import sums
+from events.tests.support.examples import few_of
 from events.tests.support.rolling_up import roll_up_all
 from events.worker import retention, roll_up
 
@@ -30,7 +31,7 @@ HARD = [
 values = strategies.sampled_from(HARD) | strategies.floats(allow_nan=False, allow_infinity=False)
 ordinary = strategies.integers(-(10**9), 10**9).map(lambda number: number / 1000)
 settings = hypothesis_settings(
-    max_examples=25, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=few_of(25), derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 

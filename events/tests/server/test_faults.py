@@ -26,7 +26,7 @@ ON_POSTGRESQL = bool(os.environ.get("TEST_DATABASE_URL"))
 
 @pytest.fixture
 def env(prepared, tmp_path):
-    with prepared(tmp_path, DATABASE_TIMEOUT_SECONDS=60) as env:
+    with prepared(tmp_path, DATABASE_TIMEOUT_SECONDS=60, SERVER_WORKERS=2) as env:
         yield env
 
 

@@ -121,9 +121,7 @@ def test_garbage_never_makes_a_500(running):
 
 def test_an_unreachable_database_is_a_503_everywhere(running, tmp_path):
     nowhere = f"postgres://ada@127.0.0.1:{service.free_port()}/none"
-    env = service.environment(
-        tmp_path, DATABASE_URL=nowhere, PORT=service.free_port(), SERVER_WORKERS=1, RETRY_AFTER_SECONDS=7
-    )
+    env = service.environment(tmp_path, DATABASE_URL=nowhere, PORT=service.free_port(), RETRY_AFTER_SECONDS=7)
     said = {"detail": "The database can't be reached or is busy; try again."}
     token = {"Authorization": "Bearer some-token"}
     form = {"Content_Type": "application/x-www-form-urlencoded"}
@@ -157,7 +155,7 @@ def test_a_locked_database_is_waited_for_and_then_a_503(running):
 
 def test_a_missing_table_is_our_mistake_and_logged(running, tmp_path):
     with service.own_database(tmp_path) as url:
-        env = service.environment(tmp_path, DATABASE_URL=url, PORT=service.free_port(), SERVER_WORKERS=1)
+        env = service.environment(tmp_path, DATABASE_URL=url, PORT=service.free_port())
         with service.served(env) as process:
             status, _, _ = call(env, "GET", "/api/events/", Authorization="Bearer x")
 
@@ -188,7 +186,7 @@ def slow(url):
 
 def test_a_statement_that_takes_too_long_is_cancelled_and_a_503(prepared, tmp_path):
     limits = {"STATEMENT_TIMEOUT_SECONDS": 1, "ROLLUP_TAIL_EVENTS": 1_000_000_000, "RETRY_AFTER_SECONDS": 7}
-    with prepared(tmp_path, SERVER_WORKERS=1, **limits) as env:
+    with prepared(tmp_path, **limits) as env:
         with service.served(env):
             env["TOKEN"] = fetch_token(env)
             with slow(env["DATABASE_URL"]):

@@ -51,6 +51,7 @@ def test_it_serves_with_the_workers_asked_for_and_stops_when_told(migrated, tmp_
 
 def test_it_says_that_it_serves_once_it_does(migrated, tmp_path):
     with migrated(tmp_path) as env:
+        del env["SERVER_WORKERS"]
         command = [sys.executable, str(PROJECT_DIR / "manage.py"), "serve"]
         with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout.readline() == f"Serving on http://127.0.0.1:{env['PORT']}/ – stop with Ctrl+C.\n"
@@ -89,7 +90,7 @@ def is_running(pid):
 
 
 def test_a_worker_that_dies_is_started_again_after_a_pause(migrated, tmp_path):
-    with migrated(tmp_path, SERVER_WORKERS=1) as env, service.served(env, "--worker") as process:
+    with migrated(tmp_path) as env, service.served(env, "--worker") as process:
         names = ["roll_up", "tracking-api worker-1"]
         assert service.call(env, "GET", "/healthz")[0] == 200
         assert eventually(lambda: sorted(children(process)), names) == names

@@ -30,7 +30,7 @@ PATH = "/api/events/a/b"
 def running(prepared, tmp_path_factory):
     """A service with one worker and a long series, which may work on any statement for a second."""
     limits = {"STATEMENT_TIMEOUT_SECONDS": 1, "ROLLUP_TAIL_EVENTS": 1_000_000_000, "RETRY_AFTER_SECONDS": 7}
-    with prepared(tmp_path_factory.mktemp("streams"), SERVER_WORKERS=1, SERVER_THREADS=2, **limits) as env:
+    with prepared(tmp_path_factory.mktemp("streams"), SERVER_THREADS=2, **limits) as env:
         url = env["DATABASE_URL"]
         with service.served(env) as process:
             env["TOKEN"] = fetch_token(env)

@@ -62,6 +62,7 @@ def environment(directory, **variables):
         "HOME": str(directory),
         "ENV_FILE": os.devnull,
         "LOCAL_DIR": str(directory / "local"),
+        "SERVER_WORKERS": "1",  # a second one costs a second of CPU to start
         **{name: str(value) for name, value in variables.items()},
     }
 

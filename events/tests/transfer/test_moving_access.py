@@ -48,6 +48,7 @@ Grant.objects.create(application=Application.objects.get(), write_namespaces="We
 """
 
 
+@pytest.mark.only_on("postgresql")
 def test_a_narrowed_client_is_as_narrow_in_another_kind_of_database_and_back(prepared, migrated, tmp_path):
     directories = [tmp_path / name for name in ("first", "second", "third")]
     for directory in directories:

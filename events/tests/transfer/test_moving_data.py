@@ -427,8 +427,8 @@ def test_a_reader_that_goes_away_ends_the_export(env, tmp_path):
     assert (process.returncode, errors) == (1, b"CommandError: The reader of the pipe has gone away.\n")
 
 
+@pytest.mark.only_on("postgresql")
 def test_every_series_moves_from_sqlite_in_two_commands(env, tmp_path):
-    """On PostgreSQL to it, on SQLite to another file."""
     old = {**env, "DATABASE_URL": f"sqlite:///{tmp_path / 'old.sqlite3'}"}
     for arguments in (["migrate"], ["loaddata", str(PROJECT_DIR / "data.json")], ["roll_up"]):
         assert service.manage(*arguments, env=old).returncode == 0

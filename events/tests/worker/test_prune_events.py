@@ -22,6 +22,7 @@ from events.models import Event, Pruned, Rollup, Watermark
 from events.rollups.models import WatermarkManager
 from events.rollups.rebuild import PrunedError
 from events.tests.rollups.test_rollups_stateful import ZONES, local_key
+from events.tests.support.examples import few_of
 from events.tests.support.rolling_up import roll_up_all, stored
 from events.worker import retention, roll_up
 from events.worker.retention import Series, WouldDeleteMostError
@@ -591,7 +592,9 @@ def test_an_answer_is_exact_or_refused(resolutions, settings):
     settings.ROLLUP_RESOLUTIONS = resolutions
     outcomes = {"exact": 0, "refused": 0}
 
-    @hypothesis_settings(max_examples=60, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @hypothesis_settings(
+        max_examples=few_of(60), derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    )
     @given(
         strategies.lists(strategies.tuples(rows, instants), min_size=1, max_size=3),
         rows,

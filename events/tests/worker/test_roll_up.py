@@ -132,7 +132,7 @@ def test_it_needs_some_time_between_looks(seconds, db):
 
 @pytest.fixture
 def env(prepared, tmp_path):
-    with prepared(tmp_path, SERVER_WORKERS=1) as env:
+    with prepared(tmp_path) as env:
         yield env
 
 
@@ -253,6 +253,7 @@ def is_running(pid):
     return status.exists() and "State:\tZ" not in status.read_text()
 
 
+@pytest.mark.only_on("sqlite")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_the_servers_worker_ends_with_it(env, number):
     [(before, _)] = [counts(env)]

@@ -1,0 +1,10 @@
+"""How many examples Hypothesis tries: few in the everyday run, many in ``script/test --thorough``."""
+
+import os
+
+IS_THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
+
+
+def few_of(count):
+    """A fifth of what the thorough run tries, but ten at least."""
+    return count if IS_THOROUGH else max(count // 5, 10)
