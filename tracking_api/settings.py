@@ -59,7 +59,7 @@ MIDDLEWARE = [
     *(["corsheaders.middleware.CorsMiddleware"] if CORS_ALLOWED_ORIGINS else []),
     "events.http.middleware.ProbeMiddleware",
     "events.http.compression.CompressionMiddleware",
-    "events.http.middleware.BearerMiddleware",
+    "events.http.fast_path.middleware.BearerMiddleware",
     "events.http.middleware.ExplainMethodMiddleware",
     "events.http.middleware.OwnContentMiddleware",
     "django.middleware.security.SecurityMiddleware",

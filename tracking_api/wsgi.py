@@ -13,10 +13,11 @@ from wsgiref.util import FileWrapper
 
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from tracking_api.server.handler import LongAnswer, django_handler, freeze, start  # sets Django up
+from tracking_api.server.handler import LongAnswer, django_handler, freeze  # sets Django up
 
 # isort: split
 from events.http.error_handlers import NO_ROOM, answer_to
+from events.http.fast_path.handler import start
 from events.http.paths import is_api, most_body_bytes
 from events.http.plain_errors import refuse
 from events.observability.observation import current

@@ -19,9 +19,9 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from events.http.error_handlers import answer_to
+from events.http.fast_path.handler import start
 from events.observability.probes import is_instant, is_probe
 from events.observability.recorder import ObservedStream, metrics, observe
-from tracking_api.server import handler
 from tracking_api.server.answers import Answer, refusal, start_into
 from tracking_api.server.bodies import Bodies
 from tracking_api.server.connection import Connection
@@ -234,7 +234,7 @@ def _failed(pending: Pending, error: Exception) -> Answer:
     answer: LongAnswer = observed.response
     with observed.resumed():
         response = answer_to(answer.request, error, answer.response)
-        handler.start(response, answer.start_response)
+        start(response, answer.start_response)
     observed.sent(len(response.content))
     observed.close()
     status, headers = pending.started
