@@ -12,10 +12,9 @@ from events.access import usage
 from events.access.usage import UsageMeter, usage_meter
 from events.models import ClientUsage
 from events.tests.support import service
+from events.tests.support.bodies import SMALL as EVENT
 from events.tests.support.service import call, fetch_token
 from events.tests.support.waiting import wait_until
-
-EVENT = {"namespace": "a", "name": "b", "timestamp": 0, "value": 1}
 
 
 @pytest.fixture(autouse=True)

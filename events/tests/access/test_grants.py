@@ -12,8 +12,8 @@ from rest_framework.test import APIClient
 
 from events.access.tokens import token_memory
 from events.models import Event, Grant, IdempotencyKey
+from events.tests.support.bodies import ORDER as EVENT
 
-EVENT = {"namespace": "Shop", "name": "order", "timestamp": "2020-11-12T11:10:00Z", "value": 142.0}
 ITEM = {"aggregatedTimestamp": "2020-11-12T11:10:00Z", "value": 1.0}
 
 

@@ -18,9 +18,9 @@ from events.access import usage
 from events.access.usage import usage_meter
 from events.models import Grant, LongLivedToken
 from events.tests.support import service
+from events.tests.support.bodies import SMALL as EVENT
 from events.tests.support.waiting import wait_until
 
-EVENT = {"namespace": "a", "name": "b", "timestamp": 0, "value": 1}
 BODY = '{"namespace":"a","name":"b","timestamp":0,"value":1}'
 
 

@@ -8,9 +8,8 @@ from rest_framework.test import APIClient
 
 from events.ingest import new_series
 from events.models import Event, Grant, IdempotencyKey
+from events.tests.support.bodies import ORDER as EVENT
 from events.worker import roll_up
-
-EVENT = {"namespace": "Shop", "name": "order", "timestamp": "2020-11-12T11:10:00Z", "value": 142.0}
 
 
 @pytest.fixture

@@ -19,13 +19,13 @@ from django.db import connection
 from events import checks
 from events.database.postgresql import session
 from events.tests.support import service
+from events.tests.support.bodies import ORDER as EVENT
 from events.tests.support.service import call, fetch_token, locked
 
 pytestmark = pytest.mark.skipif(not shutil.which("pgbouncer"), reason="pgbouncer is not installed")
 MODES = ["session", "transaction"]
 SETTINGS = ["lock_timeout", "statement_timeout", "work_mem"]
 EVENTS = 5_000
-EVENT = {"namespace": "Shop", "name": "order", "timestamp": "2020-11-12T11:10:00Z", "value": 142.0}
 BESIDE = {**EVENT, "namespace": "Frontend", "name": "pageView"}  # what other tests of the same server don't count
 
 

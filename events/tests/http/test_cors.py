@@ -3,7 +3,8 @@
 import pytest
 from rest_framework.test import APIClient
 
-EVENT = {"namespace": "Shop", "name": "order", "timestamp": "2020-11-12T11:10:00Z", "value": 142.0}
+from events.tests.support.bodies import ORDER as EVENT
+
 ORIGIN = "https://shop.example"
 ELSEWHERE = [
     "https://evil.example",

@@ -13,8 +13,7 @@ from rest_framework.test import APIClient
 
 from events.log import append
 from events.models import Event, IdempotencyKey
-
-EVENT = {"namespace": "Frontend", "name": "pageView", "timestamp": "2020-11-12T11:10:00Z", "value": 142.5}
+from events.tests.support.bodies import PAGE_VIEW as EVENT
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 from rest_framework.test import APIClient
 
 from events.models import Event
+from events.tests.support.bodies import PAGE_VIEW as EVENT
 
-EVENT = {"namespace": "Frontend", "name": "pageView", "timestamp": "2020-11-12T11:10:00Z", "value": 142.5}
 STORED = {"namespace": "Frontend", "name": "pageView", "timestamp": "2020-11-12T11:10:00Z", "value": 142.5}
 URLENCODED = "application/x-www-form-urlencoded"
 

@@ -15,13 +15,13 @@ from django.db import connection
 from events import views
 from events.ingest import decoding
 from events.models import Event
+from events.tests.support.bodies import PAGE_VIEW as EVENT
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
 
-EVENT = {"namespace": "Frontend", "name": "pageView", "timestamp": "2020-11-12T11:10:00Z", "value": 142.5}
 STORED = {"namespace": "Frontend", "name": "pageView", "timestamp": "2020-11-12T11:10:00Z", "value": 142.5}
 NO_NUMBER = "A valid number is required."
 JSON = "application/json"

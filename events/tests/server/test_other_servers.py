@@ -12,6 +12,7 @@ import psycopg2
 import pytest
 
 from events.tests.support import service
+from events.tests.support.bodies import ORDER as EVENT
 from events.tests.support.service import PROJECT_DIR, call, fetch_token
 
 DOCUMENT = (PROJECT_DIR / "docs/deployment.md").read_text()
@@ -21,7 +22,6 @@ TABLE = {
     for line in re.findall(r"^\| (.*) \|$", DOCUMENT.partition("## Other servers")[2], re.MULTILINE)
     if len(cells := line.split(" | ")) == 4
 }
-EVENT = {"namespace": "Shop", "name": "order", "timestamp": "2020-11-12T11:10:00Z", "value": 142.0}
 
 
 def installed(program):
