@@ -10,11 +10,9 @@ from urllib.parse import quote, urlencode
 from django.contrib import admin
 from django.db.models import CharField
 from django.http import HttpRequest, StreamingHttpResponse
-from django.urls import URLPattern, path
 from django.utils.html import format_html
 
 from events.admin.event_list import EventChangeList, NameFilter, NamespaceFilter, WindowFilter, WindowForm
-from events.admin.rollups import rollup_list
 from events.calendar import timestamps
 from events.http.spreadsheets import marked
 from events.models import Event, EventQuerySet
@@ -99,11 +97,6 @@ class EventAdmin(admin.ModelAdmin):
             del ticked["select_across"]
             request.POST = ticked  # type: ignore[assignment]
         return super().changelist_view(request, extra_context)
-
-    def get_urls(self) -> list[URLPattern]:
-        """The pages of events, and that of the rollups: Django registers no model with a composite primary key."""
-        view = self.admin_site.admin_view(rollup_list)
-        return [path("rollups/", view, name="events_rollup_changelist"), *super().get_urls()]
 
 
 def csv_lines(events: Iterator[Event]) -> Iterator[str]:
