@@ -1,0 +1,3 @@
+"""The admin site's pages."""
+
+from events.admin import events  # noqa: F401  # registers them
