@@ -160,15 +160,18 @@ class TimeZoneField(serializers.Field[tzinfo, Any, str, Any]):
         return str(value)
 
 
-def _segment() -> TextField:
-    return TextField(max_length=255, trim_whitespace=False, validators=[validate_path_segment])
+class SegmentField(TextField):
+    """A namespace or a name: a segment of a path."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=255, trim_whitespace=False, validators=[validate_path_segment], **kwargs)
 
 
 class EventSerializer(StrictFieldsMixin, serializers.Serializer[Any]):
     """One event as it is sent: the contract of every body, whichever way it is decoded."""
 
-    namespace = _segment()
-    name = _segment()
+    namespace = SegmentField()
+    name = SegmentField()
     timestamp = TimestampField()
     value = NumberField()
 
@@ -176,26 +179,66 @@ class EventSerializer(StrictFieldsMixin, serializers.Serializer[Any]):
 class NamespaceSerializer(serializers.Serializer[Any]):
     """The path of one namespace's catalogue."""
 
-    namespace = _segment()
+    namespace = SegmentField()
 
 
 class SeriesPathSerializer(NamespaceSerializer):
     """The path of a series."""
 
-    name = _segment()
+    name = SegmentField()
 
 
 class AggregationQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any]):
     """The query of the aggregation endpoint; a parameter left empty counts as not given."""
 
-    tsMin = WindowEndField(source="ts_min", default=None)
-    tsMax = WindowEndField(source="ts_max", default=None)
-    granularity = NamedChoiceField(choices=GRANULARITIES, default="none")
-    aggregationType = NamedChoiceField(choices=AGGREGATION_TYPES, source="aggregation_type", default="avg")
-    timezone = TimeZoneField(source="zone", default=UTC)
-    fill = NamedChoiceField(choices=FILLS, default="none")
-    timestamp = NamedChoiceField(choices=LABELS, source="label", default="first")
-    format = NamedChoiceField(choices=FORMATS, required=False, write_only=True)
+    tsMin = WindowEndField(
+        source="ts_min",
+        default=None,
+        help_text="Where the window starts, itself included: ISO 8601 or unix time, as in an event; a date alone is "
+        "the start of that day in `timezone`. Open where not given.",
+    )
+    tsMax = WindowEndField(
+        source="ts_max",
+        default=None,
+        help_text="Where the window ends, itself included; a date alone is the end of that day in `timezone`.",
+    )
+    granularity = NamedChoiceField(
+        choices=GRANULARITIES,
+        default="none",
+        help_text="The calendar unit that events are grouped by; `week` starts on Monday, `none` groups equal "
+        "timestamps only and is never filled.",
+    )
+    aggregationType = NamedChoiceField(
+        choices=AGGREGATION_TYPES,
+        source="aggregation_type",
+        default="avg",
+        help_text="How the values of a bucket become one.",
+    )
+    timezone = TimeZoneField(
+        source="zone",
+        default=UTC,
+        help_text="The IANA name of the zone whose calendar the buckets follow, summer time included, such as "
+        "`Europe/Berlin`.",
+    )
+    fill = NamedChoiceField(
+        choices=FILLS,
+        default="none",
+        help_text="What an empty bucket within the window gives: nothing, `null`, `zero`, or the `previous` value, "
+        "which for the first ones is that of the last bucket before the window. A window with both ends given is "
+        "filled for a series that never was sent, too.",
+    )
+    timestamp = NamedChoiceField(
+        choices=LABELS,
+        source="label",
+        default="first",
+        help_text="What a bucket is named by: the `first` timestamp of its events, or the start of the `bucket`.",
+    )
+    format = NamedChoiceField(
+        choices=FORMATS,
+        default=FORMATS[0],
+        help_text="What the answer is written in; `Accept` may say it too. `csv` and `ndjson` have no limit to "
+        "stored items.",
+    )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Turn days into their first and last instants, and refuse a window that ends before it starts."""
@@ -206,7 +249,7 @@ class AggregationQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any])
         start, end = (first, last) if _is_day(first) and _is_day(last) else (attrs["ts_min"], attrs["ts_max"])
         if start and end and start > end:
             raise serializers.ValidationError({"tsMin": ["Must not be later than tsMax."]})
-        attrs.pop("format", None)  # the negotiation's business
+        attrs.pop("format")  # the negotiation's business
         return attrs
 
 
@@ -240,10 +283,20 @@ class SeriesKeyField(serializers.Field[SeriesKey, Any, str, Any]):
 class CatalogueQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any]):
     """The query of the catalogue; a parameter left empty counts as not given."""
 
-    limit = LimitField(default=None)
-    after = SeriesKeyField(default=None)
-    search = TextField(max_length=MOST_SEARCHED_CHARACTERS, trim_whitespace=False, default="")
-    format = NamedChoiceField(choices=FORMATS, required=False, write_only=True)
+    limit = LimitField(default=None, help_text="How many series, at most.")
+    after = SeriesKeyField(
+        default=None,
+        help_text="`namespace/name`, such as `Shop/order`: only series past this one, which need not be there.",
+    )
+    search = TextField(
+        max_length=MOST_SEARCHED_CHARACTERS,
+        trim_whitespace=False,
+        required=False,
+        help_text="Only series with this text in their `namespace/name`, in any case.",
+    )
+    format = NamedChoiceField(
+        choices=FORMATS, default=FORMATS[0], help_text="What the answer is written in; `Accept` may say it too."
+    )
 
 
 def _repeated(data: Mapping[str, Any]) -> Sequence[str]:

@@ -3,12 +3,12 @@
 from django.urls import re_path
 
 from events.openapi.views import DocumentationView, SchemaView
-from events.views import AggregationView, CatalogueView, TrackView
+from events.views import AggregationView, CatalogueView, NamespaceCatalogueView, TrackView
 
 urlpatterns = [
     re_path(r"^track/?\Z", TrackView.as_view(), name="track"),
     re_path(r"^events/?\Z", CatalogueView.as_view(), name="catalogue"),
-    re_path(r"^events/(?P<namespace>[^/]+)/?\Z", CatalogueView.as_view(), name="namespace-catalogue"),
+    re_path(r"^events/(?P<namespace>[^/]+)/?\Z", NamespaceCatalogueView.as_view(), name="namespace-catalogue"),
     re_path(r"^events/(?P<namespace>[^/]+)/(?P<name>[^/]+)/?\Z", AggregationView.as_view(), name="aggregation"),
     re_path(r"^schema/?\Z", SchemaView.as_view(), name="api-schema"),
     re_path(r"^docs/?\Z", DocumentationView.as_view(), name="api-docs"),

@@ -14,6 +14,7 @@ from rest_framework import serializers, status
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
+from typing_extensions import override
 
 from events.access.grants import check_namespace, check_rows, readable_namespaces
 from events.access.rate_limits import EVENTS
@@ -35,6 +36,7 @@ from events.ingest.decoding import Batch, idempotency_key_of, store
 from events.ingest.new_series import take_new_series
 from events.ingest.parsers import EventFormParser, EventJSONParser, EventMultiPartParser, EventNDJSONParser, EventParser
 from events.log.namespace_patterns import Namespaces
+from events.openapi import operations
 from events.serializers import (
     AggregationQuerySerializer,
     CatalogueQuerySerializer,
@@ -56,6 +58,7 @@ class TrackView(EndpointView):
     required_scope = "write"
     parser_classes = [EventJSONParser, EventNDJSONParser, EventFormParser, EventMultiPartParser]
 
+    @operations.track
     def post(self, request: Request) -> HttpResponse:
         """201 with the stored event or the number of stored events, once they are committed."""
         batch = cast(Batch, request.data or self._decode_nothing(request))
@@ -86,6 +89,7 @@ class AggregationView(ReadView):
     renderer_classes = [JSONRenderer, CSVRenderer, NDJSONRenderer]
     content_negotiation_class = JSONUnlessNamed
 
+    @operations.aggregate
     def get(self, request: Request, namespace: str, name: str) -> HttpResponseBase:
         """200 with a list of ``{"aggregatedTimestamp", "value"}``, ordered by time; 304 where the client has it."""
         series = _validated(SeriesPathSerializer, {"namespace": namespace, "name": name})
@@ -120,16 +124,17 @@ class AggregationView(ReadView):
 
 
 class CatalogueView(ReadView):
-    """``GET /api/events/`` and ``GET /api/events/<namespace>``: the series there are."""
+    """``GET /api/events/``: the series there are."""
 
     required_scope = "read"
     renderer_classes = [JSONRenderer, SeriesCSVRenderer, NDJSONRenderer]
     content_negotiation_class = JSONUnlessNamed
 
+    @operations.list_series
     def get(self, request: Request, namespace: str | None = None) -> HttpResponseBase:
         """200 with a list of series, ordered by namespace and name; of a page, with a link to the next one."""
         query = _validated(CatalogueQuerySerializer, request.query_params)
-        found = Catalogue(self._namespaces(request, namespace), search=query["search"])
+        found = Catalogue(self._namespaces(request, namespace), search=query.get("search", ""))
         renderer, limit, after = request.accepted_renderer, query["limit"], query["after"]
         if limit is None and isinstance(renderer, StreamRenderer):
             lines = renderer.lines(map(answered, found.iterate(after)))
@@ -169,6 +174,15 @@ def _etag(answer: Answer, renderer: BaseRenderer) -> str:
 def _shorten_tail(answer: Answer) -> None:
     if answer.has_long_tail:
         pacing.catch_up_in_background()
+
+
+class NamespaceCatalogueView(CatalogueView):
+    """``GET /api/events/<namespace>``: the series of a namespace."""
+
+    @operations.list_series_of_namespace
+    @override
+    def get(self, request: Request, namespace: str | None = None) -> HttpResponseBase:
+        return super().get(request, namespace)
 
 
 def _content_type(renderer: BaseRenderer) -> str:

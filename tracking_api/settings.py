@@ -193,6 +193,7 @@ SPECTACULAR_SETTINGS = {
     "PREPROCESSING_HOOKS": ["events.openapi.generator.without_slash"],
     "POSTPROCESSING_HOOKS": ["events.openapi.generator.add_components"],
     "SORT_OPERATIONS": False,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "SORT_OPERATION_PARAMETERS": "events.openapi.generator.path_first",
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_AUTHENTICATION": [],

@@ -26,7 +26,7 @@ _STEP = "events_rollup_exact_step"
 
 
 def fill_step(events: models.QuerySet[Any], resolution: Resolution) -> int:
-    """Fill the temporary table, from which one step's buckets are made, with the events' aggregates; count the events."""
+    """Fill the temporary table that one step's buckets are made from, and return the number of events."""
     is_postgresql = connection.vendor == "postgresql"
     columns = ", ".join(_STEP_COLUMNS).replace("units", f"{'NULL::numeric' if is_postgresql else 'NULL'} AS units")
     with connection.cursor() as cursor:
