@@ -149,11 +149,11 @@ def check_database(app_configs: Apps, databases: Sequence[str] | None = None, **
 
 
 def _resolutions(alias: str) -> Iterator[CheckMessage]:
-    mark = Watermark.objects.using(alias).values_list("resolutions", flat=True).first()
+    held = Watermark.objects.using(alias).values_list("resolutions", flat=True).first()
     wanted = ",".join(settings.ROLLUP_RESOLUTIONS)
-    if mark not in {None, wanted}:
+    if held not in {None, wanted}:
         yield checks.Warning(
-            f"ROLLUP_RESOLUTIONS is {wanted}, but the rollups hold {mark}.",
+            f"ROLLUP_RESOLUTIONS is {wanted}, but the rollups hold {held}.",
             hint="Run manage.py roll_up --rebuild, or set it back.",
             id="events.W004",
         )

@@ -201,7 +201,7 @@ def _etag(answer: Answer, renderer: BaseRenderer) -> str:
 
 def _shorten_tail(answer: Answer) -> None:
     if answer.has_long_tail:
-        pacing.catch_up_aside()
+        pacing.catch_up_in_background()
 
 
 def _content_type(renderer: BaseRenderer) -> str:

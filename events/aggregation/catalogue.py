@@ -167,11 +167,11 @@ def answered(series: Series) -> dict[str, Any]:
 
 def _standing() -> _Standing:
     newest = Event.objects.order_by("-pk").values("pk")[:1]
-    mark = Watermark.objects.annotate(newest_id=Subquery(newest)).values_list("event_id", "newest_id").first()
-    if mark is None:
+    ids = Watermark.objects.annotate(newest_id=Subquery(newest)).values_list("event_id", "newest_id").first()
+    if ids is None:
         event_id, newest_id = 0, Event.objects.order_by("-pk").values_list("pk", flat=True).first()
     else:
-        event_id, newest_id = mark
+        event_id, newest_id = ids
     return _Standing(event_id, max(0, (newest_id or 0) - event_id))
 
 

@@ -11,9 +11,9 @@ from events.models import Event, Pruned, Resolution, Rollup, Watermark
 
 # In SQL, which the ORM would take longer to write for each answer than the database takes to answer it.
 _STATE = f"""
-    SELECT mark.*, pruned.before, whole.count, whole.first_timestamp, whole.last_timestamp,
+    SELECT watermark.*, pruned.before, whole.count, whole.first_timestamp, whole.last_timestamp,
         (SELECT max(id) FROM {Event._meta.db_table}) AS newest_id
-    FROM {Watermark._meta.db_table} AS mark
+    FROM {Watermark._meta.db_table} AS watermark
     LEFT JOIN {Pruned._meta.db_table} AS pruned ON pruned.namespace = %s AND pruned.name = %s
     LEFT JOIN {Rollup._meta.db_table} AS whole
         ON whole.resolution = {Resolution.SERIES.value} AND whole.namespace = %s AND whole.name = %s
