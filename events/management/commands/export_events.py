@@ -54,7 +54,7 @@ class Command(BaseCommand):
     ) -> None:  # fmt: skip
         began = time.monotonic()
         try:
-            form = files.format_of(path, format)
+            file_format = files.format_of(path, format)
             with snapshot():
                 events = Event.objects.within(start, end)
                 if namespace is not None:
@@ -64,9 +64,9 @@ class Command(BaseCommand):
                     events = events.filter(name=name)
                 with (
                     tqdm(total=events.count(), unit=" events", delay=1, disable=None, dynamic_ncols=True) as bar,
-                    files.writing(path, form) as file,
+                    files.writing(path, file_format) as file,
                 ):
-                    count = exporting.export(events, form, file, bar.update)
+                    count = exporting.export(events, file_format, file, bar.update)
         except BrokenPipeError:
             raise CommandError("The reader of the pipe has gone away.") from None
         except (OSError, ValueError, DatabaseError) as error:

@@ -76,15 +76,15 @@ class Command(BaseCommand):
         began = time.monotonic()
         source = bookmark or (path if path == files.PIPE else os.path.realpath(path))
         try:
-            form = files.format_of(path, format)
+            file_format = files.format_of(path, format)
             try:
-                self._import(path, form, importing.bookmark_of(source, restart=restart), rejects)
+                self._import(path, file_format, importing.bookmark_of(source, restart=restart), rejects)
             except OtherLines:
                 known = importing.bookmark_of(source, restart=False)
                 if not known.is_done or not Path(path).is_file():
                     raise
                 # another file by that name, whose lines before are all imported
-                self._import(path, form, importing.bookmark_of(source, restart=True), rejects)
+                self._import(path, file_format, importing.bookmark_of(source, restart=True), rejects)
         except OtherLines as error:
             raise CommandError(
                 f"{path}: {error} Import all of it with --restart, or choose another --bookmark."
@@ -98,9 +98,9 @@ class Command(BaseCommand):
         rate = f"{self.events / took:.0f} a second"
         self.stdout.write(f"Imported {self.events} events in {took:.1f} s, {rate}.{rejected}")
 
-    def _import(self, path: str, form: str, bookmark: Bookmark, rejects: Path | None) -> None:
-        with files.reading(path, form, self.encoding) as (lines, encoding, file):
-            reader = reader_of(lines, form, encoding, delimiter=self.delimiter, ignore_extra=self.ignore_extra)
+    def _import(self, path: str, file_format: str, bookmark: Bookmark, rejects: Path | None) -> None:
+        with files.reading(path, file_format, self.encoding) as (lines, encoding, file):
+            reader = reader_of(lines, file_format, encoding, delimiter=self.delimiter, ignore_extra=self.ignore_extra)
             size = os.fstat(file.fileno()).st_size if file.seekable() else None
             unit = {"unit": " events"} if size is None else {"unit": "B", "unit_scale": True}
             with tqdm(total=size, delay=1, disable=None, dynamic_ncols=True, **unit) as bar:
