@@ -1,4 +1,4 @@
-"""``manage.py import_events``: events of a file or a pipe into the log."""
+"""``manage.py import_events``: append the events of a file or a pipe to the log."""
 
 import os
 import time
@@ -17,12 +17,12 @@ from events.transfer.import_formats import ImportFailed, delimiter_of, reader_of
 from events.transfer.importing import OtherLines, Step
 
 MOST_LINES_NAMED = 100
-# Writers that wait for SQLite's one lock look again after some milliseconds only.
+# Writers that wait for SQLite's one lock look again after some milliseconds, so the import must leave a gap.
 _PAUSE_SECONDS = 0.01
 
 
 def told(read: Callable[[str], str]) -> Callable[[str], str]:
-    """Say what ``read`` says of an argument that it refuses."""
+    """Make the type of an argument of ``read``, whose ValueError becomes the command's error with the same message."""
 
     def argument(text: str) -> str:
         try:
@@ -41,29 +41,29 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("path", help="the file to read, unpacked where it ends in .gz; - for standard input")
-        parser.add_argument("--format", choices=files.FORMATS, help="where the file's suffix doesn't tell")
+        parser.add_argument("--format", choices=files.FORMATS, help="needed where the file's suffix doesn't tell it")
         parser.add_argument(
             "--encoding",
             type=told(files.encoding_named),
             metavar="NAME",
-            help="such as cp1252; else by the byte order mark, and UTF-8 without",
+            help="such as cp1252; by default the byte order mark tells it, or else it is UTF-8",
         )
         parser.add_argument(
             "--delimiter",
             type=told(delimiter_of),
             metavar="CHARACTER",
-            help="what separates the columns of CSV, such as | or the word tab; else comma, semicolon or tab as the "
-            "header has it",
+            help="what separates the columns of CSV, such as | or the word tab; by default comma, semicolon or tab, as "
+            "in the header",
         )
-        parser.add_argument("--ignore-extra", action="store_true", help="leave columns of CSV out that aren't known")
+        parser.add_argument("--ignore-extra", action="store_true", help="leave out unknown columns of CSV")
         parser.add_argument(
             "--rejects",
             type=lambda path: Path(path).resolve(),
             metavar="FILE",
-            help="put bad lines there as they are, and go on; else one stops",
+            help="write bad lines to this file as they are, and go on; by default the first one stops the import",
         )
         parser.add_argument(
-            "--bookmark", metavar="NAME", help="what this import is known by when it is run again; else the file's path"
+            "--bookmark", metavar="NAME", help="the name by which the import is found again; by default the file's path"
         )
         parser.add_argument("--restart", action="store_true", help="forget what was imported of this source before")
 
@@ -83,7 +83,7 @@ class Command(BaseCommand):
                 known = importing.bookmark_of(source, restart=False)
                 if not known.is_done or not Path(path).is_file():
                     raise
-                # another file by that name, whose lines before are all imported
+                # the import of the file that had this name before is finished, so this is a new one
                 self._import(path, file_format, importing.bookmark_of(source, restart=True), rejects)
         except OtherLines as error:
             raise CommandError(

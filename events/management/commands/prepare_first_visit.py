@@ -1,4 +1,4 @@
-"""``manage.py prepare_first_visit``: someone to log in as, a client, and data to look at."""
+"""``manage.py prepare_first_visit``: create a user to log in as, a client, and data to look at."""
 
 import json
 import secrets
@@ -33,7 +33,7 @@ Get a token, send an event, read the aggregates:
 
 
 class Credentials(TypedDict):
-    """What a first visit needs to get in."""
+    """The user and the client of a first visit, with their secrets."""
 
     username: str
     password: str
@@ -51,7 +51,7 @@ class Command(BaseCommand):
         self._path: Path = settings.LOCAL_DIR / "credentials.json"
         made = self._make_credentials()
         kept = environment.kept(self._path, lambda: made)
-        # what is printed at each start stays in the logs of every one
+        # secrets are printed once only, as what is printed at each start ends up in every log
         self._is_first = kept == made
         credentials = cast(Credentials, json.loads(kept))
         self._prepare_demo_data()
@@ -68,7 +68,7 @@ class Command(BaseCommand):
         return json.dumps(credentials, indent=2)
 
     def _prepare_demo_data(self) -> None:
-        if not Event.objects.exists() and not Rollup.objects.exists():  # whose events may be pruned
+        if not Event.objects.exists() and not Rollup.objects.exists():  # rollups may be left where events are pruned
             call_command("loaddata", str(settings.BASE_DIR / "data.json"), verbosity=0)
             self.stdout.write("Demo data: loaded")
 
@@ -108,6 +108,6 @@ class Command(BaseCommand):
         self.stdout.write(TRY_IT.format(url=self._url(), **credentials))
 
     def _url(self) -> str:
-        # an address to listen on everywhere is none to call
+        # the address that means listening everywhere can't be called
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.HOST, settings.HOST)  # noqa: S104
         return f"http://[{host}]:{settings.PORT}" if ":" in host else f"http://{host}:{settings.PORT}"
