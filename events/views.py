@@ -1,4 +1,4 @@
-"""The endpoints. Each authenticates, validates, calls one thing and answers."""
+"""Owns the endpoints. Each authenticates, validates, calls one thing and answers."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
+from typing_extensions import override
 
 from events.access.grants import check_namespace, check_rows, readable_namespaces
 from events.access.rate_limits import EVENTS
@@ -54,21 +55,24 @@ _default_headers: dict[type[APIView], dict[str, str]] = {}
 
 
 class EndpointView(APIView):
-    """REST framework's, which ties request, view and response in circles that keep a batch until garbage is collected.
+    """A view of REST framework without the circles that keep a batch in memory until garbage is collected.
 
-    Untied, all of it is free as soon as it is answered, and the next request finds that memory warm.
+    REST framework lets request, view and response refer to each other. Without these references all three are freed as
+    soon as the answer is sent, and the next request finds their memory warm.
     """
 
     @property
+    @override
     def default_response_headers(self) -> dict[str, str]:
-        """REST framework's, which it finds out for every request though they are always the same."""
+        """Return REST framework's headers, which are the same for every request and so computed once for a class."""
         view = type(self)
         if view not in _default_headers:
             _default_headers[view] = super().default_response_headers
         return dict(_default_headers[view])
 
+    @override
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """The answer, which nothing here refers to any longer."""
+        """Answer, and remove the references between view, request and response."""
         response: HttpResponseBase = super().dispatch(request, *args, **kwargs)
         self.request.parser_context.clear()
         self.__dict__.clear()
@@ -88,14 +92,14 @@ class TrackView(EndpointView):
     parser_classes = [EventJSONParser, EventNDJSONParser, EventFormParser, EventMultiPartParser]
 
     def post(self, request: Request) -> HttpResponse:
-        """201 with the stored event or the number of stored events, once they are committed."""
+        """Store the events; answer 201 with the event or the number of events, once they are committed."""
         batch = cast(Batch, request.data or self._decode_nothing(request))
         check_rows(grant_of(request.auth), batch.rows, single=batch.single)
         key = idempotency_key_of(request)
         EVENTS.take(request, self, len(batch.rows))
         take_new_series(request, self, batch.rows)
         answer = store(batch, client_of(request.auth), key)
-        # not Response, which takes four times as long over the same bytes
+        # Response would take four times as long for the same bytes
         body = JSONRenderer().render(answer)
         return HttpResponse(body, status=status.HTTP_201_CREATED, content_type=JSONRenderer.media_type)
 
@@ -106,7 +110,7 @@ class TrackView(EndpointView):
 
 
 class ReadView(EndpointView):
-    """Reads, for a token with the scope and for a user of the dashboard."""
+    """A view that reads, for a token with the scope and for a user of the dashboard."""
 
     authentication_classes = [BearerAuthentication, BrowserAuthentication]
     permission_classes = [TokenHasScopeOrUserMayView]
@@ -120,7 +124,7 @@ class AggregationView(ReadView):
     content_negotiation_class = JSONUnlessNamed
 
     def get(self, request: Request, namespace: str, name: str) -> HttpResponseBase:
-        """200 with a list of ``{"aggregatedTimestamp", "value"}``, ordered by time; 304 where the client has it."""
+        """Answer 200 with a list of ``{"aggregatedTimestamp", "value"}``, ordered by time; 304 where it's unchanged."""
         series = _validated(SeriesPathSerializer, {"namespace": namespace, "name": name})
         check_namespace(grant_of(request.auth), self.required_scope, series["namespace"])
         query = _validated(AggregationQuerySerializer, request.query_params)
@@ -144,37 +148,38 @@ class AggregationView(ReadView):
         return response
 
     def _lines(self, question: Question, renderer: StreamRenderer, response: HttpResponseBase) -> Iterator[bytes]:
-        """Give the lines of a long answer, which is read later on and perhaps by another thread."""
+        """Yield the lines of a long answer, which is read later and perhaps by another thread."""
         with snapshot():
             answer = Answer(question)
-            response["ETag"] = _etag(answer, renderer)  # of what is sent, as an event may have come in the meantime
+            # the version of what is sent now, as an event may have come since the answer was made
+            response["ETag"] = _etag(answer, renderer)
             yield from renderer.lines(answer.iterate())
         _shorten_tail(answer)
 
 
 class CatalogueView(ReadView):
-    """``GET /api/events/`` and ``GET /api/events/<namespace>``: the series there are."""
+    """``GET /api/events/`` and ``GET /api/events/<namespace>``: list the series."""
 
     required_scope = "read"
     renderer_classes = [JSONRenderer, SeriesCSVRenderer, NDJSONRenderer]
     content_negotiation_class = JSONUnlessNamed
 
     def get(self, request: Request, namespace: str | None = None) -> HttpResponseBase:
-        """200 with a list of series, ordered by namespace and name; of a page, with a link to the next one."""
+        """Answer 200 with a list of series, ordered by namespace and name; a page has a link to the next one."""
         query = _validated(CatalogueQuerySerializer, request.query_params)
-        found = Catalogue(self._namespaces(request, namespace), search=query["search"])
+        catalogue = Catalogue(self._namespaces(request, namespace), search=query["search"])
         renderer, limit, after = request.accepted_renderer, query["limit"], query["after"]
         if limit is None and isinstance(renderer, StreamRenderer):
-            lines = renderer.lines(map(answered, found.iterate(after)))
+            lines = renderer.lines(map(answered, catalogue.iterate(after)))
             return StreamingHttpResponse(lines, content_type=_content_type(renderer))
-        page = found.whole(after) if limit is None else found.page(limit, after)
+        page = catalogue.whole(after) if limit is None else catalogue.page(limit, after)
         response = self._answer(request, page.series)
         if page.has_more:
             response["Link"] = f'<{_uri_after(request, page.series[-1])}>; rel="next"'
         return response
 
     def head(self, request: Request, namespace: str | None = None) -> HttpResponseBase:
-        """The head of the answer, for which nothing is read: it says neither its length nor what is next."""
+        """Answer with the headers alone; nothing is read for them, so there is no length and no link to a next page."""
         _validated(CatalogueQuerySerializer, request.query_params)
         self._namespaces(request, namespace)
         return StreamingHttpResponse((), content_type=_content_type(request.accepted_renderer))
@@ -209,7 +214,7 @@ def _content_type(renderer: BaseRenderer) -> str:
 
 
 def _uri_after(request: Request, series: Series) -> str:
-    """Where the same is asked for past a series."""
+    """Build the address of the request's next page, which starts past a series."""
     query = request.query_params.copy()
     query["after"] = f"{series['namespace']}/{series['name']}"
     uri: str = request.build_absolute_uri(f"{escape_uri_path(request.path)}?{query.urlencode(safe='/')}")
