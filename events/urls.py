@@ -1,4 +1,4 @@
-"""Paths of the API, each with and without its trailing slash."""
+"""Owns the paths of the API, each with and without its trailing slash."""
 
 from django.urls import re_path
 

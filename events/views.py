@@ -1,4 +1,4 @@
-"""The endpoints. Each authenticates, validates, calls one thing and answers."""
+"""Owns the endpoints. Each authenticates, validates, calls one thing and answers."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class TrackView(EndpointView):
 
     @operations.track
     def post(self, request: Request) -> HttpResponse:
-        """201 with the stored event or the number of stored events, once they are committed."""
+        """Store the events; answer 201 with the event or the number of events, once they are committed."""
         batch = cast(Batch, request.data or self._decode_nothing(request))
         check_rows(grant_of(request.auth), batch.rows, single=batch.single)
         key = idempotency_key_of(request)
@@ -76,7 +76,7 @@ class TrackView(EndpointView):
 
 
 class ReadView(EndpointView):
-    """Reads, for a token with the scope and for a user of the dashboard."""
+    """A view that reads, for a token with the scope and for a user of the dashboard."""
 
     authentication_classes = [BearerAuthentication, BrowserAuthentication]
     permission_classes = [TokenHasScopeOrUserMayView]
@@ -91,7 +91,7 @@ class AggregationView(ReadView):
 
     @operations.aggregate
     def get(self, request: Request, namespace: str, name: str) -> HttpResponseBase:
-        """200 with a list of ``{"aggregatedTimestamp", "value"}``, ordered by time; 304 where the client has it."""
+        """Answer 200 with a list of ``{"aggregatedTimestamp", "value"}``, ordered by time; 304 where it's unchanged."""
         series = _validated(SeriesPathSerializer, {"namespace": namespace, "name": name})
         check_namespace(grant_of(request.auth), self.required_scope, series["namespace"])
         query = _validated(AggregationQuerySerializer, request.query_params)
@@ -115,10 +115,11 @@ class AggregationView(ReadView):
         return response
 
     def _lines(self, question: Question, renderer: StreamRenderer, response: HttpResponseBase) -> Iterator[bytes]:
-        """Give the lines of a long answer, which is read later on and perhaps by another thread."""
+        """Yield the lines of a long answer, which is read later and perhaps by another thread."""
         with snapshot():
             answer = Answer(question)
-            response["ETag"] = _etag(answer, renderer)  # of what is sent, as an event may have come in the meantime
+            # the version of what is sent now, as an event may have come since the answer was made
+            response["ETag"] = _etag(answer, renderer)
             yield from renderer.lines(answer.iterate())
         _shorten_tail(answer)
 
@@ -132,21 +133,21 @@ class CatalogueView(ReadView):
 
     @operations.list_series
     def get(self, request: Request, namespace: str | None = None) -> HttpResponseBase:
-        """200 with a list of series, ordered by namespace and name; of a page, with a link to the next one."""
+        """Answer 200 with a list of series, ordered by namespace and name; a page has a link to the next one."""
         query = _validated(CatalogueQuerySerializer, request.query_params)
-        found = Catalogue(self._namespaces(request, namespace), search=query.get("search", ""))
+        catalogue = Catalogue(self._namespaces(request, namespace), search=query.get("search", ""))
         renderer, limit, after = request.accepted_renderer, query["limit"], query["after"]
         if limit is None and isinstance(renderer, StreamRenderer):
-            lines = renderer.lines(map(answered, found.iterate(after)))
+            lines = renderer.lines(map(answered, catalogue.iterate(after)))
             return StreamingHttpResponse(lines, content_type=_content_type(renderer))
-        page = found.whole(after) if limit is None else found.page(limit, after)
+        page = catalogue.whole(after) if limit is None else catalogue.page(limit, after)
         response = self._answer(request, page.series)
         if page.has_more:
             response["Link"] = f'<{_uri_after(request, page.series[-1])}>; rel="next"'
         return response
 
     def head(self, request: Request, namespace: str | None = None) -> HttpResponseBase:
-        """The head of the answer, for which nothing is read: it says neither its length nor what is next."""
+        """Answer with the headers alone; nothing is read for them, so there is no length and no link to a next page."""
         _validated(CatalogueQuerySerializer, request.query_params)
         self._namespaces(request, namespace)
         return StreamingHttpResponse((), content_type=_content_type(request.accepted_renderer))
@@ -190,7 +191,7 @@ def _content_type(renderer: BaseRenderer) -> str:
 
 
 def _uri_after(request: Request, series: Series) -> str:
-    """Where the same is asked for past a series."""
+    """Build the address of the request's next page, which starts past a series."""
     query = request.query_params.copy()
     query["after"] = f"{series['namespace']}/{series['name']}"
     uri: str = request.build_absolute_uri(f"{escape_uri_path(request.path)}?{query.urlencode(safe='/')}")

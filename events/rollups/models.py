@@ -93,7 +93,7 @@ class WatermarkManager(models.Manager["Watermark"]):
         return (self.at_start(), None) if found is None else (found, found.before)
 
     def locked(self) -> Watermark:
-        """Lock the watermark's row until the transaction ends, and return it. Makes the row where there is none."""
+        """Lock the watermark's row until the transaction ends, and return it; where it is missing, store it first."""
         self.ensure_stored()
         return self.select_for_update().get()
 

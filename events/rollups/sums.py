@@ -59,7 +59,7 @@ def to_double(units: Exact, count: int = 1) -> float:
 
 
 def average(total: float, rest: float, count: int) -> float:
-    """Return the double nearest to the average of ``count`` values with this sum; infinity for an infinite one."""
+    """Return the double nearest to the average of ``count`` values with this sum; infinity for an infinite sum."""
     if not rest or isinf(total):
         return total / count
     (a, b), (c, d) = total.as_integer_ratio(), rest.as_integer_ratio()

@@ -1,4 +1,4 @@
-"""``manage.py prune_events``: delete old events, and keep what is known of them."""
+"""``manage.py prune_events``: delete old events, and keep their rollups."""
 
 import time
 from argparse import ArgumentParser, ArgumentTypeError
