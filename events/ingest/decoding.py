@@ -244,10 +244,12 @@ def decode_text(record: Mapping[str, str]) -> Row:
     return decode_form(fields).rows[0]
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 @lru_cache(maxsize=10_000)
 def _check_text(text: str) -> None:
-    text.encode()  # raises for a lone surrogate
-    if not 0 < len(text) <= MOST_TEXT_CHARACTERS:
+    if not 0 < len(text) <= MOST_TEXT_CHARACTERS or _SURROGATE.search(text):
         raise ValueError
     _check_segment(text)
 

@@ -44,11 +44,16 @@ def encoding_named(text: str) -> str:
 
     Raises ValueError for an encoding that Python doesn't know.
     """
+    if not _is_encoding(text):
+        raise ValueError(f"“{text}” is no encoding that Python knows; utf-8, cp1252 and utf-16 are some.")
+    return codecs.lookup(text).name.removesuffix("-sig")
+
+
+def _is_encoding(name: str) -> bool:
     try:
-        "\n".encode(text)
-        return codecs.lookup(text).name.removesuffix("-sig")
-    except (LookupError, ValueError):
-        raise ValueError(f"“{text}” is no encoding that Python knows; utf-8, cp1252 and utf-16 are some.") from None
+        return bool("\n".encode(name))
+    except (LookupError, ValueError):  # unknown, or a codec of something else than text, such as zip
+        return False
 
 
 def mark_of(encoding: str) -> bytes:
