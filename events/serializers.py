@@ -15,8 +15,8 @@ from rest_framework import serializers
 from typing_extensions import override
 
 from events.aggregation.question import AGGREGATION_TYPES, FILLS, LABELS
-from events.calendar import granularities, timestamps, zones
-from events.calendar.granularities import GRANULARITIES
+from events.calendar import timestamps, zones
+from events.calendar.granularity import Granularity, first_of_day, last_of_day
 from events.log.models import validate_path_segment
 from events.log.series import SeriesKey
 
@@ -208,7 +208,7 @@ class AggregationQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any])
         help_text="Where the window ends, itself included; a date alone is the end of that day in `timezone`.",
     )
     granularity = NamedChoiceField(
-        choices=GRANULARITIES,
+        choices=[each.value for each in Granularity],
         default="none",
         help_text="The calendar unit that events are grouped by; `week` starts on Monday, `none` groups equal "
         "timestamps only and is never filled.",
@@ -249,8 +249,8 @@ class AggregationQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any])
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Turn days into their first and last instants, and refuse a window that ends before it starts."""
         first, last, zone = attrs["ts_min"], attrs["ts_max"], attrs["zone"]
-        attrs["ts_min"] = granularities.first_of_day(first, zone) if _is_day(first) else first
-        attrs["ts_max"] = granularities.last_of_day(last, zone) if _is_day(last) else last
+        attrs["ts_min"] = first_of_day(first, zone) if _is_day(first) else first
+        attrs["ts_max"] = last_of_day(last, zone) if _is_day(last) else last
         # days are compared as days: one that a zone leaves out would seem to end before it starts
         start, end = (first, last) if _is_day(first) and _is_day(last) else (attrs["ts_min"], attrs["ts_max"])
         if start and end and start > end:

@@ -16,7 +16,8 @@ from django.http import HttpRequest
 from typing_extensions import override
 
 from events.aggregation.catalogue import Catalogue
-from events.calendar import granularities, timestamps
+from events.calendar import timestamps
+from events.calendar.granularity import last_of_day
 from events.log.models import Event, EventQuerySet
 
 MOST_CHOICES = 200
@@ -28,7 +29,7 @@ class WindowEndField(forms.DateTimeField):
     @override
     def to_python(self, value: Any) -> datetime | None:
         day = timestamps.day_of(value) if isinstance(value, str) else None
-        return super().to_python(value) if day is None else granularities.last_of_day(day, UTC)
+        return super().to_python(value) if day is None else last_of_day(day, UTC)
 
 
 class WindowForm(forms.Form):

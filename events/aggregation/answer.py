@@ -16,7 +16,8 @@ from rest_framework.exceptions import ValidationError
 from events.aggregation.question import Question
 from events.aggregation.reader import Bucket, Reader, in_order
 from events.aggregation.series_state import state_of
-from events.calendar import granularities, timestamps, zones
+from events.calendar import timestamps, zones
+from events.calendar.granularity import MICROSECOND, Granularity
 from events.calendar.spans import Span
 from events.database.snapshot import snapshot, snapshot_id
 from events.log.models import Event
@@ -186,8 +187,8 @@ class Answer:
 
     # What is refused.
 
-    def _count(self, span: Span, granularity: str = "") -> int:
-        return granularities.count(*span, granularity or self.question.granularity, self.question.zone)
+    def _count(self, span: Span, granularity: Granularity | None = None) -> int:
+        return (granularity or self.question.granularity).count_buckets(*span, self.question.zone)
 
     def _check_count(self, window: Span) -> None:
         """Refuse more items than are allowed, as far as their number is known before they are read."""
@@ -209,10 +210,7 @@ class Answer:
 
     def _too_many(self, window: Span, most: int | None = None, setting: str = "") -> ValidationError:
         most = settings.MAX_ITEMS if most is None else most
-        granularity = self.question.granularity
-        finer = granularities.GRANULARITIES.index(granularity) if granularity != "none" else -1
-        coarser = [each for each in granularities.GRANULARITIES[finer + 1 :] if each != "none"]
-        fits = next((each for each in coarser if self._count(window, each) <= most), None)
+        fits = next((each for each in self.question.granularity.coarser if self._count(window, each) <= most), None)
         advice = "choose a shorter window" + (f", or a coarser granularity such as {fits}." if fits else ".")
         return ValidationError({"granularity": [f"More than {most} items{setting}; {advice}"]})
 
@@ -223,15 +221,15 @@ class Answer:
         straddling = self._reader(span).find_straddling()
         if straddling is None:
             return
-        finest = self.state.watermark.finest_first[0].name.lower()
+        finest = self.state.watermark.finest_first[0].granularity
         before = timestamps.to_text(self.state.pruned_before)
         kept = f"Events before {before} are pruned, and kept by the {finest} of UTC only"
         first, last = straddling
         if span.first <= first and last <= span.last:
             advice = "choose a later window, or buckets that are made up of those"
             raise ValidationError({"granularity": [f"{kept}; {advice}."]})
-        start = granularities.start_of(first, finest, UTC)
-        parameter, end = ("tsMin", start) if first < span.first else ("tsMax", granularities.end_of(start, finest, UTC))
+        start = finest.start_of(first, UTC)
+        parameter, end = ("tsMin", start) if first < span.first else ("tsMax", finest.end_of(start, UTC))
         raise ValidationError({parameter: [f"{kept}; choose an end of one, such as {timestamps.to_text(end)}."]})
 
     # Buckets that hold events.
@@ -262,11 +260,11 @@ class Answer:
         question = self.question
         if question.fill != "previous" or question.granularity == "none" or first >= start:
             return None
-        end = start - granularities.MICROSECOND
+        end = start - MICROSECOND
         latest = self._reader(Span(first, end)).find_last()
         if latest is None:
             return None
-        bucket_start = granularities.start_of(latest, question.granularity, question.zone)
+        bucket_start = question.granularity.start_of(latest, question.zone)
         span = Span(max(first, bucket_start), end)
         self._check_pruned(span)
         found = self._reader(span).read()
@@ -289,10 +287,10 @@ class Answer:
             instant = datetime.fromisoformat(bucket[0])
             return Span(instant, instant)
         start = self._start(bucket[0])
-        return Span(start, granularities.end_of(start, self.question.granularity, self.question.zone))
+        return Span(start, self.question.granularity.end_of(start, self.question.zone))
 
     def _start(self, timestamp: str) -> datetime:
-        return granularities.start_of(datetime.fromisoformat(timestamp), self.question.granularity, self.question.zone)
+        return self.question.granularity.start_of(datetime.fromisoformat(timestamp), self.question.zone)
 
     # Buckets as items.
 
@@ -307,7 +305,7 @@ class Answer:
                 yield {"aggregatedTimestamp": timestamp, "value": value}
             return
         labelled: Iterator[_Labelled] = ((self._start(text), text, value) for text, value in found)
-        may_overlap = question.granularity not in granularities.CLOCK_UNITS
+        may_overlap = not question.granularity.is_clock_unit
         if may_overlap:
             labelled = in_order(labelled, itemgetter(0))
         labelled = self._apart(labelled) if question.fill == "none" else self._filled(labelled, window, before)
@@ -335,7 +333,7 @@ class Answer:
         if question.fill == "zero":
             empty = 0 if question.aggregation_type == "count" else 0.0
         bucket = next(found, None)
-        for start in granularities.starts(*window, question.granularity, question.zone):
+        for start in question.granularity.starts(*window, question.zone):
             if bucket is None or bucket[0] > start:
                 yield start, timestamps.to_text(start), empty
                 continue

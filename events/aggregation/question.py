@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 
+from events.calendar.granularity import Granularity
+
 AGGREGATION_TYPES = ("avg", "min", "max", "sum", "count")
 FILLS = ("none", "null", "zero", "previous")
 LABELS = ("first", "bucket")
@@ -18,8 +20,11 @@ class Question:
     name: str
     ts_min: datetime | None = None
     ts_max: datetime | None = None
-    granularity: str = "none"
+    granularity: Granularity = Granularity.NONE
     aggregation_type: str = "avg"
     zone: tzinfo = UTC
     fill: str = "none"
     label: str = "first"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "granularity", Granularity(self.granularity))  # given by its name too

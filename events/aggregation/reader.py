@@ -21,8 +21,7 @@ from typing_extensions import override
 from events.aggregation.plan import Piece, plan
 from events.aggregation.question import Question
 from events.aggregation.series_state import SeriesState
-from events.calendar import granularities
-from events.calendar.granularities import MICROSECOND
+from events.calendar.granularity import CLOCK_UNITS, MICROSECOND, Granularity
 from events.calendar.spans import Span
 from events.database.statement_timeout import restart_clock
 from events.database.trunc_clock import Rules, bucket_start
@@ -47,7 +46,7 @@ _ROWS_AT_A_TIME = 2_000
 _NO_DOUBLE = Cast(Value(None), models.FloatField())
 _INEXACT = Max(Case(When(is_exact=False, then=1), default=0))
 _NO_TEXT = Cast(Value(None), models.TextField())
-_MAY_NOT_OVERLAP = {*granularities.CLOCK_UNITS, "none"}
+_MAY_NOT_OVERLAP = {*CLOCK_UNITS, Granularity.NONE}
 _NEIGHBOURS = 2
 
 
@@ -69,7 +68,7 @@ class Reader:
     name: str
     first: datetime
     last: datetime
-    granularity: str
+    granularity: Granularity
     aggregation_type: str
     zone: tzinfo
     state: SeriesState
@@ -90,7 +89,7 @@ class Reader:
     @cached_property
     def aligned(self) -> bool:
         """Tell whether the buckets are minutes or hours of UTC, so that a timestamp's text is enough to group by."""
-        seconds = {"minute": 60, "hour": 3600}.get(self.granularity)
+        seconds = {Granularity.MINUTE: 60, Granularity.HOUR: 3600}.get(self.granularity)
         return seconds is not None and self._composes(seconds)
 
     def read(self) -> list[Bucket]:
@@ -169,7 +168,7 @@ class Reader:
 
     def count_stored(self, most: int) -> int:
         """Count the buckets that are stored just as they are asked for, no further than ``most``. One query."""
-        resolution = next((each for each in Resolution if each.name.lower() == self.granularity), None)
+        resolution = next((each for each in Resolution if each.granularity is self.granularity), None)
         if not self.aligned or resolution not in self.state.watermark.finest_first:
             return 0
         rows = self._rollups().filter(resolution=resolution, bucket__range=(self.first, self.last))
@@ -190,7 +189,7 @@ class Reader:
         return [*plan(self.first, before - MICROSECOND, usable), *plan(before, self.last, usable)]
 
     def _composes(self, seconds: int) -> bool:
-        return granularities.composes(seconds, self.granularity, self.first, self.last, self.zone)
+        return self.granularity.composes(seconds, self.first, self.last, self.zone)
 
     def _rollups(self) -> models.QuerySet[Rollup]:
         return Rollup.objects.of_series(self.namespace, self.name)
@@ -202,7 +201,7 @@ class Reader:
         if piece.resolution is None and not self.state.is_pruned(piece.first):
             events = Event.objects.of_series(self.namespace, self.name).within(piece.first, piece.last)
             return self._events(events.up_to(self.state.watermark.event_id))
-        if self.aligned and piece.resolution is not None and piece.resolution.name.lower() == self.granularity:
+        if self.aligned and piece.resolution is not None and piece.resolution.granularity is self.granularity:
             columns = {
                 "total": Case(When(is_exact=True, then=F("sum")), default=Value(inf)), "missed": F("rest"),
                 "units": _NO_TEXT, "number": F("count"), "least": F("min"), "most": F("max"),
@@ -227,7 +226,7 @@ class Reader:
         if piece.resolution is not None:
             return self._rollups().filter(resolution=piece.resolution, bucket__range=(piece.first, piece.last))
         finest = self.state.watermark.finest_first[0]
-        start = granularities.start_of(piece.first, finest.name.lower(), UTC)
+        start = finest.granularity.start_of(piece.first, UTC)
         return self._rollups().filter(
             resolution=finest, bucket__range=(start, piece.last),
             first_timestamp__lte=piece.last, last_timestamp__gte=piece.first,

@@ -15,7 +15,8 @@ from django.db.models.functions import TruncDay, TruncMonth, TruncWeek, TruncYea
 from django.dispatch import receiver
 from typing_extensions import override
 
-from events.calendar import granularities, timestamps, zones
+from events.calendar import timestamps, zones
+from events.calendar.granularity import CLOCK_UNITS, Granularity
 
 _TRUNC: dict[str, type[models.Func]] = {"day": TruncDay, "week": TruncWeek, "month": TruncMonth, "year": TruncYear}
 _FIRST_INSTANT = "TIMESTAMPTZ '0001-01-01 00:00:00+00'"  # no event is earlier
@@ -53,7 +54,7 @@ class Rules:
 
         None where each change happens just as a minute or hour starts, so that truncation needs no such care.
         """
-        length = granularities.CLOCK_UNITS[self.granularity]
+        length = CLOCK_UNITS[self.granularity]
         if not any((start + offset) % length for start, offset in self._runs[1:]):
             return None
         return self._value_of(sql, "timestamptz", f"-infinity,{self._changes}")
@@ -74,7 +75,7 @@ class Rules:
 
     @cached_property
     def _origins(self) -> str:
-        length = granularities.CLOCK_UNITS[self.granularity]
+        length = CLOCK_UNITS[self.granularity]
         return ",".join(_origin(-run.offset % length) for run in self._runs)
 
 
@@ -90,7 +91,7 @@ def bucket_start(time: str, rules: Rules) -> models.Func:
     It is the bucket's first instant; for days and longer units on PostgreSQL it is what the clocks show at it. The
     ``rules`` must cover the instants.
     """
-    if rules.granularity in granularities.CLOCK_UNITS:
+    if rules.granularity in CLOCK_UNITS:
         return TruncClock(models.F(time), rules.granularity, rules.zone, rules)
     return _TRUNC[rules.granularity](time, tzinfo=UTC) if rules.zone is UTC else TruncCalendar(time, rules)
 
@@ -188,7 +189,8 @@ def _bucket_start(text: str, granularity: str, name: str) -> str:
     key = granularity, zones.zone_of(name)
     known = _latest_pieces.get(key)
     if known is None or not known[0] <= text < known[1]:
-        piece = granularities.piece_of(timestamps.microseconds_of(datetime.fromisoformat(text)), *key)
+        instant = timestamps.microseconds_of(datetime.fromisoformat(text))
+        piece = Granularity(granularity).piece_of(instant, key[1])
         known = _latest_pieces[key] = tuple(_texts(piece))
     return known[2]
 

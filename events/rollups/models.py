@@ -10,6 +10,7 @@ from django.db import models
 from django.db.models import F, Subquery, Sum
 
 from events.calendar import timestamps
+from events.calendar.granularity import Granularity
 
 
 class Resolution(models.IntegerChoices):
@@ -18,6 +19,11 @@ class Resolution(models.IntegerChoices):
     MINUTE = 60
     HOUR = 3600
     SERIES = 0, "whole series"
+
+    @property
+    def granularity(self) -> Granularity:
+        """The granularity of its buckets; all of a whole series is in none."""
+        return Granularity.NONE if self is Resolution.SERIES else Granularity[self.name]
 
 
 class RollupQuerySet(models.QuerySet["Rollup"]):

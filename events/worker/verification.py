@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import QuerySet, Sum
 
 from events.calendar import timestamps
-from events.calendar.granularities import MICROSECOND
+from events.calendar.granularity import MICROSECOND
 from events.database.snapshot import snapshot
 from events.log.models import Event
 from events.rollups import rebuild, statements, sums

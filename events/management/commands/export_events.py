@@ -9,7 +9,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 from tqdm import tqdm
 
-from events.calendar import granularities, timestamps
+from events.calendar import timestamps
+from events.calendar.granularity import last_of_day
 from events.database.snapshot import snapshot
 from events.log.namespace_patterns import fits
 from events.models import Event
@@ -29,7 +30,7 @@ def instant(text: str) -> datetime:
 def last_instant(text: str) -> datetime:
     """Read the end of a window as the API does: a date alone is the end of that day, in UTC."""
     day = timestamps.day_of(text)
-    return instant(text) if day is None else granularities.last_of_day(day, UTC)
+    return instant(text) if day is None else last_of_day(day, UTC)
 
 
 class Command(BaseCommand):

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.calendar import granularities
+from events.calendar.granularity import MICROSECOND, Granularity
 
-UNITS = [unit for unit in granularities.GRANULARITIES if unit != "none"]
+UNITS = [unit for unit in Granularity if unit != "none"]
 
 
 def zone(name):
@@ -59,10 +59,10 @@ def instant(text):
 def test_buckets_follow_the_calendar_of_the_zone(unit, name, first, last, starts):
     first, last = instant(first), instant(last)
 
-    assert list(granularities.starts(first, last, unit, zone(name))) == [instant(start) for start in starts]
-    assert granularities.start_of(first, unit, zone(name)) == instant(starts[0])
-    assert granularities.start_of(last, unit, zone(name)) == instant(starts[-1])
-    assert abs(granularities.count(first, last, unit, zone(name)) - len(starts)) <= 1
+    assert list(Granularity(unit).starts(first, last, zone(name))) == [instant(start) for start in starts]
+    assert Granularity(unit).start_of(first, zone(name)) == instant(starts[0])
+    assert Granularity(unit).start_of(last, zone(name)) == instant(starts[-1])
+    assert abs(Granularity(unit).count_buckets(first, last, zone(name)) - len(starts)) <= 1
 
 
 instants = st.datetimes(datetime(1860, 1, 1), datetime(2060, 1, 1), timezones=st.just(UTC))
@@ -76,22 +76,22 @@ def test_starts_are_the_starts_of_what_lies_between(first, length, unit, name):
     last = first + length * timedelta(
         **{"minutes": 1} if unit == "minute" else {"hours": 7} if unit == "hour" else {"days": 5}
     )
-    starts = list(granularities.starts(first, last, unit, zone(name)))
+    starts = list(Granularity(unit).starts(first, last, zone(name)))
 
     assert starts[0] <= first <= last
-    assert granularities.start_of(first, unit, zone(name)) in starts[:2]
+    assert Granularity(unit).start_of(first, zone(name)) in starts[:2]
     for start in starts:
-        assert start <= granularities.end_of(start, unit, zone(name))
-        assert granularities.start_of(granularities.end_of(start, unit, zone(name)), unit, zone(name)) == start
+        assert start <= Granularity(unit).end_of(start, zone(name))
+        assert Granularity(unit).start_of(Granularity(unit).end_of(start, zone(name)), zone(name)) == start
     assert starts == sorted(set(starts))
     for start, following in zip(starts, [*starts[1:], None], strict=True):
-        assert granularities.start_of(start, unit, zone(name)) == start
+        assert Granularity(unit).start_of(start, zone(name)) == start
         if following:
-            assert granularities.start_of(following - granularities.MICROSECOND, unit, zone(name)) == start
+            assert Granularity(unit).start_of(following - MICROSECOND, zone(name)) == start
     assert (
-        granularities.start_of(last, unit, zone(name)) in starts[-2:]
+        Granularity(unit).start_of(last, zone(name)) in starts[-2:]
     )  # the day before once more, where clocks went back
-    assert abs(granularities.count(first, last, unit, zone(name)) - len(starts)) <= 2
+    assert abs(Granularity(unit).count_buckets(first, last, zone(name)) - len(starts)) <= 2
 
 
 @pytest.mark.parametrize(
@@ -115,5 +115,5 @@ def test_starts_are_the_starts_of_what_lies_between(first, length, unit, name):
 def test_stored_buckets_compose_those_whose_edges_they_never_straddle(name, year, unit, hours, minutes):
     first, last = datetime(year, 2, 1, tzinfo=UTC), datetime(year, 11, 30, tzinfo=UTC)
 
-    assert granularities.composes(3600, unit, first, last, zone(name)) is hours
-    assert granularities.composes(60, unit, first, last, zone(name)) is minutes
+    assert Granularity(unit).composes(3600, first, last, zone(name)) is hours
+    assert Granularity(unit).composes(60, first, last, zone(name)) is minutes

@@ -14,7 +14,8 @@ from django.http import QueryDict
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from events.calendar import granularities, timestamps, zones
+from events.calendar import timestamps, zones
+from events.calendar.granularity import MICROSECOND, first_of_day, last_of_day
 from events.ingest import decoding
 from events.models import Event
 from events.tests.support.rolling_up import roll_up_all
@@ -213,7 +214,7 @@ def window_of(client, **query):
 def edges(make_event, start, end):
     """An event at each end of a day, and just beyond it."""
     first, last = (datetime.fromisoformat(each) for each in (start, end))
-    instants = [first - granularities.MICROSECOND, first, last - granularities.MICROSECOND, last]
+    instants = [first - MICROSECOND, first, last - MICROSECOND, last]
     for instant in instants:
         make_event(namespace="Shop", name="order", timestamp=instant.isoformat())
     return [timestamps.to_text(instant) for instant in instants]
@@ -322,20 +323,17 @@ def test_a_window_may_end_with_the_same_day_that_it_starts_in(client, make_event
 @example(date(9999, 12, 31), zones.zone_of("Pacific/Honolulu"))
 @example(date(9999, 12, 31), zones.zone_of("Pacific/Kiritimati"))
 def test_a_day_has_the_instants_that_show_its_date(day, zone):
-    first, last = granularities.first_of_day(day, zone), granularities.last_of_day(day, zone)
+    first, last = first_of_day(day, zone), last_of_day(day, zone)
     within = timedelta(days=2) <= first - timestamps.EPOCH.replace(year=1) and last.year < 9999
 
     if within and first < last:
-        shown = [
-            each.astimezone(zone).date()
-            for each in (first - granularities.MICROSECOND, first, last, last + granularities.MICROSECOND)
-        ]
+        shown = [each.astimezone(zone).date() for each in (first - MICROSECOND, first, last, last + MICROSECOND)]
         assert shown[1:3] == [day, day]
         assert shown[0] != day != shown[3]
     elif within:  # left out
-        assert (last + granularities.MICROSECOND, first.astimezone(zone).date() > day) == (first, True)
+        assert (last + MICROSECOND, first.astimezone(zone).date() > day) == (first, True)
     assert datetime.min.replace(tzinfo=UTC) <= first
-    assert first <= last + granularities.MICROSECOND if last.year < 9999 else first < last
+    assert first <= last + MICROSECOND if last.year < 9999 else first < last
 
 
 def test_an_export_ends_with_the_end_of_a_day(db, make_event, tmp_path):

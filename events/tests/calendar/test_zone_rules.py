@@ -267,23 +267,21 @@ FARTHEST = ["Pacific/Kiritimati", "Etc/GMT-14", "Etc/GMT+12", "Asia/Manila", "Am
 
 @pytest.mark.only_on("sqlite")
 def test_buckets_reach_both_ends_of_the_calendar_in_every_zone():
-    from events.calendar import granularities
+    from events.calendar.granularity import Granularity
 
     for name in zones.names():
         zone = zones.zone_of(name)
         for at in ENDS:
             for unit in UNITS:
-                start, end = granularities.start_of(at, unit, zone), granularities.end_of(at, unit, zone)
+                start, end = Granularity(unit).start_of(at, zone), Granularity(unit).end_of(at, zone)
                 assert start <= at <= end, (name, at, unit)
-                assert start == ENDS[0] or granularities.start_of(start, unit, zone) == start, (name, at, unit)
+                assert start == ENDS[0] or Granularity(unit).start_of(start, zone) == start, (name, at, unit)
                 day = timedelta(hours=3) if unit == "minute" else timedelta(days=1)
                 first, last = (at, at + day) if at < ENDS[2] else (at - day, at)
-                starts = list(granularities.starts(first, last, unit, zone))
+                starts = list(Granularity(unit).starts(first, last, zone))
                 assert starts == sorted(set(starts))
-                assert {granularities.start_of(first, unit, zone), granularities.start_of(last, unit, zone)} <= set(
-                    starts
-                )
-                assert abs(granularities.count(first, last, unit, zone) - len(starts)) <= 1, (name, at, unit)
+                assert {Granularity(unit).start_of(first, zone), Granularity(unit).start_of(last, zone)} <= set(starts)
+                assert abs(Granularity(unit).count_buckets(first, last, zone) - len(starts)) <= 1, (name, at, unit)
 
 
 @pytest.mark.parametrize(("zone", "granularity"), spread(FARTHEST, [*UNITS, "none"]))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from enum import StrEnum
 from typing import NamedTuple
 
 from events.calendar import timestamps, zones
 from events.calendar.timestamps import microseconds_of
 from events.calendar.zones import CYCLE_DAYS, DAY, Run
 
-GRANULARITIES = ("minute", "hour", "day", "week", "month", "year", "none")
 MICROSECOND = timedelta(microseconds=1)
 
 CLOCK_UNITS = {"minute": 60_000_000, "hour": 3_600_000_000}
@@ -28,42 +28,87 @@ class Piece(NamedTuple):
     start: int
 
 
-def start_of(instant: datetime, granularity: str, zone: tzinfo) -> datetime:
-    """Find the first instant of the bucket that an instant lies in, in UTC.
+class Granularity(StrEnum):
+    """What events are grouped by: a unit of the clocks or of the calendar in a time zone, or equal timestamps alone."""
 
-    A minute or hour has a single offset from UTC: the hour that is repeated when the clocks go back is two buckets.
-    Days and longer units follow the date that the clocks show. They start at local midnight, or right after it where
-    the clocks skip midnight. A bucket that would start before the year 1 in UTC starts with that year.
-    """
-    at = microseconds_of(instant)
-    length = CLOCK_UNITS.get(granularity)
-    if length is None:
-        unit, _ = _unit_of(at + _offset(at, zone), granularity)
-        return timestamps.from_microseconds(_first_showing(unit, zone))
-    start, offset = _run_of(at, zone)
-    return timestamps.from_microseconds(max((at + offset) // length * length - offset, start, zones.FIRST))
+    MINUTE = "minute"
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    YEAR = "year"
+    NONE = "none"
 
+    @property
+    def is_clock_unit(self) -> bool:
+        """Whether it is a minute or an hour, whose buckets lie at one offset from UTC each."""
+        return self in CLOCK_UNITS
 
-def piece_of(instant: int, granularity: str, zone: tzinfo) -> Piece:
-    """Find the stretch around an instant that lies in the same bucket and has no change of the clocks in it."""
-    runs = zones.runs_around(zone, instant)
-    index = _index(runs, instant)
-    start, offset = runs[index]
-    end = runs[index + 1].start if index + 1 < len(runs) else zones.LAST + 1
-    unit, next_unit = _unit_of(instant + offset, granularity)
-    first = max(start, unit - offset, zones.FIRST)
-    shown_first = first if granularity in CLOCK_UNITS else _first_showing(unit, zone)
-    return Piece(first, min(end, next_unit - offset), shown_first)
+    @property
+    def coarser(self) -> Sequence[Granularity]:
+        """The longer units, shortest first; all units for equal timestamps."""
+        units = [each for each in Granularity if each is not Granularity.NONE]
+        return units if self is Granularity.NONE else units[units.index(self) + 1 :]
 
+    def start_of(self, instant: datetime, zone: tzinfo) -> datetime:
+        """Find the first instant of the bucket that an instant lies in, in UTC.
 
-def end_of(start: datetime, granularity: str, zone: tzinfo) -> datetime:
-    """Find the last microsecond of the bucket that starts at ``start``, in UTC."""
-    instant = microseconds_of(start)
-    piece = piece_of(instant, granularity, zone)
-    if granularity in CLOCK_UNITS:
-        return timestamps.from_microseconds(piece.end - 1)
-    offset = _offset(instant, zone)
-    return timestamps.from_microseconds(_last_showing(_unit_of(instant + offset, granularity)[1], zone))
+        A minute or hour has a single offset from UTC: the hour that is repeated when the clocks go back is two buckets.
+        Days and longer units follow the date that the clocks show. They start at local midnight, or right after it
+        where the clocks skip midnight. A bucket that would start before the year 1 in UTC starts with that year.
+        """
+        at = microseconds_of(instant)
+        length = CLOCK_UNITS.get(self)
+        if length is None:
+            unit, _ = _unit_of(at + _offset(at, zone), self)
+            return timestamps.from_microseconds(_first_showing(unit, zone))
+        start, offset = _run_of(at, zone)
+        return timestamps.from_microseconds(max((at + offset) // length * length - offset, start, zones.FIRST))
+
+    def piece_of(self, instant: int, zone: tzinfo) -> Piece:
+        """Find the stretch around an instant that lies in the same bucket and has no change of the clocks in it."""
+        runs = zones.runs_around(zone, instant)
+        index = _index(runs, instant)
+        start, offset = runs[index]
+        end = runs[index + 1].start if index + 1 < len(runs) else zones.LAST + 1
+        unit, next_unit = _unit_of(instant + offset, self)
+        first = max(start, unit - offset, zones.FIRST)
+        shown_first = first if self.is_clock_unit else _first_showing(unit, zone)
+        return Piece(first, min(end, next_unit - offset), shown_first)
+
+    def end_of(self, start: datetime, zone: tzinfo) -> datetime:
+        """Find the last microsecond of the bucket that starts at ``start``, in UTC."""
+        instant = microseconds_of(start)
+        piece = self.piece_of(instant, zone)
+        if self.is_clock_unit:
+            return timestamps.from_microseconds(piece.end - 1)
+        offset = _offset(instant, zone)
+        return timestamps.from_microseconds(_last_showing(_unit_of(instant + offset, self)[1], zone))
+
+    def starts(self, first: datetime, last: datetime, zone: tzinfo) -> Iterator[datetime]:
+        """Yield the start, in UTC, of each bucket that has an instant between ``first`` and ``last``, both included."""
+        walk = _clock_starts if self.is_clock_unit else _calendar_starts
+        return map(timestamps.from_microseconds, walk(microseconds_of(first), microseconds_of(last), self, zone))
+
+    def count_buckets(self, first: datetime, last: datetime, zone: tzinfo) -> int:
+        """Count the buckets that ``starts`` yields; where the clocks change, the count may be off by one or two."""
+        start, end = microseconds_of(first), microseconds_of(last)
+        if self.is_clock_unit:
+            return (end - self.piece_of(start, zone).start) // CLOCK_UNITS[self] + 1
+        a, b = (_unit_of(each + _offset(each, zone), self)[0] for each in (start, end))
+        if self in _MONTHS:
+            return (_month(b // DAY) - _month(a // DAY)) // _MONTHS[self] + 1
+        return (b - a) // (7 * DAY if self is Granularity.WEEK else DAY) + 1
+
+    def composes(self, seconds: int, first: datetime, last: datetime, zone: tzinfo) -> bool:
+        """Tell whether stored buckets of so many seconds in UTC straddle no bucket's edge between both instants."""
+        length = seconds * 1_000_000
+        if self is Granularity.NONE or CLOCK_UNITS.get(self, length) < length:
+            return False
+        if zone is UTC:
+            return True
+        before, *changes = zones.runs(zone, microseconds_of(first), microseconds_of(last))
+        return before.offset % length == 0 and all(run.offset % length == 0 == run.start % length for run in changes)
 
 
 def first_of_day(day: date, zone: tzinfo) -> datetime:
@@ -83,15 +128,9 @@ def last_of_day(day: date, zone: tzinfo) -> datetime:
     return timestamps.from_microseconds(_last_showing((_day_number(day) + 1) * DAY, zone))
 
 
-def starts(first: datetime, last: datetime, granularity: str, zone: tzinfo) -> Iterator[datetime]:
-    """Yield the start, in UTC, of each bucket that has an instant between ``first`` and ``last``, both included."""
-    walk = _clock_starts if granularity in CLOCK_UNITS else _calendar_starts
-    return map(timestamps.from_microseconds, walk(microseconds_of(first), microseconds_of(last), granularity, zone))
-
-
-def _clock_starts(first: int, last: int, granularity: str, zone: tzinfo) -> Iterator[int]:
+def _clock_starts(first: int, last: int, granularity: Granularity, zone: tzinfo) -> Iterator[int]:
     length = CLOCK_UNITS[granularity]
-    start = piece_of(first, granularity, zone).start
+    start = granularity.piece_of(first, zone).start
     runs = zones.runs(zone, first, last)
     for number, (_, offset) in enumerate(runs):
         end = runs[number + 1].start if number + 1 < len(runs) else last + 1
@@ -100,7 +139,7 @@ def _clock_starts(first: int, last: int, granularity: str, zone: tzinfo) -> Iter
         start = end
 
 
-def _calendar_starts(first: int, last: int, granularity: str, zone: tzinfo) -> Iterator[int]:
+def _calendar_starts(first: int, last: int, granularity: Granularity, zone: tzinfo) -> Iterator[int]:
     # Clocks that go back from after midnight to before it show the old day once more, after a part of the new one.
     shown = [first, *(run.start for run in zones.runs(zone, first, min(last, first + _FARTHEST))[1:])]
     unit = min(_unit_of(each + _offset(each, zone), granularity)[0] for each in shown)
@@ -112,35 +151,13 @@ def _calendar_starts(first: int, last: int, granularity: str, zone: tzinfo) -> I
         start = _first_showing(unit, zone)
 
 
-def count(first: datetime, last: datetime, granularity: str, zone: tzinfo) -> int:
-    """Count the buckets that ``starts`` yields; where the clocks change, the count may be off by one or two."""
-    start, end = microseconds_of(first), microseconds_of(last)
-    if granularity in CLOCK_UNITS:
-        return (end - piece_of(start, granularity, zone).start) // CLOCK_UNITS[granularity] + 1
-    a, b = (_unit_of(each + _offset(each, zone), granularity)[0] for each in (start, end))
-    if granularity in _MONTHS:
-        return (_month(b // DAY) - _month(a // DAY)) // _MONTHS[granularity] + 1
-    return (b - a) // (7 * DAY if granularity == "week" else DAY) + 1
-
-
-def composes(seconds: int, granularity: str, first: datetime, last: datetime, zone: tzinfo) -> bool:
-    """Tell whether stored buckets of so many seconds in UTC never straddle a bucket's edge between both instants."""
-    length = seconds * 1_000_000
-    if granularity == "none" or CLOCK_UNITS.get(granularity, length) < length:
-        return False
-    if zone is UTC:
-        return True
-    before, *changes = zones.runs(zone, microseconds_of(first), microseconds_of(last))
-    return before.offset % length == 0 and all(run.offset % length == 0 == run.start % length for run in changes)
-
-
 # Below, local time is what the clocks of a zone show, in microseconds since 1970. It may lie in the last days before
 # the year 1 or in the first days after 9999, which ``datetime`` can't hold.
 
 
-def _unit_of(local: int, granularity: str) -> tuple[int, int]:
+def _unit_of(local: int, granularity: Granularity) -> tuple[int, int]:
     """Find where the unit that a local time lies in starts, and where the next unit starts."""
-    if granularity in CLOCK_UNITS:
+    if granularity.is_clock_unit:
         length = CLOCK_UNITS[granularity]
         start = local // length * length
         return start, start + length
