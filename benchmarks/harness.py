@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -16,7 +17,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -102,10 +103,16 @@ def prepare(env: dict[str, str]) -> None:
         subprocess.run([sys.executable, *arguments], cwd=PROJECT_DIR, env=env, check=True)
 
 
+# Below those that the system gives to whoever asks for any, which connections of the load may take in the meantime.
+_ports = itertools.count(15_000)
+
+
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """Return a port that nobody listens on, and another one each time."""
+    for port in _ports:
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("there is always another")
 
 
 @dataclass
@@ -133,6 +140,8 @@ def serving(command: list[str], env: dict[str, str], port: int, log: IO[bytes] |
     )  # fmt: skip
     try:
         for _ in range(6000):
+            if process.poll() is not None:
+                raise RuntimeError(f"{command[0]} ended with code {process.returncode}")
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()
                 break

@@ -1,4 +1,4 @@
-"""The events application."""
+"""Owns the configuration of the application ``events``."""
 
 from django.apps import AppConfig
 
@@ -9,7 +9,7 @@ class EventsConfig(AppConfig):
     name = "events"
 
     def ready(self) -> None:
-        """Have ready what goes before the first connection (functions), command (checks) and form (secrets)."""
+        """Register what must be there before the first connection (functions), command (checks) and form (secrets)."""
         from oauth2_provider.models import Application
 
         from events import checks  # noqa: F401

@@ -1,4 +1,4 @@
-"""Misconfigurations that are known to hurt, each with an id that stays; docs/observability.md lists them."""
+"""Owns the system checks for misconfigurations that hurt; their ids stay, and docs/observability.md lists them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _SEQUENCE_CACHE = (
 
 @checks.register(checks.Tags.security, deploy=True)
 def check_hosts(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
-    """W001: any host name is answered to."""
+    """Warn where requests for any host name are answered (W001)."""
     if "*" not in settings.ALLOWED_HOSTS:
         return []
     return [
@@ -52,7 +52,7 @@ def check_hosts(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
 
 @checks.register(checks.Tags.security)
 def check_files(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
-    """W002: others can read the secrets, or an SQLite database with its log."""
+    """Warn where other users can read the secrets, or an SQLite database with its log (W002)."""
     files = sorted(path for path in settings.LOCAL_DIR.glob("*") if path.is_file())
     database = settings.DATABASES["default"]
     if database["ENGINE"] == "django.db.backends.sqlite3":
@@ -72,7 +72,7 @@ def check_files(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
 
 @checks.register(checks.Tags.database)
 def check_waiting(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
-    """W003: a request may still wait for a lock when its worker is killed."""
+    """Warn where a request may still be waiting for a lock when its worker is killed (W003)."""
     if settings.DATABASE_TIMEOUT_SECONDS < settings.STOP_SECONDS:
         return []
     return [
@@ -87,10 +87,10 @@ def check_waiting(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
 
 @checks.register("time_zones")
 def check_zone_rules(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
-    """W007: countries may have changed their clocks since, and local days and hours would be others.
+    """Warn where the rules of time zones are old, as countries may have changed their clocks since (W007).
 
-    A version has no day but the year that it is of. It counts as one of the middle of that year: halfway through the
-    next one the first version of that has been out for months.
+    A version tells its year but not its day. It counts as old from the middle of the next year on, when the first
+    version of that year has been out for months.
     """
     version = zones.version()
     year = int(version.partition(".")[0])
@@ -107,7 +107,10 @@ def check_zone_rules(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
 
 @checks.register(checks.Tags.database, deploy=True)
 def check_sqlite_file(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
-    """E002: SQLite's write-ahead log needs memory that all its users share, and so one machine."""
+    """Refuse an SQLite database on a network file system (E002).
+
+    Its write-ahead log needs memory that all its users share, and so a single machine.
+    """
     database = settings.DATABASES["default"]
     if database["ENGINE"] != "django.db.backends.sqlite3":
         return []
@@ -124,7 +127,7 @@ def check_sqlite_file(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
 
 
 def _file_system(directory: Path) -> str:
-    """The kind of file system a directory lies on; nothing where the machine doesn't tell."""
+    """Find the kind of file system that a directory lies on; empty where the machine doesn't tell."""
     try:
         lines = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -135,25 +138,25 @@ def _file_system(directory: Path) -> str:
 
 @checks.register(checks.Tags.database)
 def check_database(app_configs: Apps, databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """What only the database knows: E003 to E006, W004 to W006. Nothing where it is not to be asked."""
-    found: list[CheckMessage] = []
+    """Check what only the database knows (E003 to E006, W004 to W006), in the databases that may be asked."""
+    messages: list[CheckMessage] = []
     for alias in databases or ():
         connection = connections[alias]
         tables = connection.introspection.table_names()
         if Watermark._meta.db_table in tables:
-            found += _resolutions(alias)
-        found += (_postgresql if connection.vendor == "postgresql" else _sqlite)(
+            messages += _resolutions(alias)
+        messages += (_postgresql if connection.vendor == "postgresql" else _sqlite)(
             connection, has_events=_TABLE in tables
         )
-    return found
+    return messages
 
 
 def _resolutions(alias: str) -> Iterator[CheckMessage]:
-    mark = Watermark.objects.using(alias).values_list("resolutions", flat=True).first()
+    held = Watermark.objects.using(alias).values_list("resolutions", flat=True).first()
     wanted = ",".join(settings.ROLLUP_RESOLUTIONS)
-    if mark not in {None, wanted}:
+    if held not in {None, wanted}:
         yield checks.Warning(
-            f"ROLLUP_RESOLUTIONS is {wanted}, but the rollups hold {mark}.",
+            f"ROLLUP_RESOLUTIONS is {wanted}, but the rollups hold {held}.",
             hint="Run manage.py roll_up --rebuild, or set it back.",
             id="events.W004",
         )
@@ -186,9 +189,9 @@ def _postgresql(connection: BaseDatabaseWrapper, *, has_events: bool) -> Iterato
         )
     yield from _session_settings(connection)
     if getattr(connection, "is_pooled", False):
-        return  # and what the pooler takes only it knows
+        return  # only the pooler knows how many connections it takes
     most = int(_ask(connection, "SHOW max_connections")) - int(_ask(connection, "SHOW superuser_reserved_connections"))
-    # and one to look around
+    # each process has one connection for each thread and each stream, and one to look after its health
     needed = settings.SERVER_WORKERS * (settings.SERVER_THREADS + settings.SERVER_STREAMS + 1) + _ROLLERS
     if needed > most:
         yield checks.Warning(
@@ -199,9 +202,12 @@ def _postgresql(connection: BaseDatabaseWrapper, *, has_events: bool) -> Iterato
 
 
 def _session_settings(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
-    """W006: asked in two transactions at a time, as a pooler may lead each to another session of the server."""
+    """Warn where sessions don't have the settings that the service gives them (W006).
+
+    Two transactions ask at the same time, as a pooler may lead each to another session of the server.
+    """
     wanted = {**connection.settings_dict[SETTINGS], **statement_limit()}
-    found = set()
+    faults = set()
     with ExitStack() as opened:
         others = [connection.copy(), connection.copy()]
         for other in others:
@@ -216,10 +222,10 @@ def _session_settings(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]
                     _ask(other, f"SELECT set_config('{name}', '{value}', true)"),
                 )
                 if held != as_wanted:
-                    found.add(f"{name} is {held} and not {as_wanted}")
-    if found:
+                    faults.add(f"{name} is {held} and not {as_wanted}")
+    if faults:
         yield checks.Warning(
-            f"Sessions of the database don't hold what they are to: {', '.join(sorted(found))}.",
+            f"Sessions of the database don't hold what they are to: {', '.join(sorted(faults))}.",
             hint="A pooler loses it: docs/deployment.md, “Poolers”, says how to set it there.",
             id="events.W006",
         )

@@ -1,4 +1,4 @@
-"""The dashboard: a page whose scripts ask the API's own endpoints."""
+"""Owns the dashboard: a page whose scripts call the API."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from django.contrib.auth.mixins import PermissionRequiredMixin
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.views.generic import TemplateView
+from typing_extensions import override
 
 from events.access.tokens import VIEW_EVENTS
 
@@ -19,12 +20,14 @@ class DashboardView(PermissionRequiredMixin, TemplateView):
     permission_required = VIEW_EVENTS
     template_name = "events/dashboard.html"
 
+    @override
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        """With how many series the page may list at a time."""
+        """Add ``most_listed``, how many series the page may list at a time."""
         return super().get_context_data(most_listed=min(_MOST_LISTED, settings.MAX_SERIES), **kwargs)
 
+    @override
     def handle_no_permission(self) -> HttpResponseBase:  # type: ignore[override]  # wider than a redirect
-        """The log-in page, which leads back here; 403 for who is logged in already."""
+        """Redirect to the log-in page, which leads back here; answer a user who is logged in with 403."""
         if self.request.user.is_authenticated:
             return render(self.request, "events/no_permission.html", status=403)
         return super().handle_no_permission()

@@ -1,4 +1,4 @@
-"""Every table of the service, as Django looks for them; each stands in the package that it belongs to."""
+"""Gathers every table of the service where Django looks for them; each is defined in the package it belongs to."""
 
 from events.access.models import ClientUsage, Grant, LongLivedToken
 from events.ingest.models import IdempotencyKey

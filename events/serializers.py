@@ -1,4 +1,4 @@
-"""The contract of bodies, paths and query parameters: what is accepted, and what is said of the rest."""
+"""Owns the contract of bodies, paths and query parameters: what is accepted, and how the rest is refused."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from typing_extensions import override
 from events.aggregation.question import AGGREGATION_TYPES, FILLS, LABELS
 from events.calendar import granularities, timestamps, zones
 from events.calendar.granularities import GRANULARITIES
+from events.log.models import validate_path_segment
 from events.log.series import SeriesKey
-from events.models import validate_path_segment
 
 FORMATS = ("json", "csv", "ndjson")
 
@@ -27,7 +27,7 @@ NUMBER_TEXT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9
 
 
 def _is_text_only(field: serializers.Field[Any, Any, Any, Any]) -> bool:
-    """Whether the input is a form or a query, where a number can't be told from text."""
+    """Tell whether the input is a form or a query, where a number can't be told from a text."""
     return isinstance(field.root.initial_data, QueryDict)
 
 
@@ -38,19 +38,20 @@ class JSONObject(dict[str, Any]):
 
     @classmethod
     def of_pairs(cls, pairs: list[tuple[str, Any]]) -> JSONObject:
-        """The object of these keys and values; of a repeated key with the last."""
-        found = cls(pairs)
-        if len(found) < len(pairs):
+        """Make an object of keys and values; a repeated key gets the last of its values."""
+        result = cls(pairs)
+        if len(result) < len(pairs):
             counts = Counter(key for key, _ in pairs)
-            found.repeated = [key for key, count in counts.items() if count > 1]
-        return found
+            result.repeated = [key for key, count in counts.items() if count > 1]
+        return result
 
 
 class StrictFieldsMixin(serializers.Serializer[Any]):
-    """Refuses what it doesn't know, and what is given twice: what is not used must not be accepted."""
+    """Refuses unknown fields and fields given twice, as input that is not used must not be accepted."""
 
+    @override
     def to_internal_value(self, data: Any) -> dict[str, Any]:
-        """As the serializer's own, with the unknown keys among the errors."""
+        """Validate the fields, and name unknown and repeated ones among the errors."""
         errors: dict[str, Any] = {}
         if isinstance(data, Mapping):
             unknown = sorted(set(data) - set(self.fields))
@@ -70,20 +71,20 @@ class StrictFieldsMixin(serializers.Serializer[Any]):
 class TextField(serializers.CharField):
     """Text exactly as sent; a number or anything else is refused."""
 
+    @override
     def to_internal_value(self, data: Any) -> str:
-        """The text. Raises ValidationError."""
         if not isinstance(data, str):
             self.fail("invalid")
         return data
 
 
 class NumberField(serializers.FloatField):
-    """A finite number; in a form, its text."""
+    """A finite number, or in a form the text of one."""
 
     default_error_messages = {"quoted": "Must be a JSON number, without quotes."}
 
+    @override
     def to_internal_value(self, data: Any) -> float:
-        """The number as a double. Raises ValidationError."""
         if isinstance(data, str) and _is_text_only(self) and NUMBER_TEXT.fullmatch(data):
             data = float(data)
         if isinstance(data, str) and NUMBER_TEXT.fullmatch(data):
@@ -104,8 +105,9 @@ class TimestampField(serializers.Field[datetime, Any, str, Any]):
 
     default_error_messages = {"invalid": f"Must be {timestamps.ACCEPTED}."}
 
+    @override
     def to_internal_value(self, data: Any) -> datetime:
-        """The instant in UTC. Raises ValidationError."""
+        """Return the instant in UTC. Raises ValidationError."""
         try:
             if isinstance(data, str):
                 return timestamps.from_text(data) if _is_text_only(self) else timestamps.from_iso(data)
@@ -117,13 +119,14 @@ class TimestampField(serializers.Field[datetime, Any, str, Any]):
             pass
         self.fail("invalid")
 
+    @override
     def to_representation(self, value: datetime) -> str:
-        """``2020-11-12T11:10:00Z``."""
+        """Write the instant as ``2020-11-12T11:10:00Z``."""
         return timestamps.to_text(value)
 
 
 class WindowEndField(TimestampField):
-    """An end of a window: an instant, or a date alone, which is a whole day of the zone that is asked for."""
+    """An end of a window: an instant, or a date alone, which stands for a whole day of the zone of the query."""
 
     @override
     def to_internal_value(self, data: Any) -> Any:
@@ -132,43 +135,48 @@ class WindowEndField(TimestampField):
 
 
 class NamedChoiceField(serializers.ChoiceField):
-    """One of a few words; the error lists them."""
+    """One of a few words; the error lists all of them."""
 
     def __init__(self, choices: Sequence[str], **kwargs: Any) -> None:
         message = f"“{{input}}” is not accepted. Choose one of: {', '.join(choices)}."
         super().__init__(list(choices), error_messages={"invalid_choice": message}, **kwargs)
 
+    @override
     def to_internal_value(self, data: Any) -> Any:
-        """The word. Raises ValidationError, which repeats no more of the input than a line holds."""
+        """Return the word. Raises ValidationError, which repeats only the first 50 characters of the input."""
         return super().to_internal_value(data[:50] if isinstance(data, str) else data)
 
 
 class TimeZoneField(serializers.Field[tzinfo, Any, str, Any]):
-    """A time zone by its IANA name; one of the package tzdata, on any machine."""
+    """A time zone by its IANA name, as in the package tzdata, on any machine."""
 
     default_error_messages = {"invalid": "Must be the IANA name of a time zone, such as Europe/Berlin."}
 
+    @override
     def to_internal_value(self, data: Any) -> tzinfo:
-        """The zone; ``datetime.UTC`` for UTC. Raises ValidationError."""
+        """Return the zone; UTC is ``datetime.UTC``. Raises ValidationError."""
         try:
             return zones.zone_of(data)
         except LookupError:
             self.fail("invalid")
 
+    @override
     def to_representation(self, value: tzinfo) -> str:
-        """Its name."""
         return str(value)
 
 
-def _segment() -> TextField:
-    return TextField(max_length=255, trim_whitespace=False, validators=[validate_path_segment])
+class SegmentField(TextField):
+    """A namespace or a name: a segment of a path."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=255, trim_whitespace=False, validators=[validate_path_segment], **kwargs)
 
 
 class EventSerializer(StrictFieldsMixin, serializers.Serializer[Any]):
     """One event as it is sent: the contract of every body, whichever way it is decoded."""
 
-    namespace = _segment()
-    name = _segment()
+    namespace = SegmentField()
+    name = SegmentField()
     timestamp = TimestampField()
     value = NumberField()
 
@@ -176,47 +184,88 @@ class EventSerializer(StrictFieldsMixin, serializers.Serializer[Any]):
 class NamespaceSerializer(serializers.Serializer[Any]):
     """The path of one namespace's catalogue."""
 
-    namespace = _segment()
+    namespace = SegmentField()
 
 
 class SeriesPathSerializer(NamespaceSerializer):
     """The path of a series."""
 
-    name = _segment()
+    name = SegmentField()
 
 
 class AggregationQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any]):
     """The query of the aggregation endpoint; a parameter left empty counts as not given."""
 
-    tsMin = WindowEndField(source="ts_min", default=None)
-    tsMax = WindowEndField(source="ts_max", default=None)
-    granularity = NamedChoiceField(choices=GRANULARITIES, default="none")
-    aggregationType = NamedChoiceField(choices=AGGREGATION_TYPES, source="aggregation_type", default="avg")
-    timezone = TimeZoneField(source="zone", default=UTC)
-    fill = NamedChoiceField(choices=FILLS, default="none")
-    timestamp = NamedChoiceField(choices=LABELS, source="label", default="first")
-    format = NamedChoiceField(choices=FORMATS, required=False, write_only=True)
+    tsMin = WindowEndField(
+        source="ts_min",
+        default=None,
+        help_text="Where the window starts, itself included: ISO 8601 or unix time, as in an event; a date alone is "
+        "the start of that day in `timezone`. Open where not given.",
+    )
+    tsMax = WindowEndField(
+        source="ts_max",
+        default=None,
+        help_text="Where the window ends, itself included; a date alone is the end of that day in `timezone`.",
+    )
+    granularity = NamedChoiceField(
+        choices=GRANULARITIES,
+        default="none",
+        help_text="The calendar unit that events are grouped by; `week` starts on Monday, `none` groups equal "
+        "timestamps only and is never filled.",
+    )
+    aggregationType = NamedChoiceField(
+        choices=AGGREGATION_TYPES,
+        source="aggregation_type",
+        default="avg",
+        help_text="How the values of a bucket become one.",
+    )
+    timezone = TimeZoneField(
+        source="zone",
+        default=UTC,
+        help_text="The IANA name of the zone whose calendar the buckets follow, summer time included, such as "
+        "`Europe/Berlin`.",
+    )
+    fill = NamedChoiceField(
+        choices=FILLS,
+        default="none",
+        help_text="What an empty bucket within the window gives: nothing, `null`, `zero`, or the `previous` value, "
+        "which for the first ones is that of the last bucket before the window. A window with both ends given is "
+        "filled for a series that never was sent, too.",
+    )
+    timestamp = NamedChoiceField(
+        choices=LABELS,
+        source="label",
+        default="first",
+        help_text="What a bucket is named by: the `first` timestamp of its events, or the start of the `bucket`.",
+    )
+    format = NamedChoiceField(
+        choices=FORMATS,
+        default=FORMATS[0],
+        help_text="What the answer is written in; `Accept` may say it too. `csv` and `ndjson` have no limit to "
+        "stored items.",
+    )
 
+    @override
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Turn days into their first and last instants, and refuse a window that ends before it starts."""
         first, last, zone = attrs["ts_min"], attrs["ts_max"], attrs["zone"]
         attrs["ts_min"] = granularities.first_of_day(first, zone) if _is_day(first) else first
         attrs["ts_max"] = granularities.last_of_day(last, zone) if _is_day(last) else last
-        # days are held against each other as such: one that a zone leaves out has nothing between its ends
+        # days are compared as days: one that a zone leaves out would seem to end before it starts
         start, end = (first, last) if _is_day(first) and _is_day(last) else (attrs["ts_min"], attrs["ts_max"])
         if start and end and start > end:
             raise serializers.ValidationError({"tsMin": ["Must not be later than tsMax."]})
-        attrs.pop("format", None)  # the negotiation's business
+        attrs.pop("format")  # the content negotiation reads it
         return attrs
 
 
 class LimitField(serializers.Field[int, Any, int, Any]):
-    """How many lines of the catalogue, up to ``MAX_SERIES``."""
+    """How many series to list, up to ``MAX_SERIES``."""
 
     default_error_messages = {"invalid": "Must be a whole number from 1 to {most}."}
 
+    @override
     def to_internal_value(self, data: Any) -> int:
-        """The number. Raises ValidationError."""
         number = int(data) if isinstance(data, str) and re.fullmatch(r"[0-9]{1,10}", data) else 0
         if not 1 <= number <= settings.MAX_SERIES:
             self.fail("invalid", most=settings.MAX_SERIES)
@@ -228,8 +277,8 @@ class SeriesKeyField(serializers.Field[SeriesKey, Any, str, Any]):
 
     default_error_messages = {"invalid": "Must be the namespace and the name of a series, such as Shop/order."}
 
+    @override
     def to_internal_value(self, data: Any) -> SeriesKey:
-        """Both. Raises ValidationError."""
         namespace, _, name = str(data).partition("/")
         path = SeriesPathSerializer(data={"namespace": namespace, "name": name})
         if not path.is_valid():
@@ -240,10 +289,20 @@ class SeriesKeyField(serializers.Field[SeriesKey, Any, str, Any]):
 class CatalogueQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any]):
     """The query of the catalogue; a parameter left empty counts as not given."""
 
-    limit = LimitField(default=None)
-    after = SeriesKeyField(default=None)
-    search = TextField(max_length=MOST_SEARCHED_CHARACTERS, trim_whitespace=False, default="")
-    format = NamedChoiceField(choices=FORMATS, required=False, write_only=True)
+    limit = LimitField(default=None, help_text="How many series, at most.")
+    after = SeriesKeyField(
+        default=None,
+        help_text="`namespace/name`, such as `Shop/order`: only series past this one, which need not be there.",
+    )
+    search = TextField(
+        max_length=MOST_SEARCHED_CHARACTERS,
+        trim_whitespace=False,
+        required=False,
+        help_text="Only series with this text in their `namespace/name`, in any case.",
+    )
+    format = NamedChoiceField(
+        choices=FORMATS, default=FORMATS[0], help_text="What the answer is written in; `Accept` may say it too."
+    )
 
 
 def _repeated(data: Mapping[str, Any]) -> Sequence[str]:
@@ -257,5 +316,5 @@ def _is_day(end: datetime | date | None) -> bool:
 
 
 def _printable(key: object) -> str:
-    """A key that can be put into an answer: no lone surrogates, and no longer than a line."""
+    """Turn a key into text that can stand in an answer: 100 characters at most, lone surrogates escaped."""
     return str(key)[:100].encode(errors="backslashreplace").decode()

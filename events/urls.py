@@ -1,14 +1,14 @@
-"""Paths of the API, each with and without its trailing slash."""
+"""Owns the paths of the API, each with and without its trailing slash."""
 
 from django.urls import re_path
 
 from events.openapi.views import DocumentationView, SchemaView
-from events.views import AggregationView, CatalogueView, TrackView
+from events.views import AggregationView, CatalogueView, NamespaceCatalogueView, TrackView
 
 urlpatterns = [
     re_path(r"^track/?\Z", TrackView.as_view(), name="track"),
     re_path(r"^events/?\Z", CatalogueView.as_view(), name="catalogue"),
-    re_path(r"^events/(?P<namespace>[^/]+)/?\Z", CatalogueView.as_view(), name="namespace-catalogue"),
+    re_path(r"^events/(?P<namespace>[^/]+)/?\Z", NamespaceCatalogueView.as_view(), name="namespace-catalogue"),
     re_path(r"^events/(?P<namespace>[^/]+)/(?P<name>[^/]+)/?\Z", AggregationView.as_view(), name="aggregation"),
     re_path(r"^schema/?\Z", SchemaView.as_view(), name="api-schema"),
     re_path(r"^docs/?\Z", DocumentationView.as_view(), name="api-docs"),

@@ -1,11 +1,11 @@
-"""The endpoints. Each authenticates, validates, calls one thing and answers."""
+"""Owns the endpoints. Each authenticates, validates, calls one thing and answers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import get_conditional_response, patch_cache_control, patch_vary_headers
 from django.utils.encoding import escape_uri_path
@@ -14,7 +14,7 @@ from rest_framework import serializers, status
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
+from typing_extensions import override
 
 from events.access.grants import check_namespace, check_rows, readable_namespaces
 from events.access.rate_limits import EVENTS
@@ -29,12 +29,14 @@ from events.aggregation.answer import Answer
 from events.aggregation.catalogue import Catalogue, Series, answered
 from events.aggregation.question import Question
 from events.database.snapshot import snapshot
+from events.http.fast_path.views import EndpointView, json_response
 from events.http.negotiation import JSONUnlessNamed
 from events.http.renderers import CSVRenderer, JSONRenderer, NDJSONRenderer, SeriesCSVRenderer, StreamRenderer
 from events.ingest.decoding import Batch, idempotency_key_of, store
 from events.ingest.new_series import take_new_series
 from events.ingest.parsers import EventFormParser, EventJSONParser, EventMultiPartParser, EventNDJSONParser, EventParser
 from events.log.namespace_patterns import Namespaces
+from events.openapi import operations
 from events.serializers import (
     AggregationQuerySerializer,
     CatalogueQuerySerializer,
@@ -50,54 +52,22 @@ def _validated(serializer_class: type[serializers.Serializer[Any]], data: Mappin
     return dict(serializer.validated_data)
 
 
-_default_headers: dict[type[APIView], dict[str, str]] = {}
-
-
-class EndpointView(APIView):
-    """REST framework's, which ties request, view and response in circles that keep a batch until garbage is collected.
-
-    Untied, all of it is free as soon as it is answered, and the next request finds that memory warm.
-    """
-
-    @property
-    def default_response_headers(self) -> dict[str, str]:
-        """REST framework's, which it finds out for every request though they are always the same."""
-        view = type(self)
-        if view not in _default_headers:
-            _default_headers[view] = super().default_response_headers
-        return dict(_default_headers[view])
-
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """The answer, which nothing here refers to any longer."""
-        response: HttpResponseBase = super().dispatch(request, *args, **kwargs)
-        self.request.parser_context.clear()
-        self.__dict__.clear()
-        if isinstance(response, Response):
-            response.add_post_render_callback(_forget_context)
-        return response
-
-
-def _forget_context(response: Response) -> None:
-    response.renderer_context.clear()  # type: ignore[attr-defined]
-
-
 class TrackView(EndpointView):
     """``POST /api/track/``: store events."""
 
     required_scope = "write"
     parser_classes = [EventJSONParser, EventNDJSONParser, EventFormParser, EventMultiPartParser]
 
+    @operations.track
     def post(self, request: Request) -> HttpResponse:
-        """201 with the stored event or the number of stored events, once they are committed."""
+        """Store the events; answer 201 with the event or the number of events, once they are committed."""
         batch = cast(Batch, request.data or self._decode_nothing(request))
         check_rows(grant_of(request.auth), batch.rows, single=batch.single)
         key = idempotency_key_of(request)
         EVENTS.take(request, self, len(batch.rows))
         take_new_series(request, self, batch.rows)
         answer = store(batch, client_of(request.auth), key)
-        # not Response, which takes four times as long over the same bytes
-        body = JSONRenderer().render(answer)
-        return HttpResponse(body, status=status.HTTP_201_CREATED, content_type=JSONRenderer.media_type)
+        return json_response(answer, status.HTTP_201_CREATED)
 
     def _decode_nothing(self, request: Request) -> Batch:
         parsers = self.get_parsers()
@@ -106,7 +76,7 @@ class TrackView(EndpointView):
 
 
 class ReadView(EndpointView):
-    """Reads, for a token with the scope and for a user of the dashboard."""
+    """A view that reads, for a token with the scope and for a user of the dashboard."""
 
     authentication_classes = [BearerAuthentication, BrowserAuthentication]
     permission_classes = [TokenHasScopeOrUserMayView]
@@ -119,8 +89,9 @@ class AggregationView(ReadView):
     renderer_classes = [JSONRenderer, CSVRenderer, NDJSONRenderer]
     content_negotiation_class = JSONUnlessNamed
 
+    @operations.aggregate
     def get(self, request: Request, namespace: str, name: str) -> HttpResponseBase:
-        """200 with a list of ``{"aggregatedTimestamp", "value"}``, ordered by time; 304 where the client has it."""
+        """Answer 200 with a list of ``{"aggregatedTimestamp", "value"}``, ordered by time; 304 where it's unchanged."""
         series = _validated(SeriesPathSerializer, {"namespace": namespace, "name": name})
         check_namespace(grant_of(request.auth), self.required_scope, series["namespace"])
         query = _validated(AggregationQuerySerializer, request.query_params)
@@ -144,37 +115,39 @@ class AggregationView(ReadView):
         return response
 
     def _lines(self, question: Question, renderer: StreamRenderer, response: HttpResponseBase) -> Iterator[bytes]:
-        """Give the lines of a long answer, which is read later on and perhaps by another thread."""
+        """Yield the lines of a long answer, which is read later and perhaps by another thread."""
         with snapshot():
             answer = Answer(question)
-            response["ETag"] = _etag(answer, renderer)  # of what is sent, as an event may have come in the meantime
+            # the version of what is sent now, as an event may have come since the answer was made
+            response["ETag"] = _etag(answer, renderer)
             yield from renderer.lines(answer.iterate())
         _shorten_tail(answer)
 
 
 class CatalogueView(ReadView):
-    """``GET /api/events/`` and ``GET /api/events/<namespace>``: the series there are."""
+    """``GET /api/events/``: the series there are."""
 
     required_scope = "read"
     renderer_classes = [JSONRenderer, SeriesCSVRenderer, NDJSONRenderer]
     content_negotiation_class = JSONUnlessNamed
 
+    @operations.list_series
     def get(self, request: Request, namespace: str | None = None) -> HttpResponseBase:
-        """200 with a list of series, ordered by namespace and name; of a page, with a link to the next one."""
+        """Answer 200 with a list of series, ordered by namespace and name; a page has a link to the next one."""
         query = _validated(CatalogueQuerySerializer, request.query_params)
-        found = Catalogue(self._namespaces(request, namespace), search=query["search"])
+        catalogue = Catalogue(self._namespaces(request, namespace), search=query.get("search", ""))
         renderer, limit, after = request.accepted_renderer, query["limit"], query["after"]
         if limit is None and isinstance(renderer, StreamRenderer):
-            lines = renderer.lines(map(answered, found.iterate(after)))
+            lines = renderer.lines(map(answered, catalogue.iterate(after)))
             return StreamingHttpResponse(lines, content_type=_content_type(renderer))
-        page = found.whole(after) if limit is None else found.page(limit, after)
+        page = catalogue.whole(after) if limit is None else catalogue.page(limit, after)
         response = self._answer(request, page.series)
         if page.has_more:
             response["Link"] = f'<{_uri_after(request, page.series[-1])}>; rel="next"'
         return response
 
     def head(self, request: Request, namespace: str | None = None) -> HttpResponseBase:
-        """The head of the answer, for which nothing is read: it says neither its length nor what is next."""
+        """Answer with the headers alone; nothing is read for them, so there is no length and no link to a next page."""
         _validated(CatalogueQuerySerializer, request.query_params)
         self._namespaces(request, namespace)
         return StreamingHttpResponse((), content_type=_content_type(request.accepted_renderer))
@@ -201,7 +174,16 @@ def _etag(answer: Answer, renderer: BaseRenderer) -> str:
 
 def _shorten_tail(answer: Answer) -> None:
     if answer.has_long_tail:
-        pacing.catch_up_aside()
+        pacing.catch_up_in_background()
+
+
+class NamespaceCatalogueView(CatalogueView):
+    """``GET /api/events/<namespace>``: the series of a namespace."""
+
+    @operations.list_series_of_namespace
+    @override
+    def get(self, request: Request, namespace: str | None = None) -> HttpResponseBase:
+        return super().get(request, namespace)
 
 
 def _content_type(renderer: BaseRenderer) -> str:
@@ -209,7 +191,7 @@ def _content_type(renderer: BaseRenderer) -> str:
 
 
 def _uri_after(request: Request, series: Series) -> str:
-    """Where the same is asked for past a series."""
+    """Build the address of the request's next page, which starts past a series."""
     query = request.query_params.copy()
     query["after"] = f"{series['namespace']}/{series['name']}"
     uri: str = request.build_absolute_uri(f"{escape_uri_path(request.path)}?{query.urlencode(safe='/')}")

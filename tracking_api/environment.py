@@ -5,7 +5,6 @@ import os
 import re
 import secrets
 import warnings
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 
+from events.access.local_secrets import kept
+from events.calendar.ages import age
 from events.database.postgresql import session
 from events.database.private_files import PrivateConnection
 from events.log.namespace_patterns import validate_patterns
@@ -154,14 +155,6 @@ def retention(name: str) -> list[tuple[str, timedelta | None]]:
     return policy
 
 
-def age(value: str) -> timedelta:
-    """A whole number of days or hours, such as 90d or 36h. Raises ValueError."""
-    match = re.fullmatch(r"([0-9]{1,6})([dh])", value)
-    if not match:
-        raise ValueError("Must be a number of days or hours, such as 90d or 36h.")
-    return timedelta(**{{"d": "days", "h": "hours"}[match[2]]: int(match[1])})
-
-
 def database(name: str, default: str, *, timeout_seconds: int) -> dict[str, Any]:
     """Django's database dictionary for a ``sqlite:///path`` or ``postgres://user:password@host:port/name`` URL."""
     wanted = f"{name} must be sqlite:///path/to/file or postgres://user:password@host:port/name"
@@ -213,26 +206,3 @@ def _postgresql_options(timeout_seconds: int) -> dict[str, Any]:
 def secret(name: str, path: Path) -> str:
     """The variable or, where it isn't set, a random secret made once and kept in ``path``, readable by us only."""
     return text(name, "") or kept(path, lambda: secrets.token_urlsafe(50))
-
-
-def kept(path: Path, make: Callable[[], str]) -> str:
-    """What a file with mode 600 holds; made where it is missing, whole, and once however many processes ask."""
-    try:
-        if not path.exists():
-            _make(path, make())
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ImproperlyConfigured(f"LOCAL_DIR must be a directory to write to: {error}.") from None
-
-
-def _make(path: Path, content: str) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    draft.touch(mode=0o600)
-    draft.write_text(content, encoding="utf-8")
-    try:
-        os.link(draft, path)  # fails where another process was first, so all of them read the same
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()

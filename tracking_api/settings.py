@@ -40,6 +40,7 @@ SILENCED_SYSTEM_CHECKS = ["security.W021"]
 
 INSTALLED_APPS = [
     "events",
+    "tracking_api",  # for its command, which starts the server
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -58,7 +59,7 @@ MIDDLEWARE = [
     *(["corsheaders.middleware.CorsMiddleware"] if CORS_ALLOWED_ORIGINS else []),
     "events.http.middleware.ProbeMiddleware",
     "events.http.compression.CompressionMiddleware",
-    "events.http.middleware.BearerMiddleware",
+    "events.http.fast_path.middleware.BearerMiddleware",
     "events.http.middleware.ExplainMethodMiddleware",
     "events.http.middleware.OwnContentMiddleware",
     "django.middleware.security.SecurityMiddleware",
@@ -192,6 +193,7 @@ SPECTACULAR_SETTINGS = {
     "PREPROCESSING_HOOKS": ["events.openapi.generator.without_slash"],
     "POSTPROCESSING_HOOKS": ["events.openapi.generator.add_components"],
     "SORT_OPERATIONS": False,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "SORT_OPERATION_PARAMETERS": "events.openapi.generator.path_first",
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_AUTHENTICATION": [],

@@ -11,15 +11,18 @@ from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, Any
 from wsgiref.util import FileWrapper
 
-from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from tracking_api.server.handler import LongAnswer, django_handler, freeze, refuse, start  # sets Django up
+from tracking_api.server.handler import LongAnswer, django_handler, freeze  # sets Django up
 
 # isort: split
 from events.http.error_handlers import NO_ROOM, answer_to
-from events.observability.probes import PROBES
-from events.observability.recorder import current, observe
+from events.http.fast_path.handler import start
+from events.http.paths import is_api, most_body_bytes
+from events.http.plain_errors import refuse
+from events.observability.observation import current
+from events.observability.probes import is_probe
+from events.observability.recorder import observe
 from tracking_api.server.streams import Streams, written
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Any:
     refusal = _take_body(environ)
     if refusal is not None:
         return observe(environ, start_response, refusal)
-    return observe(environ, start_response, django_handler if environ["PATH_INFO"] in PROBES else _work)
+    return observe(environ, start_response, django_handler if is_probe(environ["PATH_INFO"]) else _work)
 
 
 def _work(environ: WSGIEnvironment, start_response: StartResponse) -> Any:
@@ -81,9 +84,8 @@ def _take_body(environ: WSGIEnvironment) -> WSGIApplication | None:
     if is_chunked and not environ.get("wsgi.input_terminated"):
         # such a server gives a chunked body that breaks off as one that ends, or none at all
         return partial(refuse, HTTPStatus.LENGTH_REQUIRED, "The body must come with its Content-Length.")
-    is_api = environ["PATH_INFO"].startswith("/api/")
-    most = settings.MAX_BODY_BYTES if is_api else settings.MAX_FORM_BYTES
-    if length > most and is_api:
+    most = most_body_bytes(environ["PATH_INFO"])
+    if length > most and is_api(environ["PATH_INFO"]):
         return None  # refused unread there, once the token is known
     if length <= most and (length or is_chunked):
         try:

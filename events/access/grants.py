@@ -7,10 +7,10 @@ from operator import attrgetter
 
 from rest_framework.exceptions import PermissionDenied
 
-from events.ingest.decoding import MOST_ITEMS_NAMED
+from events.access.models import Grant
+from events.http.exceptions import MOST_ITEMS_NAMED
 from events.log.append import Row
 from events.log.namespace_patterns import EVERYWHERE, Namespaces
-from events.models import Grant
 
 _namespace_of = attrgetter("namespace")
 

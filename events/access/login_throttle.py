@@ -14,12 +14,9 @@ from threading import Condition
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from oauthlib.oauth2.rfc6749.errors import OAuth2Error
 
 from events.access.counters import GiveBack, counters
-from events.access.oauth2.errors import SlowDownError, UnreadableError
-from events.access.oauth2.forms import credentials_of
-from events.observability.recorder import current
+from events.observability.observation import current
 
 NAMES_AN_ADDRESS = 10
 _PATIENCE_SECONDS = 1.0  # for others to be judged, before one more of their kind is refused
@@ -30,29 +27,28 @@ _with_port = re.compile(r"(?:\[(?P<bracketed>[^][]+)\](?::\d{1,5})?|(?P<plain>[^
 _View = Callable[..., HttpResponseBase]
 
 
+class TooManyFailuresError(Exception):
+    """Another attempt would be one too many. Its text is for who attempts."""
+
+    def __init__(self, wait_seconds: int) -> None:
+        super().__init__(f"Too many failed attempts; try again in {wait_seconds} s.")
+        self.wait_seconds = wait_seconds
+
+
 def slow_log_ins(view: _View) -> _View:
-    """Make a log-in page take so many wrong passwords; it shows its form again for one."""
-    slowed = _slowed(view, _user_names, {200})
+    """Limit wrong passwords on a log-in page. A failure renders its form again, with status 200."""
+    slowed_view = slowed(view, _user_names, {200})
 
     @wraps(view)
     def answered(request: HttpRequest, *args: object, **kwargs: object) -> HttpResponseBase:
         try:
-            return slowed(request, *args, **kwargs)
-        except SlowDownError as error:
-            current().refusal = error.error
-            return HttpResponse(
-                error.description, status=429, content_type="text/plain; charset=utf-8", headers=error.headers
-            )
+            return slowed_view(request, *args, **kwargs)
+        except TooManyFailuresError as error:
+            current().refusal = "slow_down"
+            headers = {"Retry-After": str(error.wait_seconds)}
+            return HttpResponse(str(error), status=429, content_type="text/plain; charset=utf-8", headers=headers)
 
     return answered
-
-
-def slow_clients(view: _View) -> _View:
-    """Make a page that takes a client's id and secret take so many wrong ones, and so many that can't be read.
-
-    Past them it raises SlowDownError.
-    """
-    return _slowed(view, _client_ids, {401, 403})
 
 
 def client_address(request: HttpRequest) -> IPv4Address | IPv6Address | None:
@@ -79,9 +75,18 @@ def _address(hop: str) -> IPv4Address | IPv6Address:
     return ip_address(hop if with_port is None else with_port["bracketed"] or with_port["plain"])
 
 
-def _slowed(view: _View, names_of: Callable[[HttpRequest], Iterable[str]], failed_statuses: set[int]) -> _View:
+def slowed(
+    view: _View, names_of: Callable[[HttpRequest], Iterable[str]], failed_statuses: set[int],
+    failures: tuple[type[Exception], ...] = (),
+) -> _View:  # fmt: skip
+    """Make a view take so many failed attempts of each name from an address; past them it raises TooManyFailuresError.
+
+    A request that names nobody is no attempt. One has failed where the view answers with a status of
+    ``failed_statuses``, or raises one of ``failures``.
+    """
+
     @wraps(view)
-    def slowed(request: HttpRequest, *args: object, **kwargs: object) -> HttpResponseBase:
+    def answered(request: HttpRequest, *args: object, **kwargs: object) -> HttpResponseBase:
         names = set(map(_normal, names_of(request)))
         if not names or not settings.MAX_LOGIN_FAILURES:
             return view(request, *args, **kwargs)
@@ -91,14 +96,14 @@ def _slowed(view: _View, names_of: Callable[[HttpRequest], Iterable[str]], faile
         try:
             response = view(request, *args, **kwargs)
             failed = response.status_code in failed_statuses
-        except UnreadableError:
+        except failures:
             failed = True
             raise
         finally:
             _undecided.decide(quotas, [] if failed else taken)
         return response
 
-    return slowed
+    return answered
 
 
 class _Undecided:
@@ -113,7 +118,7 @@ class _Undecided:
         self._decided = Condition()
 
     def take(self, quotas: dict[str, int], seconds: int) -> list[GiveBack]:
-        """Count an attempt. Raises SlowDownError where it would be one too many."""
+        """Count an attempt. Raises TooManyFailuresError where it would be one too many."""
         give_up = time.monotonic() + _PATIENCE_SECONDS
         with self._decided:
             while True:
@@ -125,8 +130,7 @@ class _Undecided:
                 if not self._judged_now[full] or left <= 0:
                     break
                 self._decided.wait(left)
-        wait = max(1, counters().look(full, seconds).wait_seconds(quotas[full], 1))
-        raise SlowDownError(f"Too many failed attempts; try again in {wait} s.", wait)
+        raise TooManyFailuresError(max(1, counters().look(full, seconds).wait_seconds(quotas[full], 1)))
 
     def decide(self, quotas: dict[str, int], given_back: list[GiveBack]) -> None:
         """Take what ``take`` gave as what it was: a failure, or not, and then it is given back."""
@@ -169,16 +173,6 @@ def _quotas(request: HttpRequest, names: set[str]) -> dict[str, int]:
 
 def _user_names(request: HttpRequest) -> list[str]:
     return [name for name in request.POST.getlist("username") if name.strip()]
-
-
-def _client_ids(request: HttpRequest) -> list[str]:
-    """Every id that is tried; where a request can't be read, nobody's."""
-    try:
-        return [client_id for client_id, _ in credentials_of(request)]
-    except UnreadableError:
-        return [""]
-    except OAuth2Error:  # refused before anything is judged
-        return []
 
 
 def _normal(name: str) -> str:

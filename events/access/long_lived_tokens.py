@@ -12,8 +12,8 @@ from django.utils import timezone
 from oauth2_provider.models import AccessToken, Application, set_token_value
 from oauth2_provider.scopes import get_scopes_backend
 
-from events.models import Grant, LongLivedToken
-from tracking_api import environment
+from events.access.models import Grant, LongLivedToken
+from events.calendar.ages import age
 
 LONGEST = timedelta(days=3_650)
 
@@ -45,7 +45,7 @@ def validate_scopes(scopes: Iterable[str], application: Application | None) -> l
 def validate_lifetime(text: str) -> timedelta:
     """The lifetime that a text such as 365d or 36h says. Raises ValidationError."""
     try:
-        lifetime = environment.age(text)
+        lifetime = age(text)
     except ValueError as error:
         raise ValidationError(str(error)) from None
     if not timedelta() < lifetime <= LONGEST:

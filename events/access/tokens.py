@@ -26,9 +26,9 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from events.access.fetch_metadata import check_is_not_from_elsewhere
+from events.access.models import Grant
 from events.access.usage import usage_meter
-from events.models import Grant
-from events.observability.recorder import current
+from events.observability.observation import current
 
 if TYPE_CHECKING:  # its module loads this one
     from rest_framework.views import APIView

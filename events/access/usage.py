@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.db import Error, connection, transaction
 
-from events.models import ClientUsage, LongLivedToken
+from events.access.models import ClientUsage, LongLivedToken
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.widgets import AdminTextareaWidget
 from django.core.exceptions import PermissionDenied
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import OuterRef, QuerySet, Subquery, TextField
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import URLPattern, path
@@ -14,12 +15,21 @@ from oauth2_provider.admin import ApplicationAdmin
 from oauth2_provider.models import Application
 
 from events.access import long_lived_tokens
-from events.admin.grants import GrantInline
+from events.access.models import ClientUsage, Grant
 from events.admin.tokens import MakeTokenForm, TokenInline
 from events.calendar import timestamps
-from events.models import ClientUsage
 
 _FIGURES = ("last_used", "requests", "events")
+
+
+class GrantInline(admin.StackedInline):
+    """At most one grant; saved untouched, none is made, and the client may do everything."""
+
+    model = Grant
+    max_num = extra = 1
+    verbose_name_plural = "Grant"
+    # blanks count, at the ends too
+    formfield_overrides = {TextField: {"strip": False, "widget": AdminTextareaWidget(attrs={"rows": 4})}}
 
 
 class ClientAdmin(ApplicationAdmin):

@@ -1,74 +1,25 @@
-"""What the admin's event list shows: its filters, by the catalogue, and its pages, by the newest events of series."""
+"""What the admin's event list shows: the newest events of all, or of one series within a window."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, cast
 
 from django import forms
 from django.contrib import admin
-from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
-from django.core.paginator import InvalidPage, Page, Paginator
+from django.core.paginator import Paginator
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from typing_extensions import override
 
-from events.admin.newest_events import Newest, first_namespaces
 from events.aggregation.catalogue import Catalogue
-from events.aggregation.catalogue import Page as CataloguePage
 from events.calendar import granularities, timestamps
-from events.log.namespace_patterns import EVERYWHERE, Namespaces
-from events.log.series import SeriesKey
-from events.models import Event, EventQuerySet
+from events.log.models import Event, EventQuerySet
 
 MOST_CHOICES = 200
-
-
-def _in_namespace(namespace: str | None) -> Namespaces:
-    return EVERYWHERE if namespace is None else Namespaces(frozenset([namespace]), ())
-
-
-class SeriesPartFilter(admin.SimpleListFilter):
-    """Chooses by namespace or name, from the first values that occur; another one can still be given in the URL."""
-
-    def values(self, request: HttpRequest) -> Iterable[str]:
-        """The values to choose from, each as often as it occurs."""
-        raise NotImplementedError
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Each of them once."""
-        return [(value, value) for value in dict.fromkeys(self.values(request))]
-
-    def has_output(self) -> bool:
-        """Also where a value is given that doesn't occur, which must not let everything through."""
-        return self.value() is not None or super().has_output()
-
-    def queryset(self, request: HttpRequest, queryset: Any) -> EventQuerySet:
-        """The same, as the selection sees to it."""
-        return cast(EventQuerySet, queryset)
-
-
-class NamespaceFilter(SeriesPartFilter):
-    """Events of one namespace."""
-
-    title = parameter_name = "namespace"
-
-    def values(self, request: HttpRequest) -> Iterable[str]:
-        """The first namespaces, by code point."""
-        return sorted(first_namespaces(MOST_CHOICES))
-
-
-class NameFilter(SeriesPartFilter):
-    """Events of one name, in the chosen namespace or in all."""
-
-    title = parameter_name = "name"
-
-    def values(self, request: HttpRequest) -> Iterable[str]:
-        """The names of the first series, of the chosen namespace or of all."""
-        of_namespace = Catalogue(_in_namespace(request.GET.get("namespace")))
-        return (series["name"] for series in of_namespace.page(MOST_CHOICES).series)
 
 
 class WindowEndField(forms.DateTimeField):
@@ -88,7 +39,7 @@ class WindowForm(forms.Form):
 
     @classmethod
     def of(cls, data: Any) -> WindowForm:
-        """The form of a query, its instants written as a browser's field takes them, without a zone."""
+        """Make the form of a query, its instants written as a browser's field takes them, without a zone."""
         ends = {}
         for name, field in cls.base_fields.items():
             try:
@@ -105,132 +56,95 @@ class WindowForm(forms.Form):
         return self.cleaned_data.get("start"), self.cleaned_data.get("end")
 
 
-class WindowFilter(admin.ListFilter):
-    """Events between two instants, both included."""
+def chosen_events(request: HttpRequest) -> EventQuerySet:
+    """Return the events that a query of the list is for: all by arrival, or those of a series by timestamp.
 
-    title = "date range (UTC)"
-    template = "admin/events/event/window_filter.html"
+    None for other queries: no index has the events of several series in the order of time.
+    """
+    query, (first, last) = request.GET, WindowForm.of(request.GET).window
+    if "namespace" in query and "name" in query:
+        events = Event.objects.of_series(query["namespace"], query["name"]).within(first, last)
+        return events.order_by("-timestamp", "-pk")
+    everything = Event.objects.order_by("-pk")
+    is_narrowed = first or last or query.get("q", "").strip() or {"namespace", "name"} & query.keys()
+    return everything.none() if is_narrowed else everything
+
+
+class _QueryFilter(admin.ListFilter):
+    """Takes its parameters from the query, for ``chosen_events`` to read: the list's queryset stays as it is."""
+
+    parameters: tuple[str, ...] = ()
 
     def __init__(self, request: HttpRequest, params: dict[str, Any], model: Any, model_admin: Any) -> None:
         super().__init__(request, params, model, model_admin)
-        for name in self.expected_parameters():
-            if name in params:
-                self.used_parameters[name] = params.pop(name)[-1]
-        self.form = WindowForm.of(self.used_parameters)
-        self.others = [(key, value) for key, value in request.GET.items() if key not in {*WindowForm.base_fields, "p"}]
+        self.used_parameters = {name: params.pop(name)[-1] for name in self.parameters if name in params}
+        self.request = request
 
+    @override
     def expected_parameters(self) -> list[str | None]:
-        """The names of both ends."""
-        return list(WindowForm.base_fields)
+        return list(self.parameters)
 
+    @override
     def has_output(self) -> bool:
-        """Always: the form has no choices that could run out."""
         return True
 
-    def choices(self, changelist: ChangeList) -> Iterator[Any]:
-        """What the template shows: the form, and the rest of the query to keep."""
-        yield {"form": self.form, "others": self.others}
-
+    @override
     def queryset(self, request: HttpRequest, queryset: Any) -> EventQuerySet:
-        """The same, as the selection sees to it."""
         return cast(EventQuerySet, queryset)
 
 
-class Selection:
-    """The events that a query of the list is for; where they are of too many series, those of the first ones alone."""
+class SeriesFilter(_QueryFilter):
+    """Chooses a series, of the first that the search finds; another one can still be given in the URL."""
 
-    most_series = 5_000  # each is looked at several times
+    title = "series"
+    parameters = ("namespace", "name")
 
-    def __init__(self, request: HttpRequest) -> None:
-        self.namespace, self.name = request.GET.get("namespace"), request.GET.get("name")
-        self.term = request.GET.get("q", "").strip()
-        self.window = WindowForm.of(request.GET).window
-
-    @cached_property
-    def _page(self) -> CataloguePage:
-        found = Catalogue(_in_namespace(self.namespace), self.name, self.term)
-        return found.page(self.most_series)
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether there are more series than are looked at, and the events of the others are left out."""
-        return not self.is_everything and self._page.has_more
-
-    @property
-    def is_everything(self) -> bool:
-        """Whether nothing was chosen."""
-        return self.namespace is None and self.name is None and not self.term and self.window == (None, None)
-
-    @property
-    def stored(self) -> int | None:
-        """How many events the series have, whatever the window; None where they are too many to look."""
-        return None if self._page.has_more else sum(series["count"] for series in self._page.series)
-
-    @cached_property
-    def newest(self) -> Newest:
-        """The events, by timestamp."""
-        keys = [SeriesKey(series["namespace"], series["name"]) for series in self._page.series]
-        return Newest(keys, *self.window)
+    @override
+    def choices(self, changelist: ChangeList) -> Iterator[Any]:
+        query_string = changelist.get_query_string(remove=list(self.parameters))
+        yield {"selected": not self.used_parameters, "query_string": query_string, "display": "All"}
+        for series in Catalogue(search=changelist.query.strip()).page(MOST_CHOICES).series:
+            key = {"namespace": series["namespace"], "name": series["name"]}
+            query_string = changelist.get_query_string(key)
+            display = f"{key['namespace']}/{key['name']}"
+            yield {"selected": key == self.used_parameters, "query_string": query_string, "display": display}
 
 
-class SelectionPaginator(Paginator):
-    """Pages of the newest events: by arrival where nothing is chosen, which the id tells, by timestamp otherwise.
+class WindowFilter(_QueryFilter):
+    """Chooses events of the series between two instants, both included."""
 
-    They end after ``most_rows``, and so nothing is ever counted or read much further.
-    """
+    title = "date range (UTC)"
+    template = "admin/events/event/window_filter.html"
+    parameters = tuple(WindowForm.base_fields)
+
+    @override
+    def choices(self, changelist: ChangeList) -> Iterator[Any]:
+        others = [(key, value) for key, value in self.request.GET.items() if key not in {*self.parameters, "p"}]
+        yield {"form": WindowForm.of(self.used_parameters), "others": others}
+
+
+class EventPaginator(Paginator):
+    """Pages that end after ``most_rows``, so that nothing is counted or read much further."""
 
     most_rows = 10_000
-
-    def __init__(self, selection: Selection, per_page: int) -> None:
-        super().__init__(cast(Any, selection), per_page)
-        self.selection = selection
 
     @cached_property
     def count(self) -> int:
         """How many rows the pages have."""
-        if self.selection.is_everything:
-            return Event.objects.order_by().values("pk")[: self.most_rows].count()
-        return self.selection.newest.count(self.most_rows)
-
-    @property
-    def total(self) -> int:
-        """How many events there are: past ``most_rows`` by the catalogue, which doesn't know of windows.
-
-        Where that has too many series it is ``most_rows``.
-        """
-        if self.count < self.most_rows or self.selection.window != (None, None):
-            return self.count
-        return max(self.count, self.selection.stored or 0)
-
-    def page(self, number: Any) -> Page:
-        """The events of one page."""
-        number = self.validate_number(number)
-        start = (number - 1) * self.per_page
-        stop = min(start + self.per_page, self.count)
-        if self.selection.is_everything:
-            events = list(Event.objects.order_by("-pk")[start:stop])
-        else:
-            events = self.selection.newest.page(start, stop) if stop > start else []
-        return Page(events, number, self)
+        # in the order of an index, or PostgreSQL may go through the whole table for the rows of a series
+        events = cast(QuerySet[Event], self.object_list)
+        order = str(events.query.order_by[0])
+        return int(events.order_by(order).values(order.removeprefix("-"))[: self.most_rows].count())
 
 
 class EventChangeList(ChangeList):
-    """The list. Its pages come from the selection, and not from its queryset.
+    """The list of the chosen events.
 
-    That one is every event, for the actions, which take from it what was ticked: by the ids alone, as SQLite would
+    Its queryset is all events until then, for actions: these take what was ticked by the ids alone, as SQLite would
     sooner go through all events of a chosen series.
     """
 
+    @override
     def get_results(self, request: HttpRequest) -> None:
-        """One page of the selection; its first where there is one only."""
-        self.paginator = SelectionPaginator(Selection(request), self.list_per_page)
-        try:
-            page = self.paginator.page(self.page_num)
-        except InvalidPage:
-            raise IncorrectLookupParameters from None
-        self.result_list = cast(Any, page.object_list)
-        self.result_count = self.paginator.total
-        self.multi_page = self.paginator.num_pages > 1
-        self.full_result_count = None
-        self.show_full_result_count = self.can_show_all = False
-        self.show_admin_actions = True
+        self.queryset = chosen_events(request)
+        super().get_results(request)

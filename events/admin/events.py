@@ -1,4 +1,4 @@
-"""The admin site: events to browse, export and delete, at a cost that doesn't grow with the table."""
+"""The admin's pages of events: to browse, export and delete, at a cost that doesn't grow with the table."""
 
 import csv
 from collections.abc import Iterator
@@ -10,14 +10,13 @@ from urllib.parse import quote, urlencode
 from django.contrib import admin
 from django.db.models import CharField
 from django.http import HttpRequest, StreamingHttpResponse
-from django.urls import URLPattern, path
 from django.utils.html import format_html
+from typing_extensions import override
 
-from events.admin.event_list import EventChangeList, NameFilter, NamespaceFilter, WindowFilter, WindowForm
-from events.admin.rollups import rollup_list
+from events.admin.event_list import EventChangeList, EventPaginator, SeriesFilter, WindowFilter
 from events.calendar import timestamps
 from events.http.spreadsheets import marked
-from events.models import Event, EventQuerySet
+from events.log.models import Event, EventQuerySet
 
 _AROUND = timedelta(minutes=30)
 
@@ -30,12 +29,13 @@ def _is_pruned(event: Event | None) -> bool:
 
 @admin.register(Event)
 class EventAdmin(admin.ModelAdmin):
-    """Newest first: by arrival, or by timestamp where something is chosen."""
+    """Newest first: all by arrival, those of a series by timestamp."""
 
     list_display = ("time", "namespace", "name", "value", "chart")
-    list_filter = (NamespaceFilter, NameFilter, WindowFilter)
-    search_fields = ("namespace", "name")
-    search_help_text = "Part of a namespace or a name"
+    list_filter = (SeriesFilter, WindowFilter)
+    search_fields = ("namespace", "name")  # whose search is the filter's, but without which there is no box
+    search_help_text = "Part of a namespace or a name: finds series to choose from"
+    paginator = EventPaginator
     sortable_by = ()
     actions = ("export_csv",)
     list_per_page = 100
@@ -68,42 +68,38 @@ class EventAdmin(admin.ModelAdmin):
         headers = {"Content-Disposition": 'attachment; filename="events.csv"'}
         return StreamingHttpResponse(csv_lines(events), content_type="text/csv; charset=utf-8", headers=headers)
 
+    @override
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[EventChangeList]:
-        """The list that reads a page of a selection."""
         return EventChangeList
 
+    @override
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[EventQuerySet, bool]:
-        """The same, as the selection sees to it."""
         return queryset, False
 
+    @override
     def has_change_permission(self, request: HttpRequest, obj: Event | None = None) -> bool:
-        """Not where the event's hour is pruned."""
         return super().has_change_permission(request, obj) and not _is_pruned(obj)
 
+    @override
     def has_delete_permission(self, request: HttpRequest, obj: Event | None = None) -> bool:
-        """Not where the event's hour is pruned."""
         return super().has_delete_permission(request, obj) and not _is_pruned(obj)
 
+    @override
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
-        """Those of the filters above: any other could read the whole table, or fail on its value."""
-        return lookup in {"namespace", "name", *WindowForm.base_fields}
+        # any other could read the whole table, or fail on its value
+        return lookup in {*SeriesFilter.parameters, *WindowFilter.parameters}
 
+    @override
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        """Nothing: what a URL holds is not checked as a form is."""
-        return {}
+        return {}  # what a URL holds is not checked as a form is
 
+    @override
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        """The list. An action takes what was ticked, never all."""
-        if "select_across" in request.POST:
+        if "select_across" in request.POST:  # an action takes what was ticked, never all
             ticked = request.POST.copy()
             del ticked["select_across"]
             request.POST = ticked  # type: ignore[assignment]
         return super().changelist_view(request, extra_context)
-
-    def get_urls(self) -> list[URLPattern]:
-        """The pages of events, and that of the rollups: Django registers no model with a composite primary key."""
-        view = self.admin_site.admin_view(rollup_list)
-        return [path("rollups/", view, name="events_rollup_changelist"), *super().get_urls()]
 
 
 def csv_lines(events: Iterator[Event]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The answer to a question: what the aggregation endpoint gives."""
+"""Owns the answer to a question: the items that the aggregation endpoint returns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from events.aggregation.series_state import state_of
 from events.calendar import granularities, timestamps, zones
 from events.calendar.spans import Span
 from events.database.snapshot import snapshot, snapshot_id
-from events.models import Event
+from events.log.models import Event
 
 _LONG_TAIL = 10_000
 
@@ -28,14 +28,14 @@ _Labelled = tuple[datetime, str, float | None]
 
 
 class UnmetBucket(RuntimeError):
-    """The database grouped by other rules than those by which buckets are counted: a fault of ours, or of its own."""
+    """The database grouped events by other rules than buckets are counted by: a fault of ours, or of the database."""
 
     def __init__(self, question: Question, timestamp: str) -> None:
         super().__init__(f"No {question.granularity} of {question.zone} has the events from {timestamp} on.")
 
 
 class Item(TypedDict):
-    """One bucket: the lowest timestamp of its events or its start, and their values made one."""
+    """One bucket: the lowest timestamp of its events or the bucket's start, and the aggregate of the events' values."""
 
     aggregatedTimestamp: str
     value: float | None
@@ -50,7 +50,7 @@ def aggregate(question: Question) -> list[Item]:
 def stream(question: Question) -> Iterator[Item]:
     """Answer a question as ``Answer.iterate`` does, from a snapshot that lasts until the last item.
 
-    What that refuses is refused before the first item as well.
+    Raises ValidationError before the first item where ``Answer.check_stream`` does.
     """
     with snapshot():
         Answer(question).check_stream()
@@ -65,8 +65,8 @@ def stream(question: Question) -> Iterator[Item]:
 class Answer:
     """The answer to one question in one snapshot of the database.
 
-    It is made and read within ``snapshot()``, looks at the state of the series once, and is exact and as fresh as the
-    last commit.
+    It must be made and read within ``snapshot()``. It looks up the state of the series once, and is exact and as fresh
+    as the last commit.
     """
 
     def __init__(self, question: Question) -> None:
@@ -75,14 +75,14 @@ class Answer:
 
     @property
     def has_long_tail(self) -> bool:
-        """Whether so many events are past the watermark that answers would come faster if they were rolled up."""
+        """Tell whether so many events are past the watermark that rolling them up would make answers faster."""
         return self.state.tail > settings.ROLLUP_TAIL_EVENTS
 
     def version(self) -> str:
-        """Return a text that changes whenever the answer may: where events are added or pruned, or any is changed.
+        """Return a version that changes whenever the answer may have changed: events added, pruned or changed.
 
-        With a long tail, which would take long to count, it also changes where anything else is stored on PostgreSQL.
-        One query where there is a tail, none elsewhere.
+        With a tail that would take long to count, the version also changes on PostgreSQL when anything else is stored.
+        One query where there is a tail, none otherwise.
         """
         question, state, count = self.question, self.state, self.state.rolled_up_count
         seen = snapshot_id() if state.tail > _LONG_TAIL else None
@@ -91,17 +91,17 @@ class Answer:
                 question.namespace, question.name, state.watermark.event_id, state.tail
             )  # fmt: skip
             count += tail.count()
-        # of an answer that a version before this one gave, the last digits may differ
+        # “exact sums” tells these answers from the ones of older releases, whose last digits may differ
         rules = f"exact sums {zones.version()} {settings.MAX_ITEMS}"
         text = f"{question} {rules} {state.watermark.changes} {state.pruned_before} {count} {seen}"
         return hashlib.sha256(text.encode()).hexdigest()
 
     def items(self) -> list[Item]:
-        """Return the buckets within the window, ordered by time; one query reads them.
+        """Return the buckets in the window, ordered by time; one query reads them.
 
-        The granularity ``none`` groups nothing but equal timestamps, and is never filled. Raises ValidationError where
-        there are more than ``MAX_ITEMS`` of them, where a sum is beyond what a double holds, or where the answer
-        depends on events that are pruned.
+        The granularity ``none`` groups only equal timestamps, and is never filled. Raises ValidationError where there
+        are more than ``MAX_ITEMS`` buckets, where a sum is beyond what a double holds, or where the answer depends on
+        events that are pruned.
         """
         span = self._given_window() or self.extent
         window = span and self._window(span)
@@ -113,25 +113,25 @@ class Answer:
         if len(found) > settings.MAX_ITEMS:
             raise self._too_many(window)
         items = list(self._items(found, window, self._value_before(window.first, span.first)))
-        if len(items) > settings.MAX_ITEMS:  # filled, over more changes of the clocks than were counted
+        if len(items) > settings.MAX_ITEMS:  # the count before filling may be too low where the clocks change
             raise self._too_many(window)
         return items
 
     def check_stream(self) -> None:
-        """Raise ValidationError where ``iterate`` would, as far as is known now."""
+        """Raise ValidationError where ``iterate`` would, as far as that can be known before reading."""
         span = self.extent
         if span and (window := self._window(span)):
             self._check_filled(window)
             if part := window.within(span):
                 self._check_pruned(part)
             if self.state.pruned_before:
-                self._value_before(window.first, span.first)  # which may be refused as well
+                self._value_before(window.first, span.first)  # it raises where that value depends on pruned events
 
     def iterate(self) -> Iterator[Item]:
-        """Give the same items one after the other, however many there are.
+        """Yield the items of ``items`` one after the other, however many there are.
 
-        A sum that is beyond what a double holds is None. Raises ValidationError as ``items`` otherwise; also where more
-        than ``MAX_STREAM_ITEMS`` would be filled in.
+        A sum that is beyond what a double holds is None. Otherwise raises ValidationError as ``items`` does, and also
+        where a filled window has more than ``MAX_STREAM_ITEMS`` buckets.
         """
         span = self.extent
         window = span and self._window(span)
@@ -149,12 +149,12 @@ class Answer:
 
     @cached_property
     def extent(self) -> Span | None:
-        """The span of the series' events; None without any. Two queries where there is a tail.
+        """Find the span of the series' events; None for a series without events. Two queries where there is a tail.
 
-        A window of which both ends are given is filled whether or not there are any events: then it is that window.
+        Where there are no events but a window with both ends is to be filled, the span is that window.
         """
         question = self.question
-        ends = [*(self.state.rolled_up or ())]  # also of events that are gone
+        ends = [*(self.state.rolled_up or ())]  # these count pruned events too
         if self.state.tail:
             instants = Event.objects.of_series(question.namespace, question.name).values_list("timestamp", flat=True)
             found = instants.order_by("timestamp").first(), instants.order_by("timestamp").last()
@@ -164,7 +164,7 @@ class Answer:
         return Span(min(ends), max(ends)) if ends else None
 
     def _given_window(self) -> Span | None:
-        """Return the window that is asked for, where that is all there is to know; None where it takes the extent."""
+        """Return the window of the question where it is enough to read by; None where the extent is needed too."""
         question = self.question
         first, last = question.ts_min, question.ts_max
         if first is None or last is None or question.fill != "none":
@@ -174,7 +174,10 @@ class Answer:
         return Span(first, last)
 
     def _window(self, span: Span) -> Span | None:
-        """Return the window, cut to the series' span unless buckets are filled beyond it; None where it is empty."""
+        """Return the window of the question; None where it is empty.
+
+        It is cut to the series' span, unless buckets are filled beyond that.
+        """
         question = self.question
         if question.fill == "none":
             return span.clip(question.ts_min, question.ts_max)
@@ -187,9 +190,9 @@ class Answer:
         return granularities.count(*span, granularity or self.question.granularity, self.question.zone)
 
     def _check_count(self, window: Span) -> None:
-        """Refuse more items than are allowed before they are read, as far as that is known without reading them."""
+        """Refuse more items than are allowed, as far as their number is known before they are read."""
         if self.question.granularity == "none":
-            return  # reading them is bounded instead
+            return  # as many as there are timestamps, so the reading is bounded instead
         if self._count(window) <= settings.MAX_ITEMS:
             return
         most = settings.MAX_ITEMS + 1
@@ -197,7 +200,7 @@ class Answer:
             raise self._too_many(window)
 
     def _check_filled(self, window: Span) -> None:
-        """Refuse to make up more items than a stream may have; of those that are stored it may have any number."""
+        """Refuse to fill a window of more buckets than a stream may have; without filling it may have any number."""
         if self.question.fill == "none" or self.question.granularity == "none":
             return
         most = settings.MAX_STREAM_ITEMS
@@ -214,7 +217,7 @@ class Answer:
         return ValidationError({"granularity": [f"More than {most} items{setting}; {advice}"]})
 
     def _check_pruned(self, span: Span) -> None:
-        """Refuse what depends on events that are pruned, and not only on what the rollups hold of them."""
+        """Refuse a span that can't be answered from the rollups of its pruned events. Raises ValidationError."""
         if self.state.pruned_before is None:
             return
         straddling = self._reader(span).find_straddling()
@@ -250,10 +253,11 @@ class Answer:
         return found
 
     def _value_before(self, start: datetime, first: datetime) -> float | None:
-        """Return the value of the last bucket before the window that holds events; None without one or without need.
+        """Return the value of the last bucket with events before the window; None where there is none or no need.
 
-        Of the bucket that the window begins in it is that of the events before. One query that finds it, where events
-        are pruned two, and one that reads it. Raises ValidationError where that depends on events that are pruned.
+        Where the window begins within a bucket, the events of that bucket before the window count. One query finds the
+        bucket, two where events are pruned, and one reads it. Raises ValidationError where the value depends on pruned
+        events.
         """
         question = self.question
         if question.fill != "previous" or question.granularity == "none" or first >= start:
@@ -270,17 +274,17 @@ class Answer:
         return (bucket if isfinite(bucket[1]) else self._finite(bucket, span))[1]
 
     def _finite(self, bucket: Bucket, span: Span) -> tuple[str, float | None]:
-        """Return the bucket from its events alone, whose rollups don't hold their sum."""
+        """Read a bucket from its events alone, as its rollups don't hold the sum; a sum beyond a double is None."""
         value = dict(self._from_events([bucket], span))[bucket[0]]
         return bucket[0], value if isfinite(value) else None
 
     def _from_events(self, found: list[Bucket], span: Span) -> list[Bucket]:
-        """Read these buckets, and those between them, without the sums of their rollups."""
+        """Read the buckets, and all others between them, without using the sums of rollups."""
         start, end = self._bounds(found[0]).first, self._bounds(found[-1]).last
         return self._reader(Span(max(span.first, start), min(span.last, end))).read_exact()
 
     def _bounds(self, bucket: Bucket) -> Span:
-        """Return all that lies in the bucket."""
+        """Return the span of a bucket."""
         if self.question.granularity == "none":
             instant = datetime.fromisoformat(bucket[0])
             return Span(instant, instant)
@@ -293,9 +297,9 @@ class Answer:
     # Buckets as items.
 
     def _items(self, found: Iterable[tuple[str, float | None]], window: Span, before: float | None) -> Iterator[Item]:
-        """Give the buckets as they are answered; where they are to be filled, with every other one in the window.
+        """Yield the buckets as items; where they are to be filled, with every empty one in the window.
 
-        ``before`` is the value of the last bucket before them.
+        ``before`` is the value of the last bucket before the window.
         """
         question = self.question
         if question.granularity == "none" or (question.fill == "none" and question.label == "first"):
@@ -314,7 +318,7 @@ class Answer:
             yield {"aggregatedTimestamp": text, "value": value}
 
     def _apart(self, found: Iterator[_Labelled]) -> Iterator[_Labelled]:
-        """Give the buckets. Raises UnmetBucket where two start at once, as then there is one too many."""
+        """Yield the buckets. Raises UnmetBucket where two have the same start, as one of them is too many."""
         before = None
         for bucket in found:
             if bucket[0] == before:
@@ -323,9 +327,9 @@ class Answer:
             before = bucket[0]
 
     def _filled(self, found: Iterator[_Labelled], window: Span, before: float | None) -> Iterator[_Labelled]:
-        """Give the buckets, and between them those that hold no events, whose start is their timestamp.
+        """Yield the buckets, and between them the empty ones, whose timestamp is their start.
 
-        Raises UnmetBucket where one that holds some isn't among them: nothing that was stored is left out unsaid.
+        Raises UnmetBucket where a bucket with events isn't among the window's, so that no event is silently left out.
         """
         question, empty = self.question, before
         if question.fill == "zero":

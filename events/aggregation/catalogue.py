@@ -1,4 +1,4 @@
-"""The catalogue: which series there are, by namespace and name, from the rollups and the tail."""
+"""Owns the catalogue: which series there are, by namespace and name, read from the rollups and the tail."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from rest_framework.exceptions import ValidationError
 from events.calendar import timestamps
 from events.database.snapshot import snapshot
 from events.database.statement_timeout import restart_clock
+from events.log.models import Event
 from events.log.namespace_patterns import EVERYWHERE, Namespaces
 from events.log.series import SeriesKey
-from events.models import Event, Rollup, Watermark
+from events.rollups.models import Rollup, Watermark
 from events.worker import pacing
 
 _COLUMNS = ("namespace_key", "name_key", "count", "first_timestamp", "last_timestamp")
 _ROWS_AT_A_TIME = 5_000
-# Each reads as many series as a page has.
+# Each part of a statement reads as many series as a page has, so a statement may not have many parts.
 _PARTS_A_STATEMENT = 50
 _Row = tuple[Any, ...]
 _Rows = QuerySet[Any, _Row]
@@ -36,7 +37,7 @@ _LAST_CODE_POINT, _BEFORE_SURROGATES, _AFTER_SURROGATES = "\U0010ffff", "\ud7ff"
 
 
 class Series(TypedDict):
-    """One line of the catalogue: all events of one namespace and name."""
+    """One line of the catalogue: how many events a series has, and the timestamps of the first and the last."""
 
     namespace: str
     name: str
@@ -46,22 +47,23 @@ class Series(TypedDict):
 
 
 class Page(NamedTuple):
-    """Some series, and whether there are more past them."""
+    """Some series, and whether there are more after them."""
 
     series: list[Series]
     has_more: bool
 
 
-class _Standing(NamedTuple):
+class _TailState(NamedTuple):
     event_id: int  # the watermark
     tail: int  # how many ids are past it
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The series of some namespaces; where a name or part of ``namespace/name`` in any case is given, only those.
+    """The series of some namespaces, and of them only those with ``name``, and with ``search`` in ``namespace/name``.
 
-    Ordered by namespace and name, by code point: a database has a collation of its own.
+    ``search`` may be in upper or lower case. Series are ordered by the code points of namespace and name, not by the
+    collation of the database.
     """
 
     namespaces: Namespaces = EVERYWHERE
@@ -69,22 +71,22 @@ class Catalogue:
     search: str = ""
 
     def page(self, limit: int, after: SeriesKey | None = None) -> Page:
-        """The first series, no more than ``limit``, or those past one, which need not be there.
+        """Return the first series, or the first ones past ``after``, no more than ``limit``; ``after`` need not exist.
 
-        The cost grows with ``limit`` and the length of the tail, not with how many series there are, unless a name or
-        a text is searched for. Three queries on one snapshot: the watermark, the rollups, and the tail where there is
-        one. A tail that is longer than it should be is rolled up first, as far as that is done within a second.
+        The cost grows with ``limit`` and the length of the tail, not with the number of series, unless a name or a text
+        is searched for. Three queries on one snapshot: the watermark, the rollups, and the tail where there is one. A
+        tail longer than ROLLUP_TAIL_EVENTS is rolled up first, as far as that is done within a second.
         """
         with snapshot():
-            standing = _standing()
-            if standing.tail <= settings.ROLLUP_TAIL_EVENTS:
-                return self._page(standing, limit, after)
+            state = _tail_state()
+            if state.tail <= settings.ROLLUP_TAIL_EVENTS:
+                return self._page(state, limit, after)
         pacing.wait_for_catching_up()
         with snapshot():
-            return self._page(_standing(), limit, after)
+            return self._page(_tail_state(), limit, after)
 
     def whole(self, after: SeriesKey | None = None) -> Page:
-        """Every series. Raises ValidationError where they are more than ``MAX_SERIES``."""
+        """Return every series, on a single page. Raises ValidationError where there are more than ``MAX_SERIES``."""
         page = self.page(settings.MAX_SERIES, after)
         if page.has_more:
             advice = "ask for a limit of them at a time, after the last of those before, or for format=csv or ndjson"
@@ -92,31 +94,31 @@ class Catalogue:
         return page
 
     def iterate(self, after: SeriesKey | None = None) -> Iterator[Series]:
-        """Every series, some thousand in memory at a time, from a snapshot that lasts until the last of them.
+        """Yield every series, with some thousands in memory at a time, from a snapshot that lasts until the last one.
 
-        The tail is grouped once, by the database.
+        The database groups the tail, once for many parts.
         """
-        if _standing().tail > settings.ROLLUP_TAIL_EVENTS:
+        if _tail_state().tail > settings.ROLLUP_TAIL_EVENTS:
             pacing.wait_for_catching_up()
         with snapshot():
-            standing, parts = _standing(), _parts(self.namespaces, after)
+            state, parts = _tail_state(), _parts(self.namespaces, after)
             while some := list(islice(parts, _PARTS_A_STATEMENT)):
                 rolled_up = chain.from_iterable(_iterated(self._rolled_up(part)) for part in some)
-                yield from _merged(rolled_up, _iterated(self._tail(some, standing.event_id)) if standing.tail else ())
+                yield from _merged(rolled_up, _iterated(self._tail(some, state.event_id)) if state.tail else ())
 
-    def _page(self, standing: _Standing, limit: int, after: SeriesKey | None) -> Page:
+    def _page(self, state: _TailState, limit: int, after: SeriesKey | None) -> Page:
         parts = _parts(self.namespaces, after)
         found: list[Series] = []
         while len(found) <= limit and (some := list(islice(parts, _PARTS_A_STATEMENT))):
-            found += self._of_parts(some, standing, limit + 1 - len(found))
+            found += self._of_parts(some, state, limit + 1 - len(found))
         return Page(found[:limit], len(found) > limit)
 
-    def _of_parts(self, parts: Sequence[Q], standing: _Standing, most: int) -> Iterable[Series]:
-        """The first series of the parts. What is among them is among the first of the rollups and of the tail."""
+    def _of_parts(self, parts: Sequence[Q], state: _TailState, most: int) -> Iterable[Series]:
+        """Return the first series of the parts, merged from the first ones of the rollups and of the tail."""
         rows = _fetch([self._rolled_up(part)[:most] for part in parts], most)
-        if not standing.tail:
+        if not state.tail:
             return map(_series, rows)
-        tail = self._tail(parts, standing.event_id, SeriesKey(*rows[-1][:2]) if len(rows) == most else None)
+        tail = self._tail(parts, state.event_id, SeriesKey(*rows[-1][:2]) if len(rows) == most else None)
         return islice(_merged(rows, tail[:most]), most)
 
     def _rolled_up(self, part: Q) -> _Rows:
@@ -126,7 +128,7 @@ class Catalogue:
         return rows
 
     def _tail(self, parts: Sequence[Q], event_id: int, last: SeriesKey | None = None) -> _Rows:
-        """The series of the tail, no further than a last one; read by ids, and grouped by what fits alone."""
+        """Choose the series of the tail up to ``last``; events are read by id, and only fitting ones are grouped."""
         keys = {f"{field}_key": _by_code_point(field, of_rollups=False) for field in SeriesKey._fields}
         tail = self._searched(Event.objects.after(event_id).order_by().annotate(**keys))
         fits = reduce(or_, parts)
@@ -144,18 +146,18 @@ class Catalogue:
         if not self.search:
             return rows
         rows = rows.alias(key=Concat("namespace", Value("/"), "name"))
-        if connection.vendor == "sqlite":  # whose LIKE knows no other letters than A to Z
+        if connection.vendor == "sqlite":  # its LIKE ignores case only for the letters A to Z
             return rows.filter(key__iregex=re.escape(self.search))
         return rows.filter(key__icontains=self.search)
 
 
 def catalogue() -> list[Series]:
-    """Every series, however many there are."""
+    """List every series, however many there are."""
     return list(Catalogue().iterate())
 
 
 def answered(series: Series) -> dict[str, Any]:
-    """The series as the API gives it."""
+    """Write a series as the API returns it."""
     return {
         "namespace": series["namespace"],
         "name": series["name"],
@@ -165,26 +167,29 @@ def answered(series: Series) -> dict[str, Any]:
     }
 
 
-def _standing() -> _Standing:
+def _tail_state() -> _TailState:
     newest = Event.objects.order_by("-pk").values("pk")[:1]
-    mark = Watermark.objects.annotate(newest_id=Subquery(newest)).values_list("event_id", "newest_id").first()
-    if mark is None:
+    ids = Watermark.objects.annotate(newest_id=Subquery(newest)).values_list("event_id", "newest_id").first()
+    if ids is None:
         event_id, newest_id = 0, Event.objects.order_by("-pk").values_list("pk", flat=True).first()
     else:
-        event_id, newest_id = mark
-    return _Standing(event_id, max(0, (newest_id or 0) - event_id))
+        event_id, newest_id = ids
+    return _TailState(event_id, max(0, (newest_id or 0) - event_id))
 
 
 def _by_code_point(field: str, *, of_rollups: bool) -> F | Func:
-    """What sorts and compares by code point; of rollups, by the index that has whole series in this order."""
+    """Build an expression of a field that sorts and compares by code point; for rollups it can use their index."""
     if connection.vendor == "postgresql":
         return Collate(field, "C")
-    # a text that no index has, or SQLite would sooner go through the whole of the log's than the few events of the tail
+    # for the tail a text that no index has, or SQLite would read a whole index of the log instead of the tail's events
     return F(field) if of_rollups else Concat(field, Value(""))
 
 
 def _parts(namespaces: Namespaces, after: SeriesKey | None) -> Iterator[Q]:
-    """Conditions on the keys that mean the series of those namespaces past one: disjoint, and in their order."""
+    """Yield conditions on the keys that together choose the series of the namespaces past ``after``.
+
+    No two conditions choose the same series, and they come in the order of the series.
+    """
     patterns = [(text, True) for text in namespaces.exact] + [(text, False) for text in namespaces.prefixes]
     covering: str | None = None
     for text, is_exact in sorted(patterns):
@@ -201,7 +206,7 @@ def _parts(namespaces: Namespaces, after: SeriesKey | None) -> Iterator[Q]:
 
 
 def _before_end_of(prefix: str) -> Q:
-    """Less than the first text, by code point, that is greater than all that begin with this one."""
+    """Build the condition that a namespace sorts, by code point, before the first text past all that have a prefix."""
     shortened = prefix.rstrip(_LAST_CODE_POINT)
     if not shortened:
         return Q()
@@ -211,7 +216,7 @@ def _before_end_of(prefix: str) -> Q:
 
 
 def _fetch(parts: Sequence[_Rows], most: int) -> list[_Row]:
-    """The first rows of all parts, by one statement."""
+    """Fetch the first rows of all parts, ``most`` at most, by one statement."""
     if len(parts) == 1:
         return list(parts[0])
     texts, parameters = zip(*(part.query.sql_with_params() for part in parts), strict=True)
@@ -231,7 +236,7 @@ def _iterated(rows: _Rows) -> Iterator[_Row]:
 
 
 def _merged(rolled_up: Iterable[_Row], tail: Iterable[_Row]) -> Iterator[Series]:
-    """Both in their order; what has a row in each made one."""
+    """Merge the rows of rollups and tail in order; a series with a row in each becomes one."""
     rows = merge(rolled_up, tail, key=itemgetter(0, 1))
     return (reduce(_added, map(_series, same)) for _, same in groupby(rows, itemgetter(0, 1)))
 
@@ -251,6 +256,6 @@ def _series(row: _Row) -> Series:
 
 
 def _instant(given: datetime | str) -> datetime:
-    """UTC; of a statement of our own, SQLite's driver gives text or doesn't say."""
+    """Return the instant in UTC; for raw SQL, SQLite's driver returns a text or an instant without a zone."""
     instant = datetime.fromisoformat(given) if isinstance(given, str) else given
     return instant if instant.tzinfo else instant.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Window → pieces: which stored minutes and hours, and which events, together hold just the events of a window."""
+"""Plans a read: window → pieces, the stored minutes and hours and the events that together make up a window."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from events.calendar import timestamps
-from events.models import Resolution
+from events.rollups.models import Resolution
 
 
 class Piece(NamedTuple):
@@ -19,10 +19,10 @@ class Piece(NamedTuple):
 
 
 def plan(first: datetime, last: datetime, resolutions: Sequence[Resolution]) -> list[Piece]:
-    """The pieces that make up [first, last], in order and without overlap, each as coarse as it can be.
+    """List the pieces that make up [first, last], in order and without overlap, each as coarse as possible.
 
-    ``resolutions`` are those that may be used, coarsest first. A stored bucket is used only where all of it lies
-    within the window; the edges are left to finer ones, and in the end to the events.
+    ``resolutions`` are the ones that may be used, coarsest first. A stored bucket is used only where all of it lies
+    in the window; the edges are left to finer buckets, and in the end to the events.
     """
     start, end = timestamps.microseconds_of(first), timestamps.microseconds_of(last) + 1
     return [

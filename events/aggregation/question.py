@@ -1,4 +1,4 @@
-"""The words of a question: what may be asked of a series."""
+"""Owns the words of a question: what may be asked of a series."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LABELS = ("first", "bucket")
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What is asked of one series; the window [ts_min, ts_max] includes both ends, and None leaves one open."""
+    """What is asked of one series; the window [ts_min, ts_max] includes both ends, and None leaves an end open."""
 
     namespace: str
     name: str

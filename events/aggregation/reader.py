@@ -1,4 +1,4 @@
-"""Pieces → rows → buckets: one statement that reads rollups, edges and tail, and its rows merged."""
+"""Reads buckets: pieces → rows → buckets, by one statement for rollups, edges and tail whose rows are merged."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from django.db import connection, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BigIntegerField, Case, Count, F, Max, Min, Q, Sum, Value, When
 from django.db.models.functions import Cast
+from typing_extensions import override
 
 from events.aggregation.plan import Piece, plan
 from events.aggregation.question import Question
@@ -25,10 +26,11 @@ from events.calendar.granularities import MICROSECOND
 from events.calendar.spans import Span
 from events.database.statement_timeout import restart_clock
 from events.database.trunc_clock import Rules, bucket_start
-from events.models import Event, EventQuerySet, Resolution, Rollup
+from events.log.models import Event, EventQuerySet
 from events.rollups import sums
+from events.rollups.models import Resolution, Rollup
 
-# How much of a timestamp's text tells its minute or hour in UTC.
+# How many characters of a timestamp's text tell its minute or hour in UTC.
 _CLOCK_CHARACTERS = {"minute": 16, "hour": 13}
 _SECOND_CHARACTERS, _MICROSECOND_CHARACTERS = 19, 26
 _COLUMNS = {
@@ -49,7 +51,7 @@ _MAY_NOT_OVERLAP = {*granularities.CLOCK_UNITS, "none"}
 _NEIGHBOURS = 2
 
 
-# A bucket that holds events: their lowest timestamp as the API writes it, and their values made one.
+# A bucket that holds events: their lowest timestamp as the API writes it, and the aggregate of their values.
 Bucket = tuple[str, float]
 _Row = TypeVar("_Row")
 
@@ -58,9 +60,9 @@ _Row = TypeVar("_Row")
 class Reader:
     """Reads the buckets of one series between two instants, both included.
 
-    The state and what is read must come from one snapshot. In hours that are pruned the finest rollups
-    stand for their events: what one holds goes to the bucket that its first event is in, which is right unless
-    ``find_straddling`` finds one.
+    The state and the rows must come from one snapshot. In hours that are pruned the finest rollups stand for their
+    events: a rollup counts in the bucket of its first event, which is right unless ``find_straddling`` finds one that
+    straddles an edge.
     """
 
     namespace: str
@@ -74,7 +76,7 @@ class Reader:
 
     @classmethod
     def of(cls, question: Question, span: Span, state: SeriesState) -> Reader:
-        """Make what reads the buckets that a question asks for within a span."""
+        """Make the reader of the buckets that a question asks for in a span."""
         return cls(
             question.namespace,
             question.name,
@@ -87,18 +89,18 @@ class Reader:
 
     @cached_property
     def aligned(self) -> bool:
-        """Whether the buckets are minutes or hours of UTC, which the text of a timestamp tells."""
+        """Tell whether the buckets are minutes or hours of UTC, so that a timestamp's text is enough to group by."""
         seconds = {"minute": 60, "hour": 3600}.get(self.granularity)
         return seconds is not None and self._composes(seconds)
 
     def read(self) -> list[Bucket]:
-        """The buckets in order, by one statement; a sum that might not fit a double is infinite."""
+        """Read the buckets in order, by one statement; a sum that might not fit a double is infinite."""
         return self._merged(_fetch(self._parts()))
 
     def iterate(self) -> Iterator[Bucket]:
-        """As ``read``, however many there are: the database sorts them, and a few are in memory at a time.
+        """Yield the buckets of ``read``, however many there are: the database sorts, and few are in memory at a time.
 
-        Within a transaction on PostgreSQL.
+        To be used within a transaction on PostgreSQL.
         """
         if self.granularity != "none":
             rows = _iterate(*self._parts(), order_by=1 if self.aligned else 2)
@@ -107,22 +109,22 @@ class Reader:
         else:
             rows = _iterate(self._events(self._all_events()).order_by("start"))
         merged = (self._merged(of_bucket) for _, of_bucket in groupby(rows, key=self._key()))
-        found = chain.from_iterable(merged)
-        yield from found if self.granularity in _MAY_NOT_OVERLAP else in_order(found, _first_timestamp)
+        buckets = chain.from_iterable(merged)
+        yield from buckets if self.granularity in _MAY_NOT_OVERLAP else in_order(buckets, _first_timestamp)
 
     def read_ungrouped(self, most: int) -> list[Bucket]:
-        """One bucket for each distinct timestamp, ``most`` of them at most; from the events, as far as there are."""
+        """Read one bucket for each distinct timestamp, ``most`` at most, from the events where they are not pruned."""
         if not self.state.is_pruned(self.first):
             rows = self._events(self._all_events()).order_by("start")[:most]
             return self._merged(_fetch([rows]))
-        parts = self._parts()  # each of which may have a row of the same timestamp
+        parts = self._parts()  # each part may have a row for the same timestamp, so that many more rows are needed
         return self._merged(_fetch(parts, order_by="key", most=most * len(parts)))[:most]
 
     def read_exact(self) -> list[Bucket]:
-        """The buckets' averages or sums from the events alone, whatever their size.
+        """Read the buckets' averages or sums from the events alone, however large the values are.
 
-        For buckets whose rollups don't hold their sum. One that is beyond a double is infinite, and so is one of events
-        that are pruned and that may be; what else is pruned counts by the sums of its rollups.
+        This is for buckets whose rollups don't hold their sum. A sum is infinite where it is beyond a double, or where
+        it may be and its events are pruned. Other pruned events count by the sums of their rollups.
         """
         events, parts = self._all_events(), []
         if self.state.is_pruned(self.first):
@@ -134,28 +136,28 @@ class Reader:
         return self._merged(_fetch(parts))
 
     def find_straddling(self) -> tuple[datetime, datetime] | None:
-        """The first and last timestamp of a rollup of pruned events not all of which belong to the same bucket.
+        """Find a rollup of pruned events that don't all belong to the same bucket; return its first and last timestamp.
 
-        None where there is none. No query where nothing is pruned or stored minutes and hours make up the window;
-        two at most.
+        None where there is no such rollup. Two queries at most; none where nothing is pruned, or where stored minutes
+        and hours make up the window.
         """
         for piece in self._pieces():
             if piece.resolution is None and self.state.is_pruned(piece.first):
-                standing = self._stored(piece).annotate(
+                stored = self._stored(piece).annotate(
                     start=self._start("first_timestamp"), end=self._start("last_timestamp")
                 )
-                straddling = standing.exclude(
+                straddling = stored.exclude(
                     first_timestamp__gte=piece.first, last_timestamp__lte=piece.last, start=F("end")
                 )
-                found = straddling.order_by("bucket").values_list("first_timestamp", "last_timestamp").first()
-                if found:
-                    return found
+                ends = straddling.order_by("bucket").values_list("first_timestamp", "last_timestamp").first()
+                if ends:
+                    return ends
         return None
 
     def find_last(self) -> datetime | None:
-        """The timestamp of the last event between both instants, none of which cuts a rollup of pruned events.
+        """Find the timestamp of the last event between both instants; None where there is none.
 
-        None where there is none. One query, two where events are pruned there.
+        Neither instant may cut a rollup of pruned events in two. One query, and two where events are pruned.
         """
         events = self._all_events().order_by("-timestamp").values_list("timestamp", flat=True)
         found = [events.first()]
@@ -166,7 +168,7 @@ class Reader:
         return max((each for each in found if each is not None), default=None)
 
     def count_stored(self, most: int) -> int:
-        """How many buckets are stored as they are asked for, counted no further than ``most``. One query."""
+        """Count the buckets that are stored just as they are asked for, no further than ``most``. One query."""
         resolution = next((each for each in Resolution if each.name.lower() == self.granularity), None)
         if not self.aligned or resolution not in self.state.watermark.finest_first:
             return 0
@@ -221,7 +223,7 @@ class Reader:
         )  # fmt: skip
 
     def _stored(self, piece: Piece) -> models.QuerySet[Rollup]:
-        """The piece's rollups; where it is to be read from events that are pruned, the finest that reach into it."""
+        """Choose the rollups of a piece; for a piece of events that are pruned, the finest ones that reach into it."""
         if piece.resolution is not None:
             return self._rollups().filter(resolution=piece.resolution, bucket__range=(piece.first, piece.last))
         finest = self.state.watermark.finest_first[0]
@@ -232,7 +234,7 @@ class Reader:
         )  # fmt: skip
 
     def _events(self, events: EventQuerySet, units: sums.Units | None = None) -> models.QuerySet[Any]:
-        """What the events make; of one that is alone in its bucket the value is the sum, and nothing is added up."""
+        """Group events to rows; the value of an event that is alone in its bucket is the sum, without adding up."""
         return self._grouped(
             events, "timestamp",
             total=Case(When(number=1, then=F("least")), default=_NO_DOUBLE),
@@ -276,7 +278,7 @@ class Reader:
         return lambda row: str(row[0][:characters])
 
     def _merged(self, rows: Iterable[tuple[Any, ...]]) -> list[Bucket]:
-        """The rows of each bucket made one, and its columns one value; in order, as the texts sort by time."""
+        """Merge the rows of each bucket, and its columns to one value; in order, as the texts sort by time."""
         both = _BOTH.get(self.aggregation_type)
         columns_start = 1 if self.aligned else 2
         key_of = self._key()
@@ -298,9 +300,9 @@ class Reader:
 
 
 def in_order(found: Iterable[_Row], key: Callable[[_Row], datetime]) -> Iterator[_Row]:
-    """Put in order what is so but for neighbours; a few are in memory at a time.
+    """Put rows in order that are in order except for neighbours; a few are in memory at a time.
 
-    Where clocks go back over midnight, some of the day before lies between what is of the next.
+    Where clocks go back over midnight, a part of the day before lies between two parts of the next day.
     """
     held: list[tuple[datetime, int, _Row]] = []
     for number, row in enumerate(found):
@@ -314,7 +316,7 @@ def _first_timestamp(bucket: Bucket) -> datetime:
     return datetime.fromisoformat(bucket[0])
 
 
-# A sum is two doubles as rollups have it, or its units; infinite where it has neither.
+# A sum is two doubles, as in a rollup, or its units; where it has neither it is infinite.
 _Units = sums.Exact | str | None
 
 
@@ -326,7 +328,7 @@ def _sum(total: float | None, missed: float | None, units: _Units) -> float:
 
 
 def _average(total: float | None, missed: float | None, units: _Units, number: int, least: float, most: float) -> float:
-    """The average; between the least and the most value, also where a rollup's sum is not exact."""
+    """Return the average, kept between the least and the most value, as the sum of a rollup may not be exact."""
     if total is not None and missed is not None:
         value = sums.average(total, missed, number)
     else:
@@ -351,7 +353,7 @@ def _exact(total: float | None, missed: float | None, units: _Units) -> sums.Exa
 
 
 def _iso(text: str) -> str:
-    """The text that the API gives, of the text that either database does."""
+    """Turn a timestamp's text from either database into the text of the API."""
     text = text.removesuffix("+00")
     if len(text) > _SECOND_CHARACTERS:
         text = text.ljust(_MICROSECOND_CHARACTERS, "0")
@@ -359,32 +361,34 @@ def _iso(text: str) -> str:
 
 
 class _KeyText(Cast):
-    """The text of what rows are grouped by: made for each group, and not for each row to group by it too."""
+    """The text of ``start``, by which rows are grouped; it stays out of GROUP BY, so as to be made once for a group."""
 
     def __init__(self) -> None:
         super().__init__("start", models.TextField())
 
+    @override
     def get_group_by_cols(self) -> list[Any]:
         return []
 
 
 class _KeyNumber(_KeyText):
-    """The same as whole seconds, where what the clocks show may be the year 0 or 10000; SQLite has its text."""
+    """``start`` in whole seconds, as the clocks may show the year 0 or 10000; on SQLite, the text of ``start``."""
 
+    @override
     def as_postgresql(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
         sql, parameters = compiler.compile(self.source_expressions[0])
         return f"EXTRACT(EPOCH FROM {sql})::bigint", parameters
 
 
 def _text(instant: Any) -> Cast:
-    """An instant as the database writes it: across the driver, text costs a tenth of a datetime."""
+    """Build the text of an instant as the database writes it: reading a text costs a tenth of reading a datetime."""
     return Cast(instant, models.TextField())
 
 
 def _fetch(
     parts: Sequence[models.QuerySet[Any]], *, order_by: int | str | None = None, most: int | None = None
 ) -> list[tuple[Any, ...]]:
-    """The rows of all parts, by one statement and as the driver gives them."""
+    """Fetch the rows of all parts by one statement, as the driver returns them."""
     sql, parameters = _union(parts, order_by)
     with connection.cursor() as cursor:
         cursor.execute(f"{sql} LIMIT {most}" if most else sql, parameters)
@@ -401,7 +405,7 @@ def _iterate(*parts: models.QuerySet[Any], order_by: int | str | None = None) ->
 
 
 def _union(parts: Sequence[models.QuerySet[Any]], order_by: int | str | None = None) -> tuple[str, list[Any]]:
-    """One statement of all parts, ordered by a column's number or, as bytes, by its name."""
+    """Write one statement of all parts, with its parameters; ordered by a column's number or, as bytes, by its name."""
     statements = [part.query.sql_with_params() for part in parts]
     sql, parameters = " UNION ALL ".join(sql for sql, _ in statements), list(chain(*(each for _, each in statements)))
     if isinstance(order_by, str):

@@ -1,4 +1,4 @@
-"""What a snapshot of the database says of one series before any of its buckets is read."""
+"""Owns the state of a series: what a snapshot of the database says of it before any bucket is read."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from events.calendar.spans import Span
-from events.models import Event, Pruned, Resolution, Rollup, Watermark
+from events.log.models import Event
+from events.rollups.models import Pruned, Resolution, Rollup, Watermark
 
-# In SQL, which the ORM would take longer to write for each answer than the database takes to answer it.
+# Written in SQL, as the ORM would take longer to build the statement than the database takes to answer it.
 _STATE = f"""
-    SELECT mark.*, pruned.before, whole.count, whole.first_timestamp, whole.last_timestamp,
+    SELECT watermark.*, pruned.before, whole.count, whole.first_timestamp, whole.last_timestamp,
         (SELECT max(id) FROM {Event._meta.db_table}) AS newest_id
-    FROM {Watermark._meta.db_table} AS mark
+    FROM {Watermark._meta.db_table} AS watermark
     LEFT JOIN {Pruned._meta.db_table} AS pruned ON pruned.namespace = %s AND pruned.name = %s
     LEFT JOIN {Rollup._meta.db_table} AS whole
         ON whole.resolution = {Resolution.SERIES.value} AND whole.namespace = %s AND whole.name = %s
@@ -22,7 +23,7 @@ _STATE = f"""
 
 @dataclass(frozen=True)
 class SeriesState:
-    """How far a series is rolled up and pruned, and what its rollups hold; true of one snapshot."""
+    """How far a series is rolled up and pruned, and what its rollups hold, in one snapshot."""
 
     watermark: Watermark
     pruned_before: datetime | None  # the start of the first hour that is not pruned
@@ -36,7 +37,7 @@ class SeriesState:
 
 
 def state_of(namespace: str, name: str) -> SeriesState:
-    """Look up the state of a series. One query, and another while nothing is rolled up."""
+    """Look up the state of a series. One query, and a second one while nothing is rolled up yet."""
     series = namespace, name
     found: Any = next(iter(Watermark.objects.raw(_STATE, [*series, *series])), None)
     if found is None:
@@ -49,5 +50,5 @@ def state_of(namespace: str, name: str) -> SeriesState:
 
 
 def _aware(instant: datetime | None) -> datetime | None:
-    """Return the instant in UTC, as SQLite's driver doesn't say."""
+    """Return the instant with its zone, UTC, which SQLite's driver leaves out."""
     return instant and instant.replace(tzinfo=UTC)

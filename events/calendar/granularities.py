@@ -1,4 +1,4 @@
-"""Calendar units in any time zone: where each bucket starts, how many there are, and which stored ones compose it."""
+"""Owns the granularities in any time zone: where each bucket starts, how many there are, which rollups compose it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ MICROSECOND = timedelta(microseconds=1)
 
 CLOCK_UNITS = {"minute": 60_000_000, "hour": 3_600_000_000}
 _EPOCH_ORDINAL = timestamps.EPOCH.toordinal()
-# No two zones, and no clock before and after it is changed, are further apart than this.
+# No two zones differ by more than this, nor does a change of the clocks move them by more.
 _FARTHEST = 27 * CLOCK_UNITS["hour"]
 
 
 class Piece(NamedTuple):
-    """A stretch of time [first, end) that lies in one bucket, and where that starts; microseconds since 1970."""
+    """A stretch of time [first, end) that lies in one bucket, and the bucket's start; in microseconds since 1970."""
 
     first: int
     end: int
@@ -31,9 +31,9 @@ class Piece(NamedTuple):
 def start_of(instant: datetime, granularity: str, zone: tzinfo) -> datetime:
     """Find the first instant of the bucket that an instant lies in, in UTC.
 
-    Minutes and hours lie at one offset from UTC each: the hour that is repeated when the clocks go back is two
-    buckets. Days and longer units are those of the date that the clocks show. They start at local midnight, or where
-    the clocks skip it, right after; where that is before the year 1 in UTC, as that begins.
+    A minute or hour has a single offset from UTC: the hour that is repeated when the clocks go back is two buckets.
+    Days and longer units follow the date that the clocks show. They start at local midnight, or right after it where
+    the clocks skip midnight. A bucket that would start before the year 1 in UTC starts with that year.
     """
     at = microseconds_of(instant)
     length = CLOCK_UNITS.get(granularity)
@@ -45,7 +45,7 @@ def start_of(instant: datetime, granularity: str, zone: tzinfo) -> datetime:
 
 
 def piece_of(instant: int, granularity: str, zone: tzinfo) -> Piece:
-    """Find what lies in the same bucket as an instant, without a change of the clocks in between."""
+    """Find the stretch around an instant that lies in the same bucket and has no change of the clocks in it."""
     runs = zones.runs_around(zone, instant)
     index = _index(runs, instant)
     start, offset = runs[index]
@@ -57,7 +57,7 @@ def piece_of(instant: int, granularity: str, zone: tzinfo) -> Piece:
 
 
 def end_of(start: datetime, granularity: str, zone: tzinfo) -> datetime:
-    """Find the last microsecond of the bucket that starts there, in UTC."""
+    """Find the last microsecond of the bucket that starts at ``start``, in UTC."""
     instant = microseconds_of(start)
     piece = piece_of(instant, granularity, zone)
     if granularity in CLOCK_UNITS:
@@ -67,23 +67,24 @@ def end_of(start: datetime, granularity: str, zone: tzinfo) -> datetime:
 
 
 def first_of_day(day: date, zone: tzinfo) -> datetime:
-    """Find the first instant of a date of the zone, in UTC: local midnight, or where the clocks skip it, right after.
+    """Find the first instant of a date of the zone, in UTC: local midnight, or right after it where the clocks skip it.
 
-    Of a day that the zone leaves out, the first instant of the next.
+    For a day that the zone leaves out, find the first instant of the next day.
     """
     return timestamps.from_microseconds(_first_showing(_day_number(day) * DAY, zone))
 
 
 def last_of_day(day: date, zone: tzinfo) -> datetime:
-    """Find the last microsecond of a date of the zone, in UTC: where clocks go back over midnight, the later one.
+    """Find the last microsecond of a date of the zone, in UTC.
 
-    Of a day that the zone leaves out, the last microsecond of the day before.
+    Where the clocks go back over midnight, the date ends twice, and the later end counts. For a day that the zone
+    leaves out, find the last microsecond of the day before.
     """
     return timestamps.from_microseconds(_last_showing((_day_number(day) + 1) * DAY, zone))
 
 
 def starts(first: datetime, last: datetime, granularity: str, zone: tzinfo) -> Iterator[datetime]:
-    """Give the start of each bucket that has an instant between ``first`` and ``last``, both included, in UTC."""
+    """Yield the start, in UTC, of each bucket that has an instant between ``first`` and ``last``, both included."""
     walk = _clock_starts if granularity in CLOCK_UNITS else _calendar_starts
     return map(timestamps.from_microseconds, walk(microseconds_of(first), microseconds_of(last), granularity, zone))
 
@@ -100,19 +101,19 @@ def _clock_starts(first: int, last: int, granularity: str, zone: tzinfo) -> Iter
 
 
 def _calendar_starts(first: int, last: int, granularity: str, zone: tzinfo) -> Iterator[int]:
-    # Clocks that go back over midnight, but not to it, show the day before once more after some of the next.
+    # Clocks that go back from after midnight to before it show the old day once more, after a part of the new one.
     shown = [first, *(run.start for run in zones.runs(zone, first, min(last, first + _FARTHEST))[1:])]
     unit = min(_unit_of(each + _offset(each, zone), granularity)[0] for each in shown)
     start, before = _first_showing(unit, zone), None
     while start <= last:
-        if start != before:  # as where a zone leaves a day out to cross the date line
+        if start != before:  # they are equal where a zone leaves a day out to cross the date line
             yield start
         unit, before = _unit_of(unit, granularity)[1], start
         start = _first_showing(unit, zone)
 
 
 def count(first: datetime, last: datetime, granularity: str, zone: tzinfo) -> int:
-    """Count the buckets that ``starts`` gives, within one or two where the clocks change."""
+    """Count the buckets that ``starts`` yields; where the clocks change, the count may be off by one or two."""
     start, end = microseconds_of(first), microseconds_of(last)
     if granularity in CLOCK_UNITS:
         return (end - piece_of(start, granularity, zone).start) // CLOCK_UNITS[granularity] + 1
@@ -123,7 +124,7 @@ def count(first: datetime, last: datetime, granularity: str, zone: tzinfo) -> in
 
 
 def composes(seconds: int, granularity: str, first: datetime, last: datetime, zone: tzinfo) -> bool:
-    """Tell whether stored buckets of that length in UTC never straddle a bucket's edge between both instants."""
+    """Tell whether stored buckets of so many seconds in UTC never straddle a bucket's edge between both instants."""
     length = seconds * 1_000_000
     if granularity == "none" or CLOCK_UNITS.get(granularity, length) < length:
         return False
@@ -133,12 +134,12 @@ def composes(seconds: int, granularity: str, first: datetime, last: datetime, zo
     return before.offset % length == 0 and all(run.offset % length == 0 == run.start % length for run in changes)
 
 
-# Local time: microseconds since 1970 as the clocks of a zone show it, also in the last days before the year 1 and in
-# the first after 9999.
+# Below, local time is what the clocks of a zone show, in microseconds since 1970. It may lie in the last days before
+# the year 1 or in the first days after 9999, which ``datetime`` can't hold.
 
 
 def _unit_of(local: int, granularity: str) -> tuple[int, int]:
-    """Where the unit starts that a local time lies in, and where the next one does."""
+    """Find where the unit that a local time lies in starts, and where the next unit starts."""
     if granularity in CLOCK_UNITS:
         length = CLOCK_UNITS[granularity]
         start = local // length * length
@@ -165,7 +166,7 @@ def _day_number(day: date) -> int:
 
 
 def _month(day: int) -> int:
-    """The months since the year 0 began, of a day since 1970."""
+    """Count the months since the year 0 began, for a day counted since 1970."""
     ordinal, cycles = day + _EPOCH_ORDINAL, 0
     if not date.min.toordinal() <= ordinal <= date.max.toordinal():
         cycles = 1 if ordinal > 0 else -1
@@ -174,7 +175,7 @@ def _month(day: int) -> int:
 
 
 def _first_of(month: int) -> int:
-    """The first day of a month, of the same numbers."""
+    """Find the first day of a month; the day is counted since 1970, the month since the year 0."""
     year, number = divmod(month, 12)
     cycles = 0 if date.min.year <= year <= date.max.year else 1 if year > 0 else -1
     return date(year - cycles * 400, number + 1, 1).toordinal() + cycles * CYCLE_DAYS - _EPOCH_ORDINAL
@@ -198,12 +199,12 @@ def _run_of(instant: int, zone: tzinfo) -> Run:
 
 
 def _index(runs: Sequence[Run], instant: int) -> int:
-    """Which run an instant lies in; the first goes back further than it says."""
+    """Find the index of the run that an instant lies in; the first run reaches back further than its start says."""
     return max(0, bisect_right(runs, (instant, zones.LAST)) - 1)
 
 
 def _first_showing(local: int, zone: tzinfo) -> int:
-    """The first instant at which the clocks show that time or a later one."""
+    """Find the first instant at which the clocks show a local time or a later one."""
     runs = zones.runs_around(zone, local)
     index = _index(runs, local - _FARTHEST)
     instant = local - runs[index].offset
@@ -215,7 +216,7 @@ def _first_showing(local: int, zone: tzinfo) -> int:
 
 
 def _last_showing(local: int, zone: tzinfo) -> int:
-    """The last instant at which the clocks show a time before that."""
+    """Find the last instant at which the clocks show a time before a local time."""
     runs = zones.runs_around(zone, local)
     index = _index(runs, local + _FARTHEST)
     end = zones.LAST + 1

@@ -1,4 +1,4 @@
-"""A span of time."""
+"""Owns the span of time: a window with both ends."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import NamedTuple
 
 
 class Span(NamedTuple):
-    """What lies between two instants, both included."""
+    """The time between two instants, both included."""
 
     first: datetime
     last: datetime
 
     def clip(self, first: datetime | None, last: datetime | None) -> Span | None:
-        """Return the part between two other instants, of which None is no limit; None where nothing is left."""
+        """Return the part between two other instants, where None sets no limit; None where nothing is left."""
         start, end = max(self.first, first or self.first), min(self.last, last or self.last)
         return Span(start, end) if start <= end else None
 
     def within(self, other: Span) -> Span | None:
-        """Return the part that lies in another span too; None where nothing does."""
+        """Return the part that also lies in another span; None where the two have no part in common."""
         return self.clip(*other)

@@ -1,4 +1,4 @@
-"""Instants as the API reads and writes them: ISO 8601 or unix time in, UTC out."""
+"""Owns how the API reads and writes instants: ISO 8601 or unix time in, UTC out."""
 
 import re
 from calendar import isleap
@@ -12,18 +12,19 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LEAST = -62_135_596_800_000_000  # 0001-01-01T00:00:00Z
 _MOST = 253_402_300_799_999_999  # 9999-12-31T23:59:59.999999Z
 _DAY = 86_400_000_000
-_LAST_SECOND = 86_399  # of a day in UTC: a leap second comes after no other
-_MILLISECONDS_FROM = 10**11  # as seconds that would be the year 5138, as milliseconds it is 1973
+_LAST_SECOND = 86_399  # of a day in UTC: a leap second can follow no other second
+_MILLISECONDS_FROM = 10**11  # read as seconds that would be the year 5138, as milliseconds it is 1973
 _SECOND, _MILLISECOND, _HALF = Decimal(1_000_000), Decimal(1_000), Decimal("0.5")
-_EXACT = Context(prec=80, rounding=ROUND_FLOOR)  # of one operation, whatever the number of digits
+_EXACT = Context(prec=80, rounding=ROUND_FLOOR)  # an operation in it is exact, however many digits it is given
 _UNIX_TEXT = re.compile(r"([+-])?([0-9]{1,20})(?:\.([0-9]{0,20}))?")
-# Calendar and week dates, extended or basic. A basic date stands only before a time: digits alone are unix time.
+# The usual spellings: calendar and week dates, extended or basic. A basic date needs a time after it, as digits alone
+# are unix time.
 _OFTEN = re.compile(
     r"(?:[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{4}-W[0-9]{2}-[1-7]|[0-9]{8}(?=[T ])|[0-9]{4}W[0-9]{2}[1-7](?=[T ]))"
     r"(?:[T ](?:[01][0-9]|2[0-3])(?::?[0-5][0-9](?::?[0-5][0-9](?P<fraction>[.,][0-9]+)?)?)?"
     r"(?:Z|[+-][0-9]{2}(?::?[0-5][0-9])?)?)?"
 )
-# And with what is seldom met: ordinal dates, a blank before the offset, 24 for midnight and 60 for a leap second.
+# All spellings, with the seldom ones: ordinal dates, a blank before the offset, 24 for midnight, 60 for a leap second.
 _ISO_8601 = re.compile(
     r"(?:[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{4}-W[0-9]{2}-[1-7]|[0-9]{8}(?=[T ])|[0-9]{4}W[0-9]{2}[1-7](?=[T ])"
     r"|(?P<ordinal>[0-9]{4}-[0-9]{3}|[0-9]{7}(?=[T ])))"
@@ -31,7 +32,7 @@ _ISO_8601 = re.compile(
     r"|(?P<midnight>24)(?::?00(?::?00(?:[.,]0+)?)?)?)"
     r"(?:(?P<blank> )?(?:Z|[+-][0-9]{2}(?::?[0-5][0-9])?))?)?"
 )
-_PYTHON_PLACES = 7  # with the point; what goes beyond, Python cuts off
+_PYTHON_PLACES = 7  # the length of a fraction, with its point, that Python reads in full; it cuts off the rest
 _LOST_PLUS = re.compile(r" (?=[0-9])")
 _DATE = re.compile(r"[0-9]{4}-(?:[0-9]{2}-[0-9]{2}|W[0-9]{2}-[1-7]|[0-9]{3})")
 
@@ -46,14 +47,14 @@ class WrittenFloat(float):
 
 
 class DigitsNeeded(ValueError):
-    """A double is read from digits that are rounded up and from such as are rounded down."""
+    """How a double is rounded depends on the digits it was read from: some would be rounded up, others down."""
 
 
 class AmbiguousText(ValueError):
-    """Digits that are unix time by the letter, and rather a date by their looks; it says how to write either."""
+    """Digits are unix time by the rules but look like a date; the message says how to write each of the two."""
 
 
-# What digits without a sign may be meant as, by their looks, and how that is written.
+# What digits without a sign may mean by their looks: a pattern, the meaning in words, and how to write it plainly.
 _DATE_DIGITS = re.compile(r"(?!0000)([0-9]{4})(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])")
 _READINGS = (
     (_DATE_DIGITS, "the date {0}-{1}-{2}", "{0}-{1}-{2}"),
@@ -61,23 +62,26 @@ _READINGS = (
     (re.compile(r"(?!0000)([0-9]{4})(0[1-9]|1[0-2])"), "the month {0}-{1}", "{0}-{1}-01"),
     (re.compile(r"(?!0000)([0-9]{4})"), "the year {0}", "{0}-01-01"),
 )
-_LEAST_PLAIN_DIGITS = 9  # as of 1973; no date has as many
+_LEAST_PLAIN_DIGITS = 9  # unix time has as many from 1973 on, and no date does
 _UNSIGNED_FROM = 31_536_000  # 1971-01-01T00:00:00Z
 _SPREADSHEET_DAYS = range(20_000, 80_000)  # 1954-10-03 to 2119-01-10, as spreadsheets count days
 _SPREADSHEET_EPOCH = datetime(1899, 12, 30, tzinfo=UTC)
 
 
 def microseconds_of(instant: datetime) -> int:
-    """Count the microseconds since 1970; without time zone it is UTC. Raises ValueError outside the years 1 to 9999."""
+    """Count the microseconds since 1970; an instant without a time zone counts as UTC.
+
+    Raises ValueError outside the years 1 to 9999.
+    """
     since = (instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant) - EPOCH
     return _checked((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds)
 
 
 def microseconds_of_unix(number: float | Decimal) -> int:
-    """Count microseconds since 1970 of a unix time in seconds, or in milliseconds where its size is 1e11 or more.
+    """Count the microseconds since 1970 of a unix time in seconds, or in milliseconds where its size is 1e11 or more.
 
-    Rounded half up, by the digits that it was written with where it knows them. Raises ValueError outside the years 1
-    to 9999.
+    Rounds half up, by the digits that the number was written with where it is a WrittenFloat. Raises ValueError
+    outside the years 1 to 9999.
     """
     if isinstance(number, int):
         return _checked(number * (1_000 if abs(number) >= _MILLISECONDS_FROM else 1_000_000))
@@ -93,31 +97,35 @@ def microseconds_of_unix(number: float | Decimal) -> int:
 
 
 def microseconds_of_double(number: float) -> int:
-    """Do the same faster, of any digits that are read as this double. Raises DigitsNeeded where it depends on them."""
+    """Count as ``microseconds_of_unix`` does, faster, where all digits that are read as this double give one result.
+
+    Raises DigitsNeeded where the result depends on the digits, ValueError outside the years 1 to 9999.
+    """
     size = abs(number)
     factor = 1_000_000 if size < _MILLISECONDS_FROM else 1_000
     part = number % 1.0 * factor
-    # a billionth for what the remainder and the product are rounded
+    # the billionth covers the rounding of the remainder and of the product
     if not abs(part % 1.0 - 0.5) > ulp(number) * factor / 2 + 1e-9 or size == _MILLISECONDS_FROM:
         raise DigitsNeeded
     return _checked(floor(number) * factor + int(part + 0.5))
 
 
 def from_microseconds(microseconds: int) -> datetime:
-    """The UTC instant of microseconds since 1970."""
+    """Return the instant in UTC that lies so many microseconds after 1970."""
     return EPOCH + timedelta(microseconds=microseconds)
 
 
 def from_unix(number: float | Decimal) -> datetime:
-    """The UTC instant of a unix time, as ``microseconds_of_unix`` reads it."""
+    """Return the instant in UTC of a unix time, read and refused as ``microseconds_of_unix`` does."""
     return from_microseconds(microseconds_of_unix(number))
 
 
 def from_iso(text: str) -> datetime:
-    """Read an instant in ISO 8601, in UTC; UTC where it has no offset. Rounded half up to the microsecond.
+    """Read an instant in ISO 8601 and return it in UTC, rounded half up to the microsecond.
 
-    24:00:00 is the start of the next day, and the leap second 23:59:60 (UTC) that of the next second, which is how unix
-    time counts. Raises ValueError where the text is no ISO 8601 or the instant lies outside the years 1 to 9999.
+    A text without an offset is UTC. 24:00:00 is the start of the next day, and the leap second 23:59:60 (UTC) is the
+    start of the next second, as unix time counts it. Raises ValueError where the text is no ISO 8601 or the instant
+    lies outside the years 1 to 9999.
     """
     text = text.upper()
     match = _OFTEN.fullmatch(text)
@@ -134,7 +142,7 @@ def from_iso(text: str) -> datetime:
 
 
 def _from_seldom(text: str) -> datetime:
-    """Put what is seldom met into what ``datetime`` reads, from right to left, and add what that leaves out."""
+    """Read a seldom spelling: rewrite it, from right to left, to one that ``datetime`` reads, and add what is lost."""
     match = _ISO_8601.fullmatch(text)
     if not match:
         raise ValueError(ACCEPTED)
@@ -179,9 +187,10 @@ def _microseconds_of_fraction(digits: str) -> int:
 
 
 def from_text(text: str) -> datetime:
-    """Read what a form, a query or a CSV holds, where everything is text: a unix time in digits, or ISO 8601.
+    """Read an instant of a form, a query or a CSV, where everything is text: a unix time in digits, or ISO 8601.
 
-    Raises AmbiguousText where digits without a sign are rather a date, ValueError as the others do.
+    Raises AmbiguousText where digits without a sign look like a date, and ValueError where ``from_iso`` and
+    ``from_unix`` do.
     """
     match = _UNIX_TEXT.fullmatch(text)
     if not match:
@@ -197,13 +206,13 @@ def from_text(text: str) -> datetime:
 
 
 def _with_lost_plus(text: str) -> str:
-    """With the plus of a “+01:00” that was put into a URL without escaping, and is a blank since."""
+    """Put back the plus of a “+01:00” that became a blank because it stood in a URL without being escaped."""
     day, separator, time = text.partition("T" if "T" in text else "t" if "t" in text else " ")
     return day + separator + _LOST_PLUS.sub("+", time)
 
 
 def _check_meant(text: str, whole: str, fraction: str | None) -> None:
-    """Refuse digits without a sign that may be meant otherwise than as unix time."""
+    """Refuse digits without a sign that may mean something else than unix time. Raises AmbiguousText."""
     seconds = int(whole)
     if fraction is not None:
         if seconds not in _SPREADSHEET_DAYS:
@@ -219,7 +228,7 @@ def _check_meant(text: str, whole: str, fraction: str | None) -> None:
 
 
 def _reading(text: str, seconds: int) -> tuple[str, str]:
-    """What else digits may mean, and how that is written."""
+    """Say what else digits may mean, and how to write that plainly."""
     for pattern, reading, written in _READINGS:
         if match := pattern.fullmatch(text):
             return reading.format(*match.groups()), written.format(*match.groups())
@@ -230,7 +239,7 @@ def _reading(text: str, seconds: int) -> tuple[str, str]:
 
 
 def day_of(text: str) -> date | None:
-    """Read a date alone in ISO 8601; None where the text is anything else, and where there is no such date."""
+    """Read a date alone in ISO 8601; return None for any other text, and for a date that doesn't exist."""
     text = text.upper()
     try:
         return from_iso(text).date() if _DATE.fullmatch(text) else None
@@ -239,7 +248,7 @@ def day_of(text: str) -> date | None:
 
 
 def to_text(instant: datetime) -> str:
-    """``2020-11-12T11:10:00Z``: UTC, with a fraction only where there is one."""
+    """Write an instant as ``2020-11-12T11:10:00Z``: in UTC, with a fraction only where it has one."""
     return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 

@@ -1,4 +1,4 @@
-"""The time zones there are, and when their clocks change: by the rules of the package tzdata, and no others."""
+"""Owns the time zones and when their clocks change, by the rules of the package tzdata and no others."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ DAY = 86_400_000_000
 
 _SECOND = 1_000_000
 _CYCLE_YEARS = 400
-# No zone changed its clocks before the first of these years, or follows other rules than a calendar's after the second.
+# No zone changed its clocks before the first of these years, and from the last one on all follow yearly rules.
 _YEARS_OF_DECREES = range(1800, 2100)
-# Nor does any in the first and the last days that datetime knows, where the local time may lie beyond.
+# No zone changes its clocks in the first and last days that datetime knows, where local time may lie outside of them.
 _WITHIN = (FIRST + 2 * DAY) // _SECOND, (LAST - 2 * DAY) // _SECOND
 _NO_TIME = timedelta()
-_NOT_A_PLACE = {"Factory"}  # what a machine has whose owner has not chosen
+_NOT_A_PLACE = {"Factory"}  # the zone of a machine whose owner has not chosen one
 
 
 class Run(NamedTuple):
-    """A stretch of time in which the clocks of a zone keep to one offset; it ends where the next one starts.
+    """A stretch of time in which the clocks of a zone keep to one offset; it ends where the next run starts.
 
-    Microseconds: since 1970 in UTC, and ahead of UTC.
+    ``start`` is in microseconds since 1970, ``offset`` in microseconds ahead of UTC.
     """
 
     start: int
@@ -44,19 +44,19 @@ _UTC_RUNS = (Run(FIRST, 0),)
 
 @cache
 def names() -> frozenset[str]:
-    """List the IANA names that are accepted, in no order: those of the package."""
+    """List the IANA names that are accepted: all places of the package tzdata, in no order."""
     listed = resources.files("tzdata").joinpath("zones").read_text(encoding="utf-8").split()
     return frozenset(listed) - _NOT_A_PLACE
 
 
 @cache
 def version() -> str:
-    """Say which version of the rules is in use, such as ``2026.6``."""
+    """Return the version of the rules in use, for example ``2026.6``."""
     return metadata.version("tzdata")
 
 
 def zone_of(name: str) -> tzinfo:
-    """Find a zone by its name: ``datetime.UTC`` for UTC. Raises LookupError where it isn't one of ``names``."""
+    """Find a zone by its name; UTC is ``datetime.UTC``. Raises LookupError for a name that ``names`` doesn't list."""
     if name == "UTC":
         return UTC
     if name not in names():
@@ -65,9 +65,9 @@ def zone_of(name: str) -> tzinfo:
 
 
 def runs(zone: tzinfo, first: int, last: int) -> Sequence[Run]:
-    """List the runs that make up the time between two instants, in microseconds, both included: at least one.
+    """List the runs between two instants in microseconds, both included: at least one.
 
-    The first holds ``first``, and its start means nothing.
+    The first run holds ``first``; its own start means nothing.
     """
     if zone is UTC:
         return _UTC_RUNS
@@ -99,7 +99,7 @@ def _iterate_runs(zone: tzinfo, first: int, last: int) -> Iterator[Run]:
 
 
 def _changes(zone: tzinfo, year: int) -> Sequence[Run]:
-    """The runs that start within a year of UTC."""
+    """List the runs that start within a year of UTC."""
     if year < _YEARS_OF_DECREES.start:
         return _find_changes(zone, year, 366 * DAY)
     cycles = max(0, (year - _YEARS_OF_DECREES.stop) // _CYCLE_YEARS)
@@ -110,12 +110,12 @@ def _changes(zone: tzinfo, year: int) -> Sequence[Run]:
 
 @lru_cache(maxsize=20_000)
 def _known_changes(zone: tzinfo, year: int) -> Sequence[Run]:
-    # No zone has undone a change within six days, and none does within months by rules.
+    # By decree no zone has ever undone a change within six days; by yearly rules none does within months.
     return _find_changes(zone, year, (3 if year in _YEARS_OF_DECREES else 20) * DAY)
 
 
 def _find_changes(zone: tzinfo, year: int, step: int) -> Sequence[Run]:
-    """The runs that start within a year, but for those that begin and are undone within a step."""
+    """List the runs that start within a year, except changes that are undone within a step, in microseconds."""
     before, end = _start_of_year(year) // _SECOND - 1, _start_of_year(year + 1) // _SECOND - 1
     offset, found = _offset(zone, before), []
     for after in [*range(before + step // _SECOND, end, step // _SECOND), end]:
@@ -134,7 +134,7 @@ def _find_changes(zone: tzinfo, year: int, step: int) -> Sequence[Run]:
 
 
 def _offset(zone: tzinfo, seconds: int) -> timedelta:
-    """Asked of the zone itself, at so many seconds since 1970."""
+    """Ask the zone for its offset at so many seconds since 1970."""
     if not _WITHIN[0] <= seconds <= _WITHIN[1]:
         seconds = min(max(seconds, _WITHIN[0]), _WITHIN[1])
     return datetime.fromtimestamp(seconds, zone).utcoffset() or _NO_TIME

@@ -1,4 +1,4 @@
-"""Keeps SQLite's files from others: they hold password hashes, and the events."""
+"""Keeps SQLite's files, which hold password hashes and the events, from other users of the machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class PrivateConnection(sqlite3.Connection):
-    """A connection to a file with mode 600, which SQLite gives to the files that it makes beside it too."""
+    """A connection to a database file of mode 600; SQLite gives its mode to the files that it makes beside it."""
 
     def __init__(self, database: str | Path, *args: Any, **options: Any) -> None:
         if not str(database).startswith((":memory:", "file:")):
@@ -26,12 +26,12 @@ class PrivateConnection(sqlite3.Connection):
 
 
 def files_of(database: Path) -> list[Path]:
-    """The file of an SQLite database, its log, and what else SQLite makes beside it; whether or not they are there."""
+    """List the files that an SQLite database may have: its own, its log, and the others that SQLite makes beside it."""
     return [database, *(database.with_name(f"{database.name}-{kind}") for kind in ("wal", "shm", "journal"))]
 
 
 def open_to_others(files: list[Path]) -> Iterator[Path]:
-    """Those of the files that others than their owner may read, write or run."""
+    """Yield the files that users other than their owner may read, write or run; files that aren't there are skipped."""
     for file in files:
         with suppress(FileNotFoundError):
             if file.stat().st_mode & OTHERS:
@@ -39,14 +39,14 @@ def open_to_others(files: list[Path]) -> Iterator[Path]:
 
 
 def _make_private(database: Path) -> None:
-    """Make the file of a database with mode 600, or take from others what an older release let them have."""
-    with suppress(OSError):  # who can't write there is told so by SQLite
+    """Create a database's file with mode 600, or take away the access that an older release gave to others."""
+    with suppress(OSError):  # SQLite will say so itself where the file can't be written
         os.close(os.open(database, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     for file in open_to_others(files_of(database)):
         try:
             file.chmod(stat.S_IMODE(file.stat().st_mode) & ~OTHERS)
-        except PermissionError:  # another's, of which `events.W002` warns
+        except PermissionError:  # the file belongs to another user, and `events.W002` warns of it
             continue
-        except FileNotFoundError:  # whoever closed the last connection took the log away
+        except FileNotFoundError:  # another process closed the last connection, which removes the log
             continue
         logger.warning("Others could read %s, which holds password hashes; now they can't.", file)

@@ -1,4 +1,4 @@
-"""What a migration does where reversing it would lose what nothing else knows: it refuses, and says what."""
+"""Owns the refusal of a migration to be reversed where that would lose data that is stored nowhere else."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class WouldLoseError(CommandError, IrreversibleError):
 
 
 class RefuseToLose(Operation):
-    """The last operation of a migration that makes a table or column of what nothing else knows: it is kept.
+    """The last operation of a migration that makes a table or column for data that is stored nowhere else.
 
-    ``what`` says what its rows hold, and why that matters; ``chosen`` which of them count, all where it is left out;
-    ``column`` which of theirs would go, where the table wouldn't.
+    ``what`` says what its rows hold and why that matters. ``chosen`` chooses the rows that count, all by default.
+    ``column`` names the column that reversing would drop, where it would not drop the whole table.
     """
 
     reversible = True
@@ -42,19 +42,19 @@ class RefuseToLose(Operation):
 
     @override
     def state_forwards(self, app_label: str, state: ProjectState) -> None:
-        """Change nothing."""
+        """Leave the models as they are."""
 
     @override
     def database_forwards(
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
     ) -> None:
-        """Change nothing."""
+        """Leave the database as it is."""
 
     @override
     def database_backwards(
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
     ) -> None:
-        """Raise WouldLoseError where there are such rows; ``sqlmigrate``, which does nothing, is shown all the same."""
+        """Raise WouldLoseError where rows that count are stored; ``sqlmigrate`` only prints, so nothing is refused."""
         if schema_editor.collect_sql:
             return
         model = from_state.apps.get_model(app_label, self.model)
@@ -76,7 +76,7 @@ class RefuseToLose(Operation):
 
 
 def still_kept() -> models.Q:
-    """Choose the idempotency keys that a request sent again is still held against."""
+    """Choose the idempotency keys that are young enough to stop a request that is sent again."""
     return models.Q(created__gte=timezone.now() - timedelta(hours=settings.IDEMPOTENCY_KEEP_HOURS))
 
 

@@ -1,4 +1,4 @@
-"""A limit to how long a statement of a request may take; commands and migrations may take their time."""
+"""Limits how long a statement of a request may take; commands and migrations are not limited."""
 
 import time
 from collections.abc import Callable
@@ -24,14 +24,14 @@ def limit_statements() -> None:
 
 
 def statement_limit() -> dict[str, str]:
-    """What each session with PostgreSQL is to hold for that."""
+    """Return the setting, and its value, that makes a PostgreSQL session cancel long statements."""
     return {"statement_timeout": f"{settings.STATEMENT_TIMEOUT_SECONDS}s"}
 
 
 def restart_clock(connection: BaseDatabaseWrapper) -> None:
-    """Give a statement whose rows are taken some at a time as long again for the next ones.
+    """Restart a statement's time limit on SQLite, when some of its rows were taken and more are to follow.
 
-    As PostgreSQL does by itself, where each FETCH is a statement.
+    On PostgreSQL nothing is needed: each FETCH is a statement with a limit of its own.
     """
     for wrapper in connection.execute_wrappers:
         if isinstance(wrapper, _Clock):
@@ -39,7 +39,7 @@ def restart_clock(connection: BaseDatabaseWrapper) -> None:
 
 
 class _Clock:
-    """Knows since when a connection's statement runs."""
+    """Records when a connection's current statement started."""
 
     def __init__(self) -> None:
         self.start = time.monotonic()

@@ -1,6 +1,6 @@
-"""Database functions that neither Django nor SQLite has a word for.
+"""Owns the SQL that truncates instants to buckets in any time zone, which neither Django nor SQLite can do.
 
-The rules of time zones go to the database as values, so that its own, which may be others, never count.
+The rules of time zones are sent to the database as values, as the database may have other rules of its own.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from typing_extensions import override
 from events.calendar import granularities, timestamps, zones
 
 _TRUNC: dict[str, type[models.Func]] = {"day": TruncDay, "week": TruncWeek, "month": TruncMonth, "year": TruncYear}
-_FIRST_INSTANT = "TIMESTAMPTZ '0001-01-01 00:00:00+00'"  # no event is before it
+_FIRST_INSTANT = "TIMESTAMPTZ '0001-01-01 00:00:00+00'"  # no event is earlier
 _SECOND = 1_000_000
 _AFTER_ALL = "~"  # sorts after the text of every instant
 
@@ -26,9 +26,10 @@ Sql = tuple[str, tuple[str | int, ...]]
 
 
 class Rules:
-    """What a zone's clocks do between two instants and a day around them, as values for PostgreSQL.
+    """The offsets and changes of a zone's clocks from a day before one instant to a day after another, in SQL.
 
-    Written once for all parts of a statement: over the centuries there are many.
+    The values are written once and serve all parts of a statement, as centuries have many of them. ``sql`` in its
+    methods is an expression for an instant.
     """
 
     def __init__(self, granularity: str, zone: tzinfo, first: datetime, last: datetime) -> None:
@@ -37,22 +38,28 @@ class Rules:
         self._runs = zones.runs(zone, *ends)
 
     def offset_of(self, sql: str) -> str:
-        """Write how far the clocks are ahead of UTC at an instant."""
+        """Write an expression for how far the clocks are ahead of UTC at an instant."""
         return self._value_of(sql, "interval", self._offsets)
 
     def origin_of(self, sql: str) -> str:
-        """Write an instant before all events at which a minute or hour would start, had the clocks always run so."""
+        """Write an expression for the origin of minutes or hours at an instant's offset.
+
+        The origin lies before all events. A minute or hour would start there if the offset had always been the same.
+        """
         return self._value_of(sql, "timestamptz", self._origins)
 
     def start_of(self, sql: str) -> str | None:
-        """Write since when the clocks run so; None where they never change but as a minute or hour starts."""
+        """Write an expression for the last change of the clocks up to an instant.
+
+        None where each change happens just as a minute or hour starts, so that truncation needs no such care.
+        """
         length = granularities.CLOCK_UNITS[self.granularity]
         if not any((start + offset) % length for start, offset in self._runs[1:]):
             return None
         return self._value_of(sql, "timestamptz", f"-infinity,{self._changes}")
 
     def _value_of(self, sql: str, kind: str, values: str) -> str:
-        """The instant's one of these, found by bisection: among a thousand as fast as among two."""
+        """Write an expression for the value that holds at an instant, found by bisection, so that many cost no more."""
         if len(self._runs) == 1:
             return f"'{values}'::{kind}"
         return f"('{{{values}}}'::{kind}[])[WIDTH_BUCKET({sql}, '{{{self._changes}}}'::timestamptz[]) + 1]"
@@ -72,15 +79,16 @@ class Rules:
 
 
 def _origin(microseconds: int) -> str:
-    """An instant so long after the start of an hour, in the year before the first."""
+    """Write the instant so many microseconds after the year 1 BC began, which is the start of an hour."""
     minutes, seconds = divmod(microseconds // _SECOND, 60)
     return f"0001-01-01 00:{minutes:02}:{seconds:02}+00 BC"
 
 
 def bucket_start(time: str, rules: Rules) -> models.Func:
-    """Build what tells the bucket of a column's instants from all others, in their order, by rules of these instants.
+    """Build the expression by which a column's instants are grouped into buckets, and which sorts as the buckets do.
 
-    The bucket's first instant, or of days and longer on PostgreSQL what the clocks show there.
+    It is the bucket's first instant; for days and longer units on PostgreSQL it is what the clocks show at it. The
+    ``rules`` must cover the instants.
     """
     if rules.granularity in granularities.CLOCK_UNITS:
         return TruncClock(models.F(time), rules.granularity, rules.zone, rules)
@@ -88,10 +96,11 @@ def bucket_start(time: str, rules: Rules) -> models.Func:
 
 
 class TruncClock(models.Func):
-    """An instant truncated to the minute or hour of a zone's clocks, as an instant; without rules, of UTC's.
+    """An instant truncated to the minute or hour of a zone's clocks, as an instant; without ``rules`` in UTC.
 
-    Where the clocks go back, the repeated hour is another one. Django's truncation gives what the clocks show, which
-    is the same for both. In UTC it is also much faster than Django's, which on SQLite is a function in Python.
+    Where the clocks go back, the repeated hour is a bucket of its own. Django's truncation returns what the clocks
+    show, which is equal for both hours. In UTC this is also much faster than Django's truncation, which on SQLite is a
+    function in Python.
     """
 
     output_field = models.DateTimeField()
@@ -101,7 +110,7 @@ class TruncClock(models.Func):
         super().__init__(instant)
 
     def as_postgresql(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Sql:
-        """Divide, as all minutes and hours at one offset are as long."""
+        """Divide the time since an origin, as all minutes and hours at one offset have the same length."""
         sql, parameters = compiler.compile(self.source_expressions[0])
         origin = self.rules.origin_of(sql) if self.rules else _FIRST_INSTANT
         start = f"DATE_BIN(INTERVAL '1 {self.granularity}', {sql}, {origin})"
@@ -111,7 +120,7 @@ class TruncClock(models.Func):
 
     @override
     def as_sqlite(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Sql:
-        """Cut the text that SQLite stores, or call the function below."""
+        """Cut the text that SQLite stores, or call ``_bucket_start`` where a zone has rules."""
         sql, parameters = compiler.compile(self.source_expressions[0])
         if self.rules:
             return _in_python(sql, self.rules), parameters
@@ -133,19 +142,19 @@ class TruncCalendar(models.Func):
         super().__init__(models.F(time), _TRUNC[rules.granularity](local, tzinfo=UTC))
 
     def as_postgresql(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Sql:
-        """Take Django's."""
+        """Use Django's truncation, given what the clocks show as if it were UTC."""
         compiled: Sql = compiler.compile(self.source_expressions[1])
         return compiled
 
     @override
     def as_sqlite(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Sql:
-        """Call the function below, in a fraction of the time of Django's, which knows no year 0 either."""
+        """Call ``_bucket_start``, many times as fast as Django's truncation, which doesn't know the year 0 either."""
         sql, parameters = compiler.compile(self.source_expressions[0])
         return _in_python(sql, self.rules), parameters
 
 
 class _LocalTime(models.Func):
-    """What the clocks of a zone show at an instant, as the instant at which those of UTC do."""
+    """What the clocks of a zone show at an instant, as the instant at which the clocks of UTC show it."""
 
     output_field = models.DateTimeField()
 
@@ -154,7 +163,7 @@ class _LocalTime(models.Func):
         super().__init__(instant)
 
     def as_postgresql(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Sql:
-        """Add; PostgreSQL goes by no zone where these are seconds."""
+        """Add the offset in seconds, for which PostgreSQL needs no rules of time zones."""
         sql, parameters = compiler.compile(self.source_expressions[0])
         return f"({sql} + {self.rules.offset_of(sql)})", parameters
 
@@ -165,12 +174,13 @@ def _in_python(sql: str, rules: Rules) -> str:
 
 @receiver(connection_created)
 def add_functions(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
-    """Teach SQLite, which has no time zones, to truncate in one."""
+    """Add a function to SQLite, which knows no time zones, that truncates an instant in a zone."""
     if connection.vendor == "sqlite":
         connection.connection.create_function("EVENTS_BUCKET_START", 3, _bucket_start, deterministic=True)
 
 
-# Of each granularity and zone the piece of time that was asked for last: most rows lie in that of the row before.
+# For each granularity and zone, the piece of time that was looked up last: most rows lie in the same one as the row
+# before.
 _latest_pieces: dict[tuple[str, tzinfo], tuple[str, ...]] = {}
 
 

@@ -16,6 +16,7 @@ from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
 from events.http.negotiation import weights
+from events.http.paths import is_api
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -56,7 +57,7 @@ class CompressionMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """The answer, packed where that is wanted and worth it."""
         response = self.get_response(request)
-        if request.method in {"GET", "HEAD"} and request.path_info.startswith("/api/") and _is_packable(response):
+        if request.method in {"GET", "HEAD"} and is_api(request.path_info) and _is_packable(response):
             patch_vary_headers(response, ["Accept-Encoding"])
             if coding := coding_of(request.META.get("HTTP_ACCEPT_ENCODING", "")):
                 _pack(response, coding)

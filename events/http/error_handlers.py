@@ -12,23 +12,16 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.request import UnreadablePostError
 from django.http.response import HttpResponseBase
 from django.views import defaults
-from oauthlib.oauth2.rfc6749.errors import InvalidRequestError
 from rest_framework import status
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
-from events.access.oauth2.errors import refusal
-from events.access.oauth2.forms import is_endpoint
-from events.http.exceptions import (
-    RequestTooLarge,
-    ServiceUnavailable,
-    StatementCancelled,
-    is_cancelled,
-    is_database_away,
-    is_read_only,
-)
-from events.observability.recorder import current
+from events.database.errors import is_cancelled, is_database_away, is_read_only
+from events.http.exceptions import RequestTooLarge, ServiceUnavailable, StatementCancelled
+from events.http.paths import is_api, is_oauth2_endpoint
+from events.http.plain_errors import error_body
+from events.observability.observation import current
 
 logger = logging.getLogger(__name__)
 
@@ -101,18 +94,21 @@ def _unavailable(error: BaseException | None) -> ServiceUnavailable:
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer 400 to what Django won't read, such as a foreign ``Host``: JSON where programs ask, else a page."""
-    if request.path.startswith("/api/"):
-        return JsonResponse({"detail": _UNREADABLE}, status=status.HTTP_400_BAD_REQUEST)
-    if is_endpoint(request.path):
-        current().refusal = InvalidRequestError.error
-        return refusal(InvalidRequestError(_UNREADABLE))
+    body = error_body(request.path, _UNREADABLE, status.HTTP_400_BAD_REQUEST)
+    if is_api(request.path):
+        return JsonResponse(body, status=status.HTTP_400_BAD_REQUEST)
+    if is_oauth2_endpoint(request.path):
+        current().refusal = body["error"]
+        # as each refusal there (RFC 6749, 5.2)
+        return JsonResponse(body, status=status.HTTP_400_BAD_REQUEST, headers={"Cache-Control": "no-store"})
     return defaults.bad_request(request, exception)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """404 for a path that leads nowhere: JSON under ``/api/``, a page elsewhere."""
-    if request.path.startswith("/api/"):
-        return JsonResponse({"detail": "Not found."}, status=status.HTTP_404_NOT_FOUND)
+    """Answer 404 for a path that leads nowhere: JSON under ``/api/``, a page elsewhere."""
+    if is_api(request.path):
+        body = error_body(request.path, "Not found.", status.HTTP_404_NOT_FOUND)
+        return JsonResponse(body, status=status.HTTP_404_NOT_FOUND)
     return defaults.page_not_found(request, exception)
 
 

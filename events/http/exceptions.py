@@ -1,48 +1,10 @@
 """Errors of the API that REST framework has no class for."""
 
-import sqlite3
-
-import psycopg2.errors
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, OperationalError
 from rest_framework import status
 from rest_framework.exceptions import APIException
 
-_SQLITE_AWAY = {
-    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL,
-    sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
-}  # fmt: skip
-# Django knows them as InternalError, as it does mistakes of the database.
-_POSTGRESQL_AWAY = (
-    psycopg2.errors.ReadOnlySqlTransaction,  # another server has taken over, or there is no room
-    psycopg2.errors.IdleInTransactionSessionTimeout,
-    psycopg2.errors.TransactionTimeout,
-)
-
-
-def is_database_away(error: BaseException | None) -> bool:
-    """Whether it says that the database is out of reach, locked, or takes no writes: the next attempt may succeed."""
-    cause = error.__cause__ if error else None
-    if isinstance(error, OperationalError) and isinstance(cause, sqlite3.Error):
-        # SQLite has this one class for its own troubles and for mistakes in our statements
-        return cause.sqlite_errorcode & 0xFF in _SQLITE_AWAY
-    if type(error) is DatabaseError and isinstance(cause, psycopg2.Error):
-        # what libpq says where it can't write any more, and where a warning was the last that it could read
-        return cause.pgcode is None
-    return isinstance(error, OperationalError | InterfaceError) or isinstance(cause, _POSTGRESQL_AWAY)
-
-
-def is_read_only(error: BaseException | None) -> bool:
-    """Whether it says that the server behind this connection takes no writes."""
-    return isinstance(error.__cause__ if error else None, psycopg2.errors.ReadOnlySqlTransaction)
-
-
-def is_cancelled(error: BaseException | None) -> bool:
-    """Whether it says that the database cancelled a statement that took too long."""
-    cause = error.__cause__ if error else None
-    if isinstance(cause, sqlite3.Error):
-        return getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
-    return isinstance(cause, psycopg2.errors.QueryCanceled)
+MOST_ITEMS_NAMED = 100  # of those that are wrong in a batch
 
 
 class RequestTooLarge(APIException):

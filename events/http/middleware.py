@@ -1,57 +1,17 @@
 """What a request meets before its view."""
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, HttpResponseNotAllowed, QueryDict
-from django.http.request import split_domain_port, validate_host
+from django.http import HttpRequest, HttpResponseBadRequest, HttpResponseNotAllowed, QueryDict
 from django.http.response import HttpResponseBase
-from django.template.response import SimpleTemplateResponse
-from django.urls import ResolverMatch, resolve
 
-from events.access.oauth2.forms import is_endpoint
+from events.http import csp
+from events.http.paths import is_api, is_oauth2_endpoint
 from events.observability.probes import PROBES
 
-# Anybody may send these: what is longer isn't kept, nor a path that leads nowhere, and so 6 MB at most.
-_PATH_CHARACTERS = 300
-_HOST_CHARACTERS = 300  # a name and its port
-
-# Nothing but what this host serves in files of their own; blob: is the picture that the dashboard draws to save.
-CONTENT_SECURITY_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' data: blob:",
-        "connect-src 'self'",
-        "font-src 'self'",
-        "form-action 'self'",
-        "frame-ancestors 'none'",
-        "base-uri 'none'",
-    )
-)
-
-
-@lru_cache(maxsize=1_000)
-def _resolved(path: str) -> ResolverMatch:
-    return resolve(path)
-
-
-@lru_cache(maxsize=1_000)
-def _is_our_host(host: str) -> bool:
-    domain, _ = split_domain_port(host)
-    return bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
-
-
-def match_of(path: str) -> ResolverMatch:
-    """What a path leads to. Raises Resolver404."""
-    return (_resolved if len(path) <= _PATH_CHARACTERS else resolve)(path)
-
-
-def is_our_host(host: str) -> bool:
-    """Whether a ``Host`` header names this service."""
-    return (_is_our_host if len(host) <= _HOST_CHARACTERS else _is_our_host.__wrapped__)(host)
+# blob: is the picture that the dashboard draws to save.
+CONTENT_SECURITY_POLICY = csp.policy(img_src="'self' data: blob:", font_src="'self'", form_action="'self'")
 
 
 class ProbeMiddleware:
@@ -64,34 +24,6 @@ class ProbeMiddleware:
         """The probe's answer, or that of all else."""
         probe = PROBES.get(request.path_info)
         return self.get_response(request) if probe is None else _with_reason(probe(request))
-
-
-class BearerMiddleware:
-    """Calls the API's view at once where the request names its own credentials.
-
-    Such a request has no use for the middleware behind this one: redirects, sessions, the log-in, messages, CSRF and
-    framing are about browsers. Views are REST framework's and so exempt from CSRF checks anyway.
-    """
-
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """The view's answer, or that of all middleware and the view."""
-        if "HTTP_AUTHORIZATION" not in request.META or not request.path_info.startswith("/api/"):
-            return self.get_response(request)
-        if settings.SECURE_SSL_REDIRECT and not request.is_secure():
-            return self.get_response(request)  # to be sent away
-        if not is_our_host(request.META.get("HTTP_HOST", "")):
-            request.get_host()  # refuses one that is not ours, as CommonMiddleware does
-        match = request.resolver_match = match_of(request.path_info)
-        response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
-        if isinstance(response, SimpleTemplateResponse):
-            response.render()
-        if isinstance(response, HttpResponse):
-            response.headers["Content-Length"] = str(len(response.content))
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        return response
 
 
 class ExplainMethodMiddleware:
@@ -135,7 +67,7 @@ class RefuseNullMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """The page's answer, or 400."""
-        if not request.path_info.startswith("/api/") and not is_endpoint(request.path_info):
+        if not is_api(request.path_info) and not is_oauth2_endpoint(request.path_info):
             texts = [request.path_info, *(text for data in (request.GET, request.POST) for text in _texts(data))]
             if any("\0" in text for text in texts):
                 return HttpResponseBadRequest("Null characters are not allowed.", content_type="text/plain")

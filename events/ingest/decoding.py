@@ -1,4 +1,4 @@
-"""Bodies into stored events: decode and validate, then commit."""
+"""Turns bodies into stored events: decodes and validates them, then commits."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ from rest_framework.serializers import as_serializer_error
 
 from events.access.usage import usage_meter
 from events.calendar import timestamps
-from events.http.exceptions import IdempotencyKeyReused, RequestTooLarge
+from events.http.exceptions import MOST_ITEMS_NAMED, IdempotencyKeyReused, RequestTooLarge
+from events.ingest.models import IdempotencyKey
 from events.log import append
 from events.log.append import Row
-from events.models import IdempotencyKey, validate_path_segment
-from events.observability.recorder import current
+from events.log.models import validate_path_segment
+from events.observability.observation import current
 from events.serializers import NUMBER_TEXT, EventSerializer, JSONObject
 
-MOST_ITEMS_NAMED = 100
 MOST_KEY_CHARACTERS = 100
 MOST_TEXT_CHARACTERS = 255
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The valid events of one request; ``single`` where it was one event by itself, and is answered as one."""
+    """The valid events of one request; ``single`` where the body was one event by itself, not an array of events."""
 
     rows: Sequence[Row]
     single: bool = False
 
     def answer(self) -> dict[str, Any]:
-        """What the client is told once the events are stored."""
+        """Return what the client is told once the events are stored: the event itself, or how many were accepted."""
         if not self.single:
             return {"accepted": len(self.rows)}
         [row] = self.rows
@@ -55,12 +55,12 @@ class Batch:
         return {"namespace": row.namespace, "name": row.name, "timestamp": timestamp, "value": row.value}
 
     def digest(self) -> str:
-        """The same for the same events in the same order, however they were written down."""
+        """Return the SHA-256, in hexadecimal, of the events in their order, however they were written down."""
         return hashlib.sha256(msgspec.msgpack.encode((self.single, self.rows))).hexdigest()
 
 
-# Decoding, the fast way. It accepts part of what the serializer accepts, and gives the same rows; whatever it doesn't
-# accept, the serializer judges again and finds the words for.
+# The fast decoder. It accepts a part of what the serializer accepts, and makes the same rows of it. Whatever it refuses
+# is validated again by the serializer, which accepts it or finds the words for the error.
 
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=MOST_TEXT_CHARACTERS)]
 
@@ -81,7 +81,7 @@ class _WrittenEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 _decode_event = msgspec.json.Decoder(_Event).decode
 _decode_events = msgspec.json.Decoder(list[_Event]).decode
-# The same for events whose timestamps are rounded by digits that a double doesn't keep.
+# These decoders keep a timestamp as it is written, for rounding by digits that a double doesn't keep.
 _decode_written_event = msgspec.json.Decoder(_WrittenEvent).decode
 _decode_written_events = msgspec.json.Decoder(list[_WrittenEvent]).decode
 _decode_timestamp = msgspec.json.Decoder(datetime | int | float).decode
@@ -104,7 +104,7 @@ def _row(event: _Event) -> Row:
         microseconds = timestamps.microseconds_of_double(timestamp)
     else:
         microseconds = timestamps.microseconds_of_unix(timestamp)
-    # not Row(…), which takes twice as long
+    # Row(…) would take twice as long
     return tuple.__new__(Row, (event.namespace, event.name, microseconds, event.value))
 
 
@@ -132,7 +132,7 @@ def _row_of_object(body: bytes) -> Row:
 
 
 def _rows_of_lines(lines: Sequence[bytes], body: bytes) -> list[Row]:
-    """Decode an event of each line; the body is the lines together."""
+    """Decode each line as an event; ``body`` is all lines together."""
     try:
         rows = [_row(_decode_event(line)) for line in lines]
     except timestamps.DigitsNeeded:
@@ -152,88 +152,104 @@ def _rows_of_array(body: bytes) -> list[Row]:
         return list(map(_row_of_written, _decode_written_events(body)))
 
 
-NOT_FAST = (ValueError, RecursionError, msgspec.MsgspecError, DjangoValidationError)
-# Between the four values of an event. An event in JSON has fewer only where it lacks a key.
+# What the fast decoder raises where the serializer must decide.
+DECODE_ERRORS = (ValueError, RecursionError, msgspec.MsgspecError, DjangoValidationError)
+# The commas between the four members of an event in JSON; it has fewer only where it lacks a key.
 _COMMAS_WITHIN = 3
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # an unfinished one goes to the end
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # a string that isn't closed goes to the end
 
 
 def _check_keys(body: bytes, commas: int) -> None:
-    """Raise ValueError where an event gives a key twice, of which the decoder keeps the last and says nothing.
+    """Raise ValueError where an event has a key twice, as the decoder would keep the last one and say nothing.
 
-    The body is what the decoder took, and ``commas`` are those of its events with each key once. An event has all of
-    four keys, no others, and no value that holds values. So the commas outside of texts are more by one for each key
-    that is repeated, and nothing makes them fewer; commas within texts only add to the body's.
+    ``body`` is what the decoder took, and ``commas`` is how many commas its events have with each key once. An event
+    has all of the four keys, no others, and no value that holds values. So each repeated key adds one comma outside of
+    texts, and nothing takes any away; commas in texts can only make the body's number larger.
     """
     if body.count(b",") != commas and _STRING.sub(b"", body).count(b",") != commas:
         raise ValueError
 
 
 def decode_json(body: bytes) -> Batch:
-    """One event, or an array of them. Raises ParseError, ValidationError, or RequestTooLarge past ``MAX_EVENTS``."""
+    """Decode one event, or an array of events.
+
+    Raises ParseError, ValidationError, or RequestTooLarge past ``MAX_EVENTS``.
+    """
     try:
         if body[:1] != b"{" and body[:64].lstrip()[:1] == b"[":
             return Batch(_rows_of_array(body))
         return Batch([_row_of_object(body)], single=True)
-    except NOT_FAST:
+    except DECODE_ERRORS:
         _check_structure(body)
         data = _load_json(body)
     if not isinstance(data, list):
-        return Batch([_judge(EventSerializer(data={}), data)], single=True)
+        return Batch([_validate(EventSerializer(data={}), data)], single=True)
     _check_count(len(data))
-    return Batch(_judge_all(data))
+    return Batch(_validate_all(data))
 
 
 def decode_ndjson(body: bytes) -> Batch:
-    """One event a line; blank lines don't count. Raises ValidationError, or RequestTooLarge past ``MAX_EVENTS``."""
+    """Decode one event a line; blank lines don't count.
+
+    Raises ValidationError, or RequestTooLarge past ``MAX_EVENTS``.
+    """
     all_lines = (line.rstrip(b"\n") for line in BytesIO(body) if not line.isspace())
     lines = list(islice(all_lines, settings.MAX_EVENTS))
     _check_count(len(lines) + sum(1 for _ in all_lines))
     try:
         return Batch(_rows_of_lines(lines, body))
-    except NOT_FAST:
+    except DECODE_ERRORS:
         _check_structure(body)
-        return Batch(_judge_all(map(_load_line, lines)))
+        return Batch(_validate_all(map(_load_line, lines)))
 
 
 def decode_form(fields: QueryDict) -> Batch:
-    """One event of a form. Raises ValidationError."""
-    return Batch([_judge(EventSerializer(data=fields), fields)], single=True)
+    """Decode the one event of a form. Raises ValidationError."""
+    return Batch([_validate(EventSerializer(data=fields), fields)], single=True)
 
 
-# Decoding of imports, where one event is a line or a record of text: fast for many at once, or explained one by one.
+# The decoders of imports, where an event is a line or a record of text: fast for many at once, or one by one with a
+# reason for each error.
 
 
 def decode_lines(lines: Iterable[bytes]) -> list[Row]:
-    """An event a line of JSON, blank lines left out. Raises one of ``NOT_FAST`` where one is to be judged by itself."""
+    """Decode an event a line of JSON; blank lines are left out.
+
+    Raises one of ``DECODE_ERRORS`` where a line must be decoded by ``decode_line``, which may still accept it.
+    """
     lines = [line for line in lines if not line.isspace()]
     return _rows_of_lines(lines, b"".join(lines))
 
 
 def decode_line(line: bytes) -> Row:
-    """The event of one line of JSON. Raises ParseError or ValidationError."""
+    """Decode the event of one line of JSON. Raises ParseError or ValidationError."""
     try:
         return _row_of_object(line)
-    except NOT_FAST:
-        return _judge(EventSerializer(data={}), _load_json(line))
+    except DECODE_ERRORS:
+        return _validate(EventSerializer(data={}), _load_json(line))
 
 
 def decode_texts(records: Iterable[tuple[str, str, str, str]]) -> list[Row]:
-    """An event a record, all in text as in a form. Raises as ``decode_lines``."""
+    """Decode an event a record, where each field is text as in a form.
+
+    Raises one of ``DECODE_ERRORS`` where a record must be decoded by ``decode_text``, which may still accept it.
+    """
     return list(starmap(_row_of_texts, records))
 
 
 def decode_text(record: Mapping[str, str]) -> Row:
-    """The event of one record of text. Raises ValidationError."""
+    """Decode the event of one record of text. Raises ValidationError."""
     fields = QueryDict(mutable=True)
     fields.update(dict(record))
     return decode_form(fields).rows[0]
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 @lru_cache(maxsize=10_000)
 def _check_text(text: str) -> None:
-    text.encode()  # no lone surrogates
-    if not 0 < len(text) <= MOST_TEXT_CHARACTERS:
+    if not 0 < len(text) <= MOST_TEXT_CHARACTERS or _SURROGATE.search(text):
         raise ValueError
     _check_segment(text)
 
@@ -251,16 +267,19 @@ def _row_of_texts(namespace: str, name: str, timestamp: str, value: str) -> Row:
     return tuple.__new__(Row, (namespace, name, timestamps.microseconds_of(instant), number))
 
 
-# Decoding, the way that explains.
+# The slow decoder, which explains what is wrong.
 
 
-# Each value of an event but the last is followed by one, and each event.
+# A comma follows each of an event's four values but the last, and each event.
 _COMMAS_AN_EVENT = 4
 _COMMAS_MORE = 1_000
 
 
 def _check_structure(body: bytes) -> None:
-    """Refuse what has more values than so many events could have: read, it would take 25 times its memory."""
+    """Refuse a body with more values than MAX_EVENTS events have, as reading it would take 25 times its memory.
+
+    Raises RequestTooLarge.
+    """
     most = _COMMAS_AN_EVENT * settings.MAX_EVENTS + _COMMAS_MORE
     if body.count(b",") <= most:
         return
@@ -283,7 +302,7 @@ def _load_json(body: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise ParseError(f"The body is not UTF-8: {error.reason} at byte {error.start}.") from None
     except ValueError as error:
-        # Python says of a long number which of its settings would allow it
+        # Python's own message on a long number names a setting of Python, which is nothing to a client
         reason = "number too long" if "set_int_max_str_digits" in str(error) else error
         raise ParseError(f"JSON parse error - {reason}") from None
     except RecursionError:
@@ -301,7 +320,7 @@ def _refuse_constant(constant: str) -> float:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _judge(serializer: EventSerializer, item: Any) -> Row:
+def _validate(serializer: EventSerializer, item: Any) -> Row:
     try:
         event = serializer.run_validation(item)
     except ValidationError as error:
@@ -310,7 +329,7 @@ def _judge(serializer: EventSerializer, item: Any) -> Row:
     return Row(event["namespace"], event["name"], microseconds, event["value"])
 
 
-def _judge_all(items: Iterable[Any]) -> list[Row]:
+def _validate_all(items: Iterable[Any]) -> list[Row]:
     serializer = EventSerializer(data={})
     rows: list[Row] = []
     errors: dict[str, Any] = {}
@@ -319,7 +338,7 @@ def _judge_all(items: Iterable[Any]) -> list[Row]:
             if isinstance(item, ParseError):
                 errors[str(index)] = {"detail": item.detail}
             else:
-                rows.append(_judge(serializer, item))
+                rows.append(_validate(serializer, item))
         except ValidationError as error:
             errors[str(index)] = error.detail
         if len(errors) == MOST_ITEMS_NAMED:
@@ -338,24 +357,24 @@ def _check_count(count: int) -> None:
 
 
 def idempotency_key_of(request: Request) -> str | None:
-    """The ``Idempotency-Key`` header; None without one. Raises ValidationError."""
+    """Return the ``Idempotency-Key`` header of a request; None without one. Raises ValidationError."""
     key: str | None = request.META.get("HTTP_IDEMPOTENCY_KEY")
     if key is None:
         return None
     if not 1 <= len(key) <= MOST_KEY_CHARACTERS:
         raise ValidationError({"Idempotency-Key": [f"Must have 1 to {MOST_KEY_CHARACTERS} characters."]})
-    # what others are in a header depends on who reads it (RFC 9110, 5.5): how many they are, and which key it is
+    # readers differ in how they decode other characters of a header (RFC 9110, 5.5), and so in which key it is
     if not (key.isascii() and key.isprintable()):
         raise ValidationError({"Idempotency-Key": ["Must be of printable ASCII characters only."]})
     return key
 
 
 def store(batch: Batch, client: str, idempotency_key: str | None) -> dict[str, Any]:
-    """Commit the events, all or none, and give the answer.
+    """Commit the events, all or none, and return the answer.
 
-    With a key: where this client used it before for the same events, nothing is stored and the answer is that of the
-    first time; a request under way with the same key is waited for. Raises IdempotencyKeyReused where it was used
-    for other events. One query; with a key five at most, in one transaction.
+    Where this client used the key before for the same events, nothing is stored and the answer is the one of the first
+    time. A request under way with the same key is waited for. Raises IdempotencyKeyReused where the key was used for
+    other events. One query without a key; with one five at most, in one transaction.
     """
     if idempotency_key is None:
         append.append(batch.rows)
@@ -374,4 +393,4 @@ def store(batch: Batch, client: str, idempotency_key: str | None) -> dict[str, A
     if first.digest != digest:
         raise IdempotencyKeyReused
     current().events = len(batch.rows) if is_new else 0
-    return batch.answer()  # it follows from the events, and so is that of the first time
+    return batch.answer()  # it follows from the events, so it equals the answer of the first time

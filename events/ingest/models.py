@@ -1,4 +1,4 @@
-"""Which requests were carried out, so that they do nothing when they are sent again."""
+"""Owns the idempotency keys: which requests were carried out, so that they do nothing when they are sent again."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):
     """Keys chosen by age."""
 
     def older_than(self, age: timedelta) -> IdempotencyKeyQuerySet:
-        """Keys whose requests came longer ago than that."""
+        """Choose the keys whose requests came longer ago than an age."""
         return self.filter(created__lt=timezone.now() - age)
 
 
 class IdempotencyKey(models.Model):
-    """A request that was carried out: sent again by the same client under the same key, it does nothing."""
+    """A request that was carried out: sent again by the same client with the same key, it does nothing."""
 
     client = models.CharField(max_length=255)
     key = models.CharField(max_length=100)
@@ -27,7 +27,7 @@ class IdempotencyKey(models.Model):
     objects = IdempotencyKeyQuerySet.as_manager()
 
     class Meta:
-        # Serves pruning by age.
+        # Serves the deletion of old keys.
         indexes = [models.Index(fields=["created"], name="idempotency_key_created")]
         constraints = [models.UniqueConstraint(fields=["client", "key"], name="idempotency_key_once_a_client")]
 

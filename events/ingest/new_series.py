@@ -1,4 +1,4 @@
-"""How many series a client may start: which of those that it sends are there is known, or looked up."""
+"""Owns the limit to how many series a client may start: it knows, or looks up, which series are there already."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from rest_framework.request import Request
 
 from events.access.rate_limits import NEW_SERIES
 from events.log.append import Row
+from events.log.models import Event
 from events.log.series import SeriesKey, from_series
-from events.models import Event, Resolution, Rollup
+from events.rollups.models import Resolution, Rollup
 
-if TYPE_CHECKING:  # its module loads this one
+if TYPE_CHECKING:  # loading it would load the throttles that the settings name, and run in a circle
     from rest_framework.views import APIView
 
 MOST_KNOWN = 100_000
-# Hashes of series that are there: of two with the same, which nobody can choose, one might not be counted. A series
-# that is deleted stays known, and is not counted when it starts again.
+# The hashes of series that are there. Of two series with the same hash one might not be counted, but nobody can choose
+# names with the same hash. A deleted series stays known, and is not counted when it starts again.
 _known: set[int] = set()
 
 _IS_THERE = f"""
@@ -32,10 +33,10 @@ _IS_THERE = f"""
 
 
 def take_new_series(request: Request, view: APIView, rows: Sequence[Row]) -> None:
-    """Count the series that the rows would start, where the client has a limit to them; raises as a rate limit does.
+    """Count the series that the rows would start, where the client has a limit; raise as a rate limit does past it.
 
-    No query where all series are known, and one elsewhere. What is counted and then not stored, or started by two
-    requests at once, counts all the same: a client may start fewer than its limit, and not more.
+    One query, and none where all series are known. A series counts also where it is not stored in the end, and twice
+    where two requests start it at once: a client may start fewer series than its limit, but never more.
     """
     if not NEW_SERIES.quota(request):
         return
@@ -46,12 +47,12 @@ def take_new_series(request: Request, view: APIView, rows: Sequence[Row]) -> Non
 
 
 def forget() -> None:
-    """Know none."""
+    """Forget all known series."""
     _known.clear()
 
 
 def _learn(keys: Collection[SeriesKey]) -> int:
-    """Know those of the series that are there from now on; how many they are."""
+    """Look up which of the series are there, remember them, and return how many they are. One query."""
     clause, parameters = from_series(list(keys))
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT series.namespace, series.name {clause} WHERE {_IS_THERE}", parameters)

@@ -1,4 +1,4 @@
-"""Bodies into events: whole, unpacked, and never more than the limit."""
+"""Owns the parsers, one for each media type, which turn a request's body into events."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ Context = Mapping[str, Any] | None
 
 
 class EventParser(parsers.BaseParser):
-    """Reads a body and leaves it to ``decode``; so ``request.data`` is a Batch of valid events."""
+    """Reads a body and hands it to ``decode``, so that ``request.data`` is a Batch of valid events."""
 
-    # Other media types that senders name what it reads.
+    # Other media types that senders use for the same content.
     also: frozenset[str] = frozenset()
 
     @override
     def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Context = None) -> Any:
-        """The events, as a Batch. Raises what ``read_body`` and ``decode`` raise."""
+        """Read the events as a Batch. Raises what ``read_body`` and ``decode`` raise."""
         context = parser_context or {}
         body = read_body(stream, context["request"].META).removeprefix(BOM_UTF8)
         return self.decode(body, media_type, context)
 
     def decode(self, body: bytes, media_type: str | None, context: Mapping[str, Any]) -> Batch:
-        """The events in a body. Raises ParseError, ValidationError or RequestTooLarge."""
+        """Decode the events of a body. Raises ParseError, ValidationError or RequestTooLarge."""
         raise NotImplementedError
 
     def decode_nothing(self) -> Batch:
-        """Judge a request without a body, of which REST framework asks no parser. Raises ValidationError."""
+        """Validate a request without a body, for which REST framework calls no parser. Raises ValidationError."""
         return decode_json(b"{}")
 
 
@@ -46,12 +46,12 @@ class EventJSONParser(EventParser):
     """An event or an array of events, in JSON."""
 
     media_type = "application/json"
-    # What fetch and Postman name a text. A page elsewhere may send it unasked, but not with the token that it takes.
+    # The type that fetch and Postman give to a text. A page of another site may send it without asking first, but not
+    # with the token that is needed.
     also = frozenset({"text/plain"})
 
     @override
     def decode(self, body: bytes, media_type: str | None, context: Mapping[str, Any]) -> Batch:
-        """One event by itself, or as many as there are."""
         return decode_json(body)
 
 
@@ -63,12 +63,11 @@ class EventNDJSONParser(EventParser):
 
     @override
     def decode(self, body: bytes, media_type: str | None, context: Mapping[str, Any]) -> Batch:
-        """As many events as there are lines."""
         return decode_ndjson(body)
 
     @override
     def decode_nothing(self) -> Batch:
-        """No events, as an empty array."""
+        """Accept no events, as an empty array of JSON is accepted."""
         return decode_ndjson(b"")
 
 
@@ -79,7 +78,6 @@ class EventFormParser(EventParser):
 
     @override
     def decode(self, body: bytes, media_type: str | None, context: Mapping[str, Any]) -> Batch:
-        """One event."""
         most_fields = settings.DATA_UPLOAD_MAX_NUMBER_FIELDS
         try:
             pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=most_fields)
@@ -100,10 +98,9 @@ class EventMultiPartParser(EventParser):
 
     @override
     def decode(self, body: bytes, media_type: str | None, context: Mapping[str, Any]) -> Batch:
-        """One event."""
         if not body.rstrip().endswith(b"--"):
             raise ParseError("The multipart form ends before its closing boundary.")
-        # Django replaces what it can't decode. Latin-1 decodes every byte, so the bytes can be had back and judged.
+        # Django replaces what it can't decode. Latin-1 decodes every byte, so the bytes can be restored and checked.
         parsed = parsers.MultiPartParser().parse(BytesIO(body), media_type, {**context, "encoding": "latin-1"})
         fields = QueryDict(mutable=True)
         try:
@@ -111,7 +108,7 @@ class EventMultiPartParser(EventParser):
                 fields.setlist(_utf8(key), [_utf8(value) for value in values])
         except UnicodeError:
             raise ParseError("The form is not UTF-8.") from None
-        fields.update(parsed.files)  # a file is no value of any field, and is refused as such
+        fields.update(parsed.files)  # no field takes a file, so the serializer refuses it
         return decode_form(fields)
 
 

@@ -1,4 +1,4 @@
-"""Bodies as bytes: whole, unpacked, and never more than the limit."""
+"""Reads bodies as bytes: whole, unpacked, and never more than the limit."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ else:
     from backports import zstd
 
 _PIECE_BYTES = 1 << 16
-# What a zstd decoder must be able to remember, and may not be made to exceed (RFC 9659).
+# The base-2 logarithm of the window that a zstd decoder must support, and of the largest one it allows (RFC 9659).
 _WINDOW_LOG = 23
-# Members or frames of a body: an empty one has some ten bytes, and takes as long as thousands of others.
+# The most members or frames of a body: an empty one has some ten bytes, and takes as long as thousands of bytes.
 _MOST_PARTS = 1_000
 _ERRORS = (zlib.error, zstd.ZstdError)
 
 
 class _Unpacker(Protocol):
-    """Takes a packed body as it comes, and gives no more than it is asked for."""
+    """Takes a packed body piece by piece, and returns no more of the body than it is asked for."""
 
-    parts: int  # begun so far, each of which costs more than its bytes
+    parts: int  # how many members or frames have begun
 
     @property
     def eof(self) -> bool:
-        """Whether the body may end here."""
+        """Tell whether the body may end here."""
 
     def unpack(self, packed: bytes, most: int) -> tuple[bytes, bytes]:
-        """Some of the body, and what of the packed is left for the next time."""
+        """Return some of the body, ``most`` bytes at most, and what of ``packed`` is left for the next call."""
 
 
 def _rest(stream: zlib._Decompress) -> bytes:
@@ -43,7 +43,7 @@ def _rest(stream: zlib._Decompress) -> bytes:
 
 
 class _Gzip:
-    """Members one after another (RFC 1952)."""
+    """Unpacks gzip: members one after another (RFC 1952)."""
 
     parts = 0
 
@@ -66,7 +66,7 @@ class _Gzip:
 
 
 class _Deflate:
-    """With zlib's header (RFC 1950), as it should be, or without (RFC 1951), as it often is."""
+    """Unpacks deflate with zlib's header (RFC 1950), as it should be, or without (RFC 1951), as it often is."""
 
     parts = 1
 
@@ -84,7 +84,7 @@ class _Deflate:
             if len(self._head) < 2:
                 return b"", b""
             packed = self._head
-            # the method 8 and a checksum; as a block without a header it would be one that no encoder makes
+            # zlib's header has the method 8 and a checksum; no encoder begins a block without a header like that
             is_zlib = packed[0] & 0xF == 8 and int.from_bytes(packed[:2], "big") % 31 == 0
             self._stream = zlib.decompressobj(wbits=zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS)
         if self.eof:
@@ -94,7 +94,7 @@ class _Deflate:
 
 
 class _Zstd:
-    """Frames one after another (RFC 8878)."""
+    """Unpacks zstd: frames one after another (RFC 8878)."""
 
     parts = 0
 
@@ -113,7 +113,7 @@ class _Zstd:
         if self._frame.eof:
             self._frame = self._new()
         body = self._frame.decompress(packed, most)
-        # it keeps what is left of a frame by itself, and is asked again with nothing
+        # the decoder keeps the rest of an unfinished frame itself, and is called again with no bytes
         return body, self._frame.unused_data if self._frame.eof else b""
 
 
@@ -126,7 +126,7 @@ def read_body(stream: IO[bytes], meta: Mapping[str, Any]) -> bytes:
     """Return the whole body, unpacked where ``Content-Encoding`` is gzip, deflate or zstd.
 
     Raises RequestTooLarge past ``MAX_BODY_BYTES``, packed or unpacked, without reading on; UnsupportedMediaType for
-    another encoding; ParseError for what is not packed so.
+    another encoding; ParseError for a body that is not in the encoding that it names.
     """
     if int(meta.get("CONTENT_LENGTH") or 0) > settings.MAX_BODY_BYTES:
         raise _too_large()
@@ -147,11 +147,11 @@ def _unpack(stream: IO[bytes], encoding: str) -> bytes:
     unpacker: _Unpacker = UNPACKERS[encoding]()
     try:
         while packed := stream.read(_PIECE_BYTES):
-            found = b""
-            # a decoder may hold some back that it wasn't asked for
-            while packed or (found and not unpacker.eof):
-                found, packed = unpacker.unpack(packed, settings.MAX_BODY_BYTES + 1 - len(body))
-                body += found
+            unpacked = b""
+            # a decoder may hold back bytes that were more than it was asked for
+            while packed or (unpacked and not unpacker.eof):
+                unpacked, packed = unpacker.unpack(packed, settings.MAX_BODY_BYTES + 1 - len(body))
+                body += unpacked
                 if len(body) > settings.MAX_BODY_BYTES:
                     raise _too_large()
                 if unpacker.parts > _MOST_PARTS:

@@ -1,4 +1,4 @@
-"""Appends to the log of events: COPY on PostgreSQL, INSERT on SQLite, a single INSERT for a single event."""
+"""Appends to the log of events: by COPY on PostgreSQL, by INSERT on SQLite and for a single event."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg2.errors import DuplicatePreparedStatement, InvalidSqlStatementName
 
 from events.calendar import timestamps
-from events.models import Event
+from events.log.models import Event
 
 _TABLE = Event._meta.db_table
 _COLUMNS = "namespace, name, timestamp, value"
 _INSERT = f"INSERT INTO {_TABLE} ({_COLUMNS}) VALUES (%s, %s, %s, %s)"  # noqa: S608
 _AS_PREPARED = f"(varchar, varchar, timestamptz, float8) AS {_INSERT % ('$1', '$2', '$3', '$4')}"
-# Behind a pooler another version of the service may have prepared its own in the same session.
+# The name depends on the statement: behind a pooler, another version of the service may have prepared its own statement
+# in the same session.
 _PREPARED_NAME = f"append_event_{zlib.crc32(_AS_PREPARED.encode()):08x}"
 _PREPARE = f"PREPARE {_PREPARED_NAME} {_AS_PREPARED}"
 _EXECUTE = f"EXECUTE {_PREPARED_NAME} (%s, %s, %s, %s)"
@@ -37,7 +38,7 @@ _COPY_BUFFER_BYTES = 1 << 20
 
 
 class Row(NamedTuple):
-    """An event on its way into the log; the timestamp in microseconds since 1970."""
+    """An event on its way into the log; its timestamp is in microseconds since 1970."""
 
     namespace: str
     name: str
@@ -48,7 +49,7 @@ class Row(NamedTuple):
 def append(rows: Sequence[Row]) -> None:
     """Store the rows, all or none; outside a transaction they are committed on return.
 
-    One statement; behind a pooler that pools transactions a single event may take two or three.
+    One statement. Behind a pooler that pools transactions, a single event may take two or three.
     """
     if not rows:
         return
@@ -64,7 +65,10 @@ def append(rows: Sequence[Row]) -> None:
 
 
 def _append_by_driver(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> None:
-    """With psycopg2's own cursor: Django's knows no COPY, and around an INSERT takes longer than all else here."""
+    """Store the rows by psycopg2's own cursor.
+
+    Django's cursor knows no COPY, and for an INSERT it takes longer than everything else here.
+    """
     connection.close_if_health_check_failed()
     if connection.connection is None:
         connection.ensure_connection()
@@ -80,9 +84,9 @@ _prepared: WeakSet[Any] = WeakSet()  # psycopg2's connections
 
 
 def _insert(connection: BaseDatabaseWrapper, cursor: Any, parameters: tuple[str, str, str, float]) -> None:
-    """By a prepared statement, which the database parses and plans once for a session.
+    """Insert one row by a prepared statement, which the database parses and plans once in a session.
 
-    A pooler between may give each transaction another session, where the statement is not prepared, or is already.
+    A pooler may give each transaction another session, where the statement is not prepared yet, or is already.
     """
     if not connection.autocommit:  # an error would end the transaction
         cursor.execute(_INSERT, parameters)
@@ -102,13 +106,13 @@ def _insert(connection: BaseDatabaseWrapper, cursor: Any, parameters: tuple[str,
 
 
 def _parameters(row: Row, *, is_postgresql: bool) -> tuple[str, str, str, float]:
-    # As text, which both databases read; SQLite compares it, so it is just the text that Django's own field writes.
+    # Both databases read text. SQLite compares it, so it must be exactly the text that Django's field writes.
     text = str(timestamps.from_microseconds(row.microseconds))
     return row.namespace, row.name, text if is_postgresql else text.removesuffix("+00:00"), row.value
 
 
 def _binary(rows: Sequence[Row]) -> bytes:
-    """The rows as COPY reads them; a batch has few series, so the head of a row is encoded once for each."""
+    """Encode the rows for COPY; a batch has few series, so the namespace and name are encoded once for each series."""
     heads: dict[tuple[str, str], bytes] = {}
     pack_rest = struct.Struct(">iqid").pack
     parts = [_COPY_HEADER]

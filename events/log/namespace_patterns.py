@@ -1,4 +1,4 @@
-"""Patterns of namespaces, one a line: a namespace by its name, or some by how they begin."""
+"""Owns the patterns of namespaces, one a line: the name of a namespace, or the beginning of some and an asterisk."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _MOST_CHARACTERS = 255
 
 @dataclass(frozen=True)
 class Namespaces:
-    """The namespaces that patterns stand for, compared code point by code point, as they are stored."""
+    """The namespaces that patterns stand for, compared code point by code point as they are stored."""
 
     exact: frozenset[str]
     prefixes: tuple[str, ...]
 
     @classmethod
     def of(cls, text: str) -> Namespaces:
-        """Those of a text of patterns."""
+        """Read the patterns in a text, one a line."""
         patterns = lines_of(text)
         exact = frozenset(pattern for pattern in patterns if not pattern.endswith("*"))
         return cls(exact, tuple(pattern[:-1] for pattern in patterns if pattern.endswith("*")))
@@ -35,18 +35,18 @@ EVERYWHERE = Namespaces(frozenset(), ("",))
 
 
 def fits(namespace: str, pattern: str) -> bool:
-    """Whether the pattern is that namespace or, with an asterisk at its end, what the namespace starts with."""
+    """Tell whether a pattern is the namespace, or the beginning of the namespace and an asterisk."""
     return namespace.startswith(pattern[:-1]) if pattern.endswith("*") else namespace == pattern
 
 
 def lines_of(text: str) -> list[str]:
-    """The patterns in a text; blank lines are none, and blanks elsewhere count, as they do in a namespace."""
+    """List the patterns in a text; blank lines are skipped, and other blanks are kept, as a namespace may have some."""
     lines = (line.removesuffix("\r") for line in text.split("\n"))
     return [line for line in lines if line.strip()]
 
 
 def validate_patterns(text: str) -> None:
-    """Refuse a pattern that could match no namespace, or not those that it seems to."""
+    """Refuse a pattern that fits no namespace, or others than it seems to. Raises Django's ValidationError."""
     for pattern in lines_of(text):
         beginning = pattern.removesuffix("*")
         if "*" in beginning:

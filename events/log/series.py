@@ -1,4 +1,4 @@
-"""What names a series, and statements about many of them."""
+"""Owns the key of a series, and the SQL that asks about many keys at once."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _FROM = {
 
 
 class SeriesKey(NamedTuple):
-    """What names a series."""
+    """The namespace and the name that together name a series."""
 
     namespace: str
     name: str
 
 
 def from_series(keys: Sequence[SeriesKey]) -> tuple[str, list[Any]]:
-    """The FROM clause that makes a table ``series (namespace, name)`` of the keys, and its parameters."""
+    """Return the FROM clause that makes a table ``series (namespace, name)`` of the keys, and its parameters."""
     if connection.vendor == "postgresql":
         return _FROM["postgresql"], [[each.namespace for each in keys], [each.name for each in keys]]
     return _FROM["sqlite"], [json.dumps(keys)]

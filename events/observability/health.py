@@ -17,7 +17,8 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 
 from events.database.snapshot import snapshot
-from events.models import Event, Watermark
+from events.log.models import Event
+from events.rollups.models import Watermark
 
 logger = logging.getLogger(__name__)
 

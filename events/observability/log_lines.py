@@ -4,7 +4,8 @@ import logging
 
 import msgspec
 
-from events.observability.recorder import current, instant_text
+from events.observability.observation import current
+from events.observability.request_log import instant_text
 
 
 class LineFormatter(logging.Formatter):

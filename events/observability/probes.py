@@ -50,3 +50,13 @@ PROBES: dict[str, Callable[[HttpRequest], HttpResponseBase]] = {
     "/readyz": readyz,
     "/metrics": prometheus,
 }
+
+
+def is_probe(path: str) -> bool:
+    """Tell whether a path is a probe's, which is answered without a place in the queue."""
+    return path in PROBES
+
+
+def is_instant(path: str) -> bool:
+    """Tell whether a path is that of the probe which asks nobody, and so needs no thread."""
+    return PROBES.get(path) is healthz

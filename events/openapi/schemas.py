@@ -7,8 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
+from drf_spectacular.extensions import OpenApiSerializerFieldExtension
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.utils import Direction, extend_schema_field
+from typing_extensions import override
 
-from events.ingest.decoding import MOST_ITEMS_NAMED
+from events import serializers
+from events.http.exceptions import MOST_ITEMS_NAMED
 
 Schema = dict[str, Any]
 
@@ -131,19 +136,14 @@ def _object(properties: Mapping[str, Schema]) -> Schema:
     }
 
 
-def components() -> dict[str, Schema]:
-    """The schemas that operations refer to."""
-    event = {"namespace": SEGMENT, "name": SEGMENT, "timestamp": ref("Timestamp"), "value": _VALUE}
-    form = {**event, "timestamp": ref("TimestampText"), "value": _VALUE_TEXT}
-    messages = array({"type": "string"})
+def components(event: Schema) -> dict[str, Schema]:
+    """Return the schemas that operations refer to and that no serializer has."""
+    fields, messages = event["properties"], array({"type": "string"})
     return {
-        "Timestamp": _TIMESTAMP,
-        "TimestampText": _TIMESTAMP_TEXT,
         "UnixTime": _UNIX_TIME,
-        "Event": _object(event),
-        "EventForm": _object(form),
         "Events": {**array(ref("Event")), "maxItems": settings.MAX_EVENTS},
-        "StoredEvent": _object({**event, "timestamp": _STORED, "value": {"type": "number"}}),
+        "EventForm": _object({**fields, "timestamp": ref("TimestampText"), "value": _VALUE_TEXT}),
+        "StoredEvent": _object({**fields, "timestamp": _STORED, "value": {"type": "number"}}),
         "Accepted": _object({"accepted": {"type": "integer", "minimum": 0, "maximum": settings.MAX_EVENTS}}),
         "Item": _object({"aggregatedTimestamp": _STORED, "value": {"type": ["number", "null"]}}),
         "Series": _object(
@@ -170,3 +170,25 @@ def components() -> dict[str, Schema]:
             "additionalProperties": {"anyOf": [ref("Detail"), ref("FieldErrors")]},
         },
     }
+
+
+class LimitExtension(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
+    """The limit, by the setting as it is when the description is made."""
+
+    target_class = serializers.LimitField
+
+    @override
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: Direction) -> Schema:
+        return {"type": "integer", "minimum": 1, "maximum": settings.MAX_SERIES}
+
+
+extend_schema_field(_TIMESTAMP, "Timestamp")(serializers.TimestampField)
+extend_schema_field(_TIMESTAMP_TEXT, "TimestampText")(serializers.WindowEndField)
+for _field, _schema in {
+    serializers.NumberField: _VALUE,
+    serializers.TextField: {"type": "string", "pattern": r"^[^\x00]*$"},
+    serializers.SegmentField: SEGMENT,
+    serializers.SeriesKeyField: SERIES_KEY,
+    serializers.TimeZoneField: {"type": "string", "pattern": ZONE_NAME, "examples": ["Europe/Berlin"]},
+}.items():
+    extend_schema_field(_schema)(_field)

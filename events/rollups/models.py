@@ -1,4 +1,4 @@
-"""What is read of the log: rollups, the watermark that says how far they go, and how far series are pruned."""
+"""Owns the tables beside the log: rollups, the watermark that says how far they go, and how far series are pruned."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from events.calendar import timestamps
 
 
 class Resolution(models.IntegerChoices):
-    """What a rollup holds the events of; the value is its length in seconds."""
+    """The stretch of time whose events one rollup holds; the value is its length in seconds, 0 for a whole series."""
 
     MINUTE = 60
     HOUR = 3600
@@ -24,20 +24,20 @@ class RollupQuerySet(models.QuerySet["Rollup"]):
     """Rollups chosen by series and resolution; each method chains."""
 
     def of_series(self, namespace: str, name: str) -> RollupQuerySet:
-        """Rollups of one series, of every resolution."""
+        """Choose the rollups of one series, of every resolution."""
         return self.filter(namespace=namespace, name=name)
 
     def whole_series(self) -> RollupQuerySet:
-        """The one rollup of each series that holds all of its events up to the watermark."""
+        """Choose the one rollup of each series that holds all of its events up to the watermark."""
         return self.filter(resolution=Resolution.SERIES)
 
     def event_count(self) -> int:
-        """Return how many events the rollups hold."""
+        """Count the events that the rollups hold. One query."""
         return self.whole_series().aggregate(count=Sum("count"))["count"] or 0
 
 
 class Rollup(models.Model):
-    """What is kept of one series' events up to the watermark in one minute, in one hour, or altogether."""
+    """The aggregates of one series' events up to the watermark, in one minute, in one hour or altogether."""
 
     pk = models.CompositePrimaryKey("resolution", "namespace", "name", "bucket")
     resolution = models.SmallIntegerField(choices=Resolution.choices)
@@ -67,45 +67,48 @@ class Rollup(models.Model):
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}, {self.get_resolution_display()} {timestamps.to_text(self.bucket)}"
 
-    # Not from a fixture: its events are rolled up here, whatever they were elsewhere.
+    # A fixture's rollups are not stored: the roller makes them anew from the fixture's events.
     def _save_table(self, raw: bool = False, *args: Any, **kwargs: Any) -> bool:
         return not raw and super()._save_table(raw, *args, **kwargs)  # type: ignore[misc]  # not in the stubs
 
 
 class WatermarkManager(models.Manager["Watermark"]):
-    """The one watermark, in each of the ways that it is needed."""
+    """Reads, locks and stores the one watermark."""
 
     def current(self) -> Watermark:
-        """Return the watermark; before the first event is rolled up, one that holds none and isn't stored."""
+        """Return the watermark; before the first event is rolled up, an unstored one with no event."""
         return self.first() or self.at_start()
 
     def at_start(self) -> Watermark:
-        """Make the watermark that holds no event yet, without storing it."""
+        """Make the watermark that no event is up to yet, without storing it."""
         return Watermark(pk=1, event_id=0, resolutions=",".join(settings.ROLLUP_RESOLUTIONS))
 
     def of(self, namespace: str, name: str) -> tuple[Watermark, datetime | None]:
-        """Return the watermark, and the start of the first hour of that series that is not pruned. One query."""
+        """Return the watermark, and the start of the first hour of a series that is not pruned. One query.
+
+        The second is None where nothing of the series is pruned.
+        """
         pruned = Pruned.objects.filter(namespace=namespace, name=name)
         found = self.annotate(before=Subquery(pruned.values("before"))).first()
         return (self.at_start(), None) if found is None else (found, found.before)
 
     def locked(self) -> Watermark:
-        """Lock the watermark's row until the transaction ends, and return it. Makes the row where there is none."""
+        """Lock the watermark's row until the transaction ends, and return it; where it is missing, store it first."""
         self.ensure_stored()
         return self.select_for_update().get()
 
     def ensure_stored(self) -> None:
-        """Store the watermark that holds no event yet, where there is none."""
+        """Store the watermark that no event is up to yet, where none is stored."""
         if not self.exists():
             self.bulk_create([self.at_start()], ignore_conflicts=True)
 
     def bump_changes(self) -> None:
-        """Let it be known that answers may be others than before, though no event was added."""
+        """Count a change of stored events, so that the versions of answers change though no event was added."""
         self.update(changes=F("changes") + 1)
 
 
 class Watermark(models.Model):
-    """The one row that says how far the rollups go: all events up to an id, and none past it."""
+    """The one row that says how far the rollups go: they hold all events up to an id, and none past it."""
 
     event_id = models.BigIntegerField(default=0)
     changes = models.BigIntegerField(default=0, help_text="How often stored events were changed or deleted.")
@@ -123,29 +126,28 @@ class Watermark(models.Model):
     def __str__(self) -> str:
         return f"{self.event_id} by {self.resolutions}"
 
-    # Nor this from a fixture.
+    # A fixture's watermark is not stored, as its rollups are not.
     def _save_table(self, raw: bool = False, *args: Any, **kwargs: Any) -> bool:
         return not raw and super()._save_table(raw, *args, **kwargs)  # type: ignore[misc]  # not in the stubs
 
     @property
     def finest_first(self) -> list[Resolution]:
-        """The resolutions that the rollups hold, finest first."""
+        """List the resolutions that the rollups have besides that of the whole series, finest first."""
         return [Resolution[name.upper()] for name in self.resolutions.split(",")]
 
 
 class PrunedQuerySet(models.QuerySet["Pruned"]):
-    """How far series are pruned."""
+    """Rows that say how far series are pruned."""
 
     def start_of(self, namespace: str, name: str) -> datetime | None:
-        """Return the start of the first hour of a series that is not pruned; None where none is."""
+        """Return the start of the first hour of a series that is not pruned; None where no hour is pruned."""
         return self.filter(namespace=namespace, name=name).values_list("before", flat=True).first()
 
 
 class Pruned(models.Model):
-    """How far a series is pruned: in the hours before, its rollups are all that is known for certain.
+    """How far a series is pruned: of the hours before, only its rollups are known for certain.
 
-    Events of these hours that are still in the log, or late ones that came to it since, are in the rollups as others
-    are.
+    Events of these hours that are still in the log, or that came late, are in the rollups like all others.
     """
 
     pk = models.CompositePrimaryKey("namespace", "name")
@@ -161,6 +163,6 @@ class Pruned(models.Model):
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name} before {timestamps.to_text(self.before)}"
 
-    # Nor this from a fixture.
+    # Of a fixture this is not stored either, as its rollups are not.
     def _save_table(self, raw: bool = False, *args: Any, **kwargs: Any) -> bool:
         return not raw and super()._save_table(raw, *args, **kwargs)  # type: ignore[misc]  # not in the stubs

@@ -1,4 +1,4 @@
-"""Computes rollups anew from the log, where stored events change."""
+"""Computes rollups anew from the log where stored events change."""
 
 from __future__ import annotations
 
@@ -22,40 +22,45 @@ _RANGES_A_STATEMENT = 50
 
 
 class PrunedError(ValueError):
-    """What was asked for needs events that are pruned. Nothing was changed."""
+    """What was asked for needs events that are pruned; nothing was changed."""
 
 
 @contextmanager
 def rebuilding(events: models.QuerySet[Any], ids: Sequence[int] | None = None) -> Iterator[None]:
-    """Rebuild the buckets that the events lie in before and after what the block does to them, in one transaction.
+    """Rebuild the buckets that the events lie in before and after the block changes them, in one transaction.
 
-    ``ids`` names the events afterwards; None means the same ones. Only events up to the watermark count: the others
-    are in no bucket yet. Until the transaction ends no roller works, and no other change. Raises PrunedError where
-    they lie, before or after, in an hour that is pruned.
+    ``ids`` names the events that are there after the block; None means the same ones as before it. Only events up to
+    the watermark count, as the others are in no bucket yet. The watermark stays locked until the transaction ends, so
+    that no roller and no other change works meanwhile. Raises PrunedError where an event lies, before or after, in an
+    hour that is pruned.
     """
     log: models.QuerySet[Any] = events.model._default_manager.all()
     with transaction.atomic():
-        mark = Watermark.objects.locked()
-        old = events.filter(pk__lte=mark.event_id)
+        watermark = Watermark.objects.locked()
+        old = events.filter(pk__lte=watermark.event_id)
         touched = _hours(old)
         if ids is None:
             ids = list(old.order_by().values_list("pk", flat=True))
         yield
         for start in range(0, len(ids), 1_000):
-            new = log.filter(pk__in=ids[start : start + 1_000], pk__lte=mark.event_id)
+            new = log.filter(pk__in=ids[start : start + 1_000], pk__lte=watermark.event_id)
             for series, hours in _hours(new).items():
                 touched[series] |= hours
         for (namespace, name), hours in touched.items():
-            rebuild(log, mark, namespace, name, ranges_of(hours))
+            rebuild(log, watermark, namespace, name, ranges_of(hours))
         Watermark.objects.bump_changes()
 
 
 def rebuild(
-    log: models.QuerySet[Any], mark: Watermark, namespace: str, name: str, ranges: Sequence[tuple[datetime, datetime]]
+    log: models.QuerySet[Any],
+    watermark: Watermark,
+    namespace: str,
+    name: str,
+    ranges: Sequence[tuple[datetime, datetime]],
 ) -> None:
     """Compute a series' rollups anew from its events in the log, in ranges of whole hours, both ends included.
 
-    Within a transaction that has locked the watermark. Raises PrunedError where one of the hours is pruned.
+    To be called in a transaction that has locked the watermark. Raises PrunedError where one of the hours is pruned.
     """
     before = Pruned.objects.start_of(namespace, name)
     if before is not None and any(start < before for start, _ in ranges):
@@ -63,36 +68,39 @@ def rebuild(
             f"Events of {namespace}/{name} before {timestamps.to_text(before)} are pruned: what is known of those "
             "hours can't be changed any more."
         )
-    resolutions = mark.finest_first
+    resolutions = watermark.finest_first
     rollups = Rollup.objects.of_series(namespace, name)
-    events = log.filter(namespace=namespace, name=name, pk__lte=mark.event_id)
+    events = log.filter(namespace=namespace, name=name, pk__lte=watermark.event_id)
     for start in range(0, len(ranges), _RANGES_A_STATEMENT):
         part = ranges[start : start + _RANGES_A_STATEMENT]
         within = reduce(or_, (Q(bucket__range=each) for each in part))
         rollups.filter(within, resolution__in=resolutions)._raw_delete(connection.alias)
         fill_step(events.filter(reduce(or_, (Q(timestamp__range=each) for each in part))), resolutions[0])
         add_step(resolutions, finest=resolutions[0])
-    rebuild_whole_series(mark, namespace, name)
+    rebuild_whole_series(watermark, namespace, name)
 
 
-def rebuild_whole_series(mark: Watermark, namespace: str, name: str) -> None:
-    """Compute the rollup of a whole series anew from its others; within such a transaction too."""
+def rebuild_whole_series(watermark: Watermark, namespace: str, name: str) -> None:
+    """Compute the rollup of a whole series anew from its others.
+
+    To be called in a transaction that has locked the watermark.
+    """
     rollups = Rollup.objects.of_series(namespace, name)
     rollups.whole_series()._raw_delete(connection.alias)
-    whole = merged(rollups.filter(resolution=mark.finest_first[-1]), Resolution.SERIES)
+    whole = merged(rollups.filter(resolution=watermark.finest_first[-1]), Resolution.SERIES)
     insert_rollups(whole.query.sql_with_params())
 
 
 def _hours(events: models.QuerySet[Any]) -> defaultdict[tuple[str, str], set[datetime]]:
-    found: defaultdict[tuple[str, str], set[datetime]] = defaultdict(set)
+    hours_of: defaultdict[tuple[str, str], set[datetime]] = defaultdict(set)
     hours = events.order_by().annotate(hour=start_of("timestamp", Resolution.HOUR))
     for namespace, name, hour in hours.values_list("namespace", "name", "hour").distinct().iterator():
-        found[namespace, name].add(hour)
-    return found
+        hours_of[namespace, name].add(hour)
+    return hours_of
 
 
 def ranges_of(hours: set[datetime]) -> list[tuple[datetime, datetime]]:
-    """Hours that follow each other as one range; its end is its last microsecond."""
+    """Join hours that follow each other to ranges, in order; the end of a range is its last microsecond."""
     ranges: list[tuple[datetime, datetime]] = []
     for hour in sorted(hours):
         end = hour + timedelta(minutes=59, seconds=59, microseconds=999_999)

@@ -1,4 +1,4 @@
-"""The SQL that fills rollups: both databases know INSERT … SELECT … ON CONFLICT, for which the ORM has no word."""
+"""Owns the SQL that fills rollups: INSERT … SELECT … ON CONFLICT, which both databases know and the ORM does not."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ _KEY = ("resolution", "namespace", "name", "bucket")
 _COLUMNS = (*_KEY, "first_timestamp", "last_timestamp", "count", "sum", "rest", "is_exact", "min", "max")
 _STEP_COLUMNS = (*_KEY, "first_timestamp", "last_timestamp", "count", "units", "min", "max")
 _TABLE = Rollup._meta.db_table
-# Another name wherever its columns are others: a pooler's sessions may keep it over an upgrade.
+# A release that changes the table's columns must give it a new name: a pooler's sessions may outlive an upgrade and
+# keep the old table.
 _STEP = "events_rollup_exact_step"
 
 
 def fill_step(events: models.QuerySet[Any], resolution: Resolution) -> int:
-    """Put the events' aggregates into the temporary table that one step's buckets are computed from; their number."""
+    """Fill the temporary table that one step's buckets are made from, and return the number of events."""
     is_postgresql = connection.vendor == "postgresql"
     columns = ", ".join(_STEP_COLUMNS).replace("units", f"{'NULL::numeric' if is_postgresql else 'NULL'} AS units")
     with connection.cursor() as cursor:
@@ -40,7 +41,7 @@ def fill_step(events: models.QuerySet[Any], resolution: Resolution) -> int:
 
 
 def add_step(resolutions: Sequence[Resolution], *, finest: Resolution) -> None:
-    """Add what is in the temporary table to the rollups of those resolutions, in the order of their key."""
+    """Add the rows of the temporary table to the rollups of each resolution, in the order of the rollups' key."""
     least, most = ("LEAST", "GREATEST") if connection.vendor == "postgresql" else ("MIN", "MAX")
     added = ", ".join(
         f"{column} = {sql}" for column, sql in sums.added_sql(connection.vendor, _TABLE, "excluded").items()
@@ -60,7 +61,7 @@ def add_step(resolutions: Sequence[Resolution], *, finest: Resolution) -> None:
 
 @cache
 def _merged_step(resolution: Resolution, grouped: bool) -> tuple[str, tuple[Any, ...]]:
-    """The temporary table's rows made that resolution's: written once, as others wait meanwhile."""
+    """Write the SELECT of the temporary table's rows in a resolution; cached, as others wait for a step's lock."""
     if not grouped:
         return f"SELECT {', '.join(_STEP_COLUMNS)} FROM {_STEP}", ()  # noqa: S608
     rows = merged(Rollup.objects.all(), resolution, sums.UnitsTotal("sum"))
@@ -70,9 +71,9 @@ def _merged_step(resolution: Resolution, grouped: bool) -> tuple[str, tuple[Any,
 
 
 def _is_new_ground() -> bool:
-    """Whether every bucket of the step is later than all that is stored of its series, so that none can conflict.
+    """Tell whether every bucket of the step is later than all stored ones of its series, so that none can conflict.
 
-    As when a history is loaded in order. PostgreSQL takes twice as long for a row that might conflict.
+    That is so when a history is loaded in order. PostgreSQL takes twice as long for a row that might conflict.
     """
     if connection.vendor != "postgresql":
         return False
@@ -86,14 +87,14 @@ def _is_new_ground() -> bool:
 
 
 def of_events(events: models.QuerySet[Any], resolution: Resolution) -> models.QuerySet[Any]:
-    """The rollups that the events make, as rows of ``_STEP_COLUMNS``."""
+    """Compute the rollups of events in a resolution, as rows of ``_STEP_COLUMNS``."""
     rows: models.QuerySet[Any] = (
         events.order_by()
         .annotate(key=Value(resolution.value), start=start_of("timestamp", resolution))
         .values("key", "namespace", "name", "start")
         .annotate(
             first=Min("timestamp"), last=Max("timestamp"), number=Count("pk"),
-            least=Min("value"), most=Max("value"), units=sums.Units("value", peak=sums.HUGE),
+            least=Min("value"), most=Max("value"), units=sums.Units("value", peak=sums.OVERFLOWING),
         )
         .values_list("key", "namespace", "name", "start", "first", "last", "number", "units", "least", "most")
     )  # fmt: skip
@@ -108,7 +109,7 @@ def start_of(time: str, resolution: Resolution) -> TruncClock:
 def merged(
     rollups: models.QuerySet[Rollup], resolution: Resolution, units: models.Aggregate | None = None
 ) -> models.QuerySet[Any]:
-    """The rollups of that resolution that finer ones make, as rows of ``_STEP_COLUMNS``."""
+    """Compute the rollups of a resolution from finer ones, as rows of ``_STEP_COLUMNS``."""
     start: models.expressions.Combinable = Value(EPOCH, models.DateTimeField())
     if resolution != Resolution.SERIES:
         start = start_of("bucket", resolution)

@@ -1,7 +1,8 @@
-"""Exact sums: the same whatever the order of the values, and however far the roller is.
+"""Owns exact sums: they don't depend on the order of the values, nor on how far events are rolled up.
 
-They are counted in units of which every ordinary double is a whole number, and end as two doubles: the sum, and the
-rest that is missing from it. Where it takes more than these they are not exact, and only the events tell the sum.
+A sum is counted in units, and every ordinary double is a whole number of units. It is stored as two doubles: the sum,
+and the rest that is missing from it. Where two doubles can't hold it, the stored sum is not exact, and only the events
+tell the exact one.
 """
 
 from __future__ import annotations
@@ -17,17 +18,18 @@ from django.db.backends.signals import connection_created
 from django.dispatch import receiver
 from typing_extensions import override
 
-# So many units of a sum; where a value is finer than a unit, it is a fraction of one.
+# A number of units; it has a fraction where a value is finer than a unit.
 Exact = int | Fraction
 
-_BITS = 82  # a unit is 2**-82, the last digit of what is just above 2**-30
+_BITS = 82  # a unit is 2**-82, the last binary digit of a double just above 2**-30
 _UNIT = 2.0**-_BITS
-_HIGH, _LOW = 20, _BITS - 20  # of a value the bits after the point in the first of two whole numbers, and in the other
-_MOST, _LEAST = 2.0**42, 2.0**-30  # of what each of these fits 64 bits
+# PostgreSQL splits a value into two whole numbers: the first has this many bits after the point, the second the rest.
+_HIGH, _LOW = 20, _BITS - 20
+_MOST, _LEAST = 2.0**42, 2.0**-30  # of values between these, both whole numbers fit 64 bits
 _FOLDED = 10_000
 
-# Adding up 2**63 doubles of less than this can't overflow.
-HUGE = 2.0**900
+# A value of this size or more may make a sum overflow; adding up 2**63 smaller doubles can't.
+OVERFLOWING = 2.0**900
 
 
 # In Python.
@@ -41,7 +43,7 @@ def units_of(value: float) -> Exact:
 
 
 def read_units(text: str) -> Exact | None:
-    """Read what a database gives of ``Units``; None where that is no number."""
+    """Read the text that a database returns for ``Units``; None where it is not a number."""
     try:
         return int(text)
     except ValueError:
@@ -49,7 +51,7 @@ def read_units(text: str) -> Exact | None:
 
 
 def to_double(units: Exact, count: int = 1) -> float:
-    """Give the double next to so many units divided by a count; infinity where there is none."""
+    """Return the double nearest to units divided by a count; infinity where it is beyond what a double holds."""
     try:
         return float(units / (count << _BITS))
     except OverflowError:
@@ -57,7 +59,7 @@ def to_double(units: Exact, count: int = 1) -> float:
 
 
 def average(total: float, rest: float, count: int) -> float:
-    """Give the double next to the average of so many values whose sum is that; infinity where that is."""
+    """Return the double nearest to the average of ``count`` values with this sum; infinity for an infinite sum."""
     if not rest or isinf(total):
         return total / count
     (a, b), (c, d) = total.as_integer_ratio(), rest.as_integer_ratio()
@@ -65,7 +67,7 @@ def average(total: float, rest: float, count: int) -> float:
 
 
 def split(units: Exact | None) -> tuple[float, float, bool]:
-    """Make two doubles of them, the sum and the rest, and whether these are all; of None infinity."""
+    """Turn units into the sum, the rest and whether the two are exact; None gives an infinite sum."""
     total = inf if units is None else to_double(units)
     if units is None or isinf(total):
         return inf, 0.0, True
@@ -75,7 +77,7 @@ def split(units: Exact | None) -> tuple[float, float, bool]:
 
 
 def added(total: float, rest: float, other: float, other_rest: float) -> tuple[float, float, bool]:
-    """Add two sums with their rests: the sum, the rest, and whether these are all."""
+    """Add two sums with their rests; return the sum, the rest and whether the two are exact."""
     if isinf(total + other):
         return inf, 0.0, True
     parts = [total, rest, other, other_rest]
@@ -85,13 +87,13 @@ def added(total: float, rest: float, other: float, other_rest: float) -> tuple[f
 
 
 def exact_total(values: list[float]) -> Exact:
-    """Count the units of the sum of doubles; infinite ones don't count."""
+    """Count the units of the sum of doubles; infinite ones are left out."""
     total: Exact = 0
     left = values.copy()
     while True:
         try:
             part = fsum(left)
-        except OverflowError:  # on the way
+        except OverflowError:  # a partial sum is beyond a double, though the whole sum may not be
             return sum(map(units_of, filter(isfinite, values)), start=0)
         if isinf(part):
             return exact_total([*filter(isfinite, values)])
@@ -105,9 +107,9 @@ def exact_total(values: list[float]) -> Exact:
 
 
 class Units(models.Aggregate):
-    """The units of the exact sum of doubles; numeric on PostgreSQL and text on SQLite.
+    """The units of the exact sum of doubles, as numeric on PostgreSQL and as text on SQLite.
 
-    Not a number, or NULL on SQLite, where one of the first field is ``peak`` or more, or as far below zero.
+    Where a value of the first field is at least ``peak`` or at most ``-peak``, the result is NaN, or NULL on SQLite.
     """
 
     def __init__(self, *fields: str, peak: float | None = None, **extra: Any) -> None:
@@ -116,12 +118,12 @@ class Units(models.Aggregate):
 
     @override
     def as_sqlite(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
-        """Call the function below."""
+        """Call the aggregate ``_Units``."""
         fields = self._fields(compiler)
         return self._or_none(fields, f"EVENTS_UNITS({', '.join(fields)})", "NULL", "9e999"), ()
 
     def as_postgresql(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
-        """Add up whole numbers."""
+        """Add up the two whole numbers that each value is split into."""
         fields = self._fields(compiler)
         total = " + ".join(_units_sql(field) for field in fields)
         return self._or_none(fields, total, "'NaN'::numeric", "'Infinity'::float8"), ()
@@ -137,14 +139,14 @@ class Units(models.Aggregate):
 
 
 class UnitsTotal(models.Aggregate):
-    """The sum of what ``Units`` gave."""
+    """The sum of several results of ``Units``."""
 
     function = "SUM"
     output_field = models.TextField()
 
     @override
     def as_sqlite(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
-        """Call the function below."""
+        """Call the aggregate ``_UnitsTotal``."""
         return self.as_sql(compiler, connection, function="EVENTS_UNITS_TOTAL", **context)
 
 
@@ -153,9 +155,9 @@ def _double(value: float) -> str:
 
 
 def _units_sql(x: str) -> str:
-    """The units of the sum of a column, for PostgreSQL.
+    """Write the units of the sum of a column, for PostgreSQL.
 
-    Values of an ordinary size are split into two whole numbers of 64 bits, which it adds up fast, and exactly.
+    Values of an ordinary size are split into two whole numbers of 64 bits, which PostgreSQL adds up fast and exactly.
     """
     scaled, rest = f"{x} * {_double(2.0**_HIGH)}", _double(2.0**_LOW)
     is_ordinary = (
@@ -171,7 +173,7 @@ def _units_sql(x: str) -> str:
 
 
 def _numeric_sql(x: str, bits: int) -> str:
-    """A double times 2**bits as a number of any length, by its binary digits: a cast would round it to 15 decimals."""
+    """Write a double times 2**bits as numeric, made of its binary digits: a cast would round it to 15 decimals."""
     binary = f"('x' || encode(float8send({x}), 'hex'))::bit(64)::bigint"
     exponent = f"({binary} >> 52 & 2047)::int"
     scale = f"(greatest({exponent}, 1) - {1075 - bits})"
@@ -184,7 +186,7 @@ def _numeric_sql(x: str, bits: int) -> str:
 
 
 def _whole_numeric_sql(x: str) -> str:
-    """A double as a number of any length; fast where it is a whole one of up to 124 bits."""
+    """Write a double as numeric; fast where it is a whole number of up to 124 bits."""
     high = f"round({x} * {_double(2.0**-62)})"
     return (
         f"CASE WHEN abs({x}) <= {_double(2.0**124)} AND {x} = trunc({x})"
@@ -194,9 +196,9 @@ def _whole_numeric_sql(x: str) -> str:
 
 
 def rollups_sql(vendor: str, rows: str, columns: Sequence[str]) -> str:
-    """Write the statement that gives rollups, of one that gives them with ``units`` in place of sum and rest.
+    """Write the SELECT of rollups around a SELECT that has ``units`` in place of sum, rest and exactness.
 
-    ``columns`` names those of ``rows``; the rollups come in the order of their key.
+    ``columns`` names the columns of ``rows``. The rollups are in the order of their key.
     """
     names, units = ", ".join(columns), columns.index("units")
     before, after = ", ".join(columns[:units]), ", ".join(columns[units + 1 :])
@@ -205,7 +207,7 @@ def rollups_sql(vendor: str, rows: str, columns: Sequence[str]) -> str:
         total, rest, is_exact = "EVENTS_SUM(units)", "EVENTS_REST(units)", "EVENTS_IS_EXACT(units)"
         of_one = "units IS NOT NULL"
     else:
-        # OFFSET 0 keeps what a step computes from being computed again wherever it is named
+        # OFFSET 0 keeps PostgreSQL from computing a column again wherever a later step names it
         parts = (
             f"found ({names}) AS ({rows}),"  # noqa: S608
             " summed AS (SELECT *, CASE WHEN count > 1 AND units <> 'NaN' THEN units::float8 END AS total"
@@ -227,7 +229,7 @@ def rollups_sql(vendor: str, rows: str, columns: Sequence[str]) -> str:
 
 
 def added_sql(vendor: str, a: str, b: str) -> dict[str, str]:
-    """Write what two tables' rows are added up, by column, as ``added`` does."""
+    """Write the sum, rest and exactness of two tables' rows added up, by column, as ``added`` computes them."""
     are_exact = f"{a}.is_exact AND {b}.is_exact"
     if vendor == "sqlite":
         both = f"{a}.sum, {a}.rest, {b}.sum, {b}.rest"
@@ -251,7 +253,7 @@ def added_sql(vendor: str, a: str, b: str) -> dict[str, str]:
 
 
 def _two_sum(a: str, b: str) -> tuple[str, str]:
-    """The sum of two doubles, and what is missing from it: Knuth's TwoSum."""
+    """Write the sum of two doubles, and the part that rounding leaves out of it, by Knuth's TwoSum."""
     total = f"({a} + {b})"
     of_b = f"({total} - {a})"
     return total, f"(({a} - ({total} - {of_b})) + ({b} - {of_b}))"
@@ -294,7 +296,7 @@ def _split_text(text: str | None) -> tuple[float, float, bool]:
 
 @receiver(connection_created)
 def add_functions(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
-    """Teach SQLite, which knows no numbers longer than 64 bits, to add up exactly."""
+    """Add functions for exact sums to SQLite, whose own numbers have 64 bits at most."""
     if connection.vendor == "sqlite":
         create = connection.connection.create_function
         connection.connection.create_aggregate("EVENTS_UNITS", -1, _Units)

@@ -80,4 +80,4 @@ def test_the_hooks_run_what_the_script_runs():
 
     assert [hook["language"] for hook in repository["hooks"]] == ["system"] * len(commands)
     script = (PROJECT_DIR / "script/test").read_text().splitlines()
-    assert [line for line in script if re.match(r"ruff|mypy|codespell", line)] == commands
+    assert [line for line in script if re.match(r"ruff|mypy|codespell|lint-imports", line)] == commands

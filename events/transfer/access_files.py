@@ -1,7 +1,7 @@
-"""Who may do what, as a file: users, clients, their grants and tokens, from one database into another.
+"""Moves users, clients, their grants and tokens from one database to another, as a file.
 
-Rows are known by what they are called, never by their ids, which another database gives otherwise. Secrets are in it as
-they are stored: hashes of passwords and of clients' secrets, digests of tokens.
+Rows are known by name, never by id, as another database gives out other ids. The file holds secrets as they are stored:
+hashes of passwords and of clients' secrets, digests of tokens.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from typing_extensions import override
 Row = dict[str, Any]
 
 _HEAD = {"format": "Tracking API access", "version": 1}
-# What others refer to comes first.
+# Rows that others refer to come first.
 _ROOTS: tuple[type[models.Model], ...] = (Group, User, Application, AccessToken)
-# A row of these is no part of who may do what, or lives too short.
+# The admin's log gives nobody any rights, and the toolkit's other rows live too briefly to be moved.
 _LEFT_OUT = {
     "admin.logentry",
     *(f"oauth2_provider.{name}" for name in ("grant", "refreshtoken", "idtoken", "devicegrant")),
 }
-_PASSING = {"last_login": None, "last_used": None}  # make no difference, as they change with each use
+_PASSING = {"last_login": None, "last_used": None}  # not compared, as they change with each use
 _NAMES: dict[type[models.Model], tuple[str, ...]] = {
     Permission: ("codename", "content_type__app_label", "content_type__model"),
     AccessToken: ("token_checksum",),
@@ -39,11 +39,11 @@ _NAMES: dict[type[models.Model], tuple[str, ...]] = {
 
 
 class AccessError(Exception):
-    """What keeps a file from being written or read; its text says why."""
+    """A file can't be read or stored; the message says why."""
 
 
 class Counts(NamedTuple):
-    """How many rows were added, replaced, and there already as they are in the file."""
+    """How many rows were added, how many replaced, and how many were there already as they are in the file."""
 
     added: int
     replaced: int
@@ -52,7 +52,7 @@ class Counts(NamedTuple):
 
 @cache
 def moved_models() -> tuple[type[models.Model], ...]:
-    """Return what is moved: users, groups, clients and tokens, and whatever of ours belongs to one of them."""
+    """List the models that are moved: users, groups, clients, tokens, and every model of ours that refers to those."""
     ours = [
         model
         for model in apps.get_app_config("events").get_models()
@@ -62,7 +62,7 @@ def moved_models() -> tuple[type[models.Model], ...]:
 
 
 def write(file: TextIO) -> int:
-    """Write every row but tokens that have expired, a line each; return how many. To be called on one snapshot."""
+    """Write every row but expired tokens, a line each; return how many there were. To be called in a snapshot."""
     _write_line(file, _HEAD)
     count = 0
     for model in moved_models():
@@ -80,8 +80,8 @@ def write(file: TextIO) -> int:
 def read(file: TextIO, *, overwrite: bool) -> Counts:
     """Store the rows of a file, all or none.
 
-    Raises AccessError where a row is there under the same name with another content, unless it is to be replaced, and
-    where the file can't be understood.
+    Raises AccessError where the file can't be understood, and where a row of the same name has another content, unless
+    ``overwrite`` is set.
     """
     if next(_lines(file), None) != _HEAD:
         raise AccessError("This is no file of export_access, or one of another version.")
@@ -115,7 +115,7 @@ def read(file: TextIO, *, overwrite: bool) -> Counts:
 class _Encoder(DjangoJSONEncoder):
     @override
     def default(self, o: Any) -> Any:
-        # Django's gives milliseconds
+        # Django's encoder cuts microseconds off to milliseconds
         return o.isoformat() if isinstance(o, datetime) else super().default(o)
 
 
@@ -136,7 +136,7 @@ def _lines(file: TextIO) -> Iterator[Any]:
 
 
 def _name_fields(model: type[models.Model]) -> tuple[str, ...]:
-    """What a row is known by in any database: what is unique of it, but for its id."""
+    """Return the names of the fields by which a row is known in any database: unique ones, but not its id."""
     if model in _NAMES:
         return _NAMES[model]
     if hasattr(model, "USERNAME_FIELD"):
@@ -145,7 +145,7 @@ def _name_fields(model: type[models.Model]) -> tuple[str, ...]:
 
 
 def _name_of(row: models.Model) -> list[Any]:
-    """The values that a row is known by; those of the other where it is known by what it refers to."""
+    """Return the values by which a row is known; for a reference, the values by which the other row is known."""
     values: list[Any] = []
     for path in _name_fields(type(row)):
         value: Any = row
@@ -167,7 +167,7 @@ def _name_paths(model: type[models.Model]) -> list[str]:
 
 
 def _named(model: type[models.Model], name: Any) -> models.Model:
-    """The row of that name. Raises ValueError where there is none, as of a permission that this release hasn't."""
+    """Find the row with a name. Raises ValueError where there is none, like a permission that this release lacks."""
     row = model._default_manager.filter(**dict(zip(_name_paths(model), name, strict=True))).first()
     if row is None:
         raise ValueError(f"there is no {model._meta.verbose_name} {'/'.join(map(str, name))}")
@@ -178,13 +178,13 @@ def _moved_fields(model: type[models.Model]) -> list[models.Field[Any, Any]]:
     return [
         field
         for field in model._meta.fields
-        if not (field.primary_key and field.related_model is None)  # an id, and no part of another row
+        if not (field.primary_key and field.related_model is None)  # a primary key that refers to a row is moved
         and not (isinstance(field, models.ForeignKey) and field.related_model._meta.label_lower in _LEFT_OUT)
     ]
 
 
 def _is_of_token_that_is_gone(row: models.Model) -> bool:
-    """Whether a row belongs to a token that has expired, or was deleted in SQL."""
+    """Tell whether a row belongs to a token that has expired, or that was deleted in SQL."""
     names = [field.name for field in row._meta.fields if field.related_model is AccessToken]
     try:
         tokens = [getattr(row, name) for name in names]
@@ -194,7 +194,7 @@ def _is_of_token_that_is_gone(row: models.Model) -> bool:
 
 
 def _fields_of(row: models.Model) -> Row:
-    """A row as it is in the file: references by name, times as text."""
+    """Return the fields of a row as they are in the file: references by name, times as text."""
     fields: Row = {}
     for field in _moved_fields(type(row)):
         value = getattr(row, field.name)
@@ -205,7 +205,10 @@ def _fields_of(row: models.Model) -> Row:
 
 
 def _row_of(model: type[models.Model], fields: Row) -> tuple[models.Model, dict[str, list[models.Model]]]:
-    """A row to be stored, and what it is to be tied to afterwards. Raises where a field is missing or unknown."""
+    """Make the row to be stored, and list the rows that its many-to-many fields refer to, which are set afterwards.
+
+    Raises KeyError where a field is missing, ValueError where one is unknown, ValidationError for a bad value.
+    """
     fields = dict(fields)
     row = model()
     for field in _moved_fields(model):
@@ -232,7 +235,7 @@ def _find(model: type[models.Model], fields: Row) -> models.Model | None:
 
 
 def _store(row: models.Model, many: dict[str, list[models.Model]]) -> None:
-    # raw, as it is: not hashed once more, nor dated anew
+    # raw saves the values as they are: secrets aren't hashed again, and dates aren't set anew
     models.Model.save_base(row, raw=True)
     for name, others in many.items():
         getattr(row, name).set(others)

@@ -1,4 +1,4 @@
-"""The log of events as CSV or NDJSON, in the order that they came."""
+"""Writes the log of events as CSV or NDJSON, in the order that the events came."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from django.db import connection, models
 from django.db.models import F, Func, Value
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Cast
+from typing_extensions import override
 
-from events.models import EventQuerySet
+from events.log.models import EventQuerySet
 
 COLUMNS = ("namespace", "name", "timestamp", "value")
 
 _LINES_AT_A_TIME = 1_000
 _PIECE_BYTES = 1 << 15
-# PostgreSQL takes twice as long to join the parts of a line as to write them down side by side. So it gives the JSON
-# of each field and an empty column, between separators that JSON holds nowhere, and each sort of gap tells which it is.
+# PostgreSQL takes twice as long to join the parts of a line as to write them side by side. So it writes the JSON of
+# each field and one empty column, between separators that JSON never contains. Which characters meet at a separator
+# tells which fields it is between.
 _JSON_COLUMNS = "FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02'"
 _JSON_GAPS = (
     (b'"\x02\x02"', b'","timestamp":"'),
@@ -34,19 +36,20 @@ class _Text(Func):
 
 
 class _Pieces(io.RawIOBase):
-    """Takes what PostgreSQL sends, and passes it on in whole lines."""
+    """A file that takes what PostgreSQL sends, and passes it on in whole lines."""
 
     def __init__(self, file: BinaryIO, kind: str, progress: Callable[[int], object]) -> None:
         self._file, self._progress = file, progress
         self._finish = _json_lines if kind == "ndjson" else bytes
         self._rest = b""
 
+    @override
     def writable(self) -> bool:
-        """Always."""
         return True
 
+    @override
     def write(self, piece: Any) -> int:
-        """A piece, of which the last line may be continued in the next."""
+        """Take a piece; the next one may continue its last line."""
         whole, newline, self._rest = (self._rest + bytes(piece)).rpartition(b"\n")
         if newline:
             self._file.write(self._finish(whole + newline))
@@ -60,13 +63,13 @@ def _json_lines(lines: bytes) -> bytes:
     return b'{"namespace":' + lines[:-1].replace(b"\n", b'}\n{"namespace":') + b"}\n"
 
 
-def export(events: EventQuerySet, form: str, file: BinaryIO, progress: Callable[[int], object]) -> int:
-    """Write the events, and tell ``progress`` of some at a time; gives how many there were.
+def export(events: EventQuerySet, file_format: str, file: BinaryIO, progress: Callable[[int], object]) -> int:
+    """Write the events, and call ``progress`` with how many were written since its last call; return the total.
 
-    Timestamps are in UTC with a fraction where there is one, values so that they are read as the same doubles. One
-    query, of which a few lines are in memory at a time. Within a transaction on PostgreSQL.
+    Timestamps are in UTC with a fraction where they have one, and values are written so that the same doubles are read
+    back. One query, of which a few lines are in memory at a time. To be called in a transaction on PostgreSQL.
     """
-    kind = form.removesuffix(".gz")
+    kind = file_format.removesuffix(".gz")
     if kind == "csv":
         file.write(",".join(COLUMNS).encode() + b"\n")
     write = _copy if connection.vendor == "postgresql" else _fetch
@@ -83,7 +86,7 @@ def _copy(events: EventQuerySet, kind: str, file: BinaryIO, progress: Callable[[
         columns = [namespace, name, Value(None, models.TextField()), instant, F("value")]
     sql, parameters = events.values_list(*columns).query.sql_with_params()
     with connection.cursor() as cursor, connection.wrap_database_errors:
-        # the defaults: less would round, and dates are written as others may have set
+        # PostgreSQL's defaults, which may be set otherwise: fewer digits would round, and dates have other styles
         cursor.execute("SET LOCAL extra_float_digits = 1; SET LOCAL datestyle = 'ISO'")
         select = cursor.mogrify(sql, parameters).decode()
         with io.BufferedWriter(_Pieces(file, kind, progress), _PIECE_BYTES) as pieces:
@@ -113,7 +116,7 @@ def _instant(text: str) -> str:
 
 def _csv(records: Iterable[Sequence[Any]]) -> bytes:
     text = io.StringIO()
-    # every name in quotes, as Python leaves a carriage return without any
+    # quotes around every name, as Python puts none around a carriage return
     csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC).writerows(records)
     return text.getvalue().encode()
 

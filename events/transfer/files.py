@@ -1,4 +1,4 @@
-"""Files and pipes of events: which format they are in, and how they are opened."""
+"""Opens files and pipes of events, and finds out their format and encoding."""
 
 from __future__ import annotations
 
@@ -15,46 +15,54 @@ FORMATS = ("csv", "csv.gz", "ndjson", "ndjson.gz")
 PIPE = "-"
 
 _BUFFER_BYTES = 1 << 20
-# In a wide encoding that the file is not in, all of it is one line.
+# A file that is read in a wide encoding but written in another has no newline, and would be one line.
 _MOST_LINE_BYTES = 1 << 24
-_GZIP_LEVEL = 2  # a tenth to a quarter larger than the best, and many times as fast
+_GZIP_LEVEL = 2  # files are a tenth to a quarter larger than at the best level, but packed many times as fast
 _UTF_8 = "utf-8"
 _MARKS = {
-    "utf-32-le": codecs.BOM_UTF32_LE,  # before the one that it begins with
+    "utf-32-le": codecs.BOM_UTF32_LE,  # comes before utf-16-le, with whose mark it begins
     "utf-32-be": codecs.BOM_UTF32_BE,
     "utf-16-le": codecs.BOM_UTF16_LE,
     "utf-16-be": codecs.BOM_UTF16_BE,
     _UTF_8: codecs.BOM_UTF8,
 }
-# What is meant by those that a mark should tell more of: what Windows writes.
+# The byte order of encodings that leave it to a mark, where there is no mark: the one that Windows writes.
 _WITHOUT_MARK = {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}
 
 
 def format_of(path: str, given: str | None) -> str:
-    """The format that was given or else the one of the suffix; of a pipe, NDJSON. Raises ValueError."""
+    """Return the given format, or the one of the path's suffix, or NDJSON for a pipe. Raises ValueError."""
     suffixes = (each for each in FORMATS if path.lower().endswith(f".{each}"))
-    found = given or ("ndjson" if path == PIPE else next(suffixes, None))
-    if found is None:
+    file_format = given or ("ndjson" if path == PIPE else next(suffixes, None))
+    if file_format is None:
         raise ValueError(f"The format must be told by --format or a suffix: {', '.join(FORMATS)}.")
-    return found
+    return file_format
 
 
 def encoding_named(text: str) -> str:
-    """Python's own name of a text encoding (library reference, codecs, "Standard Encodings"). Raises ValueError."""
+    """Find Python's own name of a text encoding (library reference, codecs, "Standard Encodings").
+
+    Raises ValueError for an encoding that Python doesn't know.
+    """
+    if not _is_encoding(text):
+        raise ValueError(f"“{text}” is no encoding that Python knows; utf-8, cp1252 and utf-16 are some.")
+    return codecs.lookup(text).name.removesuffix("-sig")
+
+
+def _is_encoding(name: str) -> bool:
     try:
-        "\n".encode(text)
-        return codecs.lookup(text).name.removesuffix("-sig")
-    except (LookupError, ValueError):
-        raise ValueError(f"“{text}” is no encoding that Python knows; utf-8, cp1252 and utf-16 are some.") from None
+        return bool("\n".encode(name))
+    except (LookupError, ValueError):  # unknown, or a codec of something else than text, such as zip
+        return False
 
 
 def mark_of(encoding: str) -> bytes:
-    """The byte order mark by which an encoding of Unicode is known again; none of UTF-8, which needs no mark."""
+    """Return the byte order mark of an encoding of Unicode; empty for others, and for UTF-8, which needs none."""
     return b"" if encoding == _UTF_8 else _MARKS.get(encoding, b"")
 
 
 class Source(NamedTuple):
-    """Unpacked lines after any byte order mark, their encoding, and the file, which tells how much of it was read."""
+    """Unpacked lines after any byte order mark, their encoding, and the file, whose position tells the progress."""
 
     lines: Iterator[bytes]
     encoding: str
@@ -62,15 +70,15 @@ class Source(NamedTuple):
 
 
 @contextmanager
-def reading(path: str, form: str, encoding: str | None = None) -> Iterator[Source]:
-    """Open a file; without an encoding it has the one of its byte order mark, else UTF-8.
+def reading(path: str, file_format: str, encoding: str | None = None) -> Iterator[Source]:
+    """Open a file for reading; where no encoding is given, its byte order mark tells it, or else it is UTF-8.
 
-    Raises ValueError where the mark is that of another encoding.
+    Raises ValueError where the mark is the one of another encoding than the given.
     """
     with (
         open(sys.stdin.fileno() if path == PIPE else path, "rb", _BUFFER_BYTES, closefd=path != PIPE) as file,
         io.BufferedReader(
-            cast(io.RawIOBase, gzip.open(file) if form.endswith(".gz") else file), _BUFFER_BYTES
+            cast(io.RawIOBase, gzip.open(file) if file_format.endswith(".gz") else file), _BUFFER_BYTES
         ) as lines,
     ):
         head = lines.peek(max(map(len, _MARKS.values())))
@@ -89,12 +97,12 @@ def _lines(file: BinaryIO, encoding: str) -> Iterator[bytes]:
 
 
 def _split(file: BinaryIO, encoding: str, newline: bytes) -> Iterator[bytes]:
-    """Lines as they are where a newline has several bytes, or is another."""
+    """Split a file into lines in an encoding whose newline has several bytes, or is not the one of ASCII."""
     rest, width = b"", len(newline)
     while piece := file.read(_BUFFER_BYTES):
         start, at, rest = 0, len(rest) - len(rest) % width, rest + piece
         while (at := rest.find(newline, at)) >= 0:
-            if at % width:  # bytes of two characters
+            if at % width:  # these bytes belong to two characters
                 at += 1
                 continue
             at += width
@@ -108,16 +116,16 @@ def _split(file: BinaryIO, encoding: str, newline: bytes) -> Iterator[bytes]:
 
 
 @contextmanager
-def writing(path: str, form: str) -> Iterator[BinaryIO]:
-    """Takes bytes; a file has its name once it is whole, and not where the block raises."""
+def writing(path: str, file_format: str) -> Iterator[BinaryIO]:
+    """Open a file for writing bytes; it gets its name once it is whole, and never where the block raises."""
     if path == PIPE or (Path(path).exists() and not Path(path).is_file()):
         target = sys.stdout.fileno() if path == PIPE else path
-        with open(target, "wb", _BUFFER_BYTES, closefd=path != PIPE) as pipe, _packed(pipe, form) as packed:
+        with open(target, "wb", _BUFFER_BYTES, closefd=path != PIPE) as pipe, _packed(pipe, file_format) as packed:
             yield packed
         return
     draft = Path(f"{path}.part")
     try:
-        with draft.open("wb", _BUFFER_BYTES) as file, _packed(file, form) as packed:
+        with draft.open("wb", _BUFFER_BYTES) as file, _packed(file, file_format) as packed:
             yield packed
         draft.replace(path)
     finally:
@@ -125,8 +133,8 @@ def writing(path: str, form: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _packed(file: BinaryIO, form: str) -> Iterator[BinaryIO]:
-    if not form.endswith(".gz"):
+def _packed(file: BinaryIO, file_format: str) -> Iterator[BinaryIO]:
+    if not file_format.endswith(".gz"):
         yield file
         return
     with (

@@ -1,4 +1,4 @@
-"""The lines of an import as events: NDJSON, or CSV as spreadsheets and exports write it."""
+"""Reads the lines of an import as events: NDJSON, or CSV as spreadsheets and exports write it."""
 
 from __future__ import annotations
 
@@ -17,21 +17,27 @@ from events.transfer.exporting import COLUMNS
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _NEEDED = f"A header must name {', '.join(COLUMNS[:-1])} and {COLUMNS[-1]}, in any order"
-_BLANK = ' \r\n,;\t"'  # all that a line holds where a spreadsheet has an empty one
-# A quote that is not closed would take all that follows for a column's name.
+_BLANK = ' \r\n,;\t"'  # a line of nothing but these is an empty line of a spreadsheet
+# After a quote that is not closed, all that follows would be taken for a column's name.
 _MOST_HEADER_LINES = 20
 _MOST_NAMED_CHARACTERS = 200
-# What Excel is told the delimiter by, and some write for it, on a line before the header.
+# The line before the header by which some programs tell Excel the delimiter.
 _SEP = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE | re.DOTALL)
 
 
 class ImportFailed(Exception):
-    """Why the import ended before its source did; what it says of earlier lines is stored."""
+    """The import ended before its source did; the message says why, and what was stored."""
 
 
-def reader_of(lines: Iterator[bytes], form: str, encoding: str, *, delimiter: str | None, ignore_extra: bool) -> Format:
-    """Read the lines in a format of ``files.FORMATS``; the last two are of CSV alone. Raises ImportFailed, as CSV."""
-    if form.startswith("csv"):
+def reader_of(
+    lines: Iterator[bytes], file_format: str, encoding: str, *, delimiter: str | None, ignore_extra: bool
+) -> Format:
+    """Make the reader of lines in a format of ``files.FORMATS``.
+
+    ``delimiter`` and ``ignore_extra`` are for CSV only. Raises ImportFailed where they are given for NDJSON, and where
+    the header of a CSV is wrong.
+    """
+    if file_format.startswith("csv"):
         return CSV(lines, encoding, delimiter=delimiter, ignore_extra=ignore_extra)
     if delimiter or ignore_extra:
         raise ImportFailed("NDJSON has no columns; --delimiter and --ignore-extra are for CSV.")
@@ -41,40 +47,40 @@ def reader_of(lines: Iterator[bytes], form: str, encoding: str, *, delimiter: st
 class Format(Protocol):
     """Reads lines as events."""
 
-    source: Iterator[bytes]  # the lines that follow
+    source: Iterator[bytes]  # the lines that are not taken yet
     encoding: str
     header: list[bytes]
 
     def take(self, most: int) -> list[bytes]:
-        """The next lines, whole records of them."""
+        """Take about ``most`` of the next lines, and go on to the end of a record; return the lines."""
 
     def rows(self) -> list[Row]:
-        """The events of the lines taken last. Raises one of ``ingest.NOT_FAST`` unless all are."""
+        """Decode the lines that were taken last. Raises one of ``decoding.DECODE_ERRORS`` unless all are events."""
 
     def records(self, lines: Sequence[bytes]) -> Iterator[tuple[list[bytes], Row | str | None]]:
-        """Each record of the lines: an event, why it is none, or None where it is blank."""
+        """Yield each record's lines, with its event, or the reason why it is none, or None where it is blank."""
 
 
 class NDJSON:
-    """An event a line."""
+    """Reads an event a line."""
 
     def __init__(self, lines: Iterator[bytes], encoding: str) -> None:
         self.header: list[bytes] = []
         self.source, self.encoding, self._lines = lines, encoding, list[bytes]()
 
     def take(self, most: int) -> list[bytes]:
-        """The next lines."""
+        """Take the next lines, ``most`` at most; each is a record."""
         self._lines = list(islice(self.source, most))
         return self._lines
 
     def rows(self) -> list[Row]:
-        """The events of the lines taken last."""
+        """Decode the lines that were taken last."""
         if self.encoding == "utf-8":
             return decoding.decode_lines(self._lines)
         return decoding.decode_lines([line.decode(self.encoding).encode() for line in self._lines])
 
     def records(self, lines: Sequence[bytes]) -> Iterator[tuple[list[bytes], Row | str | None]]:
-        """Each line."""
+        """Yield each line with its event, the reason why it is none, or None where it is blank."""
         for line in lines:
             try:
                 text = line.decode(self.encoding).encode()
@@ -82,15 +88,15 @@ class NDJSON:
             except UnicodeError as error:
                 yield [line], _unreadable(error, self.encoding)
             except (ParseError, ValidationError) as error:
-                yield [line], _said(error.detail)
+                yield [line], _as_text(error.detail)
 
 
 class CSV:
-    """A header that names the four columns, and an event a record (RFC 4180).
+    """Reads a header that names the four columns, and then an event a record (RFC 4180).
 
-    The columns may be in any order, their names in any case, among others that are left out if ``ignore_extra``. They
-    are separated by the ``delimiter``, else by the one that a line ``sep=`` before them names, else by that of
-    ``DELIMITERS`` which tells them apart. Raises ImportFailed for another header.
+    The columns may be in any order and their names in any case; further columns are left out with ``ignore_extra``, and
+    refused otherwise. The delimiter is ``delimiter``, or else the one that a line ``sep=`` before the header names, or
+    else the one of ``DELIMITERS`` by which most columns are found. Raises ImportFailed for any other header.
     """
 
     def __init__(
@@ -109,14 +115,14 @@ class CSV:
         self._in_order = itemgetter(*(header.names.index(column) for column in COLUMNS))
 
     def take(self, most: int) -> list[bytes]:
-        """The next lines, up to the end of a record."""
+        """Take the next ``most`` lines, and further ones up to the end of a record."""
         lines = list(islice(self.source, most))
         self._failed = False
         try:
             text = b"".join(lines).decode(self.encoding).replace("\r\n", "\n")
         except UnicodeDecodeError:
-            text = "\r"  # so that each line is judged
-        if '"' not in text and "\r" not in text:  # so that a record is a line, and no more than its parts
+            text = "\r"  # leads to the slow way below, which validates each line
+        if '"' not in text and "\r" not in text:  # then each record is one line, split at the delimiters
             delimiter = self._delimiter
             self._records = [line.split(delimiter) for line in text.split("\n") if line]
             return lines
@@ -130,34 +136,34 @@ class CSV:
         return self._taken
 
     def rows(self) -> list[Row]:
-        """The events of the lines taken last."""
+        """Decode the lines that were taken last."""
         if self._failed or any(len(record) != self._width for record in self._records):
             raise ValueError
         return decoding.decode_texts(map(self._in_order, self._records))
 
     def records(self, lines: Sequence[bytes]) -> Iterator[tuple[list[bytes], Row | str | None]]:
-        """Each record."""
+        """Yield each record's lines with its event, the reason why it is none, or None where it is blank."""
         taken = self._taken = []
         reader = self._reader(iter(lines))
         while True:
             start = len(taken)
             try:
                 record = next(reader, None)
-                found = None if not record else self._judged(record)
+                result = None if not record else self._validated(record)
             except csv.Error as error:
-                record, found = [], f"{error}."
+                record, result = [], f"{error}."
             if record is None:
                 return
-            yield taken[start:], self._unread(taken[start:]) or found
+            yield taken[start:], self._unread(taken[start:]) or result
 
-    def _judged(self, record: list[str]) -> Row | str:
+    def _validated(self, record: list[str]) -> Row | str:
         if len(record) != self._width:
             fields = "1 field" if len(record) == 1 else f"{len(record)} fields"
             return f"{fields} where the header has {self._width}."
         try:
             return decoding.decode_text(dict(zip(COLUMNS, self._in_order(record), strict=True)))
         except ValidationError as error:
-            return _said(error.detail)
+            return _as_text(error.detail)
 
     def _unread(self, lines: list[bytes]) -> str | None:
         try:
@@ -176,11 +182,11 @@ class CSV:
                 yield line.decode(self.encoding)
             except UnicodeDecodeError:
                 self._failed = True
-                yield line.decode(self.encoding, "replace")  # its record is refused, wherever it ends
+                yield line.decode(self.encoding, "replace")  # the record is refused, but where it ends must be known
 
 
 def delimiter_of(text: str) -> str:
-    """The character that separates fields, of itself or the word tab. Raises ValueError."""
+    """Return the character that separates fields, given as itself or as the word tab. Raises ValueError."""
     delimiter = {"tab": "\t", "\\t": "\t"}.get(text.lower(), text)
     if len(delimiter) != 1 or delimiter.isalnum() or delimiter in '"\r\n\0 ':
         raise ValueError(f"A delimiter is one character such as ; or the word tab, not “{_shown([text])}”.")
@@ -189,13 +195,16 @@ def delimiter_of(text: str) -> str:
 
 class _Header(NamedTuple):
     number: int  # of its first line
-    lines: int  # up to its end
+    lines: int  # how many there are up to its end
     delimiter: str
     names: list[str]
 
 
 def _read_header(texts: Iterator[str], delimiter: str | None) -> _Header:
-    """Past blank lines and ``sep=``, what names most columns of those that the delimiters make of it."""
+    """Skip blank lines and ``sep=``, and read the header by the delimiter that finds most of the columns in it.
+
+    Raises ImportFailed where there is no header, or none that can be read.
+    """
     for number, text in enumerate(texts, 1):
         if sep := _SEP.fullmatch(text.lstrip()):
             try:
@@ -249,7 +258,7 @@ def _check_columns(header: _Header, *, ignore_extra: bool) -> None:
 
 
 def _shown(names: Iterable[str]) -> str:
-    """Names in one line that can be printed, and is not too long."""
+    """Join names to one line, with escapes for what can't be printed, and cut off where it gets too long."""
     text = ", ".join(names)
     shown = "".join(
         character if character.isprintable() else repr(character)[1:-1] for character in text[:_MOST_NAMED_CHARACTERS]
@@ -263,11 +272,11 @@ def _unreadable(error: UnicodeError, encoding: str) -> str:
     return f"It is not {encoding.upper()}{where}: tell its encoding by --encoding, such as {other}."
 
 
-def _said(detail: Any) -> str:
-    """What is wrong in one line: ``value: A valid number is required.``"""
+def _as_text(detail: Any) -> str:
+    """Write what is wrong on one line: ``value: A valid number is required.``"""
     if isinstance(detail, dict):
-        return " ".join(f"{field}: {_said(each)}" for field, each in detail.items())
+        return " ".join(f"{field}: {_as_text(each)}" for field, each in detail.items())
     if isinstance(detail, list):
-        return " ".join(map(_said, detail))
+        return " ".join(map(_as_text, detail))
     text = str(detail) if isinstance(detail, ErrorDetail) else f"{detail}"
     return text if text.endswith(".") else f"{text}."

@@ -1,4 +1,4 @@
-"""Events of CSV or NDJSON into the log: in steps, each with a bookmark that tells where the next one starts."""
+"""Imports events of CSV or NDJSON into the log, in steps; a bookmark tells where the next step starts."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from django.db import connection, transaction
 from events.ingest import decoding
 from events.log import append
 from events.log.append import Row
-from events.models import Bookmark
 from events.transfer.files import mark_of
 from events.transfer.import_formats import Format, ImportFailed
+from events.transfer.models import Bookmark
 
 _STEP_LINES = {"postgresql": 20_000, "sqlite": 5_000}
-# How soon the thread that talks to the database gets its turn beside the one that decodes; some ten times a step.
+# How soon the thread that talks to the database gets its turn beside the one that decodes: some ten times in a step.
 _SWITCH_SECONDS = 0.0005
 
 
 class OtherLines(ImportFailed):
-    """The source doesn't start with the lines that were imported of it; nothing was stored."""
+    """The source doesn't begin with the lines that were imported from it before; nothing was stored."""
 
 
 class Rejected(NamedTuple):
@@ -38,19 +38,19 @@ class Rejected(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What a step came to, in lines of the source, and what it stored and rejected."""
+    """How many lines of the source are done after a step, and what the step stored and rejected."""
 
     lines: int
     events: int
     rejected: list[Rejected]
 
 
-# What was read for a step: lines, the events in them, and what is none, by its number among them.
+# What was read for a step: lines, the events in them, and the rejected records, numbered from the first line as 1.
 Lines = tuple[list[bytes], list[Row], list[Rejected]]
 
 
 class Rejects:
-    """The file that bad lines go to as they are, so that they can be mended and imported."""
+    """The file that bad lines are written to as they are, so that they can be corrected and imported."""
 
     def __init__(self, path: Path, bookmark: Bookmark, header: list[bytes]) -> None:
         self.path, self.bytes, self._header = path, bookmark.rejects_bytes, header
@@ -59,11 +59,12 @@ class Rejects:
             return
         if size:
             raise ImportFailed(f"{path} holds something else than rejects of this import; choose another file.")
-        _store([], bookmark, {"rejects": str(path), "rejects_bytes": 0})  # ours, before the first byte is
+        # the bookmark names the file before its first byte is written, so that a later run knows it as its own
+        _store([], bookmark, {"rejects": str(path), "rejects_bytes": 0})
         self.bytes = 0
 
     def add(self, lines: Iterable[bytes]) -> None:
-        """Write them so that they outlast a power cut, in the place of what a step left that was not finished."""
+        """Write lines so that they outlast a power cut, over anything that an unfinished step has left."""
         with self.path.open("ab") as file:
             file.truncate(self.bytes)
             file.writelines(lines if self.bytes else chain(self._header, lines))
@@ -73,18 +74,18 @@ class Rejects:
 
 
 def bookmark_of(source: str, *, restart: bool) -> Bookmark:
-    """How far that source is imported; not at all, where it is to be started again."""
+    """Return the bookmark of a source, made where it is missing; with ``restart`` a new one that is at the start."""
     if restart:
         Bookmark.objects.filter(source=source).delete()
     return Bookmark.objects.get_or_create(source=source)[0]
 
 
 def steps(reader: Format, bookmark: Bookmark, rejects: Path | None) -> Iterator[Step]:
-    """Import what follows the bookmark, each step in one transaction with the bookmark's new place.
+    """Import what follows the bookmark; each step is one transaction, which moves the bookmark too.
 
-    The first step is what was imported before, which is forgotten where that is done and the source begins otherwise.
-    Without ``rejects`` the first bad line ends the import, and all lines before it are stored. Raises ImportFailed, and
-    OtherLines where the source turns out to be another one.
+    The first step yielded stands for what was imported before. A finished import is forgotten where the source begins
+    with another line than it did. Without ``rejects`` the first bad line ends the import, and all lines before it are
+    stored. Raises ImportFailed, and OtherLines where the source doesn't begin with the lines imported before.
     """
     first = list(islice(reader.source, 1))
     reader.source = chain(first, reader.source)
@@ -138,15 +139,15 @@ def _skip(lines: Iterator[bytes], bookmark: Bookmark, digest: hashlib.blake2b, n
 
 
 def _read(reader: Format, *, stop: bool) -> Iterator[Lines]:
-    """Each step's lines, read by a thread of its own while the database works on those before."""
+    """Yield the lines of each step; a thread reads them while the database stores the ones before."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         with ThreadPoolExecutor(1) as pool:
             following = pool.submit(_next_lines, reader, stop)
-            while (found := following.result())[0]:
+            while (lines := following.result())[0]:
                 following = pool.submit(_next_lines, reader, stop)
-                yield found
+                yield lines
     finally:
         sys.setswitchinterval(interval)
 
@@ -155,7 +156,7 @@ def _next_lines(reader: Format, stop: bool) -> Lines:
     lines = reader.take(_STEP_LINES[connection.vendor])
     try:
         return lines, reader.rows(), []
-    except decoding.NOT_FAST:
+    except decoding.DECODE_ERRORS:
         return lines, *_sort_out(reader, lines, stop)
 
 
@@ -163,13 +164,13 @@ def _sort_out(reader: Format, lines: list[bytes], stop: bool) -> tuple[list[Row]
     rows: list[Row] = []
     rejected: list[Rejected] = []
     number = 1
-    for taken, found in reader.records(lines):
-        if isinstance(found, str):
-            rejected.append(Rejected(number, taken, found))
+    for taken, result in reader.records(lines):
+        if isinstance(result, str):
+            rejected.append(Rejected(number, taken, result))
             if stop:
                 break
-        elif found:
-            rows.append(found)
+        elif result:
+            rows.append(result)
         number += len(taken)
     return rows, rejected
 

@@ -1,4 +1,4 @@
-"""What imports have done so far."""
+"""Owns the bookmarks: how far imports have come."""
 
 from django.db import models
 

@@ -1,4 +1,4 @@
-"""Deleting access tokens that have expired, in steps beside other work."""
+"""Deletes access tokens that have expired, in steps beside other work."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _PERIOD_SECONDS = 3_600
 
 
 class ExpiredTokens:
-    """What the worker has to delete: all that have expired once an hour, from its start on."""
+    """The worker's turn at expired tokens: once an hour, and first at its start, all of them are deleted."""
 
     def __init__(self) -> None:
         self._due = time.monotonic()
         self._steps: Iterator[int] | None = None
 
     def delete_some(self) -> int:
-        """Go one step on where there is anything to do; give how many tokens it deleted."""
+        """Take one step where any is due; return how many tokens it deleted."""
         if self._steps is None:
             if time.monotonic() < self._due:
                 return 0
@@ -35,16 +35,17 @@ class ExpiredTokens:
 
 
 def delete_expired() -> Iterator[int]:
-    """Delete all tokens that have expired by now; yields after each step how many of its tokens it deleted.
+    """Delete all tokens that have expired by now; yield after each step how many tokens it deleted.
 
-    By id and not by expiry, of which the toolkit has no index: each step reads STEP_TOKENS tokens, once.
+    The steps go by id, as the toolkit has no index of the expiry: each one reads STEP_TOKENS tokens, and no token is
+    read twice.
     """
     now, last_id = timezone.now(), 0
     while tokens := list(
         AccessToken.objects.filter(pk__gt=last_id).order_by("pk").values_list("pk", "expires")[:STEP_TOKENS]
     ):
         expired = [pk for pk, expires in tokens if expires <= now]
-        # again by expiry, as one may have been prolonged meanwhile
+        # the expiry is asked for again, as a token may have been prolonged meanwhile
         _, deleted = AccessToken.objects.filter(pk__in=expired, expires__lte=now).delete()
         last_id = tokens[-1][0]
         yield deleted.get(AccessToken._meta.label, 0)

@@ -1,4 +1,4 @@
-"""The roller at work, as the worker's command or beside a request: steps that others can wait for."""
+"""Paces the roller, in the worker or in the background of a request: its steps are short enough for others to wait."""
 
 from __future__ import annotations
 
@@ -23,28 +23,29 @@ class _Pace(NamedTuple):
     pause_seconds: float
 
 
-# The more events a step has, the fewer rollups it and the next one both write. But changes of stored events wait for
-# its lock. On SQLite every writer does, and looks again after 1, 3, 8, 18, 33 and 53 ms: the pause meets one of those.
+# The more events a step has, the fewer rollups are written twice, by it and by the next one. But changes of stored
+# events wait for its lock. On SQLite every writer waits for it, and looks again after 1, 3, 8, 18, 33 and 53 ms: the
+# pause is long enough for one of these looks.
 _PACES = {
     "postgresql": _Pace(20_000, 500_000, 2.0, 0),
     "sqlite": _Pace(150, 5_000, 0.008, 0.02),
 }
-_ASIDE_SECONDS = 1
+_BACKGROUND_SECONDS = 1
 _MOST_WAIT_SECONDS = 2
-_at_work_aside = threading.Lock()
+_background_lock = threading.Lock()
 
 
 class Roller:
-    """Takes steps as large as others can wait for, judging by how long the last ones took."""
+    """Takes steps that are as large as others can wait for, by how long the last ones took."""
 
     def __init__(self) -> None:
         self._pace = _PACES[connection.vendor]
         self.most_events = roll_up.step_events()
 
     def catch_up(self, is_wanted: Callable[[], bool], pause: Callable[[float], object]) -> Iterator[Step]:
-        """Steps up to the first that takes all there is; what came meanwhile is worth a step at the next look.
+        """Take steps until one has taken all there is, and yield each; events that came meanwhile are left for later.
 
-        Raises DatabaseError, after which the next step is a small one.
+        Stops as soon as ``is_wanted`` says no. Raises DatabaseError, after which the next step is a small one.
         """
         while is_wanted():
             try:
@@ -63,26 +64,29 @@ class Roller:
 
     def _learn(self, step: Step) -> None:
         pace, most = self._pace, self.most_events
-        if step.is_full or step.seconds > pace.seconds:  # a few events say nothing about many
+        if step.is_full or step.seconds > pace.seconds:  # how long a few events took says nothing about many
             fitting = int(step.events * pace.seconds / max(step.seconds, 0.001))
             self.most_events = min(max(fitting, pace.least_events), 2 * most, pace.most_events)
 
 
-def catch_up_aside() -> None:
-    """Have a thread of its own take steps for a moment, unless one is at it already; for a service without a worker."""
-    if _at_work_aside.acquire(blocking=False):
-        threading.Thread(target=_catch_up_aside, daemon=True).start()
+def catch_up_in_background() -> None:
+    """Roll up in the background for up to a second, unless a thread already does; for a service without a worker."""
+    if _background_lock.acquire(blocking=False):
+        threading.Thread(target=_catch_up_in_background, daemon=True).start()
 
 
 def wait_for_catching_up() -> None:
-    """The same, and wait until that thread has done what it can; whoever comes meanwhile waits for the same one."""
-    catch_up_aside()
-    if _at_work_aside.acquire(timeout=_MOST_WAIT_SECONDS):
-        _at_work_aside.release()
+    """Roll up in the background and wait until that is done, two seconds at most.
+
+    Where a thread is already at it, wait for that one.
+    """
+    catch_up_in_background()
+    if _background_lock.acquire(timeout=_MOST_WAIT_SECONDS):
+        _background_lock.release()
 
 
-def _catch_up_aside() -> None:
-    give_up = time.monotonic() + _ASIDE_SECONDS
+def _catch_up_in_background() -> None:
+    give_up = time.monotonic() + _BACKGROUND_SECONDS
     try:
         for _ in Roller().catch_up(lambda: time.monotonic() < give_up, time.sleep):
             pass
@@ -90,4 +94,4 @@ def _catch_up_aside() -> None:
         logger.warning("No step of the roller: %s", error)
     finally:
         connection.close()
-        _at_work_aside.release()
+        _background_lock.release()

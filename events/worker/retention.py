@@ -1,4 +1,4 @@
-"""Deletes old events, and their rollups where that is asked for, in steps that hold no writer up."""
+"""Deletes old events, and their rollups where that is asked for, in steps that don't hold writers up."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from django.db import connection, transaction
 from django.db.models import Max
 from django.utils import timezone
 
+from events.log.models import Event, EventQuerySet
 from events.log.namespace_patterns import fits
-from events.models import Event, EventQuerySet, Pruned, Resolution, Rollup, Watermark
 from events.rollups import rebuild
+from events.rollups.models import Pruned, Resolution, Rollup, Watermark
 
-# On SQLite a step holds the lock that every writer waits for; on PostgreSQL commits wait for its writes to the disk.
+# On SQLite a step holds the lock that every writer waits for; on PostgreSQL commits wait while it writes to the disk.
 _STEP_EVENTS = {"postgresql": 2_000, "sqlite": 500}
 _STEP_BUCKETS = {"postgresql": 5_000, "sqlite": 2_000}
 _HOUR = timedelta(hours=1)
@@ -24,7 +25,7 @@ _BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
 class Series(NamedTuple):
-    """A series that has a past to prune: all of it before the start of an hour in UTC."""
+    """A series with a past to prune: all that is before the start of an hour in UTC."""
 
     namespace: str
     name: str
@@ -32,11 +33,11 @@ class Series(NamedTuple):
 
 
 class WouldDeleteMostError(Exception):
-    """Pruning would delete more than half of the events there are, which nobody may have meant. None was deleted."""
+    """Pruning would delete more than half of all events, which may not be meant; none was deleted."""
 
 
 def hour_before(age: timedelta, now: datetime | None = None) -> datetime:
-    """The start of the hour in UTC in which what is of that age now came; the year 1 where that is long enough ago."""
+    """Return the start of the hour in UTC that lies an age before now; the year 1 where the age goes back further."""
     try:
         return ((now or timezone.now()) - age).replace(minute=0, second=0, microsecond=0)
     except OverflowError:
@@ -44,15 +45,16 @@ def hour_before(age: timedelta, now: datetime | None = None) -> datetime:
 
 
 def older_than(age: timedelta, pattern: str = "*") -> Iterator[Series]:
-    """The series of such namespaces that are in part older than that, in order."""
+    """Yield the series with events older than an age whose namespace fits a pattern, in order."""
     return _series([(pattern, age)])
 
 
 def carry_out() -> Iterator[int]:
-    """Prune as RETENTION says: a step at a time, and how many events each deleted.
+    """Prune as RETENTION says, a step at a time; yield how many events each step deleted.
 
-    Ages count from the newest event, where the clock is more than a day past it: a clock that is wrong would else have
-    everything deleted at once. Raises WouldDeleteMostError, before the first step, unless RETENTION_MAY_DELETE_MOST.
+    Where the clock is more than a day past the newest event, ages count from a day after that event: a wrong clock
+    would otherwise have everything deleted at once. Raises WouldDeleteMostError before the first step, unless
+    RETENTION_MAY_DELETE_MOST is set.
     """
     newest = Rollup.objects.whole_series().aggregate(newest=Max("last_timestamp"))["newest"]
     if newest is None:
@@ -72,7 +74,7 @@ def _a_day_after(instant: datetime) -> datetime:
 
 
 def _check_share(past: Sequence[Series]) -> None:
-    """Refuse to delete more than half of all events. What it reads grows with what is to be deleted only."""
+    """Refuse to delete more than half of all events; the cost grows with the events to delete, not with all events."""
     count = sum(prunable(series).count() for series in past)
     total = Event.objects.order_by().values("pk")[: 2 * count].count()
     if total < 2 * count:
@@ -91,25 +93,25 @@ def _series(policy: Sequence[tuple[str, timedelta | None]], now: datetime | None
 
 
 def prunable(series: Series) -> EventQuerySet:
-    """The events that pruning deletes: those of the past that are rolled up."""
+    """Choose the events that pruning deletes: the rolled up ones of the series' past."""
     events = Event.objects.of_series(series.namespace, series.name)
     return events.filter(timestamp__lt=series.before).up_to(Watermark.objects.current().event_id)
 
 
 def prune(series: Series) -> Iterator[int]:
-    """Delete the events of the past, a step and a transaction each time; gives how many each step deleted.
+    """Delete the events of a series' past, in steps that are a transaction each; yield how many each step deleted.
 
-    From the first step on the rollups answer for the whole past, so it may end after any of them and be done again.
+    From the first step on the rollups answer for the whole past, so pruning may stop after any step and be run again.
     """
     with transaction.atomic():
-        Watermark.objects.locked()  # nobody empties the rollups, nor moves an event, until it is known below
+        Watermark.objects.locked()  # until Pruned is stored, nobody may empty the rollups or move an event
         events = prunable(series)
         found = _first(events)
         if found:
             _rely_on_rollups(series)
     while found:
         yield Event.objects.filter(pk__in=[pk for pk, _ in found])._raw_delete(connection.alias)
-        # not from the beginning again, where the index is full of what the steps before this one deleted
+        # starting at the last timestamp skips the part of the index that still holds the events deleted before
         found = _first(events.filter(timestamp__gte=found[-1][1]))
 
 
@@ -127,17 +129,17 @@ def _rely_on_rollups(series: Series) -> None:
 
 
 def prune_rollups(series: Series) -> Iterator[int]:
-    """Delete the rollups of a past whose events are pruned, in steps of some hours; gives how many each deleted.
+    """Delete the rollups of a past whose events are pruned, in steps of some hours; yield how many each step deleted.
 
-    Where none are left the series is gone, and what comes under its name later is a new one.
+    Where no rollups are left the series is gone, and events that come later under its name start a new one.
     """
     of_series = Rollup.objects.of_series(series.namespace, series.name)
     stored = of_series.filter(bucket__lt=series.before).exclude(resolution=Resolution.SERIES)
     limit = _STEP_BUCKETS[connection.vendor]
     while True:
         with transaction.atomic():
-            mark = Watermark.objects.locked()
-            finest = stored.filter(resolution=mark.finest_first[0])
+            watermark = Watermark.objects.locked()
+            finest = stored.filter(resolution=watermark.finest_first[0])
             last = finest.order_by("bucket").values_list("bucket", flat=True)[limit - 1 : limit].first()
             end = series.before if last is None else min(last.replace(minute=0) + _HOUR, series.before)
             count = stored.filter(bucket__lt=end)._raw_delete(connection.alias)
@@ -145,7 +147,7 @@ def prune_rollups(series: Series) -> Iterator[int]:
                 return
             late = prunable(series).filter(timestamp__lt=end)
             late._raw_delete(connection.alias)
-            rebuild.rebuild_whole_series(mark, series.namespace, series.name)
+            rebuild.rebuild_whole_series(watermark, series.namespace, series.name)
             if not of_series.exists():
                 Pruned.objects.filter(namespace=series.namespace, name=series.name)._raw_delete(connection.alias)
             Watermark.objects.bump_changes()
@@ -153,6 +155,6 @@ def prune_rollups(series: Series) -> Iterator[int]:
 
 
 def pause_seconds(took_seconds: float) -> float:
-    """How long to wait after a step that took so long, for writers to get their turn."""
-    # those that wait for SQLite's one lock look again after up to a tenth of a second
+    """Return how many seconds to wait after a step that took so many, so that writers get their turn."""
+    # writers that wait for SQLite's one lock look again after up to a tenth of a second
     return max(0.02, 2 * took_seconds) if connection.vendor == "sqlite" else took_seconds / 2

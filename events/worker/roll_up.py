@@ -1,4 +1,4 @@
-"""One step of the roller: the next events are added to the rollups, and the watermark moves past them."""
+"""Owns the step of the roller: it adds the next events to the rollups, and moves the watermark past them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
-from events.models import Event, Pruned, Resolution, Rollup, Watermark
+from events.log.models import Event
+from events.rollups.models import Pruned, Resolution, Rollup, Watermark
 from events.rollups.rebuild import PrunedError
 from events.rollups.statements import add_step, fill_step
 
-# What a step has where nobody knows how long it will take.
+# How many events a step takes before it is known how long a step lasts.
 _STEP_EVENTS = {"postgresql": 100_000, "sqlite": 150}
 _SETTLE_POLL_SECONDS = 0.005
-# How often a roller that has nothing to do says so; each time is a write.
+# How often a roller that has nothing to do says so; more often would be more writes.
 _IDLE = timedelta(seconds=10)
 
 
 class Step(NamedTuple):
-    """What a step of the roller did; ``is_full`` where it has as many events as it may take."""
+    """What a step of the roller did; ``is_full`` where it took as many events as it may take."""
 
     events: int
     event_id: int
@@ -34,46 +35,47 @@ class Step(NamedTuple):
 def take_step(patience: Callable[[], bool] = lambda: False, most_events: int | None = None) -> Step | None:
     """Add the next events to the rollups and move the watermark past them, in one transaction.
 
-    None where there is nothing to do: every event is rolled up, another roller is at work, or transactions with ids
-    on both sides of the new watermark are still open. Those are waited for as long as ``patience`` says so.
+    Returns None where there is nothing to do: every event is rolled up, another roller is at work, or transactions
+    that may hold ids on both sides of the new watermark are still open. The step waits for open transactions as long
+    as ``patience`` says yes.
     """
     looked = timezone.now()
     settled = _settled_id(patience)
     if settled is None:
         return None
-    Watermark.objects.ensure_stored()  # before the transaction: whoever else made it would wait for that to end
+    Watermark.objects.ensure_stored()  # outside of the transaction, or others who store it would wait for its end
     with transaction.atomic():
-        mark = Watermark.objects.select_for_update(skip_locked=True).first()
-        if mark is None:
+        watermark = Watermark.objects.select_for_update(skip_locked=True).first()
+        if watermark is None:
             return None
         locked = time.monotonic()
-        new = Event.objects.after(mark.event_id)
+        new = Event.objects.after(watermark.event_id)
         ids = new.up_to(settled).order_by("pk").values_list("pk", flat=True)
         limit = most_events or step_events()
         full = ids[limit - 1 : limit].first()
         last = full or ids.last()
         if last is None:
-            # ahead of now where the clock was set back, and then the lag would count from there
-            if mark.complete_at is None or abs(looked - mark.complete_at) > _IDLE:
+            # the stored time is in the future where the clock was set back, and the lag would be counted from it
+            if watermark.complete_at is None or abs(looked - watermark.complete_at) > _IDLE:
                 Watermark.objects.update(complete_at=looked)
             return None
         _give_room()
-        resolutions = mark.finest_first
+        resolutions = watermark.finest_first
         count = fill_step(new.up_to(last), resolutions[0])
         add_step([*resolutions, Resolution.SERIES], finest=resolutions[0])
-        Watermark.objects.update(event_id=last, complete_at=mark.complete_at if full else looked)
+        Watermark.objects.update(event_id=last, complete_at=watermark.complete_at if full else looked)
     return Step(count, last, full is not None, time.monotonic() - locked)
 
 
 def step_events() -> int:
-    """How many events a step has where its caller doesn't say."""
+    """Return how many events a step takes at most where its caller doesn't say."""
     return _STEP_EVENTS[connection.vendor]
 
 
 def _give_room() -> None:
-    """Let PostgreSQL group a step's events in memory, by their hashes, for the rest of the transaction.
+    """Let PostgreSQL group a step's events in memory, by hashes, for the rest of the transaction.
 
-    By default it has 4 MB, and of a table that grows fast it knows so little that it sorts instead, on the disk.
+    With its default of 4 MB, and little known of a table that grows fast, it would sort the events on the disk instead.
     """
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
@@ -81,16 +83,16 @@ def _give_room() -> None:
 
 
 def start_over(*, accept_loss: bool = False) -> None:
-    """Empty the rollups, to hold from now on what ROLLUP_RESOLUTIONS says; until they are full, events are read.
+    """Empty the rollups, to be filled anew in the resolutions that ROLLUP_RESOLUTIONS says.
 
-    Raises PrunedError where the events that they were made from are not all there any more; with ``accept_loss`` only
-    where that is known, as they are pruned.
+    Until they are full again, answers are read from the events. Raises PrunedError where some events that the rollups
+    were made from are gone from the log; with ``accept_loss`` only where series are marked as pruned.
     """
     with transaction.atomic():
-        mark = Watermark.objects.locked()
+        watermark = Watermark.objects.locked()
         if count := Pruned.objects.count():
             raise PrunedError(f"Events of {count} series are pruned; their rollups can't be made anew.")
-        held, there = Rollup.objects.event_count(), Event.objects.up_to(mark.event_id).count()
+        held, there = Rollup.objects.event_count(), Event.objects.up_to(watermark.event_id).count()
         if there < held and not accept_loss:
             raise PrunedError(
                 f"The rollups hold {held} events, of which {there} are in the log: the others would be lost for good. "
@@ -102,12 +104,12 @@ def start_over(*, accept_loss: bool = False) -> None:
 
 
 def _settled_id(patience: Callable[[], bool]) -> int | None:
-    """An id up to which every transaction has ended, whether it committed or not; None where patience ran out.
+    """Find an id up to which every transaction has ended, whether it committed or not; None where patience ran out.
 
-    Ids are handed out before they are committed, so the highest visible one says nothing about lower ones. As
-    CREATE INDEX CONCURRENTLY does, this waits for the transactions that hold a writer's lock on the log at this moment:
-    a writer takes the lock before its ids, so an id handed out by now belongs to one of those or to one that has
-    ended. Unlike LOCK TABLE it holds no writer up. On SQLite writers come one at a time, and leave no gaps.
+    Ids are handed out before they are committed, so the highest visible id says nothing about lower ones. As
+    CREATE INDEX CONCURRENTLY does, this waits for the transactions that hold a writer's lock on the log now. A writer
+    takes the lock before its ids, so every id handed out by now belongs to one of these transactions or to one that
+    has ended. Unlike LOCK TABLE, waiting holds no writer up. On SQLite writers come one at a time, and leave no gaps.
     """
     if connection.vendor == "sqlite":
         return Event.objects.order_by("pk").values_list("pk", flat=True).last()
@@ -126,7 +128,7 @@ def _settled_id(patience: Callable[[], bool]) -> int | None:
 
 
 def _writers() -> set[str]:
-    """The other transactions that hold a lock on the log of the kind that writers take, or a stronger one."""
+    """List the other transactions that hold a lock on the log as strong as a writer's, or stronger."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT virtualtransaction FROM pg_locks WHERE locktype = 'relation' AND relation = %s::regclass"

@@ -1,4 +1,4 @@
-"""Compares the rollups with the events they were made from, and rebuilds where they differ."""
+"""Compares rollups with the events they were made from, and rebuilds the ones that differ."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from django.db.models import QuerySet, Sum
 from events.calendar import timestamps
 from events.calendar.granularities import MICROSECOND
 from events.database.snapshot import snapshot
-from events.models import Event, Resolution, Rollup, Watermark
+from events.log.models import Event
 from events.rollups import rebuild, statements, sums
+from events.rollups.models import Resolution, Rollup, Watermark
 
 _STRETCH = timedelta(days=31)
 _FIELDS = ("bucket", "first_timestamp", "last_timestamp", "count", "sum", "min", "max")
@@ -23,7 +24,10 @@ _STORED = (*_FIELDS, "rest", "is_exact")
 
 
 class Difference(NamedTuple):
-    """One bucket that is not what its events make; None where it is missing, or should be."""
+    """One rollup that differs from its events.
+
+    ``stored`` is None where the rollup is missing, ``computed`` where it should not be there.
+    """
 
     namespace: str
     name: str
@@ -35,13 +39,13 @@ class Difference(NamedTuple):
 
     @property
     def lost_events(self) -> int:
-        """How many events the rollup holds that a rebuilt one would not."""
+        """Count the events that the rollup holds and a rebuilt one would not."""
         stored, computed = (each["count"] if each else 0 for each in (self.stored, self.computed))
         return max(0, stored - computed)
 
     @property
     def hour(self) -> datetime:
-        """The hour that is rebuilt with this bucket; for a whole series, 1970."""
+        """Return the start of the hour that is rebuilt with this bucket; for a whole series, 1970."""
         return self.bucket.replace(minute=0)
 
     def __str__(self) -> str:
@@ -49,18 +53,18 @@ class Difference(NamedTuple):
         where = f"{self.namespace}/{self.name}, {self.resolution.label} {timestamps.to_text(self.bucket)}"
         if self.stored is None or self.computed is None:
             return f"{where}: {'missing' if self.stored is None else f'stored without {source}'}"
-        said = [
-            f"{field} {_said(self.stored[field])} is {_said(self.computed[field])} by the {source}"
+        texts = [
+            f"{field} {_as_text(self.stored[field])} is {_as_text(self.computed[field])} by the {source}"
             for field in _FIELDS
             if self.stored[field] != self.computed[field]
         ]
-        if not said:
-            said = [f"sum {self.stored['sum']!r} lacks its last digits"]
-        return f"{where}: {', '.join(said)}"
+        if not texts:
+            texts = [f"sum {self.stored['sum']!r} lacks its last digits"]
+        return f"{where}: {', '.join(texts)}"
 
 
 class Stretch(NamedTuple):
-    """A part of a series that is compared at a time: whole days of UTC, both ends included."""
+    """A part of a series that is compared at one go: whole days of UTC, both ends included."""
 
     namespace: str
     name: str
@@ -69,14 +73,14 @@ class Stretch(NamedTuple):
 
 
 def series() -> list[tuple[str, str]]:
-    """Every series that has events or rollups, in order."""
+    """List every series that has events or rollups, in order."""
     rolled_up = Rollup.objects.order_by().values_list("namespace", "name").distinct()
     logged = ((each, name) for each in Event.objects.namespaces() for name in Event.objects.names(each))
     return sorted({*rolled_up, *logged})
 
 
 def stretches(namespace: str, name: str) -> Iterator[Stretch]:
-    """The stretches of a series that hold events or rollups, in order."""
+    """Yield the stretches of a series that hold events or rollups, in order. Two queries for each."""
     events = Event.objects.of_series(namespace, name).order_by("timestamp").values_list("timestamp", flat=True)
     stored = Rollup.objects.of_series(namespace, name).exclude(resolution=Resolution.SERIES)
     buckets = stored.order_by("bucket").values_list("bucket", flat=True)
@@ -97,16 +101,16 @@ def stretches(namespace: str, name: str) -> Iterator[Stretch]:
 
 
 def differences(stretch: Stretch) -> tuple[int, list[Difference]]:
-    """How many events up to the watermark lie in the stretch, and its minutes and hours that differ from them.
+    """Count the events up to the watermark in a stretch, and list its minutes and hours that differ from them.
 
-    Where it is pruned: how many there were by the finest rollups, and the others that differ from those.
+    Where the stretch is pruned, the finest rollups take the place of the events.
     """
     count = 0
-    found: list[Difference] = []
+    result: list[Difference] = []
     with snapshot():
-        mark, pruned_before = Watermark.objects.of(stretch.namespace, stretch.name)
+        watermark, pruned_before = Watermark.objects.of(stretch.namespace, stretch.name)
         of_series = Rollup.objects.of_series(stretch.namespace, stretch.name)
-        finest, *coarser = mark.finest_first
+        finest, *coarser = watermark.finest_first
         start = max(stretch.start, pruned_before or stretch.start)
         if stretch.start < start:
             within = of_series.filter(bucket__range=(stretch.start, min(stretch.end, start - MICROSECOND)))
@@ -115,22 +119,22 @@ def differences(stretch: Stretch) -> tuple[int, list[Difference]]:
             for resolution in coarser:
                 computed = _computed(statements.merged(kept, resolution))
                 stored = _by_bucket(within.filter(resolution=resolution).values_list(*_STORED))
-                found += _compare(stretch, resolution, stored, computed, is_pruned=True)
+                result += _compare(stretch, resolution, stored, computed, is_pruned=True)
         events = Event.objects.of_series(stretch.namespace, stretch.name).within(start, stretch.end)
         for resolution in (finest, *coarser):
             rows = of_series.filter(resolution=resolution, bucket__range=(start, stretch.end))
-            computed = _computed(statements.of_events(events.up_to(mark.event_id), resolution))
-            found += _compare(stretch, resolution, _by_bucket(rows.values_list(*_STORED)), computed)
+            computed = _computed(statements.of_events(events.up_to(watermark.event_id), resolution))
+            result += _compare(stretch, resolution, _by_bucket(rows.values_list(*_STORED)), computed)
         count += sum(aggregate["count"] for aggregate in computed.values())
-    return count, found
+    return count, result
 
 
 def series_difference(namespace: str, name: str) -> Difference | None:
-    """How the rollup of a whole series differs from its finest rollups; None where it doesn't."""
+    """Compare the rollup of a whole series with its finest rollups; return None where they agree."""
     with snapshot():
-        mark = Watermark.objects.current()
+        watermark = Watermark.objects.current()
         of_series = Rollup.objects.of_series(namespace, name)
-        finest = of_series.filter(resolution=mark.finest_first[0])
+        finest = of_series.filter(resolution=watermark.finest_first[0])
         stored = _by_bucket(of_series.whole_series().values_list(*_STORED))
         computed = _computed(statements.merged(finest, Resolution.SERIES))
         if finest.filter(is_exact=False).exists():
@@ -140,30 +144,30 @@ def series_difference(namespace: str, name: str) -> Difference | None:
     return next(_compare(stretch, Resolution.SERIES, stored, computed), None)
 
 
-def lossless(found: list[Difference]) -> list[Difference]:
-    """Return those of one series' differences in hours where rebuilding loses no event that the rollups hold."""
-    losing = {each.hour for each in found if each.lost_events}
-    return [each for each in found if each.hour not in losing]
+def lossless(of_series: list[Difference]) -> list[Difference]:
+    """Choose the differences of one series in hours whose rebuilding loses no event that the rollups hold."""
+    losing = {each.hour for each in of_series if each.lost_events}
+    return [each for each in of_series if each.hour not in losing]
 
 
-def count_lost(found: list[Difference]) -> int:
-    """Return how many events of one series only the rollups hold, which rebuilding would lose."""
+def count_lost(of_series: list[Difference]) -> int:
+    """Count the events of one series that only the rollups hold, and that rebuilding would lose."""
     by_resolution: Counter[Resolution] = Counter()
-    for each in found:
+    for each in of_series:
         by_resolution[each.resolution] += each.lost_events
     return max(by_resolution.values(), default=0)
 
 
-def repair(found: list[Difference]) -> None:
+def repair(of_series: list[Difference]) -> None:
     """Rebuild the differing buckets of one series from its events, in one transaction.
 
-    Raises PrunedError where one of them is pruned.
+    Raises PrunedError where one of the buckets is pruned.
     """
-    namespace, name = found[0].namespace, found[0].name
-    hours = {each.hour for each in found if each.resolution != Resolution.SERIES}
+    namespace, name = of_series[0].namespace, of_series[0].name
+    hours = {each.hour for each in of_series if each.resolution != Resolution.SERIES}
     with transaction.atomic():
-        mark = Watermark.objects.locked()
-        rebuild.rebuild(Event.objects.all(), mark, namespace, name, rebuild.ranges_of(hours))
+        watermark = Watermark.objects.locked()
+        rebuild.rebuild(Event.objects.all(), watermark, namespace, name, rebuild.ranges_of(hours))
         Watermark.objects.bump_changes()
 
 
@@ -172,13 +176,13 @@ def _by_bucket(rows: QuerySet[Any, Any]) -> dict[datetime, dict[str, Any]]:
 
 
 def _computed(rows: QuerySet[Any, Any]) -> dict[datetime, dict[str, Any]]:
-    found = {}
+    result = {}
     for _, _, _, bucket, first, last, count, units, least, most in rows:
         total, rest, is_exact = sums.split(None if units is None else sums.read_units(str(units)))
-        found[bucket] = dict(
+        result[bucket] = dict(
             zip(_STORED, (bucket, first, last, count, total, least, most, rest, is_exact), strict=True)
         )
-    return found
+    return result
 
 
 def _compare(
@@ -198,7 +202,8 @@ def _compare(
 def _same(stored: dict[str, Any], computed: dict[str, Any], is_pruned: bool) -> bool:
     if any(stored[field] != computed[field] for field in _FIELDS if field != "sum"):
         return False
-    # where two doubles don't hold a sum, and before they were two, its last digits depend on the order of its values
+    # The last digits of a sum depend on the order of its values where two doubles can't hold it, and where a release
+    # that kept a single double stored it.
     if is_pruned or not (stored["is_exact"] and computed["is_exact"]):
         largest = max(abs(computed["min"]), abs(computed["max"]))
         return isclose(stored["sum"], computed["sum"], rel_tol=0, abs_tol=1e-12 * computed["count"] * largest)
@@ -207,5 +212,5 @@ def _same(stored: dict[str, Any], computed: dict[str, Any], is_pruned: bool) -> 
     return fsum([stored["sum"], stored["rest"], -computed["sum"], -computed["rest"]]) == 0
 
 
-def _said(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return timestamps.to_text(value) if isinstance(value, datetime) else f"{value:.12g}"

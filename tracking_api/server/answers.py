@@ -9,8 +9,8 @@ from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import IO, Any
 
+from events.http.plain_errors import refuse
 from events.observability.recorder import observe
-from tracking_api.server.handler import refuse
 from tracking_api.server.requests import Request
 
 FILE_PIECE_BYTES = 1 << 16

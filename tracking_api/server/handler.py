@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import gc
 import os
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import django
-from django.conf import settings
-from django.core.handlers.wsgi import WSGIHandler
-from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import FileResponse, HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from typing_extensions import override
 
 from events.database.statement_timeout import limit_statements
-from events.http.utf8_requests import UTF8Request
-from events.observability.recorder import current
+from events.http.fast_path.handler import QuietHandler, start
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tracking_api.settings")
 django.setup(set_prefix=False)
@@ -43,49 +39,14 @@ class LongAnswer:
         self.response.close()
 
 
-class Handler(WSGIHandler):
-    """Django's, without its signals at both ends of a request, which take a quarter of the time of a small one.
-
-    What they look after are connections, and these are looked after by who calls.
-    """
-
-    request_class = UTF8Request
+class Handler(QuietHandler):
+    """Leads requests to Django, and leaves long answers to be made by whoever asked."""
 
     @override
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
-        try:
-            request = self.request_class(environ)
-        except (TypeError, ValueError):  # of a parameter in an encoding that isn't, or that doesn't fit another
-            return refuse(HTTPStatus.BAD_REQUEST, "The Content-Type can't be read.", environ, start_response)
-        response = self.get_response(request)
+    def deliver(self, request: HttpRequest, response: HttpResponseBase, start_response: StartResponse) -> Any:
         if isinstance(response, StreamingHttpResponse) and not isinstance(response, FileResponse):
             return LongAnswer(request, response, start_response)
-        start(response, start_response)
-        if not isinstance(response, HttpResponse):
-            return response
-        request.close()
-        return [response.content]
-
-
-def start(response: HttpResponseBase, start_response: StartResponse) -> None:
-    """Give a response's status and headers to the server."""
-    cookies = (("Set-Cookie", cookie.output(header="")) for cookie in response.cookies.values())
-    start_response(f"{response.status_code} {response.reason_phrase}", [*response.items(), *cookies])
-
-
-def refuse(status: HTTPStatus, detail: str, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-    """Answer a request that Django never sees, in REST framework's shape; below ``/o/`` in that of RFC 6749, 5.2."""
-    current().refusal = status.name.lower()
-    if environ["PATH_INFO"].startswith("/o/"):
-        error = "temporarily_unavailable" if status == HTTPStatus.SERVICE_UNAVAILABLE else "invalid_request"
-        answer = b'{"error":"%s","error_description":"%s"}' % (error.encode(), detail.encode())
-    else:
-        answer = b'{"detail":"%s"}' % detail.encode()
-    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(answer)))]
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers.append(("Retry-After", str(settings.RETRY_AFTER_SECONDS)))
-    start_response(f"{status.value} {status.phrase}", headers)
-    return [answer]
+        return super().deliver(request, response, start_response)
 
 
 django_handler = Handler()

@@ -19,9 +19,9 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from events.http.error_handlers import answer_to
-from events.observability.probes import PROBES
+from events.http.fast_path.handler import start
+from events.observability.probes import is_instant, is_probe
 from events.observability.recorder import ObservedStream, metrics, observe
-from tracking_api.server import handler
 from tracking_api.server.answers import Answer, refusal, start_into
 from tracking_api.server.bodies import Bodies
 from tracking_api.server.connection import Connection
@@ -57,7 +57,7 @@ class Process:
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time
         self.soon = self._loop.call_soon
-        self.roster = Roster(most_connections, settings.MAX_CONNECTIONS_PER_ADDRESS)
+        self.roster: Roster[Connection] = Roster(most_connections, settings.MAX_CONNECTIONS_PER_ADDRESS)
         self.bodies = Bodies()
         self._streams = Streams()
         self._workers = Crew(settings.SERVER_THREADS, "worker")
@@ -115,10 +115,10 @@ class Process:
     def work_on(self, request: Request, connection: Connection) -> None:
         """Have the request answered, and the answer sent."""
         answer = partial(self._take, request, connection)
-        if request.path == "/healthz":
+        if is_instant(request.path):
             # here, as every thread may be waiting for something
             self._loop.call_soon(lambda: answer(_answered(request, self._streams)))
-        elif request.path in PROBES:
+        elif is_probe(request.path):
             self._probers.submit(partial(_answered, request, self._streams), answer, connection.place)
         else:
             self._workers.submit(partial(_worked, request, self._streams), answer, _holder(request, connection))
@@ -234,7 +234,7 @@ def _failed(pending: Pending, error: Exception) -> Answer:
     answer: LongAnswer = observed.response
     with observed.resumed():
         response = answer_to(answer.request, error, answer.response)
-        handler.start(response, answer.start_response)
+        start(response, answer.start_response)
     observed.sent(len(response.content))
     observed.close()
     status, headers = pending.started

@@ -11,6 +11,7 @@ from urllib.parse import unquote_to_bytes
 import httptools
 from django.conf import settings
 
+from events.http.paths import most_body_bytes
 from tracking_api.server.bodies import Body
 
 if TYPE_CHECKING:
@@ -67,10 +68,16 @@ class Request:
         elif lowered == b"expect":
             self.expects_continue = value.lower() == b"100-continue"
 
+    def close_body(self) -> None:
+        """Let go of the body, where there is one."""
+        if self.body is not None:
+            self.body.close()
+            self.body = None
+
     @property
     def most_body_bytes(self) -> int:
-        """The largest body that is taken: events may be many, and what else is sent is a form."""
-        return settings.MAX_BODY_BYTES if self.path.startswith("/api/") else settings.MAX_FORM_BYTES
+        """The largest body that is taken."""
+        return most_body_bytes(self.path)
 
     def environ(self) -> WSGIEnvironment:
         """Return the WSGI environment."""

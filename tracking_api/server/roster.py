@@ -5,16 +5,26 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import TYPE_CHECKING
+from typing import Generic, Protocol, TypeVar
 
 from django.conf import settings
 
-if TYPE_CHECKING:
-    from tracking_api.server.connection import Connection
-
-_Ordered = dict["Connection", None]
 # Connections past the most that there may be.
 _SPARE = 32
+
+
+class Member(Protocol):
+    """A connection, as far as it matters here."""
+
+    @property
+    def place(self) -> str | None:
+        """Whom it counts for."""
+
+    def abort(self) -> None:
+        """Close it at once."""
+
+
+_M = TypeVar("_M", bound=Member)
 
 
 def place_of(host: str) -> str | None:
@@ -29,7 +39,7 @@ def place_of(host: str) -> str | None:
     return str(ip_network((address, 64), strict=False) if isinstance(address, IPv6Address) else address)
 
 
-class Roster:
+class Roster(Generic[_M]):
     """The connections of this process.
 
     A new one always comes in. Where that makes too many, the one goes that has waited longest without a request that is
@@ -40,19 +50,19 @@ class Roster:
 
     def __init__(self, most: int, most_of_an_address: int) -> None:
         self.most, self.most_of_an_address = most, most_of_an_address
-        self._all: set[Connection] = set()
-        self._waiting: _Ordered = {}
-        self._spare: _Ordered = {}
-        self._of_place: defaultdict[str, set[Connection]] = defaultdict(set)
-        self._waiting_of_place: defaultdict[str, _Ordered] = defaultdict(dict)
+        self._all: set[_M] = set()
+        self._waiting: dict[_M, None] = {}
+        self._spare: dict[_M, None] = {}
+        self._of_place: defaultdict[str, set[_M]] = defaultdict(set)
+        self._waiting_of_place: defaultdict[str, dict[_M, None]] = defaultdict(dict)
 
-    def __iter__(self) -> Iterator[Connection]:
+    def __iter__(self) -> Iterator[_M]:
         return iter(list(self._all))
 
     def __len__(self) -> int:
         return len(self._all)
 
-    def add(self, connection: Connection) -> str:
+    def add(self, connection: _M) -> str:
         """Take a new connection in, and close another where there are too many.
 
         Returns why the connection is one too many where none can go; it is closed first where too many are.
@@ -74,7 +84,7 @@ class Roster:
         self._all.add(connection)
         return too_many
 
-    def remove(self, connection: Connection) -> None:
+    def remove(self, connection: _M) -> None:
         """Forget a connection that is closed."""
         self._all.discard(connection)
         self._spare.pop(connection, None)
@@ -86,14 +96,14 @@ class Roster:
                 del self._of_place[place]
                 self._waiting_of_place.pop(place, None)
 
-    def set_waiting(self, connection: Connection) -> None:
+    def set_waiting(self, connection: _M) -> None:
         """Note that the connection has no whole request from now on; it comes last where one has to go."""
         self.set_busy(connection)
         self._waiting[connection] = None
         if connection.place is not None:
             self._waiting_of_place[connection.place][connection] = None
 
-    def set_busy(self, connection: Connection) -> None:
+    def set_busy(self, connection: _M) -> None:
         """Note that the connection's request is worked on; it won't have to go."""
         self._waiting.pop(connection, None)
         if connection.place is not None and connection.place in self._waiting_of_place:
@@ -103,7 +113,7 @@ class Roster:
         """Close the connection that has waited longest; return False where none waits."""
         return self._close_first(self._waiting)
 
-    def _close_first(self, waiting: _Ordered) -> bool:
+    def _close_first(self, waiting: dict[_M, None]) -> bool:
         connection = next(iter(waiting), None)
         if connection is None:
             return False

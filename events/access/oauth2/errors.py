@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 from oauthlib.oauth2.rfc6749.errors import InvalidRequestError, OAuth2Error
 from typing_extensions import override
 
-from events.observability.recorder import current
+from events.observability.observation import current
 
 # RFC 7617: and the credentials are UTF-8
 _BASIC = 'Basic realm="Tracking API", charset="UTF-8"'

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Mapping
 from urllib.parse import unquote_plus
 
@@ -29,9 +28,6 @@ _QUERY_METHODS = {"GET", "HEAD"}
 _UTF8 = {"utf-8", "utf8"}
 
 Parameters = list[tuple[str, str]]
-
-is_endpoint = re.compile(r"/o/(?:token|revoke_token|introspect)/?").fullmatch
-"""Tell whether a path is one whose form is read here, and by nothing before."""
 
 
 def parameters_of(request: HttpRequest) -> Parameters:

@@ -19,11 +19,11 @@ from oauthlib.oauth2.rfc6749.errors import InvalidScopeError
 from typing_extensions import override
 
 from events.access.counters import counters
+from events.access.models import Grant
 from events.access.oauth2.client_secrets import ClientSecretHasher, is_hashed, is_strong
 from events.access.oauth2.errors import SlowDownError, described
 from events.access.oauth2.forms import basic_credentials, parameters_of
-from events.models import Grant
-from events.observability.recorder import current
+from events.observability.observation import current
 
 _MOST_NAMED_SCOPES = 10
 _WINDOW_SECONDS = 60

@@ -29,8 +29,8 @@ from oauthlib.common import Request
 from oauthlib.oauth2.rfc6749.errors import InvalidClientError
 from typing_extensions import override
 
-from events.access.login_throttle import slow_clients
 from events.access.oauth2.client_secrets import is_hashed
+from events.access.oauth2.client_throttle import slow_clients
 from events.access.oauth2.errors import answers_errors, refusal
 from events.access.oauth2.forms import credentials_of, parameters_of
 

@@ -1,4 +1,4 @@
-"""The backend's wrapper, where Django looks for it."""
+"""Owns the backend's connection wrapper, in the file where Django looks for it."""
 
 import select
 from typing import Any
@@ -10,9 +10,9 @@ from events.database.postgresql import session
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """Django's own, on connections that poolers may be in the way of, and that are judged without a question.
+    """Django's wrapper, made to work behind poolers and to check a kept connection without a round trip.
 
-    A kept connection is judged by its socket, where Django's asks the server ``SELECT 1`` before each request.
+    It looks at the connection's socket, where Django would send ``SELECT 1`` before each request.
     """
 
     is_pooled = False  # whether a pooler may give each transaction another session
@@ -24,12 +24,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
             with self.wrap_database_errors:
                 self.is_pooled = session.hold(self.connection, self.settings_dict[session.SETTINGS])
         except BaseException:
-            self.close()  # or it would be used without
+            self.close()  # a connection that stayed open would be used without its settings
             raise
 
     @override
     def is_usable(self) -> bool:
-        """Whether the connection is open and silent: between requests a server says nothing but that it goes away."""
+        """Tell whether the connection is open and silent: between requests a server only sends that it goes away."""
         if self.connection is None or self.connection.closed:
             return False
         poll = select.poll()
@@ -39,5 +39,5 @@ class DatabaseWrapper(base.DatabaseWrapper):
     @override
     def chunked_cursor(self) -> Any:
         self.ensure_connection()
-        # outside a transaction its rows would be in a session that the next statement may not meet
+        # outside a transaction, a pooler may send the next FETCH to another session than the one that holds the rows
         return self.cursor() if self.is_pooled and self.get_autocommit() else super().chunked_cursor()

@@ -1,9 +1,8 @@
-"""What holds in every session with PostgreSQL, whoever stands between: limits, and how it writes values.
+"""Owns the settings of every session with PostgreSQL, also behind poolers: limits, and how values are written.
 
-Not by the startup parameter ``options``, which poolers refuse or drop. A pooler may give each transaction another of
-the server's sessions, where what one transaction sets for good is lost to the next, and found by those of others.
-Behind one, each transaction brings the settings along, in the message of its first statement and so at no round trip
-of its own.
+The startup parameter ``options`` won't do, as poolers refuse or drop it. A pooler may give each transaction another of
+the server's sessions: what one transaction sets for good is lost to the next one, and found by strangers. So behind a
+pooler each transaction brings the settings along, in the message of its first statement, which costs no round trip.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from psycopg2.sql import SQL, Composable, Identifier, Literal
 from typing_extensions import override
 
 SETTINGS = "SESSION_SETTINGS"  # beside OPTIONS in Django's dictionary of the database
-# The defaults, of what a server, a database or a role may have otherwise. They change how numbers, instants and bytes
-# are written, what compares as equal, and which rows a transaction sees. Not standard_conforming_strings: the driver
-# looks at it once, as it connects, and quotes by that.
+# PostgreSQL's defaults of settings that a server, a database or a role may have changed. They decide how numbers,
+# instants and bytes are written, what compares as equal, and which rows a transaction sees. standard_conforming_strings
+# is left out: the driver reads it once, when it connects, and quotes accordingly.
 _PLAIN = {
     "extra_float_digits": "1",  # less would round: 0.1 + 0.2 to 0.3
     "datestyle": "ISO, MDY",
@@ -35,16 +34,15 @@ _ALONE = re.compile(r"\s*(?:VACUUM|(?:CREATE|DROP)\s+DATABASE|[A-Z\s]*?\bCONCURR
 
 
 def hold(session: connection, settings: Mapping[str, str]) -> bool:
-    """Have the settings hold on a new connection from now on, and PostgreSQL's defaults of what answers depend on.
+    """Apply the settings to a new connection, and PostgreSQL's defaults for all that answers depend on.
 
-    Says whether it is a connection to a pooler. One round trip.
-
-    A pooler gives out a process id of its own making, by which clients ask it to cancel their statements.
+    Returns whether the connection leads to a pooler. A pooler is recognized by the process id that it gives out, which
+    it makes up so that clients can cancel their statements. One round trip.
     """
     wanted = {**_PLAIN, **settings}
     rows = (SQL("({}, {})").format(Literal(name), Literal(value)) for name, value in (_ISOLATION | wanted).items())
     pairs = SQL(", ").join(rows)
-    # set for good in no session but one that is ours alone
+    # set for good only where the session is ours alone, not behind a pooler
     ask = SQL(
         "SELECT pg_backend_pid() <> {0}, (SELECT count(set_config(name, value, false))"
         " FROM (VALUES {1}) AS wanted (name, value) WHERE pg_backend_pid() = {0})"
@@ -53,7 +51,7 @@ def hold(session: connection, settings: Mapping[str, str]) -> bool:
         asking.execute(ask)
         [(is_pooled, _)] = asking.fetchall()
     if is_pooled:
-        # the level before all else: it can't be set once a transaction has seen anything
+        # the isolation level comes first: it can't be set any more once a transaction has run a query
         of_transaction = {name.removeprefix("default_"): value for name, value in _ISOLATION.items()}
         set_local = (
             SQL("SET LOCAL {} = {}; ").format(Identifier(name), Literal(value))
@@ -64,7 +62,7 @@ def hold(session: connection, settings: Mapping[str, str]) -> bool:
 
 
 class _BringingCursor(cursor):
-    """Begins each transaction with the settings, be it one of several statements or of a single one."""
+    """Begins each transaction with the settings, whether it has several statements or a single one."""
 
     def __init__(self, settings: str, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -87,6 +85,6 @@ class _BringingCursor(cursor):
             return query
         if self.name is None:
             return self._settings + query
-        with self.connection.cursor() as other:  # of what this one sends, the driver makes a cursor of the server's
+        with self.connection.cursor() as other:  # this cursor has a name, so its statement is wrapped in DECLARE
             other.execute(self._settings)
         return query

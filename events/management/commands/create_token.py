@@ -1,4 +1,4 @@
-"""``manage.py create_token``: a token that lasts, for a sender that can't ask for one."""
+"""``manage.py create_token``: make a long-lived token for a sender that can't ask for one."""
 
 from argparse import ArgumentParser
 from collections.abc import Iterator

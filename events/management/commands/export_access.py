@@ -1,4 +1,4 @@
-"""``manage.py export_access``: users, clients, grants and tokens as a file for another database."""
+"""``manage.py export_access``: write users, clients, grants and tokens to a file for another database."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""``manage.py export_events``: the log as a file or into a pipe."""
+"""``manage.py export_events``: write the log to a file or a pipe."""
 
 import time
 from argparse import ArgumentParser, ArgumentTypeError
@@ -17,7 +17,7 @@ from events.transfer import exporting, files
 
 
 def instant(text: str) -> datetime:
-    """Read an instant as the API does."""
+    """Read an instant as the API does. Raises ArgumentTypeError."""
     try:
         return timestamps.from_text(text)
     except timestamps.AmbiguousText as error:
@@ -34,19 +34,23 @@ def last_instant(text: str) -> datetime:
 
 class Command(BaseCommand):
     help = (
-        "Write events as CSV or NDJSON, in the order that they came and as they were at one moment. import_events "
-        "reads either; POST /api/track/ takes NDJSON."
+        "Write events as CSV or NDJSON, in the order that they came, as they were at one moment. import_events reads "
+        "both formats; POST /api/track/ takes NDJSON."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("path", help="the file to write, packed where it ends in .gz; - for standard output")
-        parser.add_argument("--format", choices=files.FORMATS, help="where the file's suffix doesn't tell")
+        parser.add_argument("--format", choices=files.FORMATS, help="needed where the file's suffix doesn't tell it")
         parser.add_argument(
-            "--namespace", metavar="PATTERN", help="only this one or, with * at the end, what starts so"
+            "--namespace", metavar="PATTERN", help="only this namespace or, with * at the end, all that start so"
         )
-        parser.add_argument("--name", help="only this one")
-        parser.add_argument("--from", dest="start", type=instant, metavar="TIMESTAMP", help="the first, included")
-        parser.add_argument("--to", dest="end", type=last_instant, metavar="TIMESTAMP", help="the last, included")
+        parser.add_argument("--name", help="only events of this name")
+        parser.add_argument(
+            "--from", dest="start", type=instant, metavar="TIMESTAMP", help="the first instant, included"
+        )
+        parser.add_argument(
+            "--to", dest="end", type=last_instant, metavar="TIMESTAMP", help="the last instant, or day in UTC, included"
+        )
 
     def handle(
         self, *args: Any, path: str, format: str | None, namespace: str | None, name: str | None,  # noqa: A002
@@ -54,7 +58,7 @@ class Command(BaseCommand):
     ) -> None:  # fmt: skip
         began = time.monotonic()
         try:
-            form = files.format_of(path, format)
+            file_format = files.format_of(path, format)
             with snapshot():
                 events = Event.objects.within(start, end)
                 if namespace is not None:
@@ -64,13 +68,13 @@ class Command(BaseCommand):
                     events = events.filter(name=name)
                 with (
                     tqdm(total=events.count(), unit=" events", delay=1, disable=None, dynamic_ncols=True) as bar,
-                    files.writing(path, form) as file,
+                    files.writing(path, file_format) as file,
                 ):
-                    count = exporting.export(events, form, file, bar.update)
+                    count = exporting.export(events, file_format, file, bar.update)
         except BrokenPipeError:
             raise CommandError("The reader of the pipe has gone away.") from None
         except (OSError, ValueError, DatabaseError) as error:
             raise CommandError(str(error).strip()) from None
         took = time.monotonic() - began
-        # on standard output there may be the events
+        # standard output may be where the events went
         self.stderr.write(f"Exported {count} events in {took:.1f} s, {count / took:.0f} a second.", lambda text: text)

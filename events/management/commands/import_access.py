@@ -1,4 +1,4 @@
-"""``manage.py import_access``: users, clients, grants and tokens from a file of export_access."""
+"""``manage.py import_access``: store users, clients, grants and tokens from a file of export_access."""
 
 import stat
 import sys
@@ -16,14 +16,14 @@ from events.transfer.files import PIPE
 
 class Command(BaseCommand):
     help = (
-        "Store what export_access wrote, all of it or nothing. What is there already just so is left; run again, it "
-        "does nothing."
+        "Store what export_access wrote, all of it or nothing. Rows that are there already as in the file are left "
+        "alone, so running it again does nothing."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("path", help="the file to read; - for standard input")
         parser.add_argument(
-            "--overwrite", action="store_true", help="replace what is there under the same name and not just so"
+            "--overwrite", action="store_true", help="replace rows of the same name that differ from the file"
         )
 
     def handle(self, *args: Any, path: str, overwrite: bool, **options: Any) -> None:

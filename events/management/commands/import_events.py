@@ -1,4 +1,4 @@
-"""``manage.py import_events``: events of a file or a pipe into the log."""
+"""``manage.py import_events``: append the events of a file or a pipe to the log."""
 
 import os
 import time
@@ -17,12 +17,12 @@ from events.transfer.import_formats import ImportFailed, delimiter_of, reader_of
 from events.transfer.importing import OtherLines, Step
 
 MOST_LINES_NAMED = 100
-# Writers that wait for SQLite's one lock look again after some milliseconds only.
+# Writers that wait for SQLite's one lock look again after some milliseconds, so the import must leave a gap.
 _PAUSE_SECONDS = 0.01
 
 
 def told(read: Callable[[str], str]) -> Callable[[str], str]:
-    """Say what ``read`` says of an argument that it refuses."""
+    """Make the type of an argument of ``read``, whose ValueError becomes the command's error with the same message."""
 
     def argument(text: str) -> str:
         try:
@@ -41,29 +41,29 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("path", help="the file to read, unpacked where it ends in .gz; - for standard input")
-        parser.add_argument("--format", choices=files.FORMATS, help="where the file's suffix doesn't tell")
+        parser.add_argument("--format", choices=files.FORMATS, help="needed where the file's suffix doesn't tell it")
         parser.add_argument(
             "--encoding",
             type=told(files.encoding_named),
             metavar="NAME",
-            help="such as cp1252; else by the byte order mark, and UTF-8 without",
+            help="such as cp1252; by default the byte order mark tells it, or else it is UTF-8",
         )
         parser.add_argument(
             "--delimiter",
             type=told(delimiter_of),
             metavar="CHARACTER",
-            help="what separates the columns of CSV, such as | or the word tab; else comma, semicolon or tab as the "
-            "header has it",
+            help="what separates the columns of CSV, such as | or the word tab; by default comma, semicolon or tab, as "
+            "in the header",
         )
-        parser.add_argument("--ignore-extra", action="store_true", help="leave columns of CSV out that aren't known")
+        parser.add_argument("--ignore-extra", action="store_true", help="leave out unknown columns of CSV")
         parser.add_argument(
             "--rejects",
             type=lambda path: Path(path).resolve(),
             metavar="FILE",
-            help="put bad lines there as they are, and go on; else one stops",
+            help="write bad lines to this file as they are, and go on; by default the first one stops the import",
         )
         parser.add_argument(
-            "--bookmark", metavar="NAME", help="what this import is known by when it is run again; else the file's path"
+            "--bookmark", metavar="NAME", help="the name by which the import is found again; by default the file's path"
         )
         parser.add_argument("--restart", action="store_true", help="forget what was imported of this source before")
 
@@ -76,15 +76,15 @@ class Command(BaseCommand):
         began = time.monotonic()
         source = bookmark or (path if path == files.PIPE else os.path.realpath(path))
         try:
-            form = files.format_of(path, format)
+            file_format = files.format_of(path, format)
             try:
-                self._import(path, form, importing.bookmark_of(source, restart=restart), rejects)
+                self._import(path, file_format, importing.bookmark_of(source, restart=restart), rejects)
             except OtherLines:
                 known = importing.bookmark_of(source, restart=False)
                 if not known.is_done or not Path(path).is_file():
                     raise
-                # another file by that name, whose lines before are all imported
-                self._import(path, form, importing.bookmark_of(source, restart=True), rejects)
+                # the import of the file that had this name before is finished, so this is a new one
+                self._import(path, file_format, importing.bookmark_of(source, restart=True), rejects)
         except OtherLines as error:
             raise CommandError(
                 f"{path}: {error} Import all of it with --restart, or choose another --bookmark."
@@ -98,9 +98,9 @@ class Command(BaseCommand):
         rate = f"{self.events / took:.0f} a second"
         self.stdout.write(f"Imported {self.events} events in {took:.1f} s, {rate}.{rejected}")
 
-    def _import(self, path: str, form: str, bookmark: Bookmark, rejects: Path | None) -> None:
-        with files.reading(path, form, self.encoding) as (lines, encoding, file):
-            reader = reader_of(lines, form, encoding, delimiter=self.delimiter, ignore_extra=self.ignore_extra)
+    def _import(self, path: str, file_format: str, bookmark: Bookmark, rejects: Path | None) -> None:
+        with files.reading(path, file_format, self.encoding) as (lines, encoding, file):
+            reader = reader_of(lines, file_format, encoding, delimiter=self.delimiter, ignore_extra=self.ignore_extra)
             size = os.fstat(file.fileno()).st_size if file.seekable() else None
             unit = {"unit": " events"} if size is None else {"unit": "B", "unit_scale": True}
             with tqdm(total=size, delay=1, disable=None, dynamic_ncols=True, **unit) as bar:

@@ -1,4 +1,4 @@
-"""``manage.py loaddata``: Django's, which would hand out ids of events for a second time."""
+"""``manage.py loaddata``: load fixtures as Django does, but never hand out an event's id for a second time."""
 
 from collections.abc import Iterable
 
@@ -22,9 +22,9 @@ class Command(loaddata.Command):
         return Event.objects.using(self.using).filter(**fields).exists() or super().save_obj(obj)
 
     def reset_sequences(self, connection: BaseDatabaseWrapper, models: Iterable[type[Model]]) -> None:
-        """Have the next id follow the highest that is stored, but that of an event never go back.
+        """Let the next id follow the highest stored one, but never let the next id of an event go back.
 
-        Where the newest events are deleted, it would come to be below the watermark, and whatever got it in no answer.
+        Where the newest events were deleted, that id would lie below the watermark, and its event be in no answer.
         """
         super().reset_sequences(connection, set(models) - {Event})
         if Event in models and connection.vendor == "postgresql":
@@ -39,6 +39,6 @@ def _raise_next_id(connection: BaseDatabaseWrapper) -> None:
         next_id = f"SELECT last_value + CASE WHEN is_called THEN 1 ELSE 0 END FROM {sequence}"  # noqa: S608
         is_behind = f"FROM {table} HAVING max(id) >= ({next_id})"
         cursor.execute(f"SELECT 1 {is_behind}")
-        if cursor.fetchone():  # by ids that the fixture chose
+        if cursor.fetchone():  # the fixture has events with higher ids
             cursor.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")  # so that nobody takes an id meanwhile
             cursor.execute(f"SELECT setval(%s, max(id)) {is_behind}", [sequence])

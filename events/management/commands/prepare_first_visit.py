@@ -1,4 +1,4 @@
-"""``manage.py prepare_first_visit``: someone to log in as, a client, and data to look at."""
+"""``manage.py prepare_first_visit``: create a user to log in as, a client, and data to look at."""
 
 import json
 import secrets
@@ -12,8 +12,8 @@ from django.core.management.base import BaseCommand
 from oauth2_provider.generators import generate_client_id, generate_client_secret
 from oauth2_provider.models import Application
 
+from events.access.local_secrets import kept
 from events.models import Event, Rollup
-from tracking_api import environment
 
 TRY_IT = """
 Get a token, send an event, read the aggregates:
@@ -32,7 +32,7 @@ Get a token, send an event, read the aggregates:
 
 
 class Credentials(TypedDict):
-    """What a first visit needs to get in."""
+    """The user and the client of a first visit, with their secrets."""
 
     username: str
     password: str
@@ -49,10 +49,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         self._path: Path = settings.LOCAL_DIR / "credentials.json"
         made = self._make_credentials()
-        kept = environment.kept(self._path, lambda: made)
-        # what is printed at each start stays in the logs of every one
-        self._is_first = kept == made
-        credentials = cast(Credentials, json.loads(kept))
+        stored = kept(self._path, lambda: made)
+        # secrets are printed once only, as what is printed at each start ends up in every log
+        self._is_first = stored == made
+        credentials = cast(Credentials, json.loads(stored))
         self._prepare_demo_data()
         self._prepare_user(credentials)
         self._prepare_client(credentials)
@@ -67,9 +67,9 @@ class Command(BaseCommand):
         return json.dumps(credentials, indent=2)
 
     def _prepare_demo_data(self) -> None:
-        if not Event.objects.exists() and not Rollup.objects.exists():  # whose events may be pruned
+        if not Event.objects.exists() and not Rollup.objects.exists():  # rollups may be left where events are pruned
             fixture = json.loads((settings.BASE_DIR / "data.json").read_bytes())
-            # not by loaddata, which looks for each event among those that are stored: here are none
+            # loaddata would look for each event among those that are stored, and here are none
             Event.objects.bulk_create([Event(**each["fields"]) for each in fixture], batch_size=1000)
             self.stdout.write("Demo data: loaded")
 
@@ -109,6 +109,6 @@ class Command(BaseCommand):
         self.stdout.write(TRY_IT.format(url=self._url(), **credentials))
 
     def _url(self) -> str:
-        # an address to listen on everywhere is none to call
+        # the address that means listening everywhere can't be called
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.HOST, settings.HOST)  # noqa: S104
         return f"http://[{host}]:{settings.PORT}" if ":" in host else f"http://{host}:{settings.PORT}"

@@ -1,4 +1,4 @@
-"""``manage.py prune_events``: delete old events, and keep what is known of them."""
+"""``manage.py prune_events``: delete old events, and keep their rollups."""
 
 import time
 from argparse import ArgumentParser, ArgumentTypeError
@@ -10,13 +10,13 @@ from django.core.management.base import BaseCommand
 from tqdm import tqdm
 
 from events.calendar import timestamps
+from events.calendar.ages import age
 from events.worker import retention
-from tracking_api import environment
 
 
 def _age(value: str) -> timedelta:
     try:
-        return environment.age(value)
+        return age(value)
     except ValueError as error:
         raise ArgumentTypeError(str(error)) from None
 

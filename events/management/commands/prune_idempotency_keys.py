@@ -1,4 +1,4 @@
-"""``manage.py prune_idempotency_keys``: forget requests that nobody sends again."""
+"""``manage.py prune_idempotency_keys``: delete the keys of requests that nobody sends again."""
 
 from argparse import ArgumentParser
 from datetime import timedelta
@@ -14,7 +14,7 @@ class Command(BaseCommand):
     help = "Delete the idempotency keys older than IDEMPOTENCY_KEEP_HOURS."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--dry-run", action="store_true", help="only say how many there are")
+        parser.add_argument("--dry-run", action="store_true", help="only say how many would be deleted")
 
     def handle(self, *args: Any, dry_run: bool, **options: Any) -> None:
         old = IdempotencyKey.objects.older_than(timedelta(hours=settings.IDEMPOTENCY_KEEP_HOURS))

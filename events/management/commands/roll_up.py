@@ -20,10 +20,11 @@ from events.worker import retention, roll_up
 from events.worker.expired_tokens import ExpiredTokens
 from events.worker.pacing import Roller
 
-# How long new events may have to wait for old ones to be deleted.
+# For how long the worker deletes old events before it looks for new ones again.
 _PRUNING_SECONDS = 0.5
-# A worker whose steps took long leaves the machine to writers for a multiple of that, up to some seconds: the more
-# events a step has, the fewer rollups are written for each. A read that meets a long tail has it shortened meanwhile.
+# A worker whose steps took long rests for a multiple of that time, up to some seconds, and leaves the machine to
+# writers: the more events a step has, the fewer rollups are written for each. A read that meets a long tail meanwhile
+# has it rolled up in the background.
 _REST, _MOST_REST_SECONDS = 3, 8.0
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 class Command(BaseCommand):
     help = (
-        "Add every event to the rollups that is not in them yet, and stop; or go on as a worker. Two at once do no "
+        "Add every event that is not in the rollups yet to them, and stop; or go on as a worker. Two at once do no "
         "harm: one works, the other steps aside."
     )
 
@@ -40,7 +41,7 @@ class Command(BaseCommand):
             "--watch",
             type=float,
             metavar="SECONDS",
-            help="go on until SIGTERM or SIGINT, looking for new events so often",
+            help="go on until SIGTERM or SIGINT, and look for new events every so many seconds",
         )
         parser.add_argument(
             "--rebuild",
@@ -52,7 +53,7 @@ class Command(BaseCommand):
             action="store_true",
             help="with --rebuild: also where the rollups hold events that are not in the log any more, which are lost",
         )
-        parser.add_argument("--parent", type=int, metavar="PID", help="also stop when that parent process is gone")
+        parser.add_argument("--parent", type=int, metavar="PID", help="also stop when this parent process is gone")
 
     def handle(
         self, *args: Any, watch: float | None, rebuild: bool, accept_loss: bool, parent: int | None, **options: Any
@@ -103,7 +104,7 @@ class Command(BaseCommand):
             rest -= seconds
 
     def _prune(self) -> None:
-        """Go on with RETENTION for a moment; it is due once an hour, as what it deletes are whole hours."""
+        """Go on with RETENTION for half a second; a new turn is due once an hour, as whole hours are deleted."""
         hour = retention.hour_before(timedelta())
         if hour != self.pruned_up_to:
             self.pruning, self.pruned_up_to = retention.carry_out(), hour
@@ -125,11 +126,11 @@ class Command(BaseCommand):
         return not self.stopping.is_set() and self.parent in {None, os.getppid()}
 
     def _catch_up(self) -> float:
-        """The seconds for which its steps held their lock."""
+        """Roll up all events; return for how many seconds the steps held their lock."""
         worked = 0.0
         newest = Event.objects.order_by("pk").values_list("pk", flat=True).last() or 0
         start = Watermark.objects.current().event_id
-        # shown for a long run only, and only where someone looks
+        # the bar is shown for a long run only, and only on a terminal
         with tqdm(total=max(newest - start, 0), unit=" events", delay=1, disable=None, dynamic_ncols=True) as bar:
             for step in self.roller.catch_up(self._is_wanted, self.stopping.wait):
                 worked += step.seconds

@@ -1,4 +1,4 @@
-"""``manage.py verify_rollups``: whether the rollups are what the events make."""
+"""``manage.py verify_rollups``: compare the rollups with the events that they are made from."""
 
 from argparse import ArgumentParser
 from collections.abc import Iterator
@@ -19,11 +19,11 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--repair", action="store_true", help="rebuild what differs, where no event is lost by it")
+        parser.add_argument("--repair", action="store_true", help="rebuild rollups that differ, where no event is lost")
         parser.add_argument(
             "--accept-loss",
             action="store_true",
-            help="with --repair: rebuild also what holds events that are not in the log any more, which loses them",
+            help="with --repair: also rebuild rollups with events that are not in the log any more, which loses those",
         )
 
     def handle(self, *args: Any, repair: bool, accept_loss: bool, **options: Any) -> None:

@@ -14,7 +14,7 @@ from oauth2_provider.models import AccessToken
 from rest_framework.test import APIClient
 
 from events.access.tokens import TokenMemory, token_memory
-from events.http.middleware import _is_our_host, _resolved, is_our_host, match_of
+from events.http.fast_path.middleware import _is_our_host, _resolved, is_our_host, match_of
 from events.tests.support import service
 
 PATH = "/api/events/"

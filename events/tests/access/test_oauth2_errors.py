@@ -11,7 +11,7 @@ from oauth2_provider.models import AccessToken, Application
 
 from events.access.oauth2 import errors
 from events.models import Grant
-from events.observability.recorder import Observation
+from events.observability.observation import Observation
 
 FORM = "application/x-www-form-urlencoded"
 SHOP = {"client_id": "shop", "client_secret": "shop-secret"}

@@ -9,7 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from events.admin import event_list
-from events.admin.event_list import Selection, SelectionPaginator
+from events.admin.event_list import EventPaginator
 from events.admin.events import EventAdmin
 from events.models import Event, Rollup
 from events.worker import roll_up
@@ -50,29 +50,31 @@ ARRIVED_LAST_FIRST = [
 ]
 
 
+PAGE_VIEWS = "namespace=Frontend&name=pageView"
+
+
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
         ("", ARRIVED_LAST_FIRST),
-        ("namespace=Frontend", ["14 Frontend/pageView", "11 Frontend/signUp", "10 Frontend/pageView"]),
-        ("namespace=Frontend&name=pageView", ["14 Frontend/pageView", "10 Frontend/pageView"]),
-        ("namespace=frontend", []),
-        ("name=pageView", ["14 Frontend/pageView", "12 Server-1/pageView", "10 Frontend/pageView"]),
-        ("name=nothing", []),
-        ("q=page", ["14 Frontend/pageView", "12 Server-1/pageView", "10 Frontend/pageView"]),
-        ("q=FRONT", ["14 Frontend/pageView", "11 Frontend/signUp", "10 Frontend/pageView"]),
-        ("q=page&namespace=Server-1", ["12 Server-1/pageView"]),
-        ("q=100%25", ["13 Server-1/cpu 100%"]),
-        ("q=nothing", []),
+        (PAGE_VIEWS, ["14 Frontend/pageView", "10 Frontend/pageView"]),
+        ("namespace=Server-1&name=cpu%20100%25", ["13 Server-1/cpu 100%"]),
+        ("namespace=frontend&name=pageView", []),
+        ("namespace=&name=", []),
+        (f"{PAGE_VIEWS}&q=sign", ["14 Frontend/pageView", "10 Frontend/pageView"]),
         ("q=+", ARRIVED_LAST_FIRST),
-        ("start=2020-11-12T11:12&end=2020-11-12T11:13", ["12 Server-1/pageView"]),
-        ("start=2020-11-12T11:13", ["14 Frontend/pageView", "13 Server-1/cpu 100%"]),
-        ("start=2020-11-12T11:13:00.5Z&end=2020-11-12T11:13:00.500Z", ["13 Server-1/cpu 100%"]),
-        ("start=2020-11-12T12:14:00%2B01:00", ["14 Frontend/pageView"]),
-        ("start=2020-11-12T11:14&end=2020-11-12T11:13", []),
-        ("end=2020-11-12T11:10", ["10 Frontend/pageView"]),
+        (f"{PAGE_VIEWS}&start=2020-11-12T11:12&end=2020-11-12T11:14", ["14 Frontend/pageView"]),
+        (f"{PAGE_VIEWS}&start=2020-11-12T11:13", ["14 Frontend/pageView"]),
+        (f"{PAGE_VIEWS}&start=2020-11-12T12:14:00%2B01:00", ["14 Frontend/pageView"]),
+        (f"{PAGE_VIEWS}&start=2020-11-12T11:14&end=2020-11-12T11:13", []),
+        (f"{PAGE_VIEWS}&end=2020-11-12T11:10", ["10 Frontend/pageView"]),
+        (f"{PAGE_VIEWS}&end=2020-11-12", ["14 Frontend/pageView", "10 Frontend/pageView"]),
+        (f"{PAGE_VIEWS}&end=2020-11-11", []),
+        (
+            "namespace=Server-1&name=cpu%20100%25&start=2020-11-12T11:13:00.5Z&end=2020-11-12T11:13:00.500Z",
+            ["13 Server-1/cpu 100%"],
+        ),
         ("start=yesterday", ARRIVED_LAST_FIRST),
-        ("namespace=Frontend&start=2020-11-12T11:11", ["14 Frontend/pageView", "11 Frontend/signUp"]),
     ],
 )
 @pytest.mark.parametrize("rolled_up", [True, False])
@@ -89,18 +91,51 @@ def test_it_shows_what_is_stored(client, stored):
     assert "2020-11-12T11:13:00.500000Z   Server-1   cpu 100%   97.25   chart" in re.sub(r" {2,}", "   ", text)
 
 
-def test_the_name_filter_lists_the_names_of_the_chosen_namespace(client, stored):
-    roll_up.take_step()  # from which the filters come, and from what was tracked since
+@pytest.mark.parametrize(
+    "query", ["namespace=Frontend", "name=pageView", "q=page", "start=2020-11-12T11:12", "end=2020-11-12"]
+)
+def test_of_several_series_it_lists_no_events_and_says_so(client, stored, query):
+    response = client.get(f"{LIST}?{query}")
+
+    assert rows(response) == []
+    assert "Choose a series to see its events." in response.text
+    assert "Choose a series" not in client.get(f"{LIST}?{query}&namespace=no&name=no").text
+    assert "Choose a series" not in client.get(LIST).text
+
+
+def choices(response):
+    """What the filter of series offers: text, query and whether it is chosen."""
+    [series, _] = response.context["cl"].filter_specs
+    return [
+        (each["display"], each["query_string"], each["selected"]) for each in series.choices(response.context["cl"])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", ["Frontend/pageView", "Frontend/signUp", "New/z", "Server-1/cpu 100%", "Server-1/pageView"]),
+        ("q=page", ["Frontend/pageView", "Server-1/pageView"]),
+        ("q=FRONT", ["Frontend/pageView", "Frontend/signUp"]),
+        ("q=1/CPU", ["Server-1/cpu 100%"]),
+        ("q=100%25", ["Server-1/cpu 100%"]),
+        ("q=nothing", []),
+        (f"{PAGE_VIEWS}&q=+z+", ["New/z"]),
+    ],
+)
+def test_the_filter_offers_the_series_that_the_search_finds(client, stored, query, expected):
+    roll_up.take_step()  # from which the series come, and from what was tracked since
     Event.objects.create(namespace="New", name="z", timestamp=datetime(2020, 1, 1, tzinfo=UTC), value=1)
 
-    assert choices(client.get(LIST)) == {
-        "namespace": ["Frontend", "New", "Server-1"],
-        "name": ["pageView", "signUp", "z", "cpu 100%"],
-    }
-    assert choices(client.get(f"{LIST}?namespace=Frontend")) == {
-        "namespace": ["Frontend", "New", "Server-1"],
-        "name": ["pageView", "signUp"],
-    }
+    assert [text for text, _, _ in choices(client.get(f"{LIST}?{query}"))] == ["All", *expected]
+
+
+def test_a_choice_of_the_filter_keeps_the_rest_of_the_query(client, stored):
+    assert choices(client.get(f"{LIST}?{PAGE_VIEWS}&p=1&q=page&start=2020-11-12")) == [
+        ("All", "?q=page&start=2020-11-12", False),
+        ("Frontend/pageView", "?name=pageView&namespace=Frontend&q=page&start=2020-11-12", True),
+        ("Server-1/pageView", "?name=pageView&namespace=Server-1&q=page&start=2020-11-12", False),
+    ]
 
 
 def test_the_date_range_keeps_the_other_filters(client, stored):
@@ -133,14 +168,14 @@ def shown(response):
     return [event.value for event in response.context["cl"].result_list]
 
 
-@pytest.mark.parametrize("query", ["", "namespace=a", "start=2019-01-01T00:00"])
+@pytest.mark.parametrize("query", ["", "namespace=a&name=b", "namespace=a&name=b&start=2019-01-01T00:00"])
 def test_the_pages_end_and_say_so(client, db, monkeypatch, query):
     fill(250)
     roll_up.take_step()
     assert client.get(f"{LIST}?{query}").context["cl"].result_count == 250
     assert "The pages hold the newest" not in client.get(f"{LIST}?{query}").text
 
-    monkeypatch.setattr(SelectionPaginator, "most_rows", 150)
+    monkeypatch.setattr(EventPaginator, "most_rows", 150)
 
     response = client.get(f"{LIST}?{query}&p=2")
     assert shown(response) == list(range(149, 99, -1))
@@ -148,94 +183,33 @@ def test_the_pages_end_and_say_so(client, db, monkeypatch, query):
     assert client.get(f"{LIST}?{query}&p=3").status_code == 302
 
 
-@pytest.mark.parametrize(
-    ("query", "count"),
-    [("", 253), ("namespace=a", 252), ("namespace=a&name=b", 251), ("q=c", 2), ("q=x", 0), ("end=2019-12-31", 1)],
-)
-def test_it_counts_all_matches(client, make_event, monkeypatch, query, count):
-    """Past the end of the pages too, from the rollups and what was tracked since."""
-    monkeypatch.setattr(SelectionPaginator, "most_rows", 100)
-    fill(250)
-    roll_up.take_step()
-    make_event("a", "b", "2019-12-31T00:00:00")
-    make_event("a", "c")
-    make_event("c", "b")
-
-    assert client.get(f"{LIST}?{query}").context["cl"].result_count == count
-
-
-def test_its_queries_read_no_more_than_a_page(client, stored, monkeypatch, django_assert_num_queries):
+@pytest.mark.parametrize("query", ["", "namespace=a&name=b", "namespace=a&name=b&end=2030-01-01"])
+def test_its_queries_read_no_more_than_a_page(client, db, monkeypatch, django_assert_num_queries, query):
     """None of them counts, sorts or compares the whole table."""
     monkeypatch.setattr(EventAdmin, "list_per_page", 2)
+    fill(5)
     roll_up.take_step()
-    with django_assert_num_queries(2 + 1 + 2 + 1 + 1) as captured:  # session, user; namespaces; names; count; page
-        client.get(LIST)
+    with django_assert_num_queries(2 + 1 + 1 + 2) as captured:  # session, user; count; page; watermark, series
+        client.get(f"{LIST}?{query}")
 
     sent = [query["sql"] for query in captured if 'FROM "events_event"' in query["sql"]]
     assert len(sent) == 3
-    assert all("LIMIT" in statement and "DISTINCT" not in statement for statement in sent)
+    assert all("LIMIT" in statement and "ORDER BY" in statement for statement in sent)
 
 
-def choices(response):
-    return {spec.title: [value for value, _ in spec.lookup_choices] for spec in response.context["cl"].filter_specs[:2]}
-
-
-def test_the_filters_show_the_first_values(client, make_event, monkeypatch):
+@pytest.mark.parametrize("query", ["", "q=7", "start=2020-11-12T11:10"])
+def test_it_reads_no_more_series_than_it_offers(client, make_event, query, monkeypatch):
     monkeypatch.setattr(event_list, "MOST_CHOICES", 3)
-    for key in ("b/x", "a/x", "a/y", "B/z", "ä/a", "c/x", "a/w", "a/v"):
-        make_event(*key.split("/"))
-    roll_up.take_step()
-
-    shown = choices(client.get(LIST))
-    assert len(shown["namespace"]) == 3
-    assert set(shown["namespace"]) <= {"B", "a", "b", "c", "ä"}
-    assert shown["name"] == ["z", "v", "w"]
-    assert choices(client.get(f"{LIST}?namespace=a"))["name"] == ["v", "w", "x"]
-
-
-@pytest.mark.parametrize("rolled_up", [True, False])
-def test_of_too_many_series_the_first_are_listed_and_it_says_so(client, stored, monkeypatch, rolled_up):
-    if rolled_up:
-        roll_up.take_step()
-    monkeypatch.setattr(Selection, "most_series", 2)
-    said = "More than 2 series fit, and only the events of the first of them are listed: filter further."
-
-    response = client.get(f"{LIST}?start=2020-11-12T11:00")
-    assert rows(response) == ["14 Frontend/pageView", "11 Frontend/signUp", "10 Frontend/pageView"]
-    assert said in response.text
-    response = client.get(f"{LIST}?name=pageView")
-    assert rows(response) == ["14 Frontend/pageView", "12 Server-1/pageView", "10 Frontend/pageView"]
-    assert said not in response.text
-    response = client.get(LIST)
-    assert rows(response) == ARRIVED_LAST_FIRST
-    assert said not in response.text
-
-
-def test_of_too_many_series_the_events_are_not_counted(client, make_event, monkeypatch):
-    monkeypatch.setattr(Selection, "most_series", 2)
-    monkeypatch.setattr(SelectionPaginator, "most_rows", 100)
-    fill(250)
-    make_event("a", "c")
-    assert client.get(LIST).context["cl"].result_count == 251
-
-    make_event("a", "d")
-    assert client.get(LIST).context["cl"].result_count == 100
-    assert client.get(f"{LIST}?name=b").context["cl"].result_count == 250
-
-
-@pytest.mark.parametrize("query", ["", "namespace=n1", "q=7", "name=7", "start=2020-11-12T11:10"])
-def test_its_queries_read_no_more_series_than_it_shows(client, make_event, query, monkeypatch):
-    monkeypatch.setattr(Selection, "most_series", 40)
-    monkeypatch.setattr(event_list, "MOST_CHOICES", 30)
-    for number in range(100):
+    for number in range(40):
         make_event(f"n{number % 5}", f"{number}")
     roll_up.take_step()
 
     with CaptureQueriesContext(connection) as captured:
-        client.get(f"{LIST}?{query}")
+        response = client.get(f"{LIST}?{query}")
 
     catalogue = [each["sql"] for each in captured if 'FROM "events_rollup"' in each["sql"]]
-    assert [sql.rpartition("LIMIT ")[2] for sql in catalogue] == ["31", *(["41"] if query else [])]
+    assert [sql.rpartition("LIMIT ")[2] for sql in catalogue] == ["4"]
+    assert len(choices(response)) == 4
 
 
 def test_an_event_keeps_its_blanks_when_it_is_edited(client, make_event):
@@ -388,7 +362,7 @@ def test_the_first_and_the_last_instant_have_a_chart_too(client, make_event):
     make_event("a", "b", datetime.min.replace(tzinfo=UTC))
     make_event("a", "b", datetime.max.replace(tzinfo=UTC))
 
-    page = client.get(f"{LIST}?namespace=a").text
+    page = client.get(f"{LIST}?namespace=a&name=b").text
 
     assert "from=0001-01-01T00%3A00%3A00Z&amp;to=0001-01-01T00%3A30%3A00Z" in page
     assert "to=9999-12-31T23%3A59%3A59.999999Z" in page
@@ -406,7 +380,6 @@ def test_who_may_only_look_can_export_but_not_delete(client, stored):
     assert act("export_csv")["Content-Type"] == "text/csv; charset=utf-8"
     assert act("delete_selected").status_code == 302
     assert Event.objects.count() == 5
-    assert "Rollups" not in client.get(LIST).text
 
 
 @pytest.mark.parametrize("model", ["application", "accesstoken", "grant", "refreshtoken", "idtoken"])

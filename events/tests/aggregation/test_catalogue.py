@@ -449,15 +449,17 @@ def test_the_whole_groups_the_tail_once(client, stored, monkeypatch):
 
 def test_who_comes_while_a_long_tail_is_rolled_up_waits_for_the_same(db, monkeypatch):
     started = []
-    monkeypatch.setattr(pacing, "_catch_up_aside", lambda: (started.append(1), pacing._at_work_aside.release()))
+    monkeypatch.setattr(
+        pacing, "_catch_up_in_background", lambda: (started.append(1), pacing._background_lock.release())
+    )
 
     pacing.wait_for_catching_up()
 
     assert started == [1]
-    assert pacing._at_work_aside.acquire(blocking=False)
+    assert pacing._background_lock.acquire(blocking=False)
     monkeypatch.setattr(pacing, "_MOST_WAIT_SECONDS", 0.01)
     pacing.wait_for_catching_up()  # which is at work for longer than anybody waits
-    pacing._at_work_aside.release()
+    pacing._background_lock.release()
     assert started == [1]
 
 

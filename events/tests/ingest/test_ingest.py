@@ -184,7 +184,7 @@ def repeats(text):
 def accepts(decode, body):
     try:
         decode(body)
-    except (APIException, *decoding.NOT_FAST):
+    except (APIException, *decoding.DECODE_ERRORS):
         return False
     return True
 

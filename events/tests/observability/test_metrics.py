@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from events.observability.health import Health, Lag
 from events.observability.metrics import Metrics, endpoint_of
-from events.observability.recorder import Observation, metrics
+from events.observability.observation import Observation
+from events.observability.recorder import metrics
 from events.tests.support import service
 from events.tests.support.service import call, fetch_token
 from events.tests.support.waiting import wait_until

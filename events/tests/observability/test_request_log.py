@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from events.observability import recorder
+from events.observability import observation, request_log
 from events.observability.log_lines import JSONFormatter, LineFormatter
-from events.observability.recorder import Observation, current, observe
+from events.observability.observation import Observation, current
+from events.observability.recorder import observe
 from events.tests.support import service
 from events.tests.support.service import call, fetch_token, locked
 
@@ -310,16 +311,16 @@ def test_a_served_request_has_one_line_without_a_secret(running):
 def test_the_first_field_and_reason_are_named_and_never_a_value(client_with_scopes, body, said):
     client = client_with_scopes("write")
     seen = Observation()
-    token = recorder._current.set(seen)
+    token = observation._current.set(seen)
     try:
         assert client.post("/api/track/", body).status_code == 400
     finally:
-        recorder._current.reset(token)
+        observation._current.reset(token)
 
-    line = recorder._text_line(seen, 0.001).decode()
+    line = request_log._text_line(seen, 0.001).decode()
     assert line.endswith(f" refusal=invalid field={said[0]} reason={said[1]}\n")
     assert "s3cret" not in line
-    found = json.loads(recorder._json_line(seen, 0.001))
+    found = json.loads(request_log._json_line(seen, 0.001))
     assert (found["field"], found["reason"]) == said
 
 

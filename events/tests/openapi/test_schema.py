@@ -24,6 +24,7 @@ from rest_framework.test import APIClient
 
 from events import serializers, views
 from events.calendar import timestamps
+from events.http.fast_path import views as fast_path
 from events.ingest import unpacking
 from events.models import validate_path_segment
 from events.openapi import schemas
@@ -385,7 +386,7 @@ def test_the_examples_of_tracking_are_true(schema, client_with_scopes):
 
 
 def test_an_answer_names_the_same_methods_before_and_after_the_description(made_anew, client_with_scopes, monkeypatch):
-    monkeypatch.setattr(views, "_default_headers", {})
+    monkeypatch.setattr(fast_path, "_default_headers", {})
     client = client_with_scopes("read write aggregation")
 
     def allowed():

@@ -257,8 +257,8 @@ def test_a_read_that_meets_a_long_tail_has_it_rolled_up_aside(settings, client_w
 
     before = ask()
 
-    assert pacing._at_work_aside.acquire(timeout=120)  # once the thread has let go of it
-    pacing._at_work_aside.release()
+    assert pacing._background_lock.acquire(timeout=120)  # once the thread has let go of it
+    pacing._background_lock.release()
     assert stored() == expected()
     assert Rollup.objects.event_count() == 21
     assert ask() == before

@@ -161,9 +161,10 @@ def test_rollers_writers_and_deleters_at_once_leave_just_what_the_events_make():
         time.sleep(0.02)
         for event in Event.objects.order_by("?")[:2]:
             with suppress(Event.DoesNotExist):
-                event.delete() if turn % 2 else Event.objects.filter(pk=event.pk).update(
-                    value=turn / 8, timestamp=START
-                )
+                if turn % 2:
+                    event.delete()
+                else:
+                    Event.objects.filter(pk=event.pk).update(value=turn / 8, timestamp=START)
 
     def read(turn):
         time.sleep(0.01)

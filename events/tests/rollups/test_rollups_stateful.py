@@ -107,7 +107,10 @@ class Service(RuleBasedStateMachine):
     @rule(place=places, commits=strategies.booleans())
     def finish_one(self, place, commits):
         writer = self.late.pop(place % len(self.late))
-        writer.commit() if commits else writer.rollback()
+        if commits:
+            writer.commit()
+        else:
+            writer.rollback()
         writer.close()
 
     @rule(size=strategies.integers(1, 12))

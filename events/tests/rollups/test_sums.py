@@ -26,7 +26,7 @@ BEYOND = "The sum of a bucket is beyond what a double holds."
 HARD = [
     0.0, -0.0, 0.1, 0.2, 0.3, 1.0, -1.0, 1 / 3, 2.0**53, -(2.0**53), 2.0**53 - 1, 2.0**42, nextafter(2.0**42, inf),
     2.0**-30, nextafter(2.0**-30, 0), 2.0**-82, 2.0**-83, 1e16, -1e16, 1e22, 1e100, -1e100, 1e-10, 1e-100, 5e-324, -5e-324,
-    2.2e-308, nextafter(sums.HUGE, 0), sums.HUGE, 1e308, -1e308, 1.7976931348623157e308,
+    2.2e-308, nextafter(sums.OVERFLOWING, 0), sums.OVERFLOWING, 1e308, -1e308, 1.7976931348623157e308,
 ]  # fmt: skip
 values = strategies.sampled_from(HARD) | strategies.floats(allow_nan=False, allow_infinity=False)
 ordinary = strategies.integers(-(10**9), 10**9).map(lambda number: number / 1000)

@@ -1,4 +1,4 @@
-"""``manage.py serve``: the service under its own server, the one meant for production."""
+"""``manage.py serve``: run the service under its own server, the one meant for production."""
 
 import os
 import shutil
@@ -22,11 +22,11 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--prepare", action="store_true", help="first migrate, and create what a first visit needs where missing"
+            "--prepare", action="store_true", help="first migrate, and create what a first visit needs and is missing"
         )
 
         parser.add_argument(
-            "--worker", action="store_true", help="also run the worker beside it, as manage.py roll_up --watch does"
+            "--worker", action="store_true", help="also run the worker, as manage.py roll_up --watch does"
         )
 
     def handle(self, *args: Any, prepare: bool, worker: bool, **options: Any) -> None:
@@ -36,7 +36,7 @@ class Command(BaseCommand):
             call_command("prepare_first_visit")
         if settings.METRICS_TOKEN:
             os.environ[DIRECTORY_VARIABLE] = str(self._metrics_directory())
-        # where the processes find the code, wherever this one was started from
+        # lets the server's processes find the code, whatever directory the command was started in
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(settings.BASE_DIR), os.getenv("PYTHONPATH")]))
         command = [sys.executable, sys.argv[0], "roll_up", "--watch", "1", "--parent", str(os.getpid())]
         code = Supervisor(self._listen(), command if worker else None).run(self._tell)
@@ -58,7 +58,7 @@ class Command(BaseCommand):
             ) from None
 
     def _metrics_directory(self) -> Path:
-        """An empty directory in which the workers count: what an earlier run counted is gone with it."""
+        """Make an empty directory in which the workers count, without the counts of an earlier run."""
         directory: Path = settings.LOCAL_DIR / f"metrics-{settings.HOST}-{settings.PORT}"
         shutil.rmtree(directory, ignore_errors=True)
         try:

@@ -1,0 +1,42 @@
+"""What an error of the database says: that it is away, that it takes no writes, that it cancelled a statement."""
+
+import sqlite3
+
+import psycopg2.errors
+from django.db import DatabaseError, InterfaceError, OperationalError
+
+_SQLITE_AWAY = {
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
+}  # fmt: skip
+# Django knows them as InternalError, as it does mistakes of the database.
+_POSTGRESQL_AWAY = (
+    psycopg2.errors.ReadOnlySqlTransaction,  # another server has taken over, or there is no room
+    psycopg2.errors.IdleInTransactionSessionTimeout,
+    psycopg2.errors.TransactionTimeout,
+)
+
+
+def is_database_away(error: BaseException | None) -> bool:
+    """Tell whether it says that the database is out of reach, locked, or takes no writes; the next try may succeed."""
+    cause = error.__cause__ if error else None
+    if isinstance(error, OperationalError) and isinstance(cause, sqlite3.Error):
+        # SQLite has this one class for its own troubles and for mistakes in our statements
+        return cause.sqlite_errorcode & 0xFF in _SQLITE_AWAY
+    if type(error) is DatabaseError and isinstance(cause, psycopg2.Error):
+        # what libpq says where it can't write any more, and where a warning was the last that it could read
+        return cause.pgcode is None
+    return isinstance(error, OperationalError | InterfaceError) or isinstance(cause, _POSTGRESQL_AWAY)
+
+
+def is_read_only(error: BaseException | None) -> bool:
+    """Tell whether it says that the server behind this connection takes no writes."""
+    return isinstance(error.__cause__ if error else None, psycopg2.errors.ReadOnlySqlTransaction)
+
+
+def is_cancelled(error: BaseException | None) -> bool:
+    """Tell whether it says that the database cancelled a statement that took too long."""
+    cause = error.__cause__ if error else None
+    if isinstance(cause, sqlite3.Error):
+        return getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
+    return isinstance(cause, psycopg2.errors.QueryCanceled)

@@ -1,0 +1,12 @@
+"""The fast path: all that Django and REST framework are bent for, so that a small request costs little around its work.
+
+A request with a token comes this way: `handler.QuietHandler`, then `middleware.BearerMiddleware`, then a view that is a
+`views.EndpointView` and may answer by `views.json_response`. Each says what it gains and what it gives up.
+
+What they gain was read by `benchmarks/fast_path`: the processor time of one event in Django, REST framework and the
+service, without its INSERT, on a machine that others used too. With all of them it takes 123 µs, and without 422 µs.
+
+Two more bends stand where they belong: `events/access/tokens.py` looks a token up without reading the query and the
+form, as the toolkit would, and remembers it for some seconds; and `events/ingest/decoding.py` decodes events before it
+asks the serializer.
+"""

@@ -1,0 +1,49 @@
+"""Django's handler on the fast path."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from django.core.handlers.wsgi import WSGIHandler
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from typing_extensions import override
+
+from events.http.plain_errors import refuse
+from events.http.utf8_requests import UTF8Request
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+
+class QuietHandler(WSGIHandler):
+    """Django's handler without the signals at both ends of a request, and for requests in UTF-8.
+
+    Gains 60 µs a request. Gives up whatever listens to ``request_started`` and ``request_finished``: whoever calls the
+    handler looks after connections to the database, and nothing else here listens.
+    """
+
+    request_class = UTF8Request
+
+    @override
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
+        try:
+            request = self.request_class(environ)
+        except (TypeError, ValueError):  # of a parameter in an encoding that isn't, or that doesn't fit another
+            return refuse(HTTPStatus.BAD_REQUEST, "The Content-Type can't be read.", environ, start_response)
+        return self.deliver(request, self.get_response(request), start_response)
+
+    def deliver(self, request: HttpRequest, response: HttpResponseBase, start_response: StartResponse) -> Any:
+        """Give status and headers to the server, and return the content."""
+        start(response, start_response)
+        if not isinstance(response, HttpResponse):
+            return response
+        request.close()
+        return [response.content]
+
+
+def start(response: HttpResponseBase, start_response: StartResponse) -> None:
+    """Give a response's status and headers to the server."""
+    cookies = (("Set-Cookie", cookie.output(header="")) for cookie in response.cookies.values())
+    start_response(f"{response.status_code} {response.reason_phrase}", [*response.items(), *cookies])

@@ -1,0 +1,33 @@
+"""Errors that are made outside REST framework and the OAuth2 endpoints, in the shape that these have."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import msgspec
+from django.conf import settings
+
+from events.observability.observation import current
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+
+def error_body(path: str, detail: str, status: int) -> dict[str, str]:
+    """Return an error as REST framework writes it; below ``/o/`` as RFC 6749, 5.2 has it."""
+    if not path.startswith("/o/"):
+        return {"detail": detail}
+    error = "temporarily_unavailable" if status == HTTPStatus.SERVICE_UNAVAILABLE else "invalid_request"
+    return {"error": error, "error_description": detail}
+
+
+def refuse(status: HTTPStatus, detail: str, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    """Answer a request that Django never sees."""
+    current().refusal = status.name.lower()
+    answer = msgspec.json.encode(error_body(environ["PATH_INFO"], detail, status))
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(answer)))]
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers.append(("Retry-After", str(settings.RETRY_AFTER_SECONDS)))
+    start_response(f"{status.value} {status.phrase}", headers)
+    return [answer]
