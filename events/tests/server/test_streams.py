@@ -21,33 +21,41 @@ from events.tests.support.waiting import ask_until, wait_until
 from tracking_api.server.budget import Budget
 from tracking_api.server.streams import Streams
 
-EVENTS = 400_000
+# An answer that is more than what the sockets of a connection hold, and one that takes more than a second to make.
+EVENTS, MANY_EVENTS = 100_000, 400_000
 FIRST = 1_704_067_200
-PATH = "/api/events/a/b"
+STATEMENT_SECONDS = 3  # for each statement, a tenth of which is enough on a quiet machine
+PATH, LONG_PATH = "/api/events/a/b", "/api/events/a/long"
 
 
 @pytest.fixture(scope="module")
 def running(prepared, tmp_path_factory):
-    """A service with one worker and a long series, which may work on any statement for a second."""
-    limits = {"STATEMENT_TIMEOUT_SECONDS": 1, "ROLLUP_TAIL_EVENTS": 1_000_000_000, "RETRY_AFTER_SECONDS": 7}
+    """A service with one worker and two long series, which may work on any statement for some seconds."""
+    limits = {
+        "STATEMENT_TIMEOUT_SECONDS": STATEMENT_SECONDS,
+        "ROLLUP_TAIL_EVENTS": 1_000_000_000,
+        "RETRY_AFTER_SECONDS": 7,
+    }
     with prepared(tmp_path_factory.mktemp("streams"), SERVER_THREADS=2, **limits) as env:
         url = env["DATABASE_URL"]
         with service.served(env) as process:
             env["TOKEN"] = fetch_token(env)
             with database(url) as cursor:
-                cursor.execute(f"INSERT INTO events_event (namespace, name, timestamp, value) {many(url)}")
+                for name, count in (("b", EVENTS), ("long", MANY_EVENTS)):
+                    rows = many(url, name, count)
+                    cursor.execute(f"INSERT INTO events_event (namespace, name, timestamp, value) {rows}")
                 if url.startswith("postgres"):
                     cursor.execute("ANALYZE events_event")
             [worker] = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
             yield {**env, "WORKER": worker}
 
 
-def many(url):
+def many(url, name, count):
     if url.startswith("postgres"):
-        return f"SELECT 'a', 'b', to_timestamp({FIRST} + i), i FROM generate_series(0, {EVENTS - 1}) AS i"
+        return f"SELECT 'a', '{name}', to_timestamp({FIRST} + i), i FROM generate_series(0, {count - 1}) AS i"
     return (
-        f"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {EVENTS - 1})"
-        f" SELECT 'a', 'b', datetime({FIRST} + i, 'unixepoch'), i FROM n"
+        f"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {count - 1})"
+        f" SELECT 'a', '{name}', datetime({FIRST} + i, 'unixepoch'), i FROM n"
     )
 
 
@@ -63,11 +71,11 @@ def database(url):
 
 
 def get(env, path=PATH, method="GET"):
-    """The answer; asked for again where a machine is so slow that one statement took its second."""
+    """The answer; asked for again where a machine is so slow that one statement took its seconds."""
 
     def is_no_matter_of_time(answer):
         status, _, body = answer
-        return status != 503 or (method != "HEAD" and b"Cancelled after 1 s" not in body)
+        return status != 503 or (method != "HEAD" and f"Cancelled after {STATEMENT_SECONDS} s".encode() not in body)
 
     return ask_until(lambda: call(env, method, path, Authorization=f"Bearer {env['TOKEN']}"), is_no_matter_of_time)
 
@@ -137,7 +145,7 @@ def test_a_client_that_takes_its_time_is_served_and_holds_no_snapshot(running):
         wait_until(
             lambda: snapshots(running) == 0, explain=Path("/proc/locks").read_text
         )  # what the service writes of itself takes but a moment
-        time.sleep(1.5)  # longer than any statement may take
+        time.sleep(STATEMENT_SECONDS + 0.5)  # longer than any statement may take
         wait_until(lambda: snapshots(running) == 0, explain=Path("/proc/locks").read_text)
         received = 0
         while piece := connection.recv(1 << 20):
@@ -178,7 +186,7 @@ def breaking(env):
     with database(url) as cursor:
         if url.startswith("sqlite"):
             cursor.execute("PRAGMA ignore_check_constraints = ON")
-            middle = "namespace = 'a' AND timestamp = datetime(?, 'unixepoch')"
+            middle = "namespace = 'a' AND name = 'b' AND timestamp = datetime(?, 'unixepoch')"
             cursor.execute(f"UPDATE events_event SET value = 'x' WHERE {middle}", [FIRST + EVENTS // 2])
             yield (500, None)
             cursor.execute(f"UPDATE events_event SET value = 1 WHERE {middle}", [FIRST + EVENTS // 2])
@@ -216,12 +224,12 @@ def test_without_room_for_an_answer_it_is_a_503(running):
     env = {**running, "PORT": str(service.free_port()), "STATEMENT_TIMEOUT_SECONDS": "30"}
     limited = ["bash", "-c", 'ulimit -f 8192; exec "$0" manage.py serve', sys.executable]
     with service.served(env, command=limited, cwd=service.PROJECT_DIR):
-        status, headers, body = get(env, f"{PATH}?format=ndjson")
+        status, headers, body = get(env, f"{LONG_PATH}?format=ndjson")
 
         assert (status, headers["Retry-After"]) == (503, "7")
         assert json.loads(body) == {"detail": "There is no room to write the answer down; ask for less, or try again."}
         assert get(env, f"{PATH}?format=ndjson&tsMax={FIRST + 9}")[0] == 200
-        assert get(env, f"{PATH}?format=ndjson", "HEAD")[0] == 200  # for which none is made
+        assert get(env, f"{LONG_PATH}?format=ndjson", "HEAD")[0] == 200  # for which none is made
 
 
 # Many of them.
@@ -261,7 +269,7 @@ def asked(env, query="format=csv"):
     """A client that has asked, and doesn't read."""
     with socket.create_connection(("127.0.0.1", int(env["PORT"]))) as connection:
         connection.settimeout(120)
-        head = f"GET {PATH}?{query} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {env['TOKEN']}\r\n"
+        head = f"GET {LONG_PATH}?{query} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {env['TOKEN']}\r\n"
         connection.sendall(f"{head}X-Request-ID: {query}\r\nConnection: close\r\n\r\n".encode())
         yield connection
 
@@ -280,7 +288,9 @@ def test_beside_long_answers_small_ones_come_and_more_are_refused(patient):
     wait_until(lambda: files(patient) == 0)
     with asked(patient), asked(patient):
         wait_until(lambda: files(patient) == 2)  # both are being made
-        status, headers, body = call(patient, "GET", f"{PATH}?format=csv", Authorization=f"Bearer {patient['TOKEN']}")
+        status, headers, body = call(
+            patient, "GET", f"{LONG_PATH}?format=csv", Authorization=f"Bearer {patient['TOKEN']}"
+        )
         small = call(patient, "GET", f"{PATH}?tsMax={FIRST + 9}", Authorization=f"Bearer {patient['TOKEN']}")
 
     assert (status, headers["Retry-After"]) == (429, "1")
@@ -296,7 +306,7 @@ def test_what_nobody_waits_for_is_not_made(patient):
 
     wait_until(lambda: f" request={query} " in log.read_text())
     [line] = [line for line in log.read_text().splitlines() if f" request={query} " in line]
-    assert f" GET {PATH} 499 " in line
+    assert f" GET {LONG_PATH} 499 " in line
     assert line.endswith(" refusal=client_gone")
     wait_until(lambda: files(patient) == 0)
 
@@ -319,7 +329,7 @@ def test_a_long_answer_has_limits(running, limit, expected):
     env |= {name: str(value) for name, value in limit.items()}
     with service.served(env):
         status, headers, body = call(
-            env, "GET", f"{PATH}?format=ndjson&aggregationType=sum", Authorization=f"Bearer {env['TOKEN']}"
+            env, "GET", f"{LONG_PATH}?format=ndjson&aggregationType=sum", Authorization=f"Bearer {env['TOKEN']}"
         )
 
     assert (status, headers["Retry-After"], json.loads(body)) == expected
