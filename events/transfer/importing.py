@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
@@ -20,9 +19,7 @@ from events.transfer.files import mark_of
 from events.transfer.import_formats import Format, ImportFailed
 from events.transfer.models import Bookmark
 
-_STEP_LINES = {"postgresql": 20_000, "sqlite": 5_000}
-# How soon the thread that talks to the database gets its turn beside the one that decodes: some ten times in a step.
-_SWITCH_SECONDS = 0.0005
+_STEP_LINES = {"postgresql": 50_000, "sqlite": 5_000}
 
 
 class OtherLines(ImportFailed):
@@ -140,16 +137,11 @@ def _skip(lines: Iterator[bytes], bookmark: Bookmark, digest: hashlib.blake2b, n
 
 def _read(reader: Format, *, stop: bool) -> Iterator[Lines]:
     """Yield the lines of each step; a thread reads them while the database stores the ones before."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    try:
-        with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(_next_lines, reader, stop)
+        while (lines := following.result())[0]:
             following = pool.submit(_next_lines, reader, stop)
-            while (lines := following.result())[0]:
-                following = pool.submit(_next_lines, reader, stop)
-                yield lines
-    finally:
-        sys.setswitchinterval(interval)
+            yield lines
 
 
 def _next_lines(reader: Format, stop: bool) -> Lines:
