@@ -184,7 +184,7 @@ class Answer:
         start, end = question.ts_min or span.first, question.ts_max or span.last
         return Span(start, end) if start <= end else None
 
-    # What is refused.
+    # Refusals.
 
     def _count(self, span: Span, granularity: str = "") -> int:
         return granularities.count(*span, granularity or self.question.granularity, self.question.zone)

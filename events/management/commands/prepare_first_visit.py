@@ -12,6 +12,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from oauth2_provider.generators import generate_client_id, generate_client_secret
 from oauth2_provider.models import Application
+from typing_extensions import override
 
 from events.models import Event, Rollup
 from tracking_api import environment
@@ -47,6 +48,7 @@ class Command(BaseCommand):
         "to use them; their credentials are kept in local/credentials.json with mode 600."
     )
 
+    @override
     def handle(self, *args: Any, **options: Any) -> None:
         self._path: Path = settings.LOCAL_DIR / "credentials.json"
         made = self._make_credentials()
