@@ -313,7 +313,7 @@ def test_an_interrupted_import_neither_loses_nor_repeats(db, tmp_path, short_ste
     }[form]
     records[4:5] = ["bad\n", records[4], "worse\n"]
     path.write_text(("namespace,name,timestamp,value\n" if form == "csv" else "") + "".join(records))
-    append, turns = importing.storage.append, []
+    append, turns = importing.append.append, []
 
     def fail(rows):
         append(rows)
@@ -321,7 +321,7 @@ def test_an_interrupted_import_neither_loses_nor_repeats(db, tmp_path, short_ste
         if len(turns) == interrupted_at + 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(importing.storage, "append", fail)
+    monkeypatch.setattr(importing.append, "append", fail)
     said = fails("import_events", path, "--rejects", rejects)
     stored = Event.objects.count()
     assert said == f"Interrupted after {stored} events; run it again to go on."
