@@ -1,6 +1,7 @@
 """Owns the configuration of the application ``events``."""
 
 from django.apps import AppConfig
+from typing_extensions import override
 
 
 class EventsConfig(AppConfig):
@@ -8,6 +9,7 @@ class EventsConfig(AppConfig):
 
     name = "events"
 
+    @override
     def ready(self) -> None:
         """Register what must be there before the first connection (functions), command (checks) and form (secrets)."""
         from oauth2_provider.models import Application

@@ -22,7 +22,7 @@ from events.log.series import SeriesKey
 
 FORMATS = ("json", "csv", "ndjson")
 
-MOST_SEARCHED_CHARACTERS = 511  # a namespace, a slash and a name
+MOST_SEARCHED_CHARACTERS = 511  # as many as a namespace, a slash and a name may have
 NUMBER_TEXT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 
 
@@ -173,7 +173,7 @@ class SegmentField(TextField):
 
 
 class EventSerializer(StrictFieldsMixin, serializers.Serializer[Any]):
-    """One event as it is sent: the contract of every body, whichever way it is decoded."""
+    """One event as it is sent: the contract of every body, however it is decoded."""
 
     namespace = SegmentField()
     name = SegmentField()

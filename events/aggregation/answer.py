@@ -185,7 +185,7 @@ class Answer:
         start, end = question.ts_min or span.first, question.ts_max or span.last
         return Span(start, end) if start <= end else None
 
-    # What is refused.
+    # Refusals.
 
     def _count(self, span: Span, granularity: Granularity | None = None) -> int:
         return (granularity or self.question.granularity).count_buckets(*span, self.question.zone)

@@ -86,7 +86,7 @@ def _runs_around(zone: tzinfo, stretch: int) -> Sequence[Run]:
     return tuple(_iterate_runs(zone, _year((stretch - 1) * _STRETCH), _year((stretch + 2) * _STRETCH)))
 
 
-@lru_cache(maxsize=16)  # each may be of ten thousand years
+@lru_cache(maxsize=16)  # few, as one may hold the runs of ten thousand years
 def _runs_of_years(zone: tzinfo, first: int, last: int) -> Sequence[Run]:
     return tuple(_iterate_runs(zone, first, last))
 
@@ -120,7 +120,7 @@ def _find_changes(zone: tzinfo, year: int, step: int) -> Sequence[Run]:
     offset, found = _offset(zone, before), []
     for after in [*range(before + step // _SECOND, end, step // _SECOND), end]:
         while _offset(zone, after) != offset:
-            low, high = before, after  # offsets change on seconds
+            low, high = before, after  # in seconds, as clocks are changed on whole seconds only
             while high - low > 1:
                 middle = (low + high) // 2
                 if _offset(zone, middle) == offset:

@@ -52,7 +52,7 @@ class Rules:
     def start_of(self, sql: str) -> str | None:
         """Write an expression for the last change of the clocks up to an instant.
 
-        None where each change happens just as a minute or hour starts, so that truncation needs no such care.
+        None where each change happens just as a minute or hour starts, so that truncation need not look for one.
         """
         length = CLOCK_UNITS[self.granularity]
         if not any((start + offset) % length for start, offset in self._runs[1:]):

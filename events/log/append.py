@@ -80,7 +80,7 @@ def _append_by_driver(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> N
             cursor.copy_expert(_COPY, BytesIO(_binary(rows)), _COPY_BUFFER_BYTES)
 
 
-_prepared: WeakSet[Any] = WeakSet()  # psycopg2's connections
+_prepared: WeakSet[Any] = WeakSet()  # psycopg2's connections on which the statement was prepared
 
 
 def _insert(connection: BaseDatabaseWrapper, cursor: Any, parameters: tuple[str, str, str, float]) -> None:
@@ -88,7 +88,7 @@ def _insert(connection: BaseDatabaseWrapper, cursor: Any, parameters: tuple[str,
 
     A pooler may give each transaction another session, where the statement is not prepared yet, or is already.
     """
-    if not connection.autocommit:  # an error would end the transaction
+    if not connection.autocommit:  # in a transaction, a statement that isn't prepared would end it by its error
         cursor.execute(_INSERT, parameters)
         return
     if connection.connection in _prepared:
@@ -99,7 +99,7 @@ def _insert(connection: BaseDatabaseWrapper, cursor: Any, parameters: tuple[str,
         else:
             return
     try:
-        cursor.execute(f"{_PREPARE}; {_EXECUTE}", parameters)  # one message, so in one session and one transaction
+        cursor.execute(f"{_PREPARE}; {_EXECUTE}", parameters)  # one message is one transaction in one session
     except DuplicatePreparedStatement:
         cursor.execute(_INSERT, parameters)
     _prepared.add(connection.connection)

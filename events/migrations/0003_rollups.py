@@ -17,7 +17,7 @@ class Migration(migrations.Migration):
                 ('resolution', models.SmallIntegerField(choices=[(60, 'Minute'), (3600, 'Hour'), (0, 'whole series')])),
                 ('namespace', models.CharField(max_length=255)),
                 ('name', models.CharField(max_length=255)),
-                ('bucket', models.DateTimeField(help_text='The start of the minute or hour in UTC; of a whole series, 1970.')),
+                ('bucket', models.DateTimeField(help_text='The start of the minute or hour in UTC; for a whole series, 1970.')),
                 ('first_timestamp', models.DateTimeField()),
                 ('last_timestamp', models.DateTimeField()),
                 ('count', models.BigIntegerField()),
@@ -35,7 +35,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('event_id', models.BigIntegerField(default=0)),
                 ('changes', models.BigIntegerField(default=0, help_text='How often stored events were changed or deleted.')),
-                ('resolutions', models.CharField(help_text='Which resolutions hold them, finest first.', max_length=50)),
+                ('resolutions', models.CharField(help_text='The resolutions of the rollups, finest first.', max_length=50)),
             ],
             options={
                 'default_permissions': (),

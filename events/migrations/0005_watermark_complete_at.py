@@ -13,6 +13,6 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='watermark',
             name='complete_at',
-            field=models.DateTimeField(help_text='When the roller last saw that they hold every event there was, to some seconds.', null=True),
+            field=models.DateTimeField(help_text='When the roller last saw that the rollups hold every event, to within some seconds.', null=True),
         ),
     ]

@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
             name="rest",
             field=models.FloatField(
                 db_default=0.0,
-                help_text="What the exact sum is more than that one.",
+                help_text="How much the exact sum is more than the sum.",
             ),
         ),
         migrations.AddField(
@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
             name="is_exact",
             field=models.BooleanField(
                 db_default=True,
-                help_text="Whether both together are the exact sum; where not, sums are made of the events.",
+                help_text="Whether sum and rest together are the exact sum; where not, sums are read from the events.",
             ),
         ),
     ]

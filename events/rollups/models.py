@@ -49,18 +49,18 @@ class Rollup(models.Model):
     resolution = models.SmallIntegerField(choices=Resolution.choices)
     namespace = models.CharField(max_length=255)
     name = models.CharField(max_length=255)
-    bucket = models.DateTimeField(help_text="The start of the minute or hour in UTC; of a whole series, 1970.")
+    bucket = models.DateTimeField(help_text="The start of the minute or hour in UTC; for a whole series, 1970.")
     first_timestamp = models.DateTimeField()
     last_timestamp = models.DateTimeField()
     count = models.BigIntegerField()
     sum = models.FloatField(help_text="Infinity where a value is so large that the sum might not fit a double.")
     rest = models.FloatField(
         db_default=0.0,
-        help_text="What the exact sum is more than that one.",
+        help_text="How much the exact sum is more than the sum.",
     )
     is_exact = models.BooleanField(
         db_default=True,
-        help_text="Whether both together are the exact sum; where not, sums are made of the events.",
+        help_text="Whether sum and rest together are the exact sum; where not, sums are read from the events.",
     )
     min = models.FloatField()
     max = models.FloatField()
@@ -118,9 +118,9 @@ class Watermark(models.Model):
 
     event_id = models.BigIntegerField(default=0)
     changes = models.BigIntegerField(default=0, help_text="How often stored events were changed or deleted.")
-    resolutions = models.CharField(max_length=50, help_text="Which resolutions hold them, finest first.")
+    resolutions = models.CharField(max_length=50, help_text="The resolutions of the rollups, finest first.")
     complete_at = models.DateTimeField(
-        null=True, help_text="When the roller last saw that they hold every event there was, to some seconds."
+        null=True, help_text="When the roller last saw that the rollups hold every event, to within some seconds."
     )
 
     objects = WatermarkManager()

@@ -8,12 +8,14 @@ class Bookmark(models.Model):
 
     source = models.CharField(max_length=1000, unique=True, help_text="The path of a file, or a name of its own.")
     lines = models.BigIntegerField(default=0, help_text="How many lines are done, whether stored or rejected.")
-    digest = models.CharField(max_length=64, blank=True, help_text="BLAKE2 of these lines.")
-    head = models.CharField(max_length=64, blank=True, help_text="BLAKE2 of the first of them, by which it is known.")
+    digest = models.CharField(max_length=64, blank=True, help_text="BLAKE2 of the lines that are done.")
+    head = models.CharField(
+        max_length=64, blank=True, help_text="BLAKE2 of the first line, by which the source is known again."
+    )
     events = models.BigIntegerField(default=0)
     rejected = models.BigIntegerField(default=0)
     rejects = models.CharField(max_length=1000, blank=True, help_text="The path of the file of the rejects.")
-    rejects_bytes = models.BigIntegerField(default=0, help_text="How long that file was by then.")
+    rejects_bytes = models.BigIntegerField(default=0, help_text="How many bytes the file of the rejects had then.")
     is_done = models.BooleanField(default=False)
     changed = models.DateTimeField(auto_now=True)
 

@@ -25,7 +25,10 @@ class ExpiredTokens:
             if time.monotonic() < self._due:
                 return 0
             self._steps = delete_expired()
-        steps, self._steps = self._steps, None  # where a step fails, the next call begins anew
+        steps, self._steps = (
+            self._steps,
+            None,
+        )  # kept only once the step is done, so that after an error the next call begins anew
         deleted = next(steps, None)
         if deleted is None:
             self._due = time.monotonic() + _PERIOD_SECONDS

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 class _Pace(NamedTuple):
     least_events: int
     most_events: int
-    seconds: float  # for which a step is to hold its lock
+    seconds: float  # how long a step is meant to hold its lock
     pause_seconds: float
 
 

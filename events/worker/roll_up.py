@@ -29,7 +29,7 @@ class Step(NamedTuple):
     events: int
     event_id: int
     is_full: bool
-    seconds: float  # for which it held its lock
+    seconds: float  # how long the step held its lock
 
 
 def take_step(patience: Callable[[], bool] = lambda: False, most_events: int | None = None) -> Step | None:

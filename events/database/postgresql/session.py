@@ -16,12 +16,12 @@ from psycopg2.extensions import TRANSACTION_STATUS_IDLE, connection, cursor
 from psycopg2.sql import SQL, Composable, Identifier, Literal
 from typing_extensions import override
 
-SETTINGS = "SESSION_SETTINGS"  # beside OPTIONS in Django's dictionary of the database
+SETTINGS = "SESSION_SETTINGS"  # a key of the database's dictionary in Django's settings, beside OPTIONS
 # PostgreSQL's defaults of settings that a server, a database or a role may have changed. They decide how numbers,
 # instants and bytes are written, what compares as equal, and which rows a transaction sees. standard_conforming_strings
 # is left out: the driver reads it once, when it connects, and quotes accordingly.
 _PLAIN = {
-    "extra_float_digits": "1",  # less would round: 0.1 + 0.2 to 0.3
+    "extra_float_digits": "1",  # a lower number would round 0.1 + 0.2 to 0.3
     "datestyle": "ISO, MDY",
     "intervalstyle": "postgres",
     "timezone": "UTC",

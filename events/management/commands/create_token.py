@@ -8,6 +8,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from oauth2_provider.models import Application
+from typing_extensions import override
 
 from events.access import long_lived_tokens
 from events.models import LongLivedToken
@@ -27,6 +28,7 @@ class Command(BaseCommand):
         "It is listed, and revoked, on the client's page in the admin."
     )
 
+    @override
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("client", metavar="CLIENT", help="its client id, or its name where no other has that")
         parser.add_argument("--expires", required=True, metavar="AGE", help="how long it lasts, such as 365d or 36h")
@@ -35,6 +37,7 @@ class Command(BaseCommand):
         )
         parser.add_argument("--name", default="create_token", help="what it is for, as the admin lists it")
 
+    @override
     def handle(self, *args: Any, client: str, expires: str, scope: list[str], name: str, **options: Any) -> None:
         application = self._application(client)
         with _refusing("--name"):

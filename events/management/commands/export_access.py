@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
+from typing_extensions import override
 
 from events.database.snapshot import snapshot
 from events.transfer import access_files
@@ -20,9 +21,11 @@ class Command(BaseCommand):
         "owner can read. It holds hashes and digests of their secrets. import_access reads it."
     )
 
+    @override
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("path", help="the file to write, which must not be there yet; - for standard output")
 
+    @override
     def handle(self, *args: Any, path: str, **options: Any) -> None:
         try:
             count = self._write_pipe() if path == PIPE else self._write_file(Path(path))

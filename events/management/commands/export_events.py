@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 from tqdm import tqdm
+from typing_extensions import override
 
 from events.calendar import timestamps
 from events.calendar.granularity import last_of_day
@@ -39,6 +40,7 @@ class Command(BaseCommand):
         "both formats; POST /api/track/ takes NDJSON."
     )
 
+    @override
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("path", help="the file to write, packed where it ends in .gz; - for standard output")
         parser.add_argument("--format", choices=files.FORMATS, help="needed where the file's suffix doesn't tell it")
@@ -53,8 +55,9 @@ class Command(BaseCommand):
             "--to", dest="end", type=last_instant, metavar="TIMESTAMP", help="the last instant, or day in UTC, included"
         )
 
+    @override
     def handle(
-        self, *args: Any, path: str, format: str | None, namespace: str | None, name: str | None,  # noqa: A002
+        self, *args: Any, path: str, format: str | None, namespace: str | None, name: str | None,
         start: datetime | None, end: datetime | None, **options: Any,
     ) -> None:  # fmt: skip
         began = time.monotonic()

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
+from typing_extensions import override
 
 from events.transfer import access_files
 from events.transfer.access_files import AccessError
@@ -20,12 +21,14 @@ class Command(BaseCommand):
         "alone, so running it again does nothing."
     )
 
+    @override
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("path", help="the file to read; - for standard input")
         parser.add_argument(
             "--overwrite", action="store_true", help="replace rows of the same name that differ from the file"
         )
 
+    @override
     def handle(self, *args: Any, path: str, overwrite: bool, **options: Any) -> None:
         try:
             with open(sys.stdin.fileno() if path == PIPE else path, encoding="utf-8", closefd=path != PIPE) as file:

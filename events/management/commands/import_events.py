@@ -10,6 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 from tqdm import tqdm
+from typing_extensions import override
 
 from events.models import Bookmark
 from events.transfer import files, importing
@@ -39,6 +40,7 @@ class Command(BaseCommand):
         "it stopped when it is run again, and one that was done does nothing."
     )
 
+    @override
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("path", help="the file to read, unpacked where it ends in .gz; - for standard input")
         parser.add_argument("--format", choices=files.FORMATS, help="needed where the file's suffix doesn't tell it")
@@ -67,8 +69,9 @@ class Command(BaseCommand):
         )
         parser.add_argument("--restart", action="store_true", help="forget what was imported of this source before")
 
+    @override
     def handle(
-        self, *args: Any, path: str, format: str | None, encoding: str | None, delimiter: str | None,  # noqa: A002
+        self, *args: Any, path: str, format: str | None, encoding: str | None, delimiter: str | None,
         ignore_extra: bool, rejects: Path | None, bookmark: str | None, restart: bool, **options: Any,
     ) -> None:  # fmt: skip
         self.encoding, self.delimiter, self.ignore_extra = encoding, delimiter, ignore_extra

@@ -11,6 +11,7 @@ from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand
 from oauth2_provider.generators import generate_client_id, generate_client_secret
 from oauth2_provider.models import Application
+from typing_extensions import override
 
 from events.access.local_secrets import kept
 from events.models import Event, Rollup
@@ -46,6 +47,7 @@ class Command(BaseCommand):
         "to use them; their credentials are kept in local/credentials.json with mode 600."
     )
 
+    @override
     def handle(self, *args: Any, **options: Any) -> None:
         self._path: Path = settings.LOCAL_DIR / "credentials.json"
         made = self._make_credentials()

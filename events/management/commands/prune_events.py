@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from django.core.management.base import BaseCommand
 from tqdm import tqdm
+from typing_extensions import override
 
 from events.calendar import timestamps
 from events.calendar.ages import age
@@ -27,14 +28,21 @@ class Command(BaseCommand):
         "stay as they are. The service goes on meanwhile."
     )
 
+    @override
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--older-than", type=_age, required=True, metavar="AGE", help="such as 90d or 36h")
+        parser.add_argument("--older-than", type=_age, required=True, metavar="AGE", help="the age, such as 90d or 36h")
         parser.add_argument(
-            "--namespace", default="*", metavar="PATTERN", help="only this one or, with * at the end, what starts so"
+            "--namespace",
+            default="*",
+            metavar="PATTERN",
+            help="only this namespace or, with * at the end, all that start so",
         )
-        parser.add_argument("--with-rollups", action="store_true", help="delete their rollups too: nothing is kept")
-        parser.add_argument("--dry-run", action="store_true", help="only say how many events there are")
+        parser.add_argument(
+            "--with-rollups", action="store_true", help="delete their rollups too, so that nothing is kept"
+        )
+        parser.add_argument("--dry-run", action="store_true", help="only say how many events would be deleted")
 
+    @override
     def handle(
         self, *args: Any, older_than: timedelta, namespace: str, with_rollups: bool, dry_run: bool, **options: Any
     ) -> None:

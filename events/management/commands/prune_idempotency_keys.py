@@ -6,6 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
+from typing_extensions import override
 
 from events.models import IdempotencyKey
 
@@ -13,9 +14,11 @@ from events.models import IdempotencyKey
 class Command(BaseCommand):
     help = "Delete the idempotency keys older than IDEMPOTENCY_KEEP_HOURS."
 
+    @override
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help="only say how many would be deleted")
 
+    @override
     def handle(self, *args: Any, dry_run: bool, **options: Any) -> None:
         old = IdempotencyKey.objects.older_than(timedelta(hours=settings.IDEMPOTENCY_KEEP_HOURS))
         count = old.count() if dry_run else old.delete()[0]

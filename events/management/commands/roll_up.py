@@ -13,6 +13,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, InterfaceError, connection
 from tqdm import tqdm
+from typing_extensions import override
 
 from events.models import Event, Watermark
 from events.rollups.rebuild import PrunedError
@@ -36,6 +37,7 @@ class Command(BaseCommand):
         "harm: one works, the other steps aside."
     )
 
+    @override
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
             "--watch",
@@ -55,6 +57,7 @@ class Command(BaseCommand):
         )
         parser.add_argument("--parent", type=int, metavar="PID", help="also stop when this parent process is gone")
 
+    @override
     def handle(
         self, *args: Any, watch: float | None, rebuild: bool, accept_loss: bool, parent: int | None, **options: Any
     ) -> None:

@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
+from typing_extensions import override
 
 from events.models import Rollup
 from events.worker import verification
@@ -18,6 +19,7 @@ class Command(BaseCommand):
         "does. Where events are pruned, coarser rollups are compared with finer ones. The service goes on meanwhile."
     )
 
+    @override
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--repair", action="store_true", help="rebuild rollups that differ, where no event is lost")
         parser.add_argument(
@@ -26,6 +28,7 @@ class Command(BaseCommand):
             help="with --repair: also rebuild rollups with events that are not in the log any more, which loses those",
         )
 
+    @override
     def handle(self, *args: Any, repair: bool, accept_loss: bool, **options: Any) -> None:
         if accept_loss and not repair:
             raise CommandError("--accept-loss goes with --repair.")

@@ -11,15 +11,17 @@ from typing import Any
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from typing_extensions import override
 
 from tracking_api.server.supervisor import Supervisor, listening
 
-DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus_client looks when it is loaded
+DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when it is loaded
 
 
 class Command(BaseCommand):
     help = "Serve on HOST and PORT with SERVER_WORKERS processes of SERVER_THREADS threads, until SIGTERM or SIGINT."
 
+    @override
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
             "--prepare", action="store_true", help="first migrate, and create what a first visit needs and is missing"
@@ -29,6 +31,7 @@ class Command(BaseCommand):
             "--worker", action="store_true", help="also run the worker, as manage.py roll_up --watch does"
         )
 
+    @override
     def handle(self, *args: Any, prepare: bool, worker: bool, **options: Any) -> None:
         self._listen().close()
         if prepare:
