@@ -43,9 +43,20 @@ _BOTH: dict[str, Callable[..., Any]] = {"min": min, "max": max, "count": add}
 _ROWS_AT_A_TIME = 2_000
 
 
-_NO_DOUBLE = Cast(Value(None), models.FloatField())
+class _Nothing(Cast):
+    """NULL of a type, by which rows are not grouped: that would keep the database from grouping them by an index."""
+
+    def __init__(self, output_field: models.Field[Any, Any]) -> None:
+        super().__init__(Value(None), output_field)
+
+    @override
+    def get_group_by_cols(self) -> list[Any]:
+        return []
+
+
+_NO_DOUBLE = _Nothing(models.FloatField())
 _INEXACT = Max(Case(When(is_exact=False, then=1), default=0))
-_NO_TEXT = Cast(Value(None), models.TextField())
+_NO_TEXT = _Nothing(models.TextField())
 _MAY_NOT_OVERLAP = {*CLOCK_UNITS, Granularity.NONE}
 _NEIGHBOURS = 2
 

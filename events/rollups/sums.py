@@ -204,27 +204,34 @@ def rollups_sql(vendor: str, rows: str, columns: Sequence[str]) -> str:
     before, after = ", ".join(columns[:units]), ", ".join(columns[units + 1 :])
     if vendor == "sqlite":
         parts, last = f"found ({names}) AS ({rows})", "found"
-        total, rest, is_exact = "EVENTS_SUM(units)", "EVENTS_REST(units)", "EVENTS_IS_EXACT(units)"
-        of_one = "units IS NOT NULL"
+        is_one = "count = 1 AND units IS NOT NULL"
+        total = f"CASE WHEN {is_one} THEN min + 0.0 ELSE EVENTS_SUM(units) END"
+        rest, is_exact = (
+            f"CASE WHEN {is_one} THEN {of_one} ELSE EVENTS_{name}(units) END"
+            for of_one, name in (("0.0", "REST"), ("true", "IS_EXACT"))
+        )
     else:
-        # OFFSET 0 keeps PostgreSQL from computing a column again wherever a later step names it
+        # OFFSET 0 keeps PostgreSQL from computing a column again wherever a later step names it. Of one value nothing is
+        # computed.
         parts = (
             f"found ({names}) AS ({rows}),"  # noqa: S608
             " summed AS (SELECT *, CASE WHEN count > 1 AND units <> 'NaN' THEN units::float8 END AS total"
             " FROM found OFFSET 0),"
-            f" missed AS (SELECT *, units - ({_whole_numeric_sql('total')}) AS missing FROM summed OFFSET 0),"
-            " told AS (SELECT *, missing::float8 AS rest FROM missed OFFSET 0)"
+            " missed AS (SELECT *, CASE WHEN total IS NOT NULL"
+            f" THEN units - ({_whole_numeric_sql('total')}) END AS missing FROM summed OFFSET 0),"
+            " told AS (SELECT *, CASE WHEN missing <> 0 THEN missing::float8 END AS rest FROM missed OFFSET 0)"
         )
-        last, of_one = "told", "units <> 'NaN'"
-        total = f"CASE WHEN units = 'NaN' THEN 'Infinity' ELSE total * {_double(_UNIT)} END"
-        rest = f"CASE WHEN units = 'NaN' THEN 0 ELSE rest * {_double(_UNIT)} END"
+        last = "told"
+        total = (
+            f"CASE WHEN total IS NOT NULL THEN total * {_double(_UNIT)}"
+            " WHEN units = 'NaN' THEN 'Infinity' ELSE min + 0.0 END"
+        )
+        rest = f"CASE WHEN rest IS NULL THEN 0 ELSE rest * {_double(_UNIT)} END"
         is_exact = (
-            f"CASE WHEN units = 'NaN' OR missing = 0 OR abs(missing) < {2**53} AND missing = trunc(missing) THEN true"
+            f"CASE WHEN rest IS NULL THEN true WHEN abs(missing) < {2**53} AND missing = trunc(missing) THEN true"
             f" ELSE {_whole_numeric_sql('rest')} = missing END"
         )
-    is_one = f"count = 1 AND {of_one}"
-    both = f"CASE WHEN {is_one} THEN min + 0.0 ELSE {total} END, CASE WHEN {is_one} THEN 0.0 ELSE {rest} END"
-    columns_sql = f"{before}, {both}, {is_one} OR {is_exact}, {after}"
+    columns_sql = f"{before}, {total}, {rest}, {is_exact}, {after}"
     return f"WITH {parts} SELECT {columns_sql} FROM {last} WHERE true ORDER BY namespace, name, bucket"  # noqa: S608
 
 
