@@ -211,8 +211,8 @@ def rollups_sql(vendor: str, rows: str, columns: Sequence[str]) -> str:
             for of_one, name in (("0.0", "REST"), ("true", "IS_EXACT"))
         )
     else:
-        # OFFSET 0 keeps PostgreSQL from computing a column again wherever a later step names it. Of one value nothing is
-        # computed.
+        # OFFSET 0 keeps PostgreSQL from computing a column again wherever a later step names it. For a single value
+        # nothing is computed.
         parts = (
             f"found ({names}) AS ({rows}),"  # noqa: S608
             " summed AS (SELECT *, CASE WHEN count > 1 AND units <> 'NaN' THEN units::float8 END AS total"
