@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import Error, connection, transaction
 
 from events.access.models import ClientUsage, LongLivedToken
+from events.database.dialect import greatest
 
 logger = logging.getLogger(__name__)
 
@@ -121,9 +122,8 @@ def _add(counts: _Counts) -> None:
         for client, (last_used, requests, events) in sorted(counts.clients.items())
     ]
     uses = [(_moment(last_used), token_id, _moment(last_used)) for token_id, last_used in sorted(counts.tokens.items())]
-    most = "GREATEST" if connection.vendor == "postgresql" else "MAX"
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.executemany(_ADD.format(most=most), rows)
+        cursor.executemany(_ADD.format(most=greatest()), rows)
         cursor.executemany(_USE_TOKEN, uses)
 
 

@@ -19,6 +19,7 @@ from django.db.models.functions import Collate, Concat
 from rest_framework.exceptions import ValidationError
 
 from events.calendar import timestamps
+from events.database.dialect import is_postgresql
 from events.database.snapshot import snapshot
 from events.database.statement_timeout import restart_clock
 from events.log.models import Event
@@ -146,7 +147,7 @@ class Catalogue:
         if not self.search:
             return rows
         rows = rows.alias(key=Concat("namespace", Value("/"), "name"))
-        if connection.vendor == "sqlite":  # its LIKE ignores case only for the letters A to Z
+        if not is_postgresql():  # its LIKE ignores case only for the letters A to Z
             return rows.filter(key__iregex=re.escape(self.search))
         return rows.filter(key__icontains=self.search)
 
@@ -179,7 +180,7 @@ def _tail_state() -> _TailState:
 
 def _by_code_point(field: str, *, of_rollups: bool) -> F | Func:
     """Build an expression of a field that sorts and compares by code point; for rollups it can use their index."""
-    if connection.vendor == "postgresql":
+    if is_postgresql():
         return Collate(field, "C")
     # for the tail a text that no index has, or SQLite would read a whole index of the log instead of the tail's events
     return F(field) if of_rollups else Concat(field, Value(""))

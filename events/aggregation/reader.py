@@ -23,6 +23,7 @@ from events.aggregation.question import Question
 from events.aggregation.series_state import SeriesState
 from events.calendar.granularity import CLOCK_UNITS, MICROSECOND, Granularity
 from events.calendar.spans import Span
+from events.database.dialect import binary_collation
 from events.database.statement_timeout import restart_clock
 from events.database.trunc_clock import Rules, bucket_start
 from events.log.models import Event, EventQuerySet
@@ -419,7 +420,7 @@ def _union(parts: Sequence[models.QuerySet[Any]], order_by: int | str | None = N
     statements = [part.query.sql_with_params() for part in parts]
     sql, parameters = " UNION ALL ".join(sql for sql, _ in statements), list(chain(*(each for _, each in statements)))
     if isinstance(order_by, str):
-        collation = "C" if connection.vendor == "postgresql" else "BINARY"
+        collation = binary_collation()
         sql = f'SELECT * FROM ({sql}) AS part ORDER BY "{order_by}" COLLATE "{collation}"'  # noqa: S608
     elif order_by:
         sql += f" ORDER BY {order_by}"

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 from django.db import connection, transaction
 
+from events.database.dialect import is_postgresql
+
 # With this memory PostgreSQL groups a large tail by hashes. It expects far too many groups, and with its default of
 # 4 MB it would sort the events on the disk instead.
 _BEGIN = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL work_mem = '16MB'"
@@ -19,7 +21,7 @@ def snapshot() -> Iterator[None]:
     connection.ensure_connection()
     if connection.in_atomic_block or getattr(connection.connection, "in_transaction", False):
         yield
-    elif connection.vendor == "postgresql":
+    elif is_postgresql():
         with transaction.atomic():
             with connection.cursor() as cursor:
                 cursor.execute(_BEGIN)
@@ -37,7 +39,7 @@ def snapshot() -> Iterator[None]:
 
 def snapshot_id() -> str | None:
     """Return a text that differs between any two snapshots whose data differ; None on SQLite. One query."""
-    if connection.vendor != "postgresql":
+    if not is_postgresql():
         return None
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_current_snapshot()::text")

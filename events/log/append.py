@@ -15,6 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg2.errors import DuplicatePreparedStatement, InvalidSqlStatementName
 
 from events.calendar import timestamps
+from events.database.dialect import is_postgresql
 from events.log.models import Event
 
 _TABLE = Event._meta.db_table
@@ -54,7 +55,7 @@ def append(rows: Sequence[Row]) -> None:
     if not rows:
         return
     connection = connections[DEFAULT_DB_ALIAS]
-    if connection.vendor == "postgresql":
+    if is_postgresql():
         _append_by_driver(connection, rows)
     elif len(rows) == 1:
         with connection.cursor() as cursor:

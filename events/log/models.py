@@ -10,11 +10,12 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import connection, models
+from django.db import models
 from django.db.models.functions import Concat
 from typing_extensions import override
 
 from events.calendar import timestamps
+from events.database.dialect import is_postgresql
 from events.rollups.models import Pruned, Watermark
 from events.rollups.rebuild import rebuilding
 
@@ -63,7 +64,7 @@ class EventQuerySet(models.QuerySet["Event"]):
     def tail_of_series(self, namespace: str, name: str, event_id: int, tail: int) -> EventQuerySet:
         """Choose the events of one series past a watermark; ``tail`` is the number of ids past it, of all series."""
         events = self.after(event_id)
-        if connection.vendor == "postgresql" or tail > settings.ROLLUP_TAIL_EVENTS:
+        if is_postgresql() or tail > settings.ROLLUP_TAIL_EVENTS:
             return events.of_series(namespace, name)
         # Comparing texts that no index has keeps SQLite from reading the whole series for the sake of a few new events.
         texts = {f"{field}_text": Concat(field, models.Value("")) for field in ("namespace", "name")}

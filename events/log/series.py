@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from django.db import connection
+from events.database.dialect import is_postgresql
 
 _FROM = {
     "postgresql": "FROM unnest(%s::text[], %s::text[]) AS series (namespace, name)",
@@ -26,6 +26,6 @@ class SeriesKey(NamedTuple):
 
 def from_series(keys: Sequence[SeriesKey]) -> tuple[str, list[Any]]:
     """Return the FROM clause that makes a table ``series (namespace, name)`` of the keys, and its parameters."""
-    if connection.vendor == "postgresql":
+    if is_postgresql():
         return _FROM["postgresql"], [[each.namespace for each in keys], [each.name for each in keys]]
     return _FROM["sqlite"], [json.dumps(keys)]

@@ -12,6 +12,7 @@ from django.db import connection, models
 from django.db.models import Count, F, Max, Min, Sum, Value
 
 from events.calendar.timestamps import EPOCH
+from events.database.dialect import choose, greatest, is_postgresql, least
 from events.database.trunc_clock import TruncClock
 from events.rollups import sums
 from events.rollups.models import Resolution, Rollup
@@ -27,11 +28,12 @@ _STEP = "events_rollup_exact_step"
 
 def fill_step(events: models.QuerySet[Any], resolution: Resolution) -> int:
     """Fill the temporary table that one step's buckets are made from, and return the number of events."""
-    is_postgresql = connection.vendor == "postgresql"
-    columns = ", ".join(_STEP_COLUMNS).replace("units", f"{'NULL::numeric' if is_postgresql else 'NULL'} AS units")
+    units = choose(postgresql="NULL::numeric AS units", sqlite="NULL AS units")
+    columns = ", ".join(units if column == "units" else column for column in _STEP_COLUMNS)
+    cleared = choose(postgresql="ON COMMIT DELETE ROWS", sqlite="")
     with connection.cursor() as cursor:
         cursor.execute(
-            f"CREATE TEMPORARY TABLE IF NOT EXISTS {_STEP} {'ON COMMIT DELETE ROWS' if is_postgresql else ''}"  # noqa: S608
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {_STEP} {cleared}"  # noqa: S608
             f" AS SELECT {columns} FROM {_TABLE} WHERE false"
         )
         cursor.execute(f"DELETE FROM {_STEP}")  # noqa: S608
@@ -42,16 +44,16 @@ def fill_step(events: models.QuerySet[Any], resolution: Resolution) -> int:
 
 def add_step(resolutions: Sequence[Resolution], *, finest: Resolution) -> None:
     """Add the rows of the temporary table to the rollups of each resolution, in the order of the rollups' key."""
-    least, most = ("LEAST", "GREATEST") if connection.vendor == "postgresql" else ("MIN", "MAX")
+    smallest, largest = least(), greatest()
     added = ", ".join(
         f"{column} = {sql}" for column, sql in sums.added_sql(connection.vendor, _TABLE, "excluded").items()
     )
     conflict = (
         f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET"
-        f" first_timestamp = {least}({_TABLE}.first_timestamp, excluded.first_timestamp),"
-        f" last_timestamp = {most}({_TABLE}.last_timestamp, excluded.last_timestamp),"
+        f" first_timestamp = {smallest}({_TABLE}.first_timestamp, excluded.first_timestamp),"
+        f" last_timestamp = {largest}({_TABLE}.last_timestamp, excluded.last_timestamp),"
         f" count = {_TABLE}.count + excluded.count, {added},"
-        f" min = {least}({_TABLE}.min, excluded.min), max = {most}({_TABLE}.max, excluded.max)"
+        f" min = {smallest}({_TABLE}.min, excluded.min), max = {largest}({_TABLE}.max, excluded.max)"
     )
     is_new_ground = _is_new_ground()
     for resolution in resolutions:
@@ -75,7 +77,7 @@ def _is_new_ground() -> bool:
 
     That is so when a history is loaded in order. PostgreSQL takes twice as long for a row that might conflict.
     """
-    if connection.vendor != "postgresql":
+    if not is_postgresql():
         return False
     with connection.cursor() as cursor:
         cursor.execute(

@@ -14,6 +14,7 @@ from django.db.models.expressions import Combinable
 from django.db.models.functions import Cast
 from typing_extensions import override
 
+from events.database.dialect import is_postgresql
 from events.log.models import EventQuerySet
 
 COLUMNS = ("namespace", "name", "timestamp", "value")
@@ -72,7 +73,7 @@ def export(events: EventQuerySet, file_format: str, file: BinaryIO, progress: Ca
     kind = file_format.removesuffix(".gz")
     if kind == "csv":
         file.write(",".join(COLUMNS).encode() + b"\n")
-    write = _copy if connection.vendor == "postgresql" else _fetch
+    write = _copy if is_postgresql() else _fetch
     return write(events.order_by("pk"), kind, file, progress)
 
 

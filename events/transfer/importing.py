@@ -10,8 +10,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from django.db import connection, transaction
+from django.db import transaction
 
+from events.database.dialect import choose
 from events.ingest import decoding
 from events.log import append
 from events.log.append import Row
@@ -145,7 +146,7 @@ def _read(reader: Format, *, stop: bool) -> Iterator[Lines]:
 
 
 def _next_lines(reader: Format, stop: bool) -> Lines:
-    lines = reader.take(_STEP_LINES[connection.vendor])
+    lines = reader.take(choose(**_STEP_LINES))
     try:
         return lines, reader.rows(), []
     except decoding.DECODE_ERRORS:

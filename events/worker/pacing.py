@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from django.db import DatabaseError, connection
 
+from events.database.dialect import choose
 from events.worker import roll_up
 from events.worker.roll_up import Step
 
@@ -39,7 +40,7 @@ class Roller:
     """Takes steps that are as large as others can wait for, by how long the last ones took."""
 
     def __init__(self) -> None:
-        self._pace = _PACES[connection.vendor]
+        self._pace = choose(**_PACES)
         self.most_events = roll_up.step_events()
 
     def catch_up(self, is_wanted: Callable[[], bool], pause: Callable[[float], object]) -> Iterator[Step]:

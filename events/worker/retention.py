@@ -11,6 +11,7 @@ from django.db import connection, transaction
 from django.db.models import Max
 from django.utils import timezone
 
+from events.database.dialect import choose, is_postgresql
 from events.log.models import Event, EventQuerySet
 from events.log.namespace_patterns import fits
 from events.rollups import rebuild
@@ -117,7 +118,7 @@ def prune(series: Series) -> Iterator[int]:
 
 def _first(events: EventQuerySet) -> list[tuple[int, datetime]]:
     rows = events.order_by("timestamp").values_list("pk", "timestamp")
-    return list(rows[: _STEP_EVENTS[connection.vendor]])
+    return list(rows[: choose(**_STEP_EVENTS)])
 
 
 def _rely_on_rollups(series: Series) -> None:
@@ -135,7 +136,7 @@ def prune_rollups(series: Series) -> Iterator[int]:
     """
     of_series = Rollup.objects.of_series(series.namespace, series.name)
     stored = of_series.filter(bucket__lt=series.before).exclude(resolution=Resolution.SERIES)
-    limit = _STEP_BUCKETS[connection.vendor]
+    limit = choose(**_STEP_BUCKETS)
     while True:
         with transaction.atomic():
             watermark = Watermark.objects.locked()
@@ -157,4 +158,4 @@ def prune_rollups(series: Series) -> Iterator[int]:
 def pause_seconds(took_seconds: float) -> float:
     """Return how many seconds to wait after a step that took so many, so that writers get their turn."""
     # writers that wait for SQLite's one lock look again after up to a tenth of a second
-    return max(0.02, 2 * took_seconds) if connection.vendor == "sqlite" else took_seconds / 2
+    return took_seconds / 2 if is_postgresql() else max(0.02, 2 * took_seconds)

@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
+from events.database.dialect import choose, is_postgresql
 from events.log.models import Event
 from events.rollups.models import Pruned, Resolution, Rollup, Watermark
 from events.rollups.rebuild import PrunedError
@@ -69,7 +70,7 @@ def take_step(patience: Callable[[], bool] = lambda: False, most_events: int | N
 
 def step_events() -> int:
     """Return how many events a step takes at most where its caller doesn't say."""
-    return _STEP_EVENTS[connection.vendor]
+    return choose(**_STEP_EVENTS)
 
 
 def _give_room() -> None:
@@ -77,7 +78,7 @@ def _give_room() -> None:
 
     With its default of 4 MB, and little known of a table that grows fast, it would sort the events on the disk instead.
     """
-    if connection.vendor == "postgresql":
+    if is_postgresql():
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL work_mem = '64MB'; SET LOCAL enable_sort = off")
 
@@ -111,7 +112,7 @@ def _settled_id(patience: Callable[[], bool]) -> int | None:
     takes the lock before its ids, so every id handed out by now belongs to one of these transactions or to one that
     has ended. Unlike LOCK TABLE, waiting holds no writer up. On SQLite writers come one at a time, and leave no gaps.
     """
-    if connection.vendor == "sqlite":
+    if not is_postgresql():
         return Event.objects.order_by("pk").values_list("pk", flat=True).last()
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_get_serial_sequence(%s, 'id')", [Event._meta.db_table])

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connection
 from tqdm import tqdm
 from typing_extensions import override
 
+from events.database.dialect import is_postgresql
 from events.models import Bookmark
 from events.transfer import files, importing
 from events.transfer.import_formats import ImportFailed, delimiter_of, reader_of
@@ -110,7 +110,7 @@ class Command(BaseCommand):
                 for step in self._reported(importing.steps(reader, bookmark, rejects), bookmark):
                     bar.update(step.events if size is None else file.tell() - bar.n)
                     bar.set_postfix_str(f"{self.events} events", refresh=False)
-                    if connection.vendor == "sqlite":
+                    if not is_postgresql():
                         time.sleep(_PAUSE_SECONDS)
 
     def _reported(self, steps: Iterator[Step], bookmark: Bookmark) -> Iterator[Step]:
