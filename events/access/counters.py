@@ -71,7 +71,7 @@ class Window:
 
 
 class Counters:
-    """Counts by key. While the cache can't be reached, each process counts by itself, and lets more through, not less."""
+    """Counts by key. While the cache can't be reached, each process counts by itself: more is let through, not less."""
 
     def __init__(self, url: str) -> None:
         self._own = MemoryStorage()

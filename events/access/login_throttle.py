@@ -146,7 +146,7 @@ _undecided = _Undecided()
 
 
 def _lend(quotas: dict[str, int], seconds: int) -> tuple[list[GiveBack], str | None]:
-    """Take one of each quota, and return what gives them back; where one is used up, take nothing and return its key."""
+    """Take one of each quota, and return what gives them back; where one is used up, take none and return its key."""
     taken: list[GiveBack] = []
     for key, quota in quotas.items():
         lent = counters().lend(key, quota, seconds)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # at run time REST framework's views load this module
 
 @dataclass(frozen=True)
 class RateLimit:
-    """A limit of one unit for each client: what its grant says where there is one, else the setting; 0 is no limit."""
+    """A limit of one unit for each client: the one in its grant, or where that has none the setting; 0 is no limit."""
 
     unit: str
     setting: str
