@@ -15,6 +15,6 @@ if TYPE_CHECKING:
 class UTF8Request(WSGIRequest):
     """A request in UTF-8. Django's own follows the claim, and fails on codecs of no text (``hex``, ``zlib``)."""
 
-    @override  # type: ignore[misc]  # the stubs of Django lack it
-    def _set_content_type_params(self, meta: WSGIEnvironment) -> None:
+    @override
+    def _set_content_type_params(self, meta: WSGIEnvironment) -> None:  # type: ignore[misc]  # Django's stubs lack it
         self.content_type, self.content_params = parse_header_parameters(meta.get("CONTENT_TYPE", ""))
