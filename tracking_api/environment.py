@@ -1,4 +1,4 @@
-"""Reads environment variables by type; a reader raises ImproperlyConfigured, which names the variable, for others."""
+"""Reads environment variables by type; a reader raises ImproperlyConfigured, with the variable's name, for others."""
 
 import ipaddress
 import os

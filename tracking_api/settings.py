@@ -1,4 +1,4 @@
-"""Settings, read from the environment; docs/configuration.md lists the variables."""
+"""Django's settings, read from the environment; docs/configuration.md lists the variables."""
 
 import os
 import tomllib

@@ -1,4 +1,4 @@
-"""Secrets that are made once for this machine, each kept in a file that nobody else may read."""
+"""Makes secrets once for this machine, and keeps each in a file that only the service's user may read."""
 
 import os
 from collections.abc import Callable

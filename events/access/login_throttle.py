@@ -28,7 +28,7 @@ _View = Callable[..., HttpResponseBase]
 
 
 class TooManyFailuresError(Exception):
-    """Another attempt would be one too many. Its text is shown to whoever attempts it."""
+    """Another attempt would be one too many. The exception's text is shown to whoever attempts it."""
 
     def __init__(self, wait_seconds: int) -> None:
         super().__init__(f"Too many failed attempts; try again in {wait_seconds} s.")

@@ -103,7 +103,7 @@ class EventAdmin(admin.ModelAdmin):
 
 
 def csv_lines(events: Iterator[Event]) -> Iterator[str]:
-    """Comma-separated values (RFC 4180) with a header line.
+    """Yield events as lines of comma-separated values (RFC 4180), after a header line.
 
     A text that a spreadsheet would take for a formula comes after an apostrophe, which keeps it a text there.
     """

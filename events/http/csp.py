@@ -13,7 +13,7 @@ _OF_ANY_PAGE = {
 
 
 def policy(**sources: str) -> str:
-    """Return a page's policy: that of any page, with these sources added or put in the place of its own.
+    """Return a page's policy: any page's, to which ``sources`` add directives, or whose directives they replace.
 
     A directive's name is written with underscores: ``form_action="'self'"``.
     """

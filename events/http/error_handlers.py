@@ -32,7 +32,7 @@ _OF_ANY_ANSWER = ["Vary", "X-Content-Type-Options", "Access-Control-Allow-Origin
 
 
 def api_exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
-    """Answer an exception as REST framework's handler does, and also those of Django and the database.
+    """Answer an exception of REST framework, of Django's reading of requests, or of the database.
 
     Returns None for any other exception.
     """

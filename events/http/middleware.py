@@ -1,4 +1,4 @@
-"""The middleware of all requests; that of the fast path stands in `fast_path`, and compression in `compression`."""
+"""The middleware that all requests meet, besides the fast path's (`fast_path`) and compression (`compression`)."""
 
 from collections.abc import Callable, Iterator
 

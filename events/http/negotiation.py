@@ -34,7 +34,7 @@ def weights(field: str) -> Iterator[tuple[str, float]]:
 
 
 def _quality(media_type: str, ranges: dict[str, float]) -> float:
-    """Return the weight of a media type: that of the most specific range that includes it (RFC 9110, 12.5.1)."""
+    """Return the weight of the most specific range that includes a media type; 0 where none does (RFC 9110, 12.5.1)."""
     for each in (media_type, f"{media_type.partition('/')[0]}/*", "*/*"):
         if each in ranges:
             return ranges[each]

@@ -1,4 +1,4 @@
-"""Makes errors outside REST framework and the OAuth2 endpoints, in the shapes that those have."""
+"""Makes errors outside REST framework and the OAuth2 endpoints, in the same shapes as theirs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counts requests for Prometheus; of all workers where `manage.py serve` made a directory for their counts."""
+"""Counts requests for Prometheus, those of all workers where `manage.py serve` made a directory for the counts."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Observation:
-    """What is known of a request; whatever code learns more while the request is answered sets it here."""
+    """What is known of a request; code that learns more of it while it is answered sets that here."""
 
     method: str = ""
     path: str = ""  # its bytes decoded as Latin-1, as WSGI has them

@@ -1,4 +1,4 @@
-"""Makes long answers, on threads and database connections for these, into a file that is sent once it is whole.
+"""Makes long answers, on threads and connections of their own, into files that are sent once they are whole.
 
 Their length isn't known before they are made. Sent piece by piece, an answer that broke off would look like a whole
 one, and a slow reader would hold a connection and a snapshot of the database for as long as it reads.

@@ -1,4 +1,4 @@
-"""Runs jobs of the event loop on threads, with fair turns for those they are done for."""
+"""Runs jobs of the event loop on threads, in fair turns between the jobs' owners."""
 
 from __future__ import annotations
 

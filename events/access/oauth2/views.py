@@ -1,4 +1,4 @@
-"""The pages and endpoints of django-oauth-toolkit that the service has: those of client credentials.
+"""The pages and endpoints of django-oauth-toolkit that the service has: the ones of the client credentials flow.
 
 The toolkit's other flows let users lend an application their rights; here an application has rights of its own.
 """
