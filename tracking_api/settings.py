@@ -15,7 +15,7 @@ environment.read_file(Path(os.environ.get("ENV_FILE", BASE_DIR / ".env")))
 
 # This directory keeps what is made once for this machine: the secret key, the first credentials
 LOCAL_DIR = Path(environment.text("LOCAL_DIR", str(BASE_DIR / "local")))
-# From the file and not from installed metadata, as the project is not installed as a package
+# The version is read from the file, as there is no package metadata: the project is not installed
 VERSION: str = tomllib.loads((BASE_DIR / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 
 # Core
@@ -40,7 +40,7 @@ SILENCED_SYSTEM_CHECKS = ["security.W021"]
 
 INSTALLED_APPS = [
     "events",
-    "tracking_api",  # for its command, which starts the server
+    "tracking_api",  # has the command that starts the server
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -123,11 +123,11 @@ AUTH_PASSWORD_VALIDATORS = [
 USE_I18N = False
 USE_TZ = True
 TIME_ZONE = "UTC"
-# Zones by the rules of the package tzdata, one version in all processes, whatever files the machine has
+# Zones follow the package tzdata, not the machine's files, so that all processes have the same rules
 zoneinfo.reset_tzpath(to=())
 zoneinfo.ZoneInfo.clear_cache()
 
-# Static files: served by the application itself, from where the packages keep them
+# Static files are served by the application itself, from the packages' directories
 
 STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True
@@ -135,7 +135,8 @@ WHITENOISE_AUTOREFRESH = False
 
 # OAuth2
 
-OAUTH2_PROVIDER_APPLICATION_MODEL = "oauth2_provider.Application"  # the default, which migrations want to see
+# these two are the defaults, but the toolkit's migrations need them to be set
+OAUTH2_PROVIDER_APPLICATION_MODEL = "oauth2_provider.Application"
 OAUTH2_PROVIDER_ACCESS_TOKEN_MODEL = "oauth2_provider.AccessToken"  # noqa: S105
 OAUTH2_PROVIDER = {
     "OAUTH2_SERVER_CLASS": "events.access.oauth2.server.ClientCredentialsServer",
@@ -158,8 +159,8 @@ OAUTH2_PROVIDER = {
     "REFRESH_TOKEN_EXPIRE_SECONDS": 86_400,
     "REFRESH_TOKEN_REUSE_PROTECTION": True,
     "ALLOWED_REDIRECT_URI_SCHEMES": ["https"],
-    # RFC 9700, the current practice for OAuth2: besides what the server class leaves out anyway, tokens are taken
-    # from the header only and stored as digests.
+    # RFC 9700, the best current practice for OAuth2: tokens are taken from the header only and stored as digests. The
+    # other rules are about flows that the server class doesn't have.
     "COMPLIANT_BCP_RFC9700_IMPLICIT_GRANT": True,
     "COMPLIANT_BCP_RFC9700_PASSWORD_GRANT": True,
     "COMPLIANT_BCP_RFC9700_PKCE_METHOD": True,

@@ -37,7 +37,7 @@ class _Packer(Protocol):
     def flush(self, mode: Any = ..., /) -> bytes: ...
 
 
-_PACKERS: dict[str, Callable[[], _Packer]] = {  # the better one first
+_PACKERS: dict[str, Callable[[], _Packer]] = {  # max() takes the first of equals, so the better coding comes first
     "zstd": lambda: zstd.ZstdCompressor(level=_LEVEL),
     "gzip": lambda: zlib.compressobj(_LEVEL, wbits=zlib.MAX_WBITS | 16),
 }

@@ -92,5 +92,6 @@ class JSONUnlessNamed(JSONAlways):
             best = next((each for each in others if each.format == wanted), best)
         elif accept := request.META.get("HTTP_ACCEPT"):
             ranges = _ranges(accept)
-            best = max([best, *others], key=lambda each: _quality(each.media_type, ranges))  # the first of equals
+            # max() takes the first of equals
+            best = max([best, *others], key=lambda each: _quality(each.media_type, ranges))
         return best, best.media_type

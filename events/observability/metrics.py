@@ -148,5 +148,5 @@ def _forget_the_dead(directory: Path) -> None:
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
-            with suppress(FileNotFoundError):  # another worker was asked at the same time
+            with suppress(FileNotFoundError):  # another worker, asked at the same time, may have removed it
                 mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]

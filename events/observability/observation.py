@@ -15,7 +15,7 @@ class Observation:
     request_id: str = ""
     client: str = ""
     events: int = 0  # how many the request stored
-    refusal: str = ""  # REST framework's code for why nothing was done
+    refusal: str = ""  # REST framework's code of the error, where nothing was done
     field: str = ""  # the first wrong field; in a batch with the index of its item: 17.value
     reason: str = ""  # the code of what is wrong with the field; never what was sent
     database_error: str = ""

@@ -268,7 +268,7 @@ class Connection(asyncio.Protocol, Receiver):
             self._is_paused = False
             self.transport.resume_reading()
 
-    # Time.
+    # Deadlines.
 
     def _wait(self, seconds: float) -> None:
         self._deadline = self.process.now() + seconds

@@ -51,7 +51,7 @@ class RequestReader:
         self._receiver, self._bodies = receiver, bodies
         self._peer, self._client_network, self._too_many = peer, client_network, too_many
         self._parser = httptools.HttpRequestParser(self)
-        self.request = Request()  # the one that is coming in
+        self.request = Request()  # the request that is coming in
         self.is_in_head = False
         self.is_in_body = False
         self.is_early = False  # whether the answer began before the request was whole

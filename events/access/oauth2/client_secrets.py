@@ -18,7 +18,7 @@ from django.utils.crypto import constant_time_compare
 from typing_extensions import override
 
 LEAST_CHARACTERS = 32
-_LEAST_DISTINCT = 8  # of 32 random hexadecimal digits, one in 28 million has fewer
+_LEAST_DISTINCT = 8  # of random secrets of 32 hexadecimal digits, one in 28 million has fewer
 
 
 class ClientSecretHasher(BasePasswordHasher):

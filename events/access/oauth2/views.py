@@ -105,7 +105,7 @@ class MayRegisterMixin(PermissionRequiredMixin, View):
     permission_required = "oauth2_provider.add_application"
 
     @override
-    def handle_no_permission(self) -> HttpResponseBase:  # type: ignore[override]  # wider than a redirect
+    def handle_no_permission(self) -> HttpResponseBase:  # type: ignore[override]  # not only redirects
         if self.request.user.is_authenticated:
             return render(self.request, "events/no_clients.html", status=403)
         return super().handle_no_permission()

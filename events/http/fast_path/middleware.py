@@ -17,7 +17,7 @@ from events.http.paths import is_api
 # Anybody may send any path and host. Longer ones aren't cached, nor paths that lead nowhere, so the caches take 6 MB at
 # most.
 _PATH_CHARACTERS = 300
-_HOST_CHARACTERS = 300  # a name and its port
+_HOST_CHARACTERS = 300  # enough for the longest name and a port
 
 
 class BearerMiddleware:
