@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Django's command line for the Tracking API."""
+"""Runs Django's management commands for the Tracking API."""
 
 import os
 import sys

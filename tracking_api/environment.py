@@ -1,4 +1,4 @@
-"""Typed readers of environment variables; each refuses a value that it can't read, naming the variable."""
+"""Reads environment variables by type; a reader raises ImproperlyConfigured, with the variable's name, for others."""
 
 import ipaddress
 import os
@@ -27,7 +27,7 @@ _ENV_LINE = re.compile(r"\s*(?:#.*|(?:export\s+)?[A-Za-z_]\w*=.*)?")
 
 
 def read_file(path: Path) -> None:
-    """Add the variables of a ``.env`` file, where there is one; a variable already set wins."""
+    """Add the variables of a ``.env`` file, where it exists; a variable that is set already stays."""
     if not path.is_file():
         return
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
@@ -37,12 +37,12 @@ def read_file(path: Path) -> None:
 
 
 def text(name: str, default: str) -> str:
-    """The variable as it is."""
+    """Return the variable as it is."""
     return os.environ.get(name, default)
 
 
 def boolean(name: str, *, default: bool) -> bool:
-    """One of 1, true, yes, on or 0, false, no, off, in any case."""
+    """Read 1, true, yes or on as True, and 0, false, no, off or nothing as False, in any case."""
     value = text(name, str(default)).strip().lower()
     if value in _TRUE:
         return True
@@ -52,7 +52,7 @@ def boolean(name: str, *, default: bool) -> bool:
 
 
 def integer(name: str, default: int, *, minimum: int, maximum: int = 2**31 - 1) -> int:
-    """A whole number between ``minimum`` and ``maximum``, both included."""
+    """Read a whole number between ``minimum`` and ``maximum``, both included."""
     value = text(name, str(default)).strip()
     if re.fullmatch(r"[0-9]{1,10}", value) and minimum <= int(value) <= maximum:
         return int(value)
@@ -60,7 +60,7 @@ def integer(name: str, default: int, *, minimum: int, maximum: int = 2**31 - 1) 
 
 
 def address(name: str, default: str) -> str:
-    """An IP address to listen on."""
+    """Read an IP address to listen on."""
     value = text(name, default)
     try:
         return str(ipaddress.ip_address(value))
@@ -69,7 +69,7 @@ def address(name: str, default: str) -> str:
 
 
 def networks(name: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    """A list of IP addresses and networks."""
+    """Read a list of IP addresses and networks."""
     try:
         return [ipaddress.ip_network(value) for value in texts(name, [])]
     except ValueError:
@@ -78,12 +78,12 @@ def networks(name: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
 
 
 def texts(name: str, default: list[str]) -> list[str]:
-    """A list separated by commas; blanks around the parts don't count."""
+    """Read a list of texts between commas; blanks around them don't count, and empty ones are left out."""
     return [part.strip() for part in text(name, ",".join(default)).split(",") if part.strip()]
 
 
 def hosts(name: str, default: list[str]) -> list[str]:
-    """A list of host names, without scheme, port or path."""
+    """Read a list of host names, without scheme, port or path."""
     values = texts(name, default)
     for value in values:
         if not re.fullmatch(r"\*|\.?[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]", value):
@@ -92,7 +92,7 @@ def hosts(name: str, default: list[str]) -> list[str]:
 
 
 def origins(name: str) -> list[str]:
-    """A list of origins: scheme, host and, where it isn't the scheme's own, port."""
+    """Read a list of origins: scheme, host and, where it isn't the scheme's default, port."""
     values = texts(name, [])
     for value in values:
         if not re.fullmatch(r"https?://[^/\s]+", value):
@@ -101,7 +101,7 @@ def origins(name: str) -> list[str]:
 
 
 def cache(name: str, default: str) -> str:
-    """The URL of a Redis or memcached, or ``memory://`` for what each process has of its own."""
+    """Read the URL of a Redis or memcached, or ``memory://``, where each process has a cache of its own."""
     value = text(name, default)
     try:
         parts = urlsplit(value)
@@ -109,13 +109,13 @@ def cache(name: str, default: str) -> str:
     except ValueError:
         known = False
     if not known and value != "memory://":
-        # it may hold a password and isn't repeated
+        # the value is not repeated, as it may hold a password
         raise ImproperlyConfigured(f"{name} must be memory://, redis://host:port/number or memcached://host:port.")
     return value
 
 
 def choices(name: str, default: list[str], allowed: list[str]) -> list[str]:
-    """A list of allowed words in the order of ``allowed``, at least one."""
+    """Read a list of one or more allowed words; return them in the order of ``allowed``."""
     values = texts(name, default)
     if not values or not set(values) <= set(allowed):
         raise ImproperlyConfigured(f"{name} must list one or more of {', '.join(allowed)}, not {text(name, '')!r}.")
@@ -123,7 +123,7 @@ def choices(name: str, default: list[str], allowed: list[str]) -> list[str]:
 
 
 def choice(name: str, default: str, allowed: list[str]) -> str:
-    """One of the allowed words."""
+    """Read one of the allowed words."""
     value = text(name, default)
     if value not in allowed:
         raise ImproperlyConfigured(f"{name} must be one of {', '.join(allowed)}, not {value!r}.")
@@ -131,7 +131,7 @@ def choice(name: str, default: str, allowed: list[str]) -> str:
 
 
 def token(name: str) -> str:
-    """A secret that may stand in an ``Authorization`` header: 16 or more visible ASCII characters; empty for none."""
+    """Read a token for an ``Authorization`` header: 16 or more visible ASCII characters; empty for none."""
     value = text(name, "")
     if value and not re.fullmatch(r"[!-~]{16,}", value):
         raise ImproperlyConfigured(f"{name} must be 16 or more visible ASCII characters without blanks, or empty.")
@@ -139,15 +139,18 @@ def token(name: str) -> str:
 
 
 def retention(name: str) -> list[tuple[str, timedelta | None]]:
-    """A list of ``pattern=age``: namespaces, by name or up to an asterisk, and an age such as 90d, or ``keep``."""
+    """Read a list of ``pattern=age``; return the patterns of namespaces, each with its age, or None for ``keep``.
+
+    A pattern is a name, or the beginning of one up to an asterisk; an age is such as 90d.
+    """
     policy = []
     for part in texts(name, []):
-        pattern, _, said = part.rpartition("=")
+        pattern, _, age_text = part.rpartition("=")
         try:
             if not pattern:
                 raise ValueError
             validate_patterns(pattern)
-            policy.append((pattern, None if said == "keep" else age(said)))
+            policy.append((pattern, None if age_text == "keep" else age(age_text)))
         except (ValueError, ValidationError):
             raise ImproperlyConfigured(
                 f"{name} must list namespaces and ages such as Shop-*=30d,Audit=keep,*=365d, not {part!r}."
@@ -156,13 +159,13 @@ def retention(name: str) -> list[tuple[str, timedelta | None]]:
 
 
 def database(name: str, default: str, *, timeout_seconds: int) -> dict[str, Any]:
-    """Django's database dictionary for a ``sqlite:///path`` or ``postgres://user:password@host:port/name`` URL."""
+    """Read a ``sqlite:///path`` or ``postgres://user:password@host:port/name`` URL as Django's dictionary."""
     wanted = f"{name} must be sqlite:///path/to/file or postgres://user:password@host:port/name"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
             config = dict(environ.Env.db_url_config(text(name, default)))
-        except Exception as error:  # whatever its parts raise; the URL may hold a password and isn't repeated
+        except Exception as error:  # a parser may raise anything; the URL isn't repeated, as it may hold a password
             raise ImproperlyConfigured(f"{wanted} ({type(error).__name__}).") from None
     if not config.get("NAME"):
         raise ImproperlyConfigured(f"{wanted}.")
@@ -193,7 +196,7 @@ def _sqlite_options(timeout_seconds: int) -> dict[str, Any]:
 
 
 def _postgresql_options(timeout_seconds: int) -> dict[str, Any]:
-    # Nothing waits for ever: not for a connection, nor for a server that has gone without a word.
+    # So nothing waits for ever: neither for a connection, nor for a server that has gone without closing it.
     return {
         "connect_timeout": timeout_seconds,
         "tcp_user_timeout": timeout_seconds * 1000,
@@ -204,5 +207,5 @@ def _postgresql_options(timeout_seconds: int) -> dict[str, Any]:
 
 
 def secret(name: str, path: Path) -> str:
-    """The variable or, where it isn't set, a random secret made once and kept in ``path``, readable by us only."""
+    """Return the variable or, where it isn't set, a random secret, made once and kept in ``path`` with mode 600."""
     return text(name, "") or kept(path, lambda: secrets.token_urlsafe(50))

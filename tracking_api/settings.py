@@ -1,4 +1,4 @@
-"""Settings, read from the environment; docs/configuration.md lists the variables."""
+"""Django's settings, read from the environment; docs/configuration.md lists the variables."""
 
 import os
 import tomllib
@@ -13,9 +13,9 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 environment.read_file(Path(os.environ.get("ENV_FILE", BASE_DIR / ".env")))
 
-# Where what is made once for this machine is kept: the secret key, the first credentials
+# This directory keeps what is made once for this machine: the secret key, the first credentials
 LOCAL_DIR = Path(environment.text("LOCAL_DIR", str(BASE_DIR / "local")))
-# From the file and not from installed metadata, as the project is not installed as a package
+# The version is read from the file, as there is no package metadata: the project is not installed
 VERSION: str = tomllib.loads((BASE_DIR / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 
 # Core
@@ -28,19 +28,19 @@ CORS_ALLOWED_ORIGINS = environment.origins("CORS_ALLOWED_ORIGINS")
 ROOT_URLCONF = "tracking_api.urls"
 WSGI_APPLICATION = "tracking_api.wsgi.application"
 
-# HTTPS, which a proxy before the service speaks; it must set X-Forwarded-Proto, whatever its client sent
+# HTTPS is spoken by a proxy before the service, which must set X-Forwarded-Proto, whatever its client sent
 
 HTTPS = environment.boolean("HTTPS", default=False)
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SECURE_HSTS_SECONDS = 365 * 86_400 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
-# To be in the browsers' lists is for the owner of a whole domain to wish, not for one service in it.
+# The check wants HSTS preloading, which the owner of a whole domain decides on, not one service in it.
 SILENCED_SYSTEM_CHECKS = ["security.W021"]
 
 INSTALLED_APPS = [
     "events",
-    "tracking_api",  # for its command, which starts the server
+    "tracking_api",  # has the command that starts the server
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -55,7 +55,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    # first, to be on every answer of the API; not at all where no page elsewhere may call it
+    # first, so that its header fields are on every answer of the API; left out where no other page may call the API
     *(["corsheaders.middleware.CorsMiddleware"] if CORS_ALLOWED_ORIGINS else []),
     "events.http.middleware.ProbeMiddleware",
     "events.http.compression.CompressionMiddleware",
@@ -106,7 +106,7 @@ SESSION_ENGINE = "events.access.sessions"
 MAX_LOGIN_FAILURES = environment.integer("MAX_LOGIN_FAILURES", 10, minimum=0)
 LOGIN_FAILURE_SECONDS = environment.integer("LOGIN_FAILURE_SECONDS", 300, minimum=1)
 TRUSTED_PROXIES = environment.networks("TRUSTED_PROXIES")
-# the last for clients' secrets alone, as OAUTH2_PROVIDER says
+# the last one is for clients' secrets only, as OAUTH2_PROVIDER says
 PASSWORD_HASHERS = [*global_settings.PASSWORD_HASHERS, "events.access.oauth2.client_secrets.ClientSecretHasher"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
@@ -123,11 +123,11 @@ AUTH_PASSWORD_VALIDATORS = [
 USE_I18N = False
 USE_TZ = True
 TIME_ZONE = "UTC"
-# Zones by the rules of the package tzdata, one version in all processes, whatever files the machine has
+# Zones follow the package tzdata, not the machine's files, so that all processes have the same rules
 zoneinfo.reset_tzpath(to=())
 zoneinfo.ZoneInfo.clear_cache()
 
-# Static files: served by the application itself, from where the packages keep them
+# Static files are served by the application itself, from the packages' directories
 
 STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True
@@ -135,7 +135,8 @@ WHITENOISE_AUTOREFRESH = False
 
 # OAuth2
 
-OAUTH2_PROVIDER_APPLICATION_MODEL = "oauth2_provider.Application"  # the default, which migrations want to see
+# these two are the defaults, but the toolkit's migrations need them to be set
+OAUTH2_PROVIDER_APPLICATION_MODEL = "oauth2_provider.Application"
 OAUTH2_PROVIDER_ACCESS_TOKEN_MODEL = "oauth2_provider.AccessToken"  # noqa: S105
 OAUTH2_PROVIDER = {
     "OAUTH2_SERVER_CLASS": "events.access.oauth2.server.ClientCredentialsServer",
@@ -154,12 +155,12 @@ OAUTH2_PROVIDER = {
     "ACCESS_TOKEN_EXPIRE_SECONDS": environment.integer(
         "ACCESS_TOKEN_EXPIRE_SECONDS", 36_000, minimum=1, maximum=10 * 365 * 86_400
     ),
-    # there are none, but `cleartokens` asks for it
+    # there are no refresh tokens, but `cleartokens` reads this setting
     "REFRESH_TOKEN_EXPIRE_SECONDS": 86_400,
     "REFRESH_TOKEN_REUSE_PROTECTION": True,
     "ALLOWED_REDIRECT_URI_SCHEMES": ["https"],
-    # RFC 9700, the current practice for OAuth2: besides what the server class leaves out anyway, tokens are taken
-    # from the header only and stored as digests.
+    # RFC 9700, the best current practice for OAuth2: tokens are taken from the header only and stored as digests. The
+    # other rules are about flows that the server class doesn't have.
     "COMPLIANT_BCP_RFC9700_IMPLICIT_GRANT": True,
     "COMPLIANT_BCP_RFC9700_PASSWORD_GRANT": True,
     "COMPLIANT_BCP_RFC9700_PKCE_METHOD": True,
@@ -181,7 +182,7 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "events.openapi.generator.Description",
 }
 
-# Its description, at /api/schema/ and /api/docs/
+# The description of the API, at /api/schema/ and /api/docs/
 
 SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.0",
@@ -197,13 +198,13 @@ SPECTACULAR_SETTINGS = {
     "SORT_OPERATION_PARAMETERS": "events.openapi.generator.path_first",
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_AUTHENTICATION": [],
-    # from this machine: no page of ours asks another for anything
+    # served by this machine, as pages here load nothing from elsewhere
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SWAGGER_UI_OAUTH2_CONFIG": {"scopes": ["read", "write", "aggregation"]},
 }
 
-# Pages of other origins: the API and nothing else, by tokens and never by cookies
+# Pages of other origins may call the API and nothing else, with tokens and never with cookies
 
 CORS_URLS_REGEX = r"^/api/"
 CORS_ALLOW_CREDENTIALS = False
@@ -215,7 +216,7 @@ CORS_EXPOSE_HEADERS = [
     "ETag", "Link", "Retry-After", "RateLimit", "RateLimit-Policy", "WWW-Authenticate", "X-Request-ID"
 ]  # fmt: skip
 
-# Logs: what goes wrong and a line a request, on standard error
+# Logs on standard error: what goes wrong, and a line for each request
 
 LOG_FORMAT = environment.choice("LOG_FORMAT", "text", ["text", "json"])
 REQUEST_LOG = environment.boolean("REQUEST_LOG", default=True)
@@ -228,9 +229,9 @@ LOGGING = {
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
-    # a refused request is the client's business, and would let anyone fill the log
+    # warnings are left out, as anyone could fill the log with refused requests
     "loggers": {name: {"level": "ERROR"} for name in ("django.request", "django.security", "oauth2_provider")}
-    # which Django takes for an error
+    # Django logs an unknown Host as an error, which any client can cause
     | {"django.security.DisallowedHost": {"level": "CRITICAL"}},
 }
 
@@ -243,7 +244,7 @@ METRICS_TOKEN = environment.token("METRICS_TOKEN")
 
 MAX_EVENTS = environment.integer("MAX_EVENTS", 10_000, minimum=1)
 MAX_BODY_BYTES = environment.integer("MAX_BODY_BYTES", 10_000_000, minimum=1)
-# of what isn't sent to the API, which is a form by hand at most
+# for bodies outside the API, which are forms that people fill in
 MAX_FORM_BYTES = DATA_UPLOAD_MAX_MEMORY_SIZE = environment.integer("MAX_FORM_BYTES", 65_536, minimum=1_024)
 MAX_ITEMS = environment.integer("MAX_ITEMS", 100_000, minimum=1)
 MAX_STREAM_ITEMS = environment.integer("MAX_STREAM_ITEMS", 5_000_000, minimum=1)
@@ -252,7 +253,7 @@ RETRY_AFTER_SECONDS = environment.integer("RETRY_AFTER_SECONDS", 1, minimum=1)
 IDEMPOTENCY_KEEP_HOURS = environment.integer("IDEMPOTENCY_KEEP_HOURS", 48, minimum=1)
 TOKEN_CACHE_SECONDS = environment.integer("TOKEN_CACHE_SECONDS", 10, minimum=0)
 
-# Rate limits: what a client may send a minute and start a day, 0 for any number, and where it is counted
+# Rate limits: what a client may send a minute and start a day, 0 for no limit, and where that is counted
 
 RATE_LIMIT_REQUESTS = environment.integer("RATE_LIMIT_REQUESTS", 0, minimum=0)
 RATE_LIMIT_EVENTS = environment.integer("RATE_LIMIT_EVENTS", 0, minimum=0)
@@ -268,11 +269,11 @@ RETENTION = environment.retention("RETENTION")
 RETENTION_MAY_DELETE_MOST = environment.boolean("RETENTION_MAY_DELETE_MOST", default=False)
 STATEMENT_TIMEOUT_SECONDS = environment.integer("STATEMENT_TIMEOUT_SECONDS", 30, minimum=1)
 
-# Clients: how often the counts of what each sends are written down; 0 counts nothing
+# Clients: every so many seconds, the counts of what each one sends are written down; 0 counts nothing
 
 CLIENT_USAGE_SECONDS = environment.integer("CLIENT_USAGE_SECONDS", 5, minimum=0, maximum=3_600)
 
-# Server: what `manage.py serve` listens on, how many take requests side by side, and what clients may hold up
+# Server: where `manage.py serve` listens, how many requests it answers at a time, and what a client may hold up
 
 HOST = environment.address("HOST", "127.0.0.1")
 PORT = environment.integer("PORT", 8000, minimum=1, maximum=65_535)
@@ -287,5 +288,5 @@ IDLE_SECONDS = environment.integer("IDLE_SECONDS", 75, minimum=1)
 MAX_HEADER_BYTES = environment.integer("MAX_HEADER_BYTES", 16_384, minimum=1_024, maximum=1_048_576)
 MAX_CONNECTIONS = environment.integer("MAX_CONNECTIONS", 10_000, minimum=1)
 MAX_CONNECTIONS_PER_ADDRESS = environment.integer("MAX_CONNECTIONS_PER_ADDRESS", 256, minimum=0)
-# How long what was taken may take to finish when the server is told to stop
+# When the server is told to stop, requests that came may take so long to be answered
 STOP_SECONDS = 8

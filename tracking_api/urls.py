@@ -1,4 +1,4 @@
-"""Every path of the service."""
+"""The paths of the service; those of the API and of OAuth2 are included."""
 
 from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
@@ -13,7 +13,7 @@ _log_in = slow_log_ins(LoginView.as_view(redirect_authenticated_user=True))
 _log_out = LogoutView.as_view()
 _admin_log_in = slow_log_ins(admin.site.login)
 
-# Without the slash too where a form is sent: a redirect would come back as a GET.
+# Paths that forms are sent to are also there without their last slash, as a redirect would turn a POST into a GET.
 urlpatterns = [
     path("", DashboardView.as_view(), name="dashboard"),
     path("api/", include("events.urls")),

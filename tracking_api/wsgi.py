@@ -1,6 +1,7 @@
 """The WSGI entry point for other servers than our own: ``tracking_api.wsgi:application``.
 
-What a client may hold up is then that server's business: docs/deployment.md says which of our guards are left.
+What a slow or greedy client may hold up is then for that server to limit; docs/deployment.md says which limits of the
+service still hold.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from events.http.plain_errors import refuse
 from events.observability.observation import current
 from events.observability.probes import is_probe
 from events.observability.recorder import observe
-from tracking_api.server.streams import Streams, written
+from tracking_api.server.streams import Streams, write_to_file
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -36,7 +37,7 @@ freeze()
 
 
 def application(environ: WSGIEnvironment, start_response: StartResponse) -> Any:
-    """Read the body whole, then answer; refuse a body that can't be known to be whole."""
+    """Read the whole body, then answer; refuse a body that can't be known to be whole."""
     refusal = _take_body(environ)
     if refusal is not None:
         return observe(environ, start_response, refusal)
@@ -49,7 +50,7 @@ def _work(environ: WSGIEnvironment, start_response: StartResponse) -> Any:
     if not isinstance(answer, LongAnswer):
         return answer
     if environ["REQUEST_METHOD"] == "HEAD":
-        answer.start()  # without a length, which nobody knows
+        answer.start()  # without Content-Length, as the answer isn't made
         answer.close()
         return []
     return _made(answer)
@@ -60,15 +61,15 @@ def _made(answer: LongAnswer) -> Any:
     try:
         _streams.admit(client, _streams.most)
         try:
-            file = written(answer, _streams, client, lambda: True)
+            file = write_to_file(answer, _streams, client, lambda: True)
         finally:
             _streams.release(client)
-    except Exception as error:  # whatever a view may raise, and with the same consequences
+    except Exception as error:  # the view may raise anything, and is answered as any view is
         response = answer_to(answer.request, error, answer.response)
         start(response, answer.start_response)
         return [response.content]
     answer.start()
-    return _File(file, _PIECE_BYTES)  # type: ignore[arg-type]  # it reads and closes, which is all that is asked
+    return _File(file, _PIECE_BYTES)  # type: ignore[arg-type]  # FileWrapper only reads and closes it
 
 
 class _File(FileWrapper):
@@ -76,17 +77,17 @@ class _File(FileWrapper):
 
 
 def _take_body(environ: WSGIEnvironment) -> WSGIApplication | None:
-    """Put the body in the place of its stream; return what refuses the request where there is none to rely on."""
+    """Read the body into the place of its stream; where it can't be whole, return an application that refuses it."""
     length = int(environ.get("CONTENT_LENGTH") or 0)
     if environ.get("HTTP_TRANSFER_ENCODING", "chunked").strip().lower() != "chunked":
         return partial(refuse, HTTPStatus.NOT_IMPLEMENTED, "The only Transfer-Encoding that is known is chunked.")
     is_chunked = "HTTP_TRANSFER_ENCODING" in environ and "CONTENT_LENGTH" not in environ
     if is_chunked and not environ.get("wsgi.input_terminated"):
-        # such a server gives a chunked body that breaks off as one that ends, or none at all
+        # a server without this key ends a chunked body that broke off as if it were whole, or gives no body at all
         return partial(refuse, HTTPStatus.LENGTH_REQUIRED, "The body must come with its Content-Length.")
     most = most_body_bytes(environ["PATH_INFO"])
     if length > most and is_api(environ["PATH_INFO"]):
-        return None  # refused unread there, once the token is known
+        return None  # the API refuses it unread, once it has authenticated the client
     if length <= most and (length or is_chunked):
         try:
             body = _read(environ["wsgi.input"], most + 1 if is_chunked else length)
@@ -107,7 +108,7 @@ def _take_body(environ: WSGIEnvironment) -> WSGIApplication | None:
 
 
 def _read(stream: IO[bytes], missing: int) -> IO[bytes]:
-    """Return so many bytes of the stream, or as many as there are, in a file at its end."""
+    """Return a file with the next ``missing`` bytes of the stream, or as many as it has; its position is at the end."""
     body: IO[bytes] = SpooledTemporaryFile(_BODY_IN_MEMORY_BYTES)  # noqa: SIM115
     while missing and (piece := stream.read(min(missing, _PIECE_BYTES))):
         body.write(piece)

@@ -1,4 +1,4 @@
-"""Counts of what happened lately, shared by all processes where CACHE_URL says so."""
+"""Counts what happened lately under a key; all processes share the counts where CACHE_URL names a cache."""
 
 from __future__ import annotations
 
@@ -23,27 +23,28 @@ logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 GiveBack = Callable[[], object]
-TIMEOUT_SECONDS = 1.0  # who waits for the cache is a request
+TIMEOUT_SECONDS = 1.0  # short, as a request waits while the cache is asked
 _TIMEOUTS = {
     "memcached": ("timeout", "connect_timeout"),
     "redis": ("socket_timeout", "socket_connect_timeout"),
     "rediss": ("socket_timeout", "socket_connect_timeout"),
 }
 _AWAY_SECONDS = 5
-_PRECISION_SECONDS = 0.001  # of Redis; in memory it is that of a double
+_PRECISION_SECONDS = 0.001  # Redis counts in milliseconds; the counts in memory are as precise as a double
 
-# What this process counts has to go by a clock that nobody sets: a step of the wall clock forgets it, or keeps it for
-# as long. The library asks its module's `time` for the wall clock and nothing else, and has no parameter for it. It
-# expects seconds far from 0: in the first window after 0 it takes the current one for the previous one too.
+# Counts in memory need a clock that nobody sets: a step of the wall clock forward would forget them, and a step back
+# would keep them for longer. The library has no parameter for the clock, but it asks its module's `time` for the wall
+# clock and for nothing else. The clock must be far from 0: in the first window after 0, the library takes the current
+# window for the previous one too.
 _BEGAN = time.time() - time.monotonic()
 memory.time = SimpleNamespace(time=lambda: _BEGAN + time.monotonic())  # type: ignore[attr-defined, assignment]
 
 
 @dataclass(frozen=True)
 class Window:
-    """What was counted in this stretch of ``seconds``, and what in the one before it, which fades as this one passes.
+    """The counts of the current stretch of ``seconds`` and of the previous one, which fades while this one passes.
 
-    So at each moment about as much is counted as there was in the last ``seconds``.
+    So the sum of both is about what happened in the last ``seconds``, at each moment.
     """
 
     seconds: int
@@ -53,15 +54,15 @@ class Window:
     current_left_seconds: float
 
     def remaining(self, quota: int) -> int:
-        """How many more fit into a quota."""
+        """Return how many more fit into a quota, 0 or more."""
         faded = self.previous * self.previous_left_seconds / self.seconds
         return max(0, quota - floor(faded + self.current))
 
     def wait_seconds(self, quota: int, cost: int) -> int:
-        """In how many whole seconds ``cost`` more fit into a quota, which is not less; 0 where they do now."""
+        """Return in how many whole seconds ``cost`` more fit into a quota of at least that; 0 where they fit now."""
         if cost <= self.remaining(quota):
             return 0
-        room = quota - cost + 1  # below which the count must have come
+        room = quota - cost + 1  # the count must have fallen below this
         if self.current < room:
             wait = self.previous_left_seconds - (room - self.current) * self.seconds / self.previous
         else:
@@ -70,11 +71,11 @@ class Window:
 
 
 class Counters:
-    """Counts by key. While the cache is away, each process counts by itself, and so lets more through, not less."""
+    """Counts by key. While the cache can't be reached, each process counts by itself: more is let through, not less."""
 
     def __init__(self, url: str) -> None:
         self._own = MemoryStorage()
-        self._own_lock = Lock()  # its counts are right by one thread at a time
+        self._own_lock = Lock()  # the counts in memory are right only where one thread at a time uses them
         self._shared: SlidingWindowCounterSupport = self._own
         self._errors: tuple[type[Exception], ...] = (StorageError, OSError)
         timeouts = _TIMEOUTS.get(url.split(":")[0])
@@ -82,17 +83,17 @@ class Counters:
             storage = storage_from_string(url, wrap_exceptions=True, **dict.fromkeys(timeouts, TIMEOUT_SECONDS))
             self._shared = cast(SlidingWindowCounterSupport, storage)
             if isinstance(storage, MemcachedStorage):
-                self._errors += (MemcacheError,)  # which a call of its client raises unwrapped
+                self._errors += (MemcacheError,)  # the calls of its client below are not wrapped by the library
         self._away_until = 0.0
 
     def take(self, key: str, quota: int, seconds: int, cost: int = 1) -> bool:
-        """Count ``cost`` more under a key where that fits into the quota; where not, count nothing and give False."""
+        """Count ``cost`` more under a key and return True; where the quota has no room, count nothing, return False."""
         return self.lend(key, quota, seconds, cost) is not None
 
     def lend(self, key: str, quota: int, seconds: int, cost: int = 1) -> GiveBack | None:
-        """Count as ``take`` does, and give what takes it back; None where it doesn't fit.
+        """Count as ``take`` does, and return a function that takes the count back; None where it doesn't fit.
 
-        However many ask at once, no more than the quota are lent to.
+        However many threads and processes ask at once, no more is lent than the quota.
         """
         hashed = _hashed(key)
         lent = self._ask(lambda storage: (storage, _acquire(storage, hashed, quota, seconds, cost)))
@@ -100,14 +101,14 @@ class Counters:
         return None if release is None else partial(self._give_back, storage, release)
 
     def look(self, key: str, seconds: int) -> Window:
-        """What is counted under a key."""
+        """Return what is counted under a key, without counting."""
         previous, previous_left, current, current_left = self._ask(
             lambda storage: storage.get_sliding_window(_hashed(key), seconds)
         )
         return Window(seconds, previous, previous_left, current, current_left - seconds)
 
     def _give_back(self, storage: SlidingWindowCounterSupport, release: GiveBack) -> None:
-        # to where it was taken from; where that is away by now, it stays counted until its time is over
+        # Give back to the storage that counted it. Where that is away by now, it stays counted until its time is over.
         if storage is self._own:
             with self._own_lock:
                 release()
@@ -136,19 +137,19 @@ class Counters:
 
 
 def _acquire(storage: SlidingWindowCounterSupport, key: str, quota: int, seconds: int, cost: int) -> GiveBack | None:
-    """Count; what takes it back, None where it doesn't fit."""
+    """Count in a storage, and return a function that takes the count back; None where it doesn't fit."""
     if isinstance(storage, MemcachedStorage):
         return _acquire_in_memcached(storage, key, quota, seconds, cost)
     if not storage.acquire_sliding_window_entry(key, quota, seconds, cost):
         return None
-    # Where a new stretch has begun meanwhile it is taken from that one, which so lets a little more through.
+    # Where a new window has begun meanwhile, the count is taken from the new one, which so lets a bit more through.
     return partial(storage.acquire_sliding_window_entry, key, quota, seconds, -cost)
 
 
 def _acquire_in_memcached(storage: MemcachedStorage, key: str, quota: int, seconds: int, cost: int) -> GiveBack | None:
-    """Count first and look then, as memcached can't do both in one step.
+    """Count first and compare then, as memcached can't do both in one step. Returns what ``_acquire`` does.
 
-    The library looks first: of many at once it lets a quota through, whatever the stretch before had.
+    The library compares first. So it lets a whole quota of calls at once through, whatever the previous window had.
     """
     _, current_key = storage.sliding_window_keys(key, seconds, time.time())
     current = storage.incr(current_key, 2 * seconds, cost, set_expiration_key=False)
@@ -162,7 +163,7 @@ def _acquire_in_memcached(storage: MemcachedStorage, key: str, quota: int, secon
 
 @cache
 def counters() -> Counters:
-    """Those of this process."""
+    """Return this process's counters."""
     return Counters(settings.CACHE_URL)
 
 

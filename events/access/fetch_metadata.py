@@ -1,4 +1,4 @@
-"""Where a browser was when it asked, by what it says of that itself (W3C Fetch Metadata)."""
+"""Tells from a browser's header fields whether a page of another site made it ask (W3C Fetch Metadata)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from django.conf import settings
 from django.http import HttpRequest
 from rest_framework.exceptions import PermissionDenied
 
-# Of a page of ours, and of the address bar, a bookmark or another program.
+# “same-origin” is a page of this service; “none” is the address bar, a bookmark or another program.
 _OURS = {"same-origin", "none"}
 
 
 def check_is_not_from_elsewhere(request: HttpRequest) -> None:
-    """Raises PermissionDenied where another site's page has the browser ask.
+    """Raise PermissionDenied where another site's page made the browser send the request.
 
-    A cookie comes along when its link is followed, so that it could have anybody who is signed in start work.
-    ``Sec-Fetch-Site`` tells by HTTPS and on this machine; elsewhere ``Origin`` and ``Referer`` do, if they are there.
+    The browser sends the cookie when that page's link is followed, so the page could make any signed-in user start work
+    here. ``Sec-Fetch-Site`` is sent over HTTPS and to this machine; without it ``Origin`` or ``Referer`` tells, and a
+    request with none of them is let through.
     """
     site = request.META.get("HTTP_SEC_FETCH_SITE")
     if site in _OURS or (site is None and not _is_of_another_host(request)):
@@ -32,7 +33,7 @@ def _is_of_another_host(request: HttpRequest) -> bool:
 
 
 def _host_of(uri: str) -> str:
-    """Host and port, where there is one; empty where it can't be told, as of the origin ``null``."""
+    """Return the host of a URI, with its port where it names one; empty where it has none, as the origin ``null``."""
     try:
         return urlsplit(uri).netloc.lower()
     except ValueError:

@@ -1,4 +1,4 @@
-"""What clients are granted, held against what they ask for; a client without a grant may do all of it."""
+"""Compares what clients ask for with what they are granted; a client without a grant may do everything."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _namespace_of = attrgetter("namespace")
 
 
 def check_namespace(grant: Grant | None, scope: str, namespace: str) -> None:
-    """Raises PermissionDenied where the client may not use the scope there, whether or not anything is there."""
+    """Raise PermissionDenied where the client may not use the scope in a namespace, which need not exist."""
     if grant is not None and namespace not in grant.namespaces(scope):
         raise PermissionDenied({"namespace": [_refusal(scope, namespace)]})
 
 
 def check_rows(grant: Grant | None, rows: Sequence[Row], *, single: bool) -> None:
-    """Raises PermissionDenied where the client may not write all of the rows; of many it names the first by index."""
+    """Raise PermissionDenied where the client may not write all of the rows; of a batch it names the first by index."""
     if grant is None:
         return
     granted = grant.namespaces("write")
@@ -36,7 +36,7 @@ def check_rows(grant: Grant | None, rows: Sequence[Row], *, single: bool) -> Non
 
 
 def readable_namespaces(grant: Grant | None) -> Namespaces:
-    """Where the client may list series."""
+    """Return the namespaces whose series the client may list."""
     return EVERYWHERE if grant is None else grant.namespaces("read")
 
 

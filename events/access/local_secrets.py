@@ -1,4 +1,4 @@
-"""Secrets that are made once for this machine, each kept in a file that nobody else may read."""
+"""Makes secrets once for this machine, and keeps each in a file that only the service's user may read."""
 
 import os
 from collections.abc import Callable
@@ -9,9 +9,10 @@ from django.core.exceptions import ImproperlyConfigured
 
 
 def kept(path: Path, make: Callable[[], str]) -> str:
-    """Return what a file with mode 600 holds; where it is missing, make it first.
+    """Return the content of a file with mode 600; where the file is missing, make it first.
 
-    It is made whole, and once however many processes ask. Raises ImproperlyConfigured where it can't be.
+    The file appears whole, and is made once however many processes ask. Raises ImproperlyConfigured where it can't be
+    read or made.
     """
     try:
         if not path.exists():

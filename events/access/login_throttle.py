@@ -1,4 +1,4 @@
-"""Slows down who tries passwords or client secrets."""
+"""Limits failed attempts to log in: of each name from an address, and of all names from it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from events.access.counters import GiveBack, counters
 from events.observability.observation import current
 
 NAMES_AN_ADDRESS = 10
-_PATIENCE_SECONDS = 1.0  # for others to be judged, before one more of their kind is refused
+_PATIENCE_SECONDS = 1.0  # how long an attempt waits for undecided ones to be decided before it is refused
 
-# 1.2.3.4:5678, [::1]:80, and [::1], which is how IPv6 stands beside a port
+# 1.2.3.4:5678, [::1]:80, and [::1], as IPv6 is written where a port may follow
 _with_port = re.compile(r"(?:\[(?P<bracketed>[^][]+)\](?::\d{1,5})?|(?P<plain>[^:]+):\d{1,5})", re.ASCII).fullmatch
 
 _View = Callable[..., HttpResponseBase]
 
 
 class TooManyFailuresError(Exception):
-    """Another attempt would be one too many. Its text is for who attempts."""
+    """Another attempt would be one too many. The exception's text is shown to whoever attempts it."""
 
     def __init__(self, wait_seconds: int) -> None:
         super().__init__(f"Too many failed attempts; try again in {wait_seconds} s.")
@@ -36,7 +36,7 @@ class TooManyFailuresError(Exception):
 
 
 def slow_log_ins(view: _View) -> _View:
-    """Limit wrong passwords on a log-in page. A failure renders its form again, with status 200."""
+    """Limit wrong passwords on a log-in page. A failure re-renders the form with status 200."""
     slowed_view = slowed(view, _user_names, {200})
 
     @wraps(view)
@@ -52,9 +52,10 @@ def slow_log_ins(view: _View) -> _View:
 
 
 def client_address(request: HttpRequest) -> IPv4Address | IPv6Address | None:
-    """Tell where a request comes from: the last address that is none of TRUSTED_PROXIES; None where there is none.
+    """Return the address that a request comes from: the last hop that is none of TRUSTED_PROXIES.
 
-    Each proxy adds to the end of ``X-Forwarded-For`` who called it; what stands before may be invented.
+    Returns None where no address is known. Each proxy adds its caller to the end of ``X-Forwarded-For``; what stands
+    before that may be invented by the client.
     """
     hops = [*request.META.get("HTTP_X_FORWARDED_FOR", "").split(","), request.META.get("REMOTE_ADDR", "")]
     address = None
@@ -70,7 +71,7 @@ def client_address(request: HttpRequest) -> IPv4Address | IPv6Address | None:
 
 
 def _address(hop: str) -> IPv4Address | IPv6Address:
-    """Read an address, with or without a port, as some proxies add one. Raises ValueError where it is none."""
+    """Parse an address, with or without a port, as some proxies add one. Raises ValueError where it is no address."""
     with_port = _with_port(hop)
     return ip_address(hop if with_port is None else with_port["bracketed"] or with_port["plain"])
 
@@ -79,10 +80,10 @@ def slowed(
     view: _View, names_of: Callable[[HttpRequest], Iterable[str]], failed_statuses: set[int],
     failures: tuple[type[Exception], ...] = (),
 ) -> _View:  # fmt: skip
-    """Make a view take so many failed attempts of each name from an address; past them it raises TooManyFailuresError.
+    """Make a view take MAX_LOGIN_FAILURES of each name from an address; past them it raises TooManyFailuresError.
 
-    A request that names nobody is no attempt. One has failed where the view answers with a status of
-    ``failed_statuses``, or raises one of ``failures``.
+    ``names_of`` returns the names that a request tries; a request that names nobody is no attempt. An attempt has
+    failed where the view answers with a status of ``failed_statuses``, or raises one of ``failures``.
     """
 
     @wraps(view)
@@ -107,10 +108,10 @@ def slowed(
 
 
 class _Undecided:
-    """The attempts that are being judged; each is counted as a failure until it is known to be none.
+    """The attempts that a view is deciding; each is counted as a failure until it is known to be none.
 
-    So of many at once no more are judged than may fail. As some of those may turn out right, who finds no room left
-    waits for them a moment.
+    So of many attempts at once, no more are tried than may fail. As some of those may turn out right, an attempt that
+    finds no room left waits for them a moment.
     """
 
     def __init__(self) -> None:
@@ -118,7 +119,7 @@ class _Undecided:
         self._decided = Condition()
 
     def take(self, quotas: dict[str, int], seconds: int) -> list[GiveBack]:
-        """Count an attempt. Raises TooManyFailuresError where it would be one too many."""
+        """Count an attempt as failed, and return what takes that back. Raises TooManyFailuresError past a quota."""
         give_up = time.monotonic() + _PATIENCE_SECONDS
         with self._decided:
             while True:
@@ -133,11 +134,11 @@ class _Undecided:
         raise TooManyFailuresError(max(1, counters().look(full, seconds).wait_seconds(quotas[full], 1)))
 
     def decide(self, quotas: dict[str, int], given_back: list[GiveBack]) -> None:
-        """Take what ``take`` gave as what it was: a failure, or not, and then it is given back."""
+        """End an attempt, and call ``given_back``: what ``take`` returned where the attempt was right, else nothing."""
         for give_back in given_back:
             give_back()
         with self._decided:
-            self._judged_now -= Counter(quotas.keys())  # without those that are none now
+            self._judged_now -= Counter(quotas.keys())  # subtracting so drops the keys whose count is 0
             self._decided.notify_all()
 
 
@@ -145,7 +146,7 @@ _undecided = _Undecided()
 
 
 def _lend(quotas: dict[str, int], seconds: int) -> tuple[list[GiveBack], str | None]:
-    """Take one of each quota; nothing, and the one that is used up, where one is."""
+    """Take one of each quota, and return what gives them back; where one is used up, take none and return its key."""
     taken: list[GiveBack] = []
     for key, quota in quotas.items():
         lent = counters().lend(key, quota, seconds)
@@ -158,16 +159,16 @@ def _lend(quotas: dict[str, int], seconds: int) -> tuple[list[GiveBack], str | N
 
 
 def _quotas(request: HttpRequest, names: set[str]) -> dict[str, int]:
-    """How many failures are taken of each name from this address, and of all names from it.
+    """Return how many failures are taken, by key: of each name from this client's network, and of all names from it.
 
-    Never of a name from everywhere: anyone could lock its owner out.
+    A name has no quota of its own, whatever network an attempt comes from: anyone could lock its owner out.
     """
     address = client_address(request)
-    # who has one address of IPv6 has its network
-    place = ip_network((address, 64), strict=False) if isinstance(address, IPv6Address) else address
+    # whoever has one IPv6 address has its whole /64 network
+    client_network = ip_network((address, 64), strict=False) if isinstance(address, IPv6Address) else address
     quota = settings.MAX_LOGIN_FAILURES
-    return {f"failures from {place}": quota * NAMES_AN_ADDRESS} | {
-        f"failures from {place} of {name}": quota for name in names
+    return {f"failures from {client_network}": quota * NAMES_AN_ADDRESS} | {
+        f"failures from {client_network} of {name}": quota for name in names
     }
 
 
@@ -176,5 +177,5 @@ def _user_names(request: HttpRequest) -> list[str]:
 
 
 def _normal(name: str) -> str:
-    # as the log-in form does, so that one name has one count
+    # the log-in form normalizes names in this way, so that one name has one count
     return unicodedata.normalize("NFKC", name).strip()

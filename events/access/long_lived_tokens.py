@@ -1,4 +1,4 @@
-"""Tokens and their scopes; those that last are made here, for senders that can't ask for one, and known by a digest."""
+"""Makes long-lived tokens, for senders that can't ask for a token themselves, and validates scopes and lifetimes."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ LONGEST = timedelta(days=3_650)
 
 
 def known_scopes() -> dict[str, str]:
-    """Each scope that there is, and what it lets do."""
+    """Return what each scope allows, by scope."""
     scopes: dict[str, str] = get_scopes_backend().get_all_scopes()
     return scopes
 
 
 def validate_scopes(scopes: Iterable[str], application: Application | None) -> list[str]:
-    """The scopes in their own order, each once. Raises ValidationError for one that isn't there or isn't granted.
+    """Return the scopes in the order of ``known_scopes``, each once. One query.
 
-    One query.
+    Raises ValidationError where there is none, where one doesn't exist, and where the client isn't granted one.
     """
     wanted, known = set(scopes), known_scopes()
     unknown = sorted(wanted - known.keys())
@@ -43,7 +43,7 @@ def validate_scopes(scopes: Iterable[str], application: Application | None) -> l
 
 
 def validate_lifetime(text: str) -> timedelta:
-    """The lifetime that a text such as 365d or 36h says. Raises ValidationError."""
+    """Parse a lifetime such as 365d or 36h. Raises ValidationError."""
     try:
         lifetime = age(text)
     except ValueError as error:
@@ -54,9 +54,9 @@ def validate_lifetime(text: str) -> timedelta:
 
 
 def make(application: Application, name: str, scopes: Iterable[str], lifetime: timedelta) -> str:
-    """Make a token of a client that lasts so long; gives its text, which is kept nowhere. One transaction.
+    """Make a token of a client and return its text, of which only a digest is stored. One transaction.
 
-    Raises ValidationError for a scope that isn't there or that the client isn't granted.
+    Raises ValidationError for scopes as ``validate_scopes`` does.
     """
     text = secrets.token_urlsafe(32)
     scope = " ".join(validate_scopes(scopes, application))

@@ -1,4 +1,4 @@
-"""What clients may do, what they have done, and tokens that last."""
+"""The tables of what clients may do and have done, and of long-lived tokens."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Grant(models.Model):
     application = models.OneToOneField(
         "oauth2_provider.Application",
         on_delete=models.CASCADE,
-        related_name="client_grant",  # the toolkit has a grant too, of another kind
+        related_name="client_grant",  # the toolkit has a model Grant too, for authorization codes
     )
     write_namespaces = _patterns()
     read_namespaces = _patterns()
@@ -43,11 +43,11 @@ class Grant(models.Model):
 
     @property
     def scopes(self) -> set[str]:
-        """The scopes that the client may ask for: those it has any namespace for."""
+        """Return the scopes that the client may ask for: those with a namespace that it may use them in."""
         return {scope for scope, namespaces in self._namespaces.items() if namespaces}
 
     def namespaces(self, scope: str) -> Namespaces:
-        """Where the client may use a scope."""
+        """Return the namespaces in which the client may use a scope."""
         return self._namespaces[scope]
 
     @cached_property
@@ -60,7 +60,7 @@ class Grant(models.Model):
 
 
 class ClientUsage(models.Model):
-    """What a client has sent so far; `events.access.usage` counts it."""
+    """What a client has sent so far, as `events.access.usage` counts it."""
 
     client = models.CharField(max_length=255)
     last_used = models.DateTimeField()
@@ -77,14 +77,14 @@ class ClientUsage(models.Model):
 
 
 class LongLivedToken(models.Model):
-    """What the toolkit's table doesn't know of a token that `events.access.long_lived_tokens` made."""
+    """What is known of a long-lived token besides its row in the toolkit's table."""
 
     token = models.OneToOneField(
         "oauth2_provider.AccessToken",
         on_delete=models.CASCADE,
         primary_key=True,
         related_name="long_lived",
-        db_constraint=False,  # or who deletes a token in SQL would have to know of this row
+        db_constraint=False,  # with a constraint, whoever deletes a token in SQL would have to delete this row first
     )
     name = models.CharField(max_length=100)
     last_used = models.DateTimeField(null=True, help_text="To some seconds; `events.access.usage` writes it.")

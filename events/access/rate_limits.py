@@ -1,6 +1,6 @@
-"""How many requests and events a client may send a minute, and how many series it may start a day.
+"""Limits how many requests and events a client may send a minute, and how many series it may start a day.
 
-What is left is said by the header fields of the IETF's draft-ietf-httpapi-ratelimit-headers-10.
+Answers say what is left in the header fields of the IETF's draft-ietf-httpapi-ratelimit-headers-10.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ from django.conf import settings
 from oauth2_provider.models import AccessToken
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
+from typing_extensions import override
 
 from events.access.counters import counters
 from events.access.tokens import client_of, grant_of
 from events.http.exceptions import RateLimited, RequestTooLarge
 
-if TYPE_CHECKING:  # its module loads this one
+if TYPE_CHECKING:  # at run time REST framework's views load this module
     from rest_framework.views import APIView
 
 
 @dataclass(frozen=True)
 class RateLimit:
-    """A limit to what a client may send of one unit; its own where it has one, else the setting's, and 0 is none."""
+    """A limit of one unit for each client: the one in its grant, or where that has none the setting; 0 is no limit."""
 
     unit: str
     setting: str
@@ -33,9 +34,10 @@ class RateLimit:
     seconds: int = 60
 
     def take(self, request: Request, view: APIView, cost: int) -> None:
-        """Count what a client sends, and have the answer say what is left.
+        """Count what a client sends, and add header fields to the view's answer that say what is left.
 
-        Raises RateLimited where it has to wait, RequestTooLarge where no waiting would help; then nothing is counted.
+        Raises RateLimited where the client has to wait, and RequestTooLarge where waiting wouldn't help; nothing is
+        counted then.
         """
         quota = self.quota(request)
         if not quota:
@@ -51,11 +53,11 @@ class RateLimit:
         _append(view.headers, "RateLimit-Policy", f'"{self.unit}";q={quota};qu="{self.unit}";w={self.seconds}')
         _append(view.headers, "RateLimit", f'"{self.unit}";r={remaining};t={more_in}')
         if not taken:
-            # by now it might fit, but it was refused
+            # a second at least: by now the request might fit, but it was refused
             raise RateLimited(f"More than {quota} {self.unit} {self.span}", max(1, window.wait_seconds(quota, cost)))
 
     def quota(self, request: Request) -> int:
-        """How much the client may send; 0 for any number, as whoever comes without a token may."""
+        """Return how much the client may send; 0 for no limit, as for whoever comes without a token."""
         if not isinstance(request.auth, AccessToken):
             return 0
         grant = grant_of(request.auth)
@@ -70,10 +72,10 @@ NEW_SERIES = RateLimit("new series", "RATE_LIMIT_NEW_SERIES", "new_series_a_day"
 
 
 class RequestThrottle(BaseThrottle):
-    """Counts each request of a client whose token opens what it asks for."""
+    """Counts each request of a client that is authenticated and has the view's permissions."""
 
+    @override
     def allow_request(self, request: Request, view: APIView) -> bool:
-        """True, or raises RateLimited."""
         REQUESTS.take(request, view, 1)
         return True
 

@@ -1,4 +1,4 @@
-"""Sessions in the database, under digests of their keys: who reads the table can't take a session over."""
+"""Keeps sessions in the database under digests of their keys, so whoever reads the table can't take one over."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from typing_extensions import override
 
 
 class SessionStore(DatabaseStore):
-    """Django's, where the cookie holds the key and the row its digest.
+    """Django's sessions in the database, except that the cookie holds the key and the row only the key's digest.
 
-    A key has 32 random characters of 36, some 165 bits, which nobody finds by trying: a fast digest will do.
+    A key has 32 random characters of an alphabet of 36, some 165 bits. Nobody finds one by trying, so a fast digest is
+    enough.
     """
 
     @override
@@ -41,11 +42,11 @@ class SessionStore(DatabaseStore):
     def delete(self, session_key: str | None = None) -> None:
         self.model.objects.filter(session_key=_digest(session_key or self.session_key)).delete()
 
-    # those of the database have queries of their own, by the key itself; these call what is above
+    # The database store's async methods query by the key itself; the base class's call the methods above.
     aload, aexists, asave, adelete = SessionBase.aload, SessionBase.aexists, SessionBase.asave, SessionBase.adelete
     acreate = SessionBase.acreate
 
 
 def _digest(key: str | None) -> str:
-    # as long as the column
+    # 40 hexadecimal digits, as many as the column holds
     return hashlib.blake2b((key or "").encode(), digest_size=20).hexdigest()

@@ -1,4 +1,4 @@
-"""Who calls, and what the token lets them do."""
+"""Authenticates requests, by a token or a browser's session, and checks what they may do."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ from rest_framework.authentication import SessionAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
+from typing_extensions import override
 
 from events.access.fetch_metadata import check_is_not_from_elsewhere
 from events.access.models import Grant
 from events.access.usage import usage_meter
 from events.observability.observation import current
 
-if TYPE_CHECKING:  # its module loads this one
+if TYPE_CHECKING:  # at run time REST framework's views load this module
     from rest_framework.views import APIView
 
 VIEW_EVENTS = "events.view_event"
@@ -42,25 +43,26 @@ def _forgotten_at(digest: str, token: AccessToken, now: float) -> float:
 
 
 class TokenMemory:
-    """The tokens this process has looked up lately, by their digest, so that most calls need no query for theirs.
+    """The tokens that this process has looked up lately, by digest, so that most requests need no query for theirs.
 
-    With each is kept who it belongs to, what that client is granted, and whether it is a long-lived one.
-    Each is kept for ``TOKEN_CACHE_SECONDS``, and never past its expiry; the least used of too many are dropped.
+    A token is kept with the client it belongs to, what that client is granted, and whether the token is long-lived. It
+    is kept for ``TOKEN_CACHE_SECONDS``, and never past its expiry. Where there are too many, the least recently used
+    are dropped.
     """
 
     most_tokens = 10_000
 
     def __init__(self) -> None:
-        # not the wall clock: set back by an hour, it would keep a token that is revoked elsewhere for so long
+        # not the wall clock: set back by an hour, it would keep a token that another process revoked for an hour more
         timer = time.monotonic
         self._tokens: TLRUCache[str, AccessToken] = TLRUCache(self.most_tokens, ttu=_forgotten_at, timer=timer)
         self._changes = 0
         self._lock = Lock()
 
     def get(self, digest: str) -> AccessToken | None:
-        """The token with that digest, from memory or from the database; None where there is none."""
+        """Return the token with a digest, from memory or by one query; None where there is none."""
         token: AccessToken | None = None
-        with self._lock, suppress(KeyError):  # get() looks twice
+        with self._lock, suppress(KeyError):  # get() would look twice
             token = self._tokens[digest]
         if token is None:
             changes = self._changes
@@ -71,12 +73,12 @@ class TokenMemory:
                 token.granted = getattr(token.application, "client_grant", None)
                 token.long_lived_id = token.pk if hasattr(token, "long_lived") else None
                 with self._lock:
-                    if changes == self._changes:  # else it may be what it was before
+                    if changes == self._changes:  # otherwise the row may have been read before the change
                         self._tokens[digest] = token
         return token
 
     def forget(self, digest: str | None = None) -> None:
-        """Forget one token, or all."""
+        """Forget the token with a digest, or all tokens."""
         with self._lock:
             self._changes += 1
             if digest is None:
@@ -93,32 +95,33 @@ token_memory = TokenMemory()
 @receiver([post_save, post_delete], sender=User)
 @receiver([post_save, post_delete], sender=Grant)
 def forget_changed_tokens(sender: type[Model], instance: Model, using: str, **kwargs: Any) -> None:
-    """Let a change through the ORM take effect at once in this process."""
+    """Forget remembered tokens on a change through the ORM, so that it takes effect at once in this process."""
     digest = instance.token_checksum if isinstance(instance, AccessToken) else None
     token_memory.forget(digest)
-    # and again once others see it, who until then may look up what was
+    # and again after the commit, as until then another thread may look up and keep the old row
     transaction.on_commit(partial(token_memory.forget, digest), using)
 
 
 def client_of(token: AccessToken) -> str:
-    """What names the client that a token was issued to."""
+    """Return the id of the client that a token was issued to; “user” and a number where it was issued to a user."""
     client: str = token.client
     return client
 
 
 def grant_of(token: object) -> Grant | None:
-    """What the client of a token is granted; None where it may do everything, as whoever comes without a token may."""
+    """Return the grant of a token's client; None where it may do everything, as may whoever comes without a token."""
     return token.granted if isinstance(token, AccessToken) else None
 
 
 class BearerAuthentication(OAuth2Authentication):
-    """A bearer token in the ``Authorization`` header (RFC 6750), looked up without going through the body.
+    """Authenticates by a bearer token in the ``Authorization`` header (RFC 6750), without reading the body.
 
-    The toolkit's own ``authenticate`` parses the query string and the form, if it is one, before it knows the token.
+    The toolkit's own ``authenticate`` parses the query string and, where the body is a form, the body first.
     """
 
+    @override
     def authenticate(self, request: Request) -> tuple[AbstractBaseUser | AnonymousUser, AccessToken] | None:
-        """The token and its user, who is anonymous for client credentials; None without a bearer token.
+        """Return the token's user, who is anonymous for client credentials, and the token; None without a bearer token.
 
         One query at most. Raises AuthenticationFailed where the token is unknown, expired, or for another resource.
         """
@@ -128,7 +131,7 @@ class BearerAuthentication(OAuth2Authentication):
         token = token_memory.get(hashlib.sha256(raw_token.encode()).hexdigest())
         if token is None or not _is_usable(token, request):
             detail = "The access token is unknown or has expired."
-            # where the toolkit looks for what WWW-Authenticate says
+            # the toolkit makes WWW-Authenticate of this
             request.oauth2_error = {"error": "invalid_token", "error_description": detail}  # type: ignore[attr-defined]
             raise AuthenticationFailed(detail)
         client = current().client = client_of(token)
@@ -147,15 +150,16 @@ def _is_usable(token: AccessToken, request: Request) -> bool:
 
 
 class BrowserAuthentication(SessionAuthentication):
-    """A user who is signed in on this site, where the request names no credentials of its own.
+    """Authenticates a user by the session of a browser, where the request has no ``Authorization`` header.
 
-    CSRF is checked on every method but GET, HEAD, OPTIONS and TRACE. An inactive user is nobody.
+    CSRF is checked on every method but GET, HEAD, OPTIONS and TRACE. An inactive user is not authenticated.
     """
 
+    @override
     def authenticate(self, request: Request) -> tuple[AbstractBaseUser, None] | None:
-        """The user; None without one, and for a request with an ``Authorization`` header, whatever that holds.
+        """Return the user and None; only None without a user, and for any ``Authorization`` header.
 
-        Raises PermissionDenied where another site's page has the user's browser ask.
+        Raises PermissionDenied where another site's page made the browser send the request.
         """
         if "HTTP_AUTHORIZATION" in request.META:
             return None
@@ -166,10 +170,10 @@ class BrowserAuthentication(SessionAuthentication):
 
 
 class TokenHasScope(BasePermission):
-    """Lets a token through that has the scope the view names in ``required_scope``, and whose client is granted it."""
+    """Allows a token with the scope in the view's ``required_scope``, where the token's client is granted it."""
 
+    @override
     def has_permission(self, request: Request, view: APIView) -> bool:
-        """Whether it has; where not, the message says what is missing."""
         required: str = view.required_scope  # type: ignore[attr-defined]
         if not isinstance(request.auth, AccessToken) or required not in request.auth.scope.split():
             self.message = f"The access token lacks the scope {required}."
@@ -180,10 +184,10 @@ class TokenHasScope(BasePermission):
 
 
 class TokenHasScopeOrUserMayView(TokenHasScope):
-    """Lets a token through that has the scope, and a signed-in user who may view events."""
+    """Allows a token as ``TokenHasScope`` does, and a signed-in user who may view events."""
 
+    @override
     def has_permission(self, request: Request, view: APIView) -> bool:
-        """Whether it has, or the user may; where not, the message says what is missing."""
         if request.auth is not None or not request.user.is_authenticated:
             return super().has_permission(request, view)
         self.message = "You lack the permission to view events."

@@ -1,4 +1,4 @@
-"""How much each client sends, and when a long-lived token was last used: kept in memory, written every few seconds."""
+"""Counts what each client sends, and when a long-lived token was last used; writes it down every few seconds."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _USE_TOKEN = (
 
 
 class _Counts(NamedTuple):
-    clients: dict[str, list[float]]  # last use, requests, events
-    tokens: dict[int, float]  # last use of the long-lived ones
+    clients: dict[str, list[float]]  # unix time of the last use, requests, events
+    tokens: dict[int, float]  # unix time of the last use, of long-lived tokens only
 
 
 class UsageMeter:
-    """What this process has counted since it was last written down.
+    """The counts of this process since they were last written to the database.
 
     A process that is killed loses the counts of the last ``CLIENT_USAGE_SECONDS``, and nothing else.
     """
@@ -47,11 +47,11 @@ class UsageMeter:
         self._timer: Timer | None = None
 
     def count_request(self, client: str, token_id: int | None = None) -> None:
-        """Count one more request of a client; the id is that of a long-lived token that it came with."""
+        """Count a request of a client; ``token_id`` is the id of a long-lived token that the request came with."""
         self._count(client, 1, 0, token_id)
 
     def count_events(self, client: str, events: int) -> None:
-        """Count so many more events that were stored for a client."""
+        """Count events that were stored for a client."""
         self._count(client, 0, events)
 
     def _count(self, client: str, requests: int, events: int, token_id: int | None = None) -> None:
@@ -70,11 +70,11 @@ class UsageMeter:
                 self._start_timer()
 
     def _start_timer(self) -> None:
-        self._timer = Timer(settings.CLIENT_USAGE_SECONDS, self._flush_aside)
+        self._timer = Timer(settings.CLIENT_USAGE_SECONDS, self._flush_in_background)
         self._timer.daemon = True
         self._timer.start()
 
-    def _flush_aside(self) -> None:
+    def _flush_in_background(self) -> None:
         with self._lock:
             self._timer = None
         try:
@@ -83,7 +83,7 @@ class UsageMeter:
             connection.close()
 
     def flush(self) -> None:
-        """Add what was counted to the database, in one transaction; where that fails, it is kept for the next time."""
+        """Add the counts to the database in one transaction; where that fails, keep them for the next time."""
         with self._write_lock:
             with self._lock:
                 counts, self._counts = self._counts, _Counts({}, {})
@@ -105,7 +105,7 @@ class UsageMeter:
                 self._start_timer()
 
     def forget(self) -> None:
-        """Count from nothing."""
+        """Drop what was counted and not written down yet."""
         with self._lock:
             self._counts = _Counts({}, {})
             if self._timer is not None:
@@ -116,7 +116,7 @@ class UsageMeter:
 def _add(counts: _Counts) -> None:
     if not counts.clients:
         return
-    # in one order, or two processes could deadlock
+    # in one order, as two processes that lock the same rows in different orders could deadlock
     rows = [
         (client, _moment(last_used), requests, events)
         for client, (last_used, requests, events) in sorted(counts.clients.items())
@@ -128,7 +128,7 @@ def _add(counts: _Counts) -> None:
 
 
 def _moment(timestamp: float) -> Any:
-    """A unix time as the database's driver takes it."""
+    """Convert a unix time to what the database's driver takes for an instant."""
     return connection.ops.adapt_datetimefield_value(datetime.fromtimestamp(timestamp, UTC))
 
 
@@ -138,5 +138,5 @@ def _flush_at_exit() -> None:
 
 
 usage_meter = UsageMeter()
-# Not atexit, which the server's workers, as processes that multiprocessing has forked, end without.
+# Not atexit: a process that multiprocessing forked ends without calling it, but calls its own finalizers.
 Finalize(None, _flush_at_exit, exitpriority=0)

@@ -1,3 +1,3 @@
-"""The admin site's pages."""
+"""The pages of the admin site."""
 
 from events.admin import events  # noqa: F401  # registers them

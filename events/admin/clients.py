@@ -1,4 +1,4 @@
-"""The admin's pages of OAuth2 applications: what each is granted, what it has sent, and the tokens made for it."""
+"""The admin's pages of OAuth2 applications: their grants, what they have sent, and their long-lived tokens."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from django.shortcuts import get_object_or_404, render
 from django.urls import URLPattern, path
 from oauth2_provider.admin import ApplicationAdmin
 from oauth2_provider.models import Application
+from typing_extensions import override
 
 from events.access import long_lived_tokens
 from events.access.models import ClientUsage, Grant
@@ -23,19 +24,19 @@ _FIGURES = ("last_used", "requests", "events")
 
 
 class GrantInline(admin.StackedInline):
-    """At most one grant; saved untouched, none is made, and the client may do everything."""
+    """One grant at most. Where the form is saved untouched, no grant is made, so the client may do everything."""
 
     model = Grant
     max_num = extra = 1
     verbose_name_plural = "Grant"
-    # blanks count, at the ends too
+    # blanks count in a namespace, at its ends too
     formfield_overrides = {TextField: {"strip": False, "widget": AdminTextareaWidget(attrs={"rows": 4})}}
 
 
 class ClientAdmin(ApplicationAdmin):
-    """The toolkit's own, with the client's grant, its long-lived tokens, and figures that nobody can change.
+    """The toolkit's pages of clients, with the grant, the long-lived tokens, and figures of what the client has sent.
 
-    These are some seconds old.
+    The figures are some seconds old, and can't be changed.
     """
 
     inlines = [GrantInline, TokenInline]
@@ -43,13 +44,13 @@ class ClientAdmin(ApplicationAdmin):
     list_display_links = ("name", "client_id")
     readonly_fields = (*ApplicationAdmin.readonly_fields, *_FIGURES)
 
+    @override
     def get_urls(self) -> list[URLPattern]:
-        """The application's pages, and the one that makes a token."""
         make_token = self.admin_site.admin_view(self.make_token)
         return [path("<int:pk>/token/", make_token, name="oauth2_provider_application_token"), *super().get_urls()]
 
     def make_token(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Ask what a token is to be, make it, and show it this once; for users who may add access tokens."""
+        """Ask for a token's name, scopes and lifetime, make it, and show it once; for users who may add tokens."""
         application = get_object_or_404(Application, pk=pk)
         if not request.user.has_perm("oauth2_provider.add_accesstoken"):
             raise PermissionDenied
@@ -69,8 +70,9 @@ class ClientAdmin(ApplicationAdmin):
         }
         return render(request, "admin/oauth2_provider/application/token.html", context)
 
+    @override
     def get_queryset(self, request: HttpRequest) -> QuerySet[Application]:
-        """The applications with their figures. One query."""
+        # the figures of all applications come by the same query
         usage = ClientUsage.objects.filter(client=OuterRef("client_id"))
         figures = {f"used_{figure}": Subquery(usage.values(figure)) for figure in _FIGURES}
         applications: QuerySet[Application] = super().get_queryset(request).annotate(**figures)
@@ -78,16 +80,16 @@ class ClientAdmin(ApplicationAdmin):
 
     @admin.display(description="last used", ordering="used_last_used")
     def last_used(self, application: Any) -> str:
-        """When it last came with a token."""
+        """Return when the client last sent a request with a token, in UTC; “never” where it didn't."""
         last_used = getattr(application, "used_last_used", None)
         return timestamps.to_text(last_used.replace(microsecond=0)) if last_used else "never"
 
     @admin.display(description="requests", ordering="used_requests")
     def requests(self, application: Any) -> int:
-        """How often it came with a token."""
+        """Return how many requests the client has sent with a token."""
         return getattr(application, "used_requests", None) or 0
 
     @admin.display(description="events sent", ordering="used_events")
     def events(self, application: Any) -> int:
-        """How many events of its were stored."""
+        """Return how many events were stored for the client."""
         return getattr(application, "used_events", None) or 0

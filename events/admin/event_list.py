@@ -1,4 +1,4 @@
-"""What the admin's event list shows: the newest events of all, or of one series within a window."""
+"""Chooses what the admin's event list shows: the newest events of all, or of one series within a window."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOST_CHOICES = 200
 
 
 class WindowEndField(forms.DateTimeField):
-    """Where a range ends, itself included: a date alone is the end of that day."""
+    """The end of a range, included; a date alone means the last instant of that day."""
 
     @override
     def to_python(self, value: Any) -> datetime | None:
@@ -40,7 +40,7 @@ class WindowForm(forms.Form):
 
     @classmethod
     def of(cls, data: Any) -> WindowForm:
-        """Make the form of a query, its instants written as a browser's field takes them, without a zone."""
+        """Make the form of a query, with its instants as a browser's field takes them: in UTC, without an offset."""
         ends = {}
         for name, field in cls.base_fields.items():
             try:
@@ -52,15 +52,15 @@ class WindowForm(forms.Form):
 
     @property
     def window(self) -> tuple[datetime | None, datetime | None]:
-        """Both ends; one that is no date is open, and the form says so."""
+        """Return both ends; an end that is missing or no date is None, and of the latter the form says so."""
         self.is_valid()
         return self.cleaned_data.get("start"), self.cleaned_data.get("end")
 
 
 def chosen_events(request: HttpRequest) -> EventQuerySet:
-    """Return the events that a query of the list is for: all by arrival, or those of a series by timestamp.
+    """Return the events that the list's query asks for: all by arrival, or those of a series by timestamp.
 
-    None for other queries: no index has the events of several series in the order of time.
+    For any other query it returns no events, as no index has those of several series in the order of time.
     """
     query, (first, last) = request.GET, WindowForm.of(request.GET).window
     if "namespace" in query and "name" in query:
@@ -72,7 +72,7 @@ def chosen_events(request: HttpRequest) -> EventQuerySet:
 
 
 class _QueryFilter(admin.ListFilter):
-    """Takes its parameters from the query, for ``chosen_events`` to read: the list's queryset stays as it is."""
+    """Takes its parameters out of the query and leaves the queryset as it is; ``chosen_events`` reads them instead."""
 
     parameters: tuple[str, ...] = ()
 
@@ -95,7 +95,7 @@ class _QueryFilter(admin.ListFilter):
 
 
 class SeriesFilter(_QueryFilter):
-    """Chooses a series, of the first that the search finds; another one can still be given in the URL."""
+    """Offers the first MOST_CHOICES series that the search finds; any other one can still be named in the URL."""
 
     title = "series"
     parameters = ("namespace", "name")
@@ -125,14 +125,14 @@ class WindowFilter(_QueryFilter):
 
 
 class EventPaginator(Paginator):
-    """Pages that end after ``most_rows``, so that nothing is counted or read much further."""
+    """Pages that end after ``most_rows``, so that no query counts or reads more rows."""
 
     most_rows = 10_000
 
     @cached_property
     def count(self) -> int:
-        """How many rows the pages have."""
-        # in the order of an index, or PostgreSQL may go through the whole table for the rows of a series
+        """Return how many rows the pages have, ``most_rows`` at most."""
+        # in the order of an index, as PostgreSQL may otherwise go through the whole table for the rows of a series
         events = cast(QuerySet[Event], self.object_list)
         order = str(events.query.order_by[0])
         return int(events.order_by(order).values(order.removeprefix("-"))[: self.most_rows].count())
@@ -141,8 +141,8 @@ class EventPaginator(Paginator):
 class EventChangeList(ChangeList):
     """The list of the chosen events.
 
-    Its queryset is all events until then, for actions: these take what was ticked by the ids alone, as SQLite would
-    sooner go through all events of a chosen series.
+    Until the results are read, the queryset is all events. An action filters it by the ids of the ticked events; if it
+    were narrowed to a series, SQLite would go through all events of that series.
     """
 
     @override

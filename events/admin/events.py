@@ -1,4 +1,4 @@
-"""The admin's pages of events: to browse, export and delete, at a cost that doesn't grow with the table."""
+"""The admin's pages of events: to browse, export and delete them, at a cost that doesn't grow with the table."""
 
 import csv
 from collections.abc import Iterator
@@ -22,18 +22,18 @@ _AROUND = timedelta(minutes=30)
 
 
 def _is_pruned(event: Event | None) -> bool:
-    # as it is stored, and not as a form would have it
+    # by the stored timestamp, as a form may already have set another one on the event
     stored = event and Event.objects.filter(pk=event.pk).first()
     return stored is not None and stored.is_pruned()
 
 
 @admin.register(Event)
 class EventAdmin(admin.ModelAdmin):
-    """Newest first: all by arrival, those of a series by timestamp."""
+    """The pages of events. The list has the newest first: all by arrival, those of a series by timestamp."""
 
     list_display = ("time", "namespace", "name", "value", "chart")
     list_filter = (SeriesFilter, WindowFilter)
-    search_fields = ("namespace", "name")  # whose search is the filter's, but without which there is no box
+    search_fields = ("namespace", "name")  # shows the search box; SeriesFilter does the search
     search_help_text = "Part of a namespace or a name: finds series to choose from"
     paginator = EventPaginator
     sortable_by = ()
@@ -42,19 +42,19 @@ class EventAdmin(admin.ModelAdmin):
     list_max_show_all = 0
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
-    actions_selection_counter = False  # with it the page would offer to select every match
+    actions_selection_counter = False  # the counter would offer to select every match
     fields = ("namespace", "name", "timestamp", "value", "chart")
     readonly_fields = ("chart",)
     formfield_overrides = {CharField: {"strip": False}}
 
     @admin.display(description="timestamp")
     def time(self, event: Event) -> str:
-        """The timestamp as the API writes it."""
+        """Return the timestamp as the API writes it."""
         return timestamps.to_text(event.timestamp)
 
     @admin.display
     def chart(self, event: Event) -> str:
-        """A link to the hour around the event on the dashboard."""
+        """Return a link to the hour around the event on the dashboard."""
         if event.pk is None:
             return "-"
         ends = {"from": _shifted(event, -_AROUND), "to": _shifted(event, _AROUND)}
@@ -63,7 +63,7 @@ class EventAdmin(admin.ModelAdmin):
 
     @admin.action(description="Export selected events as CSV", permissions=["view"])
     def export_csv(self, request: HttpRequest, queryset: EventQuerySet) -> StreamingHttpResponse:
-        """The ticked events as a file, in the order of the list."""
+        """Answer with the ticked events as a CSV file, newest first."""
         events = queryset.order_by("-timestamp", "-pk").iterator()
         headers = {"Content-Disposition": 'attachment; filename="events.csv"'}
         return StreamingHttpResponse(csv_lines(events), content_type="text/csv; charset=utf-8", headers=headers)
@@ -86,16 +86,16 @@ class EventAdmin(admin.ModelAdmin):
 
     @override
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
-        # any other could read the whole table, or fail on its value
+        # any other lookup could read the whole table, or fail on its value
         return lookup in {*SeriesFilter.parameters, *WindowFilter.parameters}
 
     @override
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        return {}  # what a URL holds is not checked as a form is
+        return {}  # values from the URL would not be validated as those of a form are
 
     @override
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        if "select_across" in request.POST:  # an action takes what was ticked, never all
+        if "select_across" in request.POST:  # an action takes the ticked events, never all
             ticked = request.POST.copy()
             del ticked["select_across"]
             request.POST = ticked  # type: ignore[assignment]
@@ -103,7 +103,7 @@ class EventAdmin(admin.ModelAdmin):
 
 
 def csv_lines(events: Iterator[Event]) -> Iterator[str]:
-    """Comma-separated values (RFC 4180) with a header line.
+    """Yield events as lines of comma-separated values (RFC 4180), after a header line.
 
     A text that a spreadsheet would take for a formula comes after an apostrophe, which keeps it a text there.
     """
@@ -119,7 +119,7 @@ def csv_lines(events: Iterator[Event]) -> Iterator[str]:
 
 
 def _shifted(event: Event, by: timedelta) -> str:
-    """A time near the event's; the event's own at either end of all time."""
+    """Return the event's timestamp moved by a duration; not moved where that leaves the years 1 to 9999."""
     try:
         return timestamps.to_text(event.timestamp + by)
     except OverflowError:

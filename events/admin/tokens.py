@@ -1,4 +1,4 @@
-"""The admin's pages of access tokens, which show what is known of a token without its text, and the forms for them."""
+"""The admin's pages of access tokens, which show what is known of a token without its text, and their forms."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from typing_extensions import override
 from events.access import long_lived_tokens
 from events.calendar import timestamps
 
-_DIGEST_CHARACTERS = 12  # that tell one from another in a list
+_DIGEST_CHARACTERS = 12  # enough to tell tokens apart in a list
 
 
 class ScopesField(forms.MultipleChoiceField):
-    """Boxes to tick, one for each scope that there is."""
+    """A box to tick for each scope."""
 
     widget = forms.CheckboxSelectMultiple
 
@@ -33,7 +33,7 @@ def _choices() -> list[tuple[str, str]]:
 
 
 class EditTokenForm(forms.ModelForm):
-    """What of a token may be changed: what it opens, and until when."""
+    """Changes a token's scopes and its expiry."""
 
     scopes = ScopesField()
 
@@ -44,13 +44,13 @@ class EditTokenForm(forms.ModelForm):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         stored, known = self.instance.scope.split(), long_lived_tokens.known_scopes()
-        if "scopes" in self.fields:  # not for who may only look
+        if "scopes" in self.fields:  # it is missing for a user who may only view
             self.initial["scopes"] = [scope for scope in stored if scope in known]
             if unknown := [scope for scope in stored if scope not in known]:
                 self.fields["scopes"].help_text = f"Stored too, without effect until saved: {' '.join(unknown)}."
 
     def clean_scopes(self) -> list[str]:
-        """Refuses those that the client isn't granted."""
+        """Return the scopes. Raises ValidationError for one that the client isn't granted."""
         return long_lived_tokens.validate_scopes(self.cleaned_data["scopes"], self.instance.application)
 
     @override
@@ -60,7 +60,7 @@ class EditTokenForm(forms.ModelForm):
 
 
 class MakeTokenForm(forms.Form):
-    """What a new token of a client is to be."""
+    """Asks for the name, the scopes and the lifetime of a new token."""
 
     name = forms.CharField(max_length=100, help_text="What it is for, such as the machine that sends with it.")
     scopes = ScopesField(initial=["write"])
@@ -75,62 +75,62 @@ class MakeTokenForm(forms.Form):
         super().__init__(*args, **options)
 
     def clean_scopes(self) -> list[str]:
-        """Refuses those that the client isn't granted."""
+        """Return the scopes. Raises ValidationError for one that the client isn't granted."""
         return long_lived_tokens.validate_scopes(self.cleaned_data["scopes"], self.application)
 
     def clean_expires(self) -> timedelta:
-        """Refuses what is no age."""
+        """Return the lifetime. Raises ValidationError for a text that isn't one, or one that is too long."""
         return long_lived_tokens.validate_lifetime(self.cleaned_data["expires"])
 
 
 class _Columns:
-    """What is shown of a token."""
+    """The columns that show a token."""
 
     @admin.display(description="digest")
     def short_digest(self, token: AccessToken) -> str:
-        """As much of its digest as tells it from others."""
+        """Return the beginning of the token's digest, enough to tell it from others."""
         return f"{token.token_checksum[:_DIGEST_CHARACTERS]}…"
 
     @admin.display(description="digest (SHA-256)")
     def digest(self, token: AccessToken) -> str:
-        """The digest it is known by."""
+        """Return the digest by which the token is looked up."""
         return str(token.token_checksum)
 
     @admin.display(description="client", ordering="application__name")
     def client(self, token: AccessToken) -> str:
-        """Whose it is."""
+        """Return the name of the client that the token belongs to; “user” and a name where it belongs to a user."""
         if token.application is None:
             return f"user {token.user}"
         return str(token.application.name or token.application.client_id)
 
     @admin.display(description="client id")
     def client_id(self, token: AccessToken) -> str:
-        """What the client calls itself."""
+        """Return the client's id; “-” where the token belongs to no client."""
         return str(token.application.client_id) if token.application else "-"
 
     @admin.display(description="scopes", ordering="scope")
     def stored_scopes(self, token: AccessToken) -> str:
-        """What it opens, as it is stored."""
+        """Return the token's scopes as they are stored, also those that don't exist any more."""
         return str(token.scope) or "-"
 
     @admin.display(description="created", ordering="created")
     def created_at(self, token: AccessToken) -> str:
-        """When it was made."""
+        """Return when the token was made, in UTC."""
         return _text(token.created)
 
     @admin.display(description="expires", ordering="expires")
     def expires_at(self, token: AccessToken) -> str:
-        """Until when it counts."""
+        """Return when the token expires, in UTC, and whether it has."""
         return f"{_text(token.expires)}{' (expired)' if token.is_expired() else ''}"
 
     @admin.display(description="name", ordering="long_lived__name")
     def long_lived_name(self, token: AccessToken) -> str:
-        """What a long-lived one is for."""
+        """Return what a long-lived token is for; “-” for other tokens."""
         return token.long_lived.name if hasattr(token, "long_lived") else "-"
 
     @admin.display(description="last used", ordering="long_lived__last_used")
     def last_used(self, token: AccessToken) -> str:
-        """When a long-lived one was last used, to some seconds; it isn't kept of others."""
+        """Return when a long-lived token was last used, to some seconds; “-” for others, of which that isn't kept."""
         if not hasattr(token, "long_lived"):
             return "-"
         return _text(token.long_lived.last_used) if token.long_lived.last_used else "never"
@@ -141,7 +141,7 @@ def _text(moment: datetime) -> str:
 
 
 class TokenAdmin(_Columns, AccessTokenAdmin):
-    """The toolkit's own, which revokes tokens, without their empty texts; scopes and expiry can be changed."""
+    """The toolkit's pages of tokens, which revoke them, without their texts; scopes and expiry can be changed."""
 
     form = EditTokenForm
     list_display = (
@@ -170,13 +170,13 @@ class TokenAdmin(_Columns, AccessTokenAdmin):
         return "client", "client_id", "long_lived_name", "digest", "resource", "created_at", "last_used"
 
     @admin.action(description="Revoke selected access tokens", permissions=["change"])
+    @override
     def revoke_tokens(self, request: HttpRequest, queryset: QuerySet[AccessToken]) -> None:
-        """As the toolkit does, for who may change tokens; it takes effect here at once."""
-        super().revoke_tokens(request, queryset)
+        super().revoke_tokens(request, queryset)  # by the ORM, so it takes effect in this process at once
 
 
 class TokenInline(_Columns, admin.TabularInline):
-    """The long-lived tokens of a client, to be revoked there."""
+    """The long-lived tokens of a client, on the client's page; deleting one revokes it."""
 
     model = AccessToken
     verbose_name_plural = "Long-lived tokens; deleting one revokes it"
@@ -192,4 +192,4 @@ class TokenInline(_Columns, admin.TabularInline):
 
     @override
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False  # a page of its own makes one, and shows it
+        return False  # `ClientAdmin.make_token` makes tokens, and shows each once

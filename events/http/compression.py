@@ -1,7 +1,8 @@
-"""Compressed answers of the API, for who accepts them: a tenth to a quarter of the bytes, at some 10 ms a megabyte.
+"""Compresses answers of the API where clients accept it: to a tenth or a quarter of the bytes, at 10 ms a megabyte.
 
-Only what was asked for and found, under ``/api/``: pages hold tokens against forgery, token answers hold tokens, and
-errors repeat what a request said. The length of a compressed answer that has both would give the secret away (BREACH).
+Compressed are only answers under ``/api/`` with status 200, as what holds a secret beside text that an attacker chooses
+would give the secret away by its compressed length (BREACH). Pages hold CSRF tokens, answers of the token endpoint hold
+tokens, and errors repeat what a request said.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-_LEVEL = 1  # of either; 6, gzip's own default, takes three to six times as long for an eighth less
-_LEAST_BYTES = 1_000  # what fits into one packet is no faster for being smaller
+_LEVEL = 1  # for both codings; 6, gzip's default, takes three to six times as long for an eighth less
+_LEAST_BYTES = 1_000  # an answer that fits into one packet anyway doesn't arrive earlier for being smaller
 _MEDIA_TYPES = {
     "application/json", "application/x-ndjson", "text/csv", "application/yaml", "application/vnd.oai.openapi",
 }  # fmt: skip
@@ -36,26 +37,27 @@ class _Packer(Protocol):
     def flush(self, mode: Any = ..., /) -> bytes: ...
 
 
-_PACKERS: dict[str, Callable[[], _Packer]] = {  # the better one first
+_PACKERS: dict[str, Callable[[], _Packer]] = {  # max() takes the first of equals, so the better coding comes first
     "zstd": lambda: zstd.ZstdCompressor(level=_LEVEL),
     "gzip": lambda: zlib.compressobj(_LEVEL, wbits=zlib.MAX_WBITS | 16),
 }
 _SO_FAR = {"zstd": zstd.ZstdCompressor.FLUSH_BLOCK, "gzip": zlib.Z_SYNC_FLUSH}
-# Between pieces the server sees to limits and to clients that have gone; of like lines none would come for long.
+# The server looks for limits and for clients that have gone between pieces. Lines that are much alike pack so well that
+# without a flush no piece would come for long.
 _SILENT_BYTES = 1 << 20
 
 
 class CompressionMiddleware:
-    """Packs answers as ``Accept-Encoding`` wants, a piece at a time where they come in pieces.
+    """Compresses answers as ``Accept-Encoding`` asks, piece by piece where they come in pieces.
 
-    Their ``ETag`` is weak then: the bytes differ by the coding, and what they say doesn't (RFC 9110, 8.8.1).
+    A compressed answer's ``ETag`` is weak: the bytes differ by the coding, their meaning doesn't (RFC 9110, 8.8.1).
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """The answer, packed where that is wanted and worth it."""
+        """Answer, and compress the answer where the client accepts that and it is worth it."""
         response = self.get_response(request)
         if request.method in {"GET", "HEAD"} and is_api(request.path_info) and _is_packable(response):
             patch_vary_headers(response, ["Accept-Encoding"])
@@ -65,26 +67,26 @@ class CompressionMiddleware:
 
 
 def coding_of(accept_encoding: str) -> str | None:
-    """The coding that is wanted most; None where that is none, or none of ours (RFC 9110, 12.5.3)."""
+    """Return the coding that is wanted most; None for no coding, or for none that is known (RFC 9110, 12.5.3)."""
     wanted: dict[str, float] = {}
     for name, weight in weights(accept_encoding):
         name = name.removeprefix("x-")
         wanted[name] = max(weight, wanted.get(name, 0.0))
-    wanted.setdefault("gzip", wanted.get("*", 0.0))  # not zstd: who says “any” may mean those of old
+    wanted.setdefault("gzip", wanted.get("*", 0.0))  # not zstd: a client that accepts any coding may be older than zstd
     coding = max(_PACKERS, key=lambda each: wanted.get(each, 0.0))
     weight = wanted.get(coding, 0.0)
     return coding if weight > 0 and weight >= wanted.get("identity", 0.0) else None
 
 
 def _is_packable(response: HttpResponseBase) -> bool:
-    if response.status_code == 304:  # of an answer that is
+    if response.status_code == 304:  # stands for an answer that would be packed
         return True
     media_type = response.get("Content-Type", "").partition(";")[0]
     return response.status_code == 200 and media_type in _MEDIA_TYPES and "Content-Encoding" not in response
 
 
 def _pack(response: HttpResponseBase, coding: str) -> None:
-    # also of one that is too short to be packed, as a 304 can't know that
+    # the ETag of a short answer is weak too, though it isn't packed, as a 304 can't know how long its answer would be
     if "ETag" in response and not response["ETag"].startswith("W/"):
         response["ETag"] = f"W/{response['ETag']}"
     if isinstance(response, StreamingHttpResponse):

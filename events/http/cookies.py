@@ -1,4 +1,4 @@
-"""Reading quoted cookies in time that grows with their length, where Python's own grows with its square."""
+"""Reads quoted cookies in time that grows with their length; older Pythons take time that grows with its square."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import sys
 from http import cookies
 
-# CVE-2024-7592; the first versions of each series that read them as below
+# CVE-2024-7592: the first version of each series of Python that is mended
 _MENDED = {(3, 11): (3, 11, 10), (3, 12): (3, 12, 6)}
 
 _replace = re.compile(r"\\(?:([0-3][0-7][0-7])|(.))").sub
@@ -23,6 +23,6 @@ def _character(escape: re.Match[str]) -> str:
 
 
 def read_in_linear_time() -> None:
-    """Have Python and Django read quoted cookies so, where this Python doesn't yet."""
+    """Make Python and Django read quoted cookies in linear time, where this Python isn't mended."""
     if sys.version_info < _MENDED.get(sys.version_info[:2], (0,)):
-        cookies._unquote = _unquote  # type: ignore[assignment]  # theirs is overloaded
+        cookies._unquote = _unquote  # type: ignore[assignment]  # Python's own is overloaded

@@ -1,6 +1,6 @@
-"""Content security policies: what a page may have its browser load, run and send, and where to (W3C CSP 3)."""
+"""Makes content security policies: what a page may make its browser load, run and send (W3C CSP 3)."""
 
-# Nothing but what this host serves in files of their own: nothing elsewhere, and no script or style within a page.
+# Only files of this host: nothing from elsewhere, and no script or style inside a page.
 _OF_ANY_PAGE = {
     "default-src": "'none'",
     "script-src": "'self'",
@@ -13,7 +13,7 @@ _OF_ANY_PAGE = {
 
 
 def policy(**sources: str) -> str:
-    """Return the policy of a page that has these sources besides, or in the place of, what any page has.
+    """Return a page's policy: any page's, to which ``sources`` add directives, or whose directives they replace.
 
     A directive's name is written with underscores: ``form_action="'self'"``.
     """

@@ -1,4 +1,4 @@
-"""What goes wrong, as the client sees it: REST framework's shapes, and never a 500 for anything a client sends."""
+"""Turns exceptions into answers: in REST framework's shapes, and never a 500 for anything a client sends."""
 
 import errno
 import logging
@@ -27,12 +27,15 @@ logger = logging.getLogger(__name__)
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE}
 _UNREADABLE = "The request can't be read, or its Host is none of this service's."
-# What an answer has whatever became of it: what it depends on, and which pages may read it.
+# Header fields that an error takes over from the answer it replaces: what the answer depends on, and who may read it.
 _OF_ANY_ANSWER = ["Vary", "X-Content-Type-Options", "Access-Control-Allow-Origin", "Access-Control-Expose-Headers"]
 
 
 def api_exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
-    """REST framework's handler, which also knows what Django and the database raise."""
+    """Answer an exception of REST framework, of Django's reading of requests, or of the database.
+
+    Returns None for any other exception.
+    """
     if is_cancelled(exc) or is_database_away(exc):
         _log(exc)
         exc = _unavailable(exc)
@@ -47,7 +50,7 @@ def api_exception_handler(exc: Exception, context: dict[str, Any]) -> Response |
             seen.field, seen.reason = _first_error(exc.detail)
     response: Response | None = exception_handler(exc, context)
     if response is not None:
-        response.content_type = "application/json"  # also where lines of another format were asked for
+        response.content_type = "application/json"  # an error is JSON, also where the request asked for CSV or NDJSON
     return response
 
 
@@ -64,7 +67,7 @@ def _first_error(detail: Any) -> tuple[str, str]:
 
 
 def answer_to(request: HttpRequest, error: Exception, begun: HttpResponseBase) -> HttpResponse:
-    """The answer to what goes wrong once a view has returned, in the place of the one that was begun."""
+    """Answer an error that came up after the view had returned, in the place of the answer that was begun."""
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         logger.error("No room for an answer: %s", error)
         error = ServiceUnavailable("There is no room to write the answer down; ask for less, or try again.")
@@ -80,26 +83,26 @@ def answer_to(request: HttpRequest, error: Exception, begun: HttpResponseBase) -
 
 
 def _log(error: BaseException) -> None:
-    # the first line alone: PostgreSQL repeats the statement in those that follow, with what the client sent
+    # the first line only: in the next ones PostgreSQL repeats the statement, with what the client sent
     logger.error("%s: %s", type(error).__name__, str(error).strip().partition("\n")[0])
 
 
 def _unavailable(error: BaseException | None) -> ServiceUnavailable:
-    """What a client is told of an error of the database that may be gone the next time."""
+    """Return the 503 for an error of the database that may be gone when the client tries again."""
     current().database_error = "cancelled" if is_cancelled(error) else "away"
     if is_read_only(error):
-        connection.close()  # the next may lead to the server that has taken over
+        connection.close()  # a new connection may lead to the server that has taken over
     return StatementCancelled() if is_cancelled(error) else ServiceUnavailable()
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer 400 to what Django won't read, such as a foreign ``Host``: JSON where programs ask, else a page."""
+    """Answer 400 to a request that Django refuses, as for an unknown ``Host``: JSON where programs ask, else a page."""
     body = error_body(request.path, _UNREADABLE, status.HTTP_400_BAD_REQUEST)
     if is_api(request.path):
         return JsonResponse(body, status=status.HTTP_400_BAD_REQUEST)
     if is_oauth2_endpoint(request.path):
         current().refusal = body["error"]
-        # as each refusal there (RFC 6749, 5.2)
+        # RFC 6749, 5.2, wants it on every refusal of these endpoints
         return JsonResponse(body, status=status.HTTP_400_BAD_REQUEST, headers={"Cache-Control": "no-store"})
     return defaults.bad_request(request, exception)
 
@@ -113,7 +116,7 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """500 of our own making; 503 where the database is away, also outside the API (log-in, token, admin)."""
+    """Answer 500; 503 where the database is away or cancelled a statement, also outside the API (log-in, admin)."""
     error = sys.exc_info()[1]
     if is_cancelled(error) or is_database_away(error):
         unavailable = _unavailable(error)

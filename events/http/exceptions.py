@@ -4,7 +4,7 @@ from django.conf import settings
 from rest_framework import status
 from rest_framework.exceptions import APIException
 
-MOST_ITEMS_NAMED = 100  # of those that are wrong in a batch
+MOST_ITEMS_NAMED = 100  # an error names this many wrong items of a batch
 
 
 class RequestTooLarge(APIException):
@@ -15,7 +15,7 @@ class RequestTooLarge(APIException):
 
 
 class IdempotencyKeyReused(APIException):
-    """422: the key came before, with other events."""
+    """422: the client used the key before, for other events."""
 
     status_code = status.HTTP_422_UNPROCESSABLE_ENTITY
     default_code = "idempotency_key_reused"
@@ -23,7 +23,7 @@ class IdempotencyKeyReused(APIException):
 
 
 class RateLimited(APIException):
-    """429 with ``Retry-After``: the client may send the request again."""
+    """429 with ``Retry-After``: the client has sent too much, and may send the request again later."""
 
     status_code = status.HTTP_429_TOO_MANY_REQUESTS
     default_code = "rate_limited"
@@ -34,7 +34,7 @@ class RateLimited(APIException):
 
 
 class ServiceUnavailable(APIException):
-    """503 with ``Retry-After``: the client may send the request again."""
+    """503 with ``Retry-After``: the service can't answer now; the client may send the request again."""
 
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     default_code = "unavailable"
@@ -46,7 +46,7 @@ class ServiceUnavailable(APIException):
 
 
 class StatementCancelled(ServiceUnavailable):
-    """503: the question took the database too long."""
+    """503: the database took longer than STATEMENT_TIMEOUT_SECONDS, so the statement was cancelled."""
 
     def __init__(self) -> None:
         super().__init__(f"Cancelled after {settings.STATEMENT_TIMEOUT_SECONDS} s; ask for less, or try again.")

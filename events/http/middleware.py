@@ -1,4 +1,4 @@
-"""What a request meets before its view."""
+"""The middleware that all requests meet, besides the fast path's (`fast_path`) and compression (`compression`)."""
 
 from collections.abc import Callable, Iterator
 
@@ -10,44 +10,45 @@ from events.http import csp
 from events.http.paths import is_api, is_oauth2_endpoint
 from events.observability.probes import PROBES
 
-# blob: is the picture that the dashboard draws to save.
+# The dashboard draws a picture to be saved, which is a blob:.
 CONTENT_SECURITY_POLICY = csp.policy(img_src="'self' data: blob:", font_src="'self'", form_action="'self'")
 
 
 class ProbeMiddleware:
-    """Answers probes before anything looks at the host or for TLS: a load balancer asks by address and in the clear."""
+    """Answers probes before anything checks the host or asks for TLS: load balancers ask by address, without TLS."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """The probe's answer, or that of all else."""
+        """Answer a probe at once; pass every other request on."""
         probe = PROBES.get(request.path_info)
         return self.get_response(request) if probe is None else _with_reason(probe(request))
 
 
 class ExplainMethodMiddleware:
-    """Gives a 405 that has no body one that names the methods there are."""
+    """Gives a 405 without a body a body that names the methods that are allowed."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """The answer."""
+        """Answer, and add the body where a 405 has none."""
         return _with_reason(self.get_response(request))
 
 
 class OwnContentMiddleware:
-    """Has browsers load and send nothing elsewhere, and run nothing inline, on every page without a policy of its own.
+    """Gives every page without a policy of its own one by which browsers load only this host's files.
 
-    That is the dashboard, and all of Django's and the toolkit's. Django's debug pages have all inline and are left out.
+    The pages are the dashboard, and all of Django's and the toolkit's. Browsers also send nothing elsewhere from them,
+    and run nothing inline. Django's debug pages are left out, as all their scripts and styles are inline.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """The answer; a page with the policy."""
+        """Answer, and add the policy where the answer is a page without one."""
         response = self.get_response(request)
         is_debug_page = settings.DEBUG and response.status_code in {400, 404, 500}
         if response.get("Content-Type", "").startswith("text/html") and not is_debug_page:
@@ -56,17 +57,17 @@ class OwnContentMiddleware:
 
 
 class RefuseNullMiddleware:
-    """Answers 400 where a path, query or form holds a NUL, which PostgreSQL can't be asked about.
+    """Answers 400 where a path, query or form has a null character, which PostgreSQL takes in no text.
 
-    The API's own fields say so themselves, and so do the endpoints of OAuth2; this is for the pages of Django and the
-    toolkit, which don't look.
+    The fields of the API and the OAuth2 endpoints refuse it themselves. The pages of Django and the toolkit don't look
+    for it, so they are guarded here.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """The page's answer, or 400."""
+        """Answer 400 for a null character; pass every other request on."""
         if not is_api(request.path_info) and not is_oauth2_endpoint(request.path_info):
             texts = [request.path_info, *(text for data in (request.GET, request.POST) for text in _texts(data))]
             if any("\0" in text for text in texts):

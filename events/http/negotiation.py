@@ -1,4 +1,4 @@
-"""Content negotiation that never refuses: a browser or a careless client gets an answer, not a 406."""
+"""Chooses the format of answers, and never refuses: a browser or a careless client gets an answer, not a 406."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from typing_extensions import override
 
-# Commas and semicolons within quotes separate nothing.
+# A comma or semicolon inside quotes doesn't separate.
 _MEMBER = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*+"?)+')
 _WEIGHT = re.compile(r";\s*q\s*=\s*([^;\s]*)", re.IGNORECASE)
 _QVALUE = re.compile(r"[01]?\.?[0-9]{0,3}(?<=[0-9])")
@@ -20,9 +20,9 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"?')
 
 
 def weights(field: str) -> Iterator[tuple[str, float]]:
-    """Each member of an ``Accept`` or ``Accept-Encoding`` field without its parameters, in lower case, and its q.
+    """Yield each member of an ``Accept`` or ``Accept-Encoding`` field, in lower case without parameters, and its q.
 
-    What has a q that is no number from 0 to 1 is left out (RFC 9110, 12.4.2).
+    A member whose q is not a number from 0 to 1 is left out (RFC 9110, 12.4.2).
     """
     for member in _MEMBER.findall(field):
         plain = _QUOTED.sub('""', member)
@@ -34,7 +34,7 @@ def weights(field: str) -> Iterator[tuple[str, float]]:
 
 
 def _quality(media_type: str, ranges: dict[str, float]) -> float:
-    """How much a media type is wanted: what the most specific range says that it is in (RFC 9110, 12.5.1)."""
+    """Return the weight of the most specific range that includes a media type; 0 where none does (RFC 9110, 12.5.1)."""
     for each in (media_type, f"{media_type.partition('/')[0]}/*", "*/*"):
         if each in ranges:
             return ranges[each]
@@ -44,8 +44,8 @@ def _quality(media_type: str, ranges: dict[str, float]) -> float:
 def _ranges(accept: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for each, weight in weights(accept):
-        name = "*/*" if each == "*" else each  # which Java sends
-        found[name] = max(weight, found.get(name, 0.0))  # of one that is there with several parameters
+        name = "*/*" if each == "*" else each  # Java's clients send it
+        found[name] = max(weight, found.get(name, 0.0))  # a range may come several times, with different parameters
     return found
 
 
@@ -54,10 +54,10 @@ class JSONAlways(DefaultContentNegotiation):
 
     @override
     def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser:
-        """The first parser where the request names its very media type, as nearly all do; else as the base class.
+        """Return the first parser where the request names exactly its media type, as nearly all do.
 
-        A parser's ``also`` are the other names of what it reads. Raises UnsupportedMediaType, which says what may be
-        sent.
+        Else return a parser with the media type in its ``also``, other names of what the parser reads, or the one that
+        the base class chooses. Raises UnsupportedMediaType, whose text says what may be sent.
         """
         first = next(iter(parsers))
         if request.content_type == first.media_type:
@@ -75,7 +75,6 @@ class JSONAlways(DefaultContentNegotiation):
     def select_renderer(
         self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
-        """The view's first renderer."""
         renderer = next(iter(renderers))
         return renderer, renderer.media_type
 
@@ -87,11 +86,12 @@ class JSONUnlessNamed(JSONAlways):
     def select_renderer(
         self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
-        """The renderer named or wanted most; the view's first of those wanted alike, or where none is."""
+        """Return the renderer that is named or wanted most; the view's first one of equals, or where none is wanted."""
         best, *others = renderers
         if wanted := request.query_params.get("format"):
             best = next((each for each in others if each.format == wanted), best)
         elif accept := request.META.get("HTTP_ACCEPT"):
             ranges = _ranges(accept)
-            best = max([best, *others], key=lambda each: _quality(each.media_type, ranges))  # the first of equals
+            # max() takes the first of equals
+            best = max([best, *others], key=lambda each: _quality(each.media_type, ranges))
         return best, best.media_type

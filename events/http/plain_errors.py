@@ -1,4 +1,4 @@
-"""Errors that are made outside REST framework and the OAuth2 endpoints, in the shape that these have."""
+"""Makes errors outside REST framework and the OAuth2 endpoints, in the same shapes as theirs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def error_body(path: str, detail: str, status: int) -> dict[str, str]:
-    """Return an error as REST framework writes it; below ``/o/`` as RFC 6749, 5.2 has it."""
+    """Return the body of an error, as REST framework writes it; below ``/o/`` as RFC 6749, 5.2, defines it."""
     if not path.startswith("/o/"):
         return {"detail": detail}
     error = "temporarily_unavailable" if status == HTTPStatus.SERVICE_UNAVAILABLE else "invalid_request"
@@ -23,7 +23,7 @@ def error_body(path: str, detail: str, status: int) -> dict[str, str]:
 
 
 def refuse(status: HTTPStatus, detail: str, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-    """Answer a request that Django never sees."""
+    """Answer a request with an error, as WSGI applications do, before Django sees the request."""
     current().refusal = status.name.lower()
     answer = msgspec.json.encode(error_body(environ["PATH_INFO"], detail, status))
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(answer)))]

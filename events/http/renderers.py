@@ -1,4 +1,4 @@
-"""Answers as bytes."""
+"""Writes answers as bytes, in each format."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 from rest_framework import renderers
+from typing_extensions import override
 
 from events.http.spreadsheets import marked
 
@@ -22,30 +23,30 @@ class JSONRenderer(renderers.BaseRenderer):
     format = "json"
     charset = None
 
+    @override
     def render(
         self, data: Any, accepted_media_type: str | None = None, renderer_context: Mapping[str, Any] | None = None
     ) -> bytes:
-        """The data as JSON; nothing for an answer without a body."""
         return b"" if data is None else msgspec.json.encode(data, enc_hook=str)
 
 
 class StreamRenderer(JSONRenderer):
-    """Lines that are sent as they come; errors are JSON."""
+    """A format of lines, which can be written piece by piece; errors are JSON all the same."""
 
     def lines(self, items: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
-        """The items as bytes, some thousand bytes at a time."""
+        """Yield the items as bytes, some thousand bytes at a time."""
         raise NotImplementedError
 
 
 class CSVRenderer(StreamRenderer):
-    """Comma-separated values (RFC 4180) with a header line; an empty bucket's value is empty."""
+    """Comma-separated values (RFC 4180): a header line, and a line an item; an empty bucket's value is empty."""
 
     media_type = "text/csv"
     format = "csv"
     columns: Sequence[str] = ("aggregatedTimestamp", "value")
 
+    @override
     def lines(self, items: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
-        """A header line, and a line an item."""
         text = StringIO()
         writer = csv.writer(text)
         writer.writerow(self.columns)
@@ -59,12 +60,12 @@ class CSVRenderer(StreamRenderer):
 
 
 class SeriesCSVRenderer(CSVRenderer):
-    """The catalogue; a namespace or name that a spreadsheet would take for a formula comes after an apostrophe."""
+    """The catalogue as CSV; a name that a spreadsheet would take for a formula comes after an apostrophe."""
 
     columns = ("namespace", "name", "count", "firstTimestamp", "lastTimestamp")
 
+    @override
     def lines(self, items: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
-        """A header line, and a line a series."""
         return super().lines(
             {**item, "namespace": marked(item["namespace"]), "name": marked(item["name"])} for item in items
         )
@@ -76,8 +77,8 @@ class NDJSONRenderer(StreamRenderer):
     media_type = "application/x-ndjson"
     format = "ndjson"
 
+    @override
     def lines(self, items: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
-        """A line an item."""
         piece = bytearray()
         for item in items:
             piece += msgspec.json.encode(item) + b"\n"

@@ -1,4 +1,4 @@
-"""Requests whose queries and forms are UTF-8, whatever charset their ``Content-Type`` claims."""
+"""Reads queries and forms of requests as UTF-8, whatever charset their ``Content-Type`` claims."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 from django.core.handlers.wsgi import WSGIRequest
 from django.utils.http import parse_header_parameters
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 
 class UTF8Request(WSGIRequest):
-    """Django's, which would follow the claim, even to codecs of no text at all (``hex``, ``zlib``), and then fail."""
+    """A request in UTF-8. Django's own follows the claim, and fails on codecs of no text (``hex``, ``zlib``)."""
 
-    def _set_content_type_params(self, meta: WSGIEnvironment) -> None:
+    @override
+    def _set_content_type_params(self, meta: WSGIEnvironment) -> None:  # type: ignore[misc]  # Django's stubs lack it
         self.content_type, self.content_params = parse_header_parameters(meta.get("CONTENT_TYPE", ""))

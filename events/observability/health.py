@@ -1,4 +1,4 @@
-"""Whether the service can do its work: the database answers, its tables are up to date, the rollups keep up."""
+"""Checks whether the service can work: the database answers, its tables are up to date, the rollups keep up."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 
 
 class Lag(NamedTuple):
-    """How far the rollups are behind the log: the ids past the watermark, and since when; None where that is unknown.
+    """How far the rollups are behind the log: the ids past the watermark, and for how many seconds there were any.
 
-    Ids that were handed out and never used count too.
+    ``seconds`` is None where that is unknown. Ids that were handed out and never used count too.
     """
 
     events: int
@@ -35,7 +35,7 @@ class Lag(NamedTuple):
 
 @dataclass(frozen=True)
 class Health:
-    """What is wrong by the name of each check; None where nothing is. The lag where it could be read."""
+    """What each check found wrong, None where nothing is; and the lag, where it could be read."""
 
     database: str | None
     migrations: str | None = None
@@ -44,11 +44,11 @@ class Health:
 
     @property
     def is_ready(self) -> bool:
-        """Whether nothing is wrong."""
+        """Tell whether no check found anything wrong."""
         return not (self.database or self.migrations or self.rollups)
 
     def report(self) -> dict[str, Any]:
-        """As ``/readyz`` gives it."""
+        """Return the body of ``/readyz``."""
         checks = {
             name: {"ok": detail is None} if detail is None else {"ok": False, "detail": detail}
             for name in ("database", "migrations", "rollups")
@@ -63,8 +63,8 @@ class Health:
 _UNKNOWN = "Not known without the database."
 
 
-def look() -> Health:
-    """Ask the database, over this thread's connection. Six queries; a database that is away is no exception."""
+def check() -> Health:
+    """Check the health over this thread's connection. Six queries; a database that is away raises nothing."""
     try:
         connection.ensure_connection()
         missing = _missing_migrations()
@@ -74,23 +74,23 @@ def look() -> Health:
         lag = read_lag()
         rollups_detail = _lag_detail(lag) if lag.events else _silence_detail()
     except (DatabaseError, InterfaceError) as error:
-        # its text may tell whoever asks about the network
+        # the log alone gets the error's text, as it may tell whoever asks about the network
         logger.error("Not ready: %s: %s", type(error).__name__, str(error).strip().partition("\n")[0])
         return Health("The database can't be reached or is busy.", _UNKNOWN, _UNKNOWN)
     return Health(None, None, rollups_detail, lag)
 
 
 def read_lag() -> Lag:
-    """The lag. Two queries on one snapshot."""
+    """Return the lag. Two queries on one snapshot."""
     with snapshot():
-        mark = Watermark.objects.current()
+        watermark = Watermark.objects.current()
         newest = Event.objects.order_by("pk").values_list("pk", flat=True).last() or 0
-    events = max(0, newest - mark.event_id)
+    events = max(0, newest - watermark.event_id)
     if events == 0:
         return Lag(0, 0)
-    if mark.complete_at is None:
+    if watermark.complete_at is None:
         return Lag(events, None)
-    return Lag(events, max(0, (timezone.now() - mark.complete_at).total_seconds()))
+    return Lag(events, max(0, (timezone.now() - watermark.complete_at).total_seconds()))
 
 
 def _lag_detail(lag: Lag) -> str | None:
@@ -103,7 +103,7 @@ def _lag_detail(lag: Lag) -> str | None:
 
 
 def _silence_detail() -> str | None:
-    """Tell of a worker that is missing: one with nothing to do still says every few seconds that it has looked."""
+    """Describe a missing worker; None where one is there: even an idle one notes every few seconds that it looked."""
     limit = settings.READY_LAG_SECONDS
     looked = Watermark.objects.current().complete_at
     if limit == 0 or looked is None:
@@ -124,10 +124,10 @@ def _missing_migrations() -> list[str]:
     return sorted(f"{app}.{name}" for app, name in _last_migrations() if (app, name) not in applied)
 
 
-class Lookout:
-    """Looks over a connection of its own, at most once at a time and once a second, however many ask.
+class HealthCache:
+    """Keeps the health for a second, and checks it in a thread with a connection of its own, one check at a time.
 
-    So nobody waits for a connection that requests use, and asking costs the database next to nothing.
+    So no probe waits for a connection that requests use, and many probes cost the database no more than one.
     """
 
     fresh_seconds = 1
@@ -135,15 +135,15 @@ class Lookout:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._latest: Future[Health] | None = None
-        self._looked = 0.0
+        self._checked_at = 0.0
 
     def health(self) -> Health:
-        """The health as of a second ago or later; DATABASE_TIMEOUT_SECONDS are waited for it at most."""
+        """Return the health, at most a second old. Waits for a check for DATABASE_TIMEOUT_SECONDS at most."""
         with self._lock:
             latest = self._latest
-            if latest is None or (latest.done() and time.monotonic() - self._looked > self.fresh_seconds):
+            if latest is None or (latest.done() and time.monotonic() - self._checked_at > self.fresh_seconds):
                 latest = Future()
-                threading.Thread(target=self._look, args=(latest,), name="lookout", daemon=True).start()
+                threading.Thread(target=self._check, args=(latest,), name="health", daemon=True).start()
                 self._latest = latest
         try:
             return latest.result(settings.DATABASE_TIMEOUT_SECONDS)
@@ -151,17 +151,17 @@ class Lookout:
             detail = f"The database didn't answer within {settings.DATABASE_TIMEOUT_SECONDS} s."
             return Health(detail, _UNKNOWN, _UNKNOWN)
 
-    def _look(self, future: Future[Health]) -> None:
+    def _check(self, future: Future[Health]) -> None:
         try:
-            health = look()
-        except BaseException as error:  # whoever asked gets it
-            self._looked = time.monotonic()
+            health = check()
+        except BaseException as error:  # raised again to whoever asked
+            self._checked_at = time.monotonic()
             future.set_exception(error)
         else:
-            self._looked = time.monotonic()
+            self._checked_at = time.monotonic()
             future.set_result(health)
         finally:
             connection.close()
 
 
-lookout = Lookout()
+health_cache = HealthCache()

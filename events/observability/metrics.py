@@ -1,4 +1,4 @@
-"""The metrics, in Prometheus' format; of all workers where `manage.py serve` made them a directory to share."""
+"""Counts requests for Prometheus, those of all workers where `manage.py serve` made a directory for the counts."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from events.observability.health import Health
@@ -28,14 +29,15 @@ _PATH_CHARACTERS = 300
 
 
 def endpoint_of(path: str) -> str:
-    """The name of what a path leads to, of which there are few however many paths there are."""
+    """Return the name of what a path leads to; there are few names, however many paths there are."""
     try:
         return (_endpoint_of if len(path) <= _PATH_CHARACTERS else _endpoint_of.__wrapped__)(path)
     except Resolver404:
         return "other"
 
 
-# Who sends a path may be anybody: none that leads nowhere is kept, nor a long one, and so half a megabyte at most.
+# Anybody may send any path. Long ones aren't cached, nor those that lead nowhere, so the cache takes half a megabyte at
+# most.
 @lru_cache(maxsize=1_000)
 def _endpoint_of(path: str) -> str:
     match = resolve(path)
@@ -43,7 +45,7 @@ def _endpoint_of(path: str) -> str:
 
 
 class Metrics:
-    """What this process counts. One call counts a request, at some microseconds."""
+    """The counts of this process. Counting a request takes one call, and some microseconds."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -84,7 +86,7 @@ class Metrics:
             self._database_errors.labels(seen.database_error).inc()
 
     def watch_connections(self, free: Callable[[], int], total: int) -> None:
-        """Sample every second from now on how many are free; counting each use would cost each request."""
+        """Sample every second how many of the connections are free, as counting each use would slow down requests."""
 
         def sample() -> None:
             while True:
@@ -96,7 +98,7 @@ class Metrics:
         threading.Thread(target=sample, name="connection-metrics", daemon=True).start()
 
     def exposition(self, health: Health) -> bytes:
-        """The metrics of all workers as text, and the health."""
+        """Return the metrics of all workers, and the health, in Prometheus' text format."""
         registry = CollectorRegistry()
         directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         if directory:
@@ -109,8 +111,9 @@ class Metrics:
 
 
 class _WorkersCollector(MultiProcessCollector):
+    @override
     def collect(self) -> Iterable[Metric]:
-        """What all workers counted; a file that a worker is only just making is empty, and can't be read."""
+        # a file that a worker is just making is empty, and can't be read
         files = [str(file) for file in Path(self._path).glob("*.db") if _size_bytes(file)]
         found: Iterable[Metric] = self.merge(files, accumulate=True)  # type: ignore[no-untyped-call]
         return found
@@ -126,8 +129,8 @@ class _HealthCollector(Collector):
     def __init__(self, health: Health) -> None:
         self.health = health
 
+    @override
     def collect(self) -> Iterator[Metric]:
-        """A gauge each; what isn't known is left out."""
         up, lag = self.health.database is None, self.health.lag
         yield GaugeMetricFamily("tracking_database_up", "Whether the database answers.", value=up)
         yield GaugeMetricFamily("tracking_ready", "Whether /readyz answers 200.", value=self.health.is_ready)
@@ -139,11 +142,11 @@ class _HealthCollector(Collector):
 
 
 def _forget_the_dead(directory: Path) -> None:
-    """What a worker counted stays counted when it is gone, but its connections don't stay open."""
+    """Remove the gauges of workers that have ended, as their connections are closed; their counters stay."""
     for file in directory.glob("gauge_live*.db"):
         pid = int(file.stem.rpartition("_")[2])
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
-            with suppress(FileNotFoundError):  # another worker was asked at the same time
+            with suppress(FileNotFoundError):  # another worker, asked at the same time, may have removed it
                 mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""The record of a request: what is known of it, and where those who learn more add that."""
+"""Holds the record of the request that a thread works on, for the request log and the metrics."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Observation:
-    """What is known of a request; those who learn more of it while it is answered add it."""
+    """What is known of a request; code that learns more of it while it is answered sets that here."""
 
     method: str = ""
-    path: str = ""  # its bytes as Latin-1, which is WSGI's way
+    path: str = ""  # its bytes decoded as Latin-1, as WSGI has them
     request_id: str = ""
     client: str = ""
-    events: int = 0  # stored by it
-    refusal: str = ""  # REST framework's code for why nothing was done
-    field: str = ""  # the first that is wrong, after its item's index in a batch: 17.value
-    reason: str = ""  # the code of what is wrong with it; never what was sent
+    events: int = 0  # how many the request stored
+    refusal: str = ""  # REST framework's code of the error, where nothing was done
+    field: str = ""  # the first wrong field; in a batch with the index of its item: 17.value
+    reason: str = ""  # the code of what is wrong with the field; never what was sent
     database_error: str = ""
     status: int = 500
     size_bytes: int = 0
@@ -27,10 +27,10 @@ _current: ContextVar[Observation | None] = ContextVar("observation", default=Non
 
 
 def current() -> Observation:
-    """Return that of the request that this thread works on; outside of any, one that nobody looks at."""
+    """Return the record of the request that this thread works on; outside of requests, one that nobody reads."""
     return _current.get() or Observation()
 
 
 def set_current(seen: Observation | None) -> None:
-    """Have ``current`` return it in this thread from now on; with None, the thread works on no request."""
+    """Make ``current`` return a record in this thread from now on; None means that the thread works on no request."""
     _current.set(seen)

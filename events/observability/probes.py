@@ -1,4 +1,4 @@
-"""What load balancers and Prometheus ask: answered to any host name, and without a place in the queue."""
+"""Answers load balancers and Prometheus, by any host name and without a place in the queue of requests."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from django.http.response import HttpResponseBase
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from events.observability.health import lookout
+from events.observability.health import health_cache
 from events.observability.recorder import metrics
 
 
 @never_cache
 @require_safe
 def healthz(request: HttpRequest) -> HttpResponse:
-    """200 while the process can answer at all."""
+    """Answer 200 as long as the process can answer at all."""
     return JsonResponse({"alive": True})
 
 
 @never_cache
 @require_safe
 def readyz(request: HttpRequest) -> HttpResponse:
-    """200 where requests can be worked on, else 503; either way with each check by its name."""
-    health = lookout.health()
+    """Answer 200 where requests can be worked on, else 503; the body has each check by its name."""
+    health = health_cache.health()
     return JsonResponse(health.report(), status=200 if health.is_ready else 503)
 
 
 @never_cache
 @require_safe
 def prometheus(request: HttpRequest) -> HttpResponse:
-    """The metrics, for who has METRICS_TOKEN as a bearer token. Raises Http404 where there is none."""
+    """Answer the metrics to whoever has METRICS_TOKEN as a bearer token. Raises Http404 where none is set."""
     counted = metrics()
     if counted is None:
         raise Http404
@@ -42,7 +42,7 @@ def prometheus(request: HttpRequest) -> HttpResponse:
         detail = "The bearer token is not METRICS_TOKEN."
         return JsonResponse({"detail": detail}, status=401, headers={"WWW-Authenticate": 'Bearer realm="metrics"'})
     content_type = "text/plain; version=0.0.4; charset=utf-8"
-    return HttpResponse(counted.exposition(lookout.health()), content_type=content_type)
+    return HttpResponse(counted.exposition(health_cache.health()), content_type=content_type)
 
 
 PROBES: dict[str, Callable[[HttpRequest], HttpResponseBase]] = {
@@ -53,10 +53,10 @@ PROBES: dict[str, Callable[[HttpRequest], HttpResponseBase]] = {
 
 
 def is_probe(path: str) -> bool:
-    """Tell whether a path is a probe's, which is answered without a place in the queue."""
+    """Tell whether a path is a probe's, which is answered outside the queue of requests."""
     return path in PROBES
 
 
 def is_instant(path: str) -> bool:
-    """Tell whether a path is that of the probe which asks nobody, and so needs no thread."""
+    """Tell whether a path is the probe's that asks neither the database nor another process, so needs no thread."""
     return PROBES.get(path) is healthz

@@ -1,4 +1,4 @@
-"""Each request is recorded: it gets its id and its record, and at its end a line of log, and is counted."""
+"""Records each request: gives it an id and a record, and at its end writes a line of log and counts it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _is_request_id = re.compile(r"[!-~]{1,128}").fullmatch
 
 
 def request_id_of(environ: WSGIEnvironment) -> str:
-    """Return the ``X-Request-ID`` that came where it is 1 to 128 visible ASCII characters, else a new one."""
+    """Return the ``X-Request-ID`` of a request where it is 1 to 128 visible ASCII characters, else a new id."""
     given = environ.get("HTTP_X_REQUEST_ID", "")
     return given if _is_request_id(given) else secrets.token_hex(16)
 
@@ -34,11 +34,11 @@ def observe(
     start_response: StartResponse,
     answer: Callable[[WSGIEnvironment, StartResponse], Any],
 ) -> Any:
-    """Return the answer with its ``X-Request-ID``; once it is made, write it down.
+    """Answer by a WSGI application, add ``X-Request-ID``, and record the request once the answer is made.
 
-    An answer with ``streaming`` is made while it is sent, and written down when it is closed.
+    An answer with ``streaming`` is made while it is sent, so its request is recorded when it is closed.
     """
-    # Django writes over the path
+    # before Django runs, as it changes the path in the environment
     seen = Observation(environ["REQUEST_METHOD"], environ["PATH_INFO"], request_id_of(environ))
     start = time.perf_counter()
 
@@ -62,7 +62,7 @@ def observe(
 
 
 class ObservedStream:
-    """An answer with ``streaming``, written down when it is closed."""
+    """An answer with ``streaming``, whose request is recorded when it is closed."""
 
     def __init__(self, response: Any, seen: Observation, start: float) -> None:
         self.response, self.seen, self.start = response, seen, start
@@ -75,7 +75,7 @@ class ObservedStream:
 
     @contextmanager
     def resumed(self) -> Iterator[None]:
-        """Have what is logged within the block be about this request."""
+        """Make the block work on this request, so that what it logs has the request's id."""
         set_current(self.seen)
         try:
             yield
@@ -83,11 +83,11 @@ class ObservedStream:
             set_current(None)
 
     def sent(self, size: int) -> None:
-        """Note that so many more bytes are sent."""
+        """Add bytes that are sent to the record."""
         self.seen.size_bytes += size
 
     def close(self) -> None:
-        """Close the answer, and write the request down."""
+        """Close the answer, and record its request."""
         try:
             self.response.close()
         finally:
@@ -97,7 +97,7 @@ class ObservedStream:
 
 @cache
 def metrics() -> Metrics | None:
-    """Return the metrics of this process; None where nobody may read them."""
+    """Return this process's metrics; None where no METRICS_TOKEN is set, so that nobody may read them."""
     if not settings.METRICS_TOKEN:
         return None
     from events.observability.metrics import Metrics  # loaded only where it is used, as it takes time and memory

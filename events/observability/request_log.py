@@ -1,4 +1,4 @@
-"""The line of log that each request leaves, as text or as JSON."""
+"""Writes the line of log of each request, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from django.conf import settings
 from events.observability.observation import Observation
 
 _STANDARD_ERROR = 2
-_PATH_CHARACTERS = 1_000  # so that a line is shorter than what a pipe takes in one piece, 4096 bytes
+_PATH_CHARACTERS = 1_000  # keeps a line below the 4096 bytes that a pipe takes in one piece
 _FIELD_CHARACTERS = 60
 _SAFE = "/~:@!$&'()*+,;=-._"
 _is_plain = re.compile(r"[\w/~:@!$&'()*+,;=.-]*", re.ASCII).fullmatch
 
 
 def write_line(seen: Observation, seconds: float) -> None:
-    """Write the line of a request that took so long, on standard error."""
+    """Write the line of a request, and how long it took, to standard error."""
     line = _json_line if settings.LOG_FORMAT == "json" else _text_line
-    # One write, so that lines of several threads and processes don't mix; logging would take four times as long.
-    # Where nobody reads any longer, the request is answered all the same.
+    # One write, so that lines of several threads and processes don't mix; `logging` would take four times as long.
+    # Where nobody reads standard error any longer, the request is answered all the same.
     with suppress(OSError):
         os.write(_STANDARD_ERROR, line(seen, seconds))
 
 
 def instant_text(timestamp: float) -> str:
-    """Write a unix time in seconds as logs show it: ``2020-11-12T11:10:00.000Z``."""
+    """Return a unix time in seconds as logs show it: ``2020-11-12T11:10:00.000Z``."""
     return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def _on_one_line(text: str, encoding: str = "utf-8") -> str:
-    # as it may have been sent, percent-encoded; the path alone, as a query may hold a secret
+    # percent-encoded, as the text may have been sent; of a URL only the path, as a query may hold a secret
     return text if _is_plain(text) else quote(text, _SAFE, encoding, "replace")
 
 
@@ -46,7 +46,7 @@ def _path_text(path: str) -> str:
 
 
 def _field_text(field: str) -> str:
-    # a field that there isn't may be called anything
+    # an unknown field may have any name that a client thinks of
     return _on_one_line(field[:_FIELD_CHARACTERS])
 
 

@@ -1,4 +1,4 @@
-"""The description of the API in OpenAPI 3.1, put together by drf-spectacular."""
+"""Makes drf-spectacular put the description of the API together, in OpenAPI 3.1."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from events.serializers import EventSerializer
 
 
 def add_components(result: Schema, **kwargs: Any) -> Schema:
-    """Add the components that no serializer has; drf-spectacular calls it last."""
+    """Add the components that no serializer describes. drf-spectacular calls this last, and takes what it returns."""
     found = result["components"]["schemas"]
     found["Event"]["additionalProperties"] = False
     found |= components(found["Event"])
@@ -23,7 +23,7 @@ def add_components(result: Schema, **kwargs: Any) -> Schema:
 
 
 def without_slash(endpoints: list[tuple[str, str, str, Any]]) -> list[tuple[str, str, str, Any]]:
-    """The paths as the documentation names them: a slash after words of ours, none after words of the client's."""
+    """Drop the last slash of paths that end with a parameter, as the documentation names them; words keep theirs."""
     return [
         (path.rstrip("/") if path.endswith("}/") else path, regex, method, callback)
         for path, regex, method, callback in endpoints
@@ -31,17 +31,18 @@ def without_slash(endpoints: list[tuple[str, str, str, Any]]) -> list[tuple[str,
 
 
 def path_first(parameter: Schema) -> tuple[bool, bool]:
-    """Sorts the parameters of a call: those of the path, those of the query as the serializer has them, the format."""
+    """Return the sort key of a parameter: path first, then the query in the serializer's order, ``format`` last."""
     return parameter["in"] != "path", parameter["name"] == "format"
 
 
 class Description(AutoSchema):
-    """Completes what drf-spectacular finds: some words of OpenAPI it doesn't know."""
+    """Completes drf-spectacular's description of an operation with what it doesn't find or can't write."""
 
     @override
     def get_operation(self, *args: Any, **kwargs: Any) -> Schema:
         operation = super().get_operation(*args, **kwargs) or {}
-        self.resolve_serializer(EventSerializer, "request")  # a component, which bodies refer to by its name
+        # makes the component Event, which bodies refer to by its name
+        self.resolve_serializer(EventSerializer, "request")
         for parameter in operation.get("parameters", []):
             parameter["schema"].pop("x-spec-enum-id", None)
             if parameter["schema"].keys() == {"allOf"}:
@@ -55,7 +56,7 @@ class Description(AutoSchema):
 
 
 class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """How a client comes by its token: by its id and secret, or from elsewhere."""
+    """Describes how a client gets its token: for its id and secret, or from elsewhere."""
 
     target_class = "events.access.tokens.BearerAuthentication"
     name = ["client", "token"]
@@ -79,7 +80,7 @@ class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
 
 
 class BrowserScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """How a user's browser reads without a token."""
+    """Describes how a user's browser reads without a token: by its session."""
 
     target_class = "events.access.tokens.BrowserAuthentication"
     name = "user"

@@ -1,4 +1,4 @@
-"""What drf-spectacular can't read off views and serializers: of each call its words, headers, errors and examples."""
+"""Describes what drf-spectacular can't read off views and serializers: each call's texts, headers, errors, examples."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def _fill(text: str) -> str:
     return text.format(settings, settings.MAX_EVENTS + 1)
 
 
-# A text with settings in it, as they are when the description is made and not when this module is loaded.
+# Makes a text with settings in it lazily, so that it has the settings of when the description is made, not of when this
+# module is loaded.
 _limits = lazy(_fill, str)
 
 _ERRORS: dict[int, tuple[str, Any]] = {
@@ -63,7 +64,7 @@ _ERRORS: dict[int, tuple[str, Any]] = {
 
 
 def _errors(*statuses: int) -> Responses:
-    """Describe the errors that have a body of one sentence."""
+    """Describe the errors whose body is one sentence."""
     found: Responses = {}
     for status in statuses:
         text, detail = _ERRORS[status]
@@ -72,7 +73,7 @@ def _errors(*statuses: int) -> Responses:
 
 
 def _any_of(*names: str) -> Schema:
-    """One of these components; generated clients try them in this order, the narrowest first."""
+    """Return the schema of any of some components. Generated clients try them in order: name the narrowest first."""
     return {"anyOf": [ref(name) for name in names]}
 
 
@@ -82,7 +83,7 @@ def _answer(schema: Schema, text: str, **examples: Any) -> OpenApiResponse:
 
 
 def _forbidden(scope: str, *shapes: str, **examples: Any) -> OpenApiResponse:
-    """Describe what the token or the client's grant doesn't allow; the latter in those shapes besides."""
+    """Describe a 403: a ``Detail`` where the token lacks the scope; one of ``shapes`` too where the grant does."""
     schema = _any_of("Detail", *shapes) if shapes else ref("Detail")
     no_scope = {"detail": f"The access token lacks the scope {scope}."}
     text = "The token lacks the scope, or the client is not granted it there."
@@ -112,7 +113,7 @@ def _segment(name: str, example: str) -> OpenApiParameter:
 
 
 def _call(parameters: Sequence[Any], responses: Responses, **words: Any) -> Callable[[View], View]:
-    """Describe a method of a view: what is its own, and what every call has."""
+    """Describe a method of a view: its own parameters and answers, and those that every call has."""
     responses = {**responses, **_errors(401, 405, 408, 414, 429, 431, 503)}
     return extend_schema(tags=["Events"], parameters=[*parameters, *_HEADERS], responses=responses, **words)
 
@@ -130,7 +131,7 @@ def _request(name: str, value: Any, media_type: str) -> OpenApiExample:
     return OpenApiExample(name, value, media_type=media_type, request_only=True)
 
 
-# what is sent, and not an array of it: that is what a generated client would send
+# a string and not an array of events, as a generated client would send an array as JSON
 _LINES: Schema = {
     "type": "string",
     "description": _limits("Each line is an `Event` in JSON, or blank; {0.MAX_EVENTS} of them at most."),
@@ -207,7 +208,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
 def _read(
     name: str, shape: str, shown: Sequence[Mapping[str, Any]], json_text: str, csv_text: str, line_text: str
 ) -> Responses:
-    """Describe an answer in its three formats."""
+    """Describe an answer in its three formats; each has the same example."""
     example = name.replace(" ", "_")
     return {
         (200, JSON): _answer(array(ref(shape)), json_text, **{example: shown}),

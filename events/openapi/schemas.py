@@ -1,4 +1,4 @@
-"""The shapes of bodies and answers, in the terms of OpenAPI (JSON Schema)."""
+"""Describes the shapes of bodies and answers as JSON Schema, in OpenAPI's terms."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ Schema = dict[str, Any]
 
 
 def ref(name: str) -> Schema:
-    """The component of that name."""
+    """Return a reference to the component with a name."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def array(items: Schema) -> Schema:
-    """A list of such."""
+    """Return the schema of a list of items."""
     return {"type": "array", "items": items}
 
 
-# `timestamps`, `serializers` and `models.validate_path_segment` have the rules that these put into words. The patterns
+# The rules behind these schemas stand in `timestamps`, `serializers` and `models.validate_path_segment`. The patterns
 # mean the same in every dialect of regular expressions: they have no look-ahead, and no \s, which differs.
 
-# What Python takes for white space, without the two line separators, which JSON and YAML read differently.
+# What Python takes for white space, except two line separators, which JSON and YAML read differently.
 _WHITE = r"\t-\r\x1c-\x20\x85\xa0" + "\u1680\u2000-\u200a\u202f\u205f\u3000"
 _SEEN = rf"[^/\x00]*[^/\x00{_WHITE}][^/\x00]*"
 SEGMENT: Schema = {
@@ -50,9 +50,9 @@ SERIES_KEY: Schema = {
 
 
 def _iso_8601(offset_signs: str) -> str:
-    """Make the pattern of ISO 8601 as ``timestamps.from_iso`` reads it.
+    """Return the pattern of ISO 8601 as ``timestamps.from_iso`` reads it.
 
-    It also has a few days that the calendar doesn't have, and a second 60 in minutes that have no leap second.
+    The pattern also matches a few days that the calendar doesn't have, and a second 60 where there was no leap second.
     """
     hour, second = "([01][0-9]|2[0-3])", "([0-5][0-9]|60)([.,][0-9]+)?"
     offset = f" ?([Zz]|[{offset_signs}]{hour}(:?[0-5][0-9])?)"
@@ -66,20 +66,21 @@ def _iso_8601(offset_signs: str) -> str:
 
 
 ISO_8601 = _iso_8601("+-")
-# In a query a “+” that was not escaped is a space.
+# In a query, a “+” that was not escaped arrives as a space.
 ISO_8601_TEXT = _iso_8601("+ -")
-# What without a sign may mean a date: seconds before 1971, a basic date, and below a spreadsheet's day.
+# Without a sign these may mean a date: seconds before 1971, a basic date and, further below, a spreadsheet's day.
 _DATE_DIGITS = "[0-9]{4}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])"
 _UNTIL_1971 = "[0-9]{1,7}|[0-2][0-9]{7}|30[0-9]{6}|31[0-4][0-9]{5}|315[0-2][0-9]{4}|3153[0-5][0-9]{3}"
 UNIX_TEXT: Schema = {
     "type": "string",
     "pattern": r"^([+-][0-9]{1,20}(\.[0-9]{0,20})?|[0-9]{1,20}(\.[0-9]{0,20})?)$",
-    # what lies within the years 1 to 9999, roughly
+    # roughly the years 1 to 9999
     "allOf": [{"pattern": r"^([+]?0*([0-9]{1,14}|1[0-9]{14}|2[0-5][0-9]{13})|-0*[0-9]{1,14})(\.[0-9]*)?$"}],
     "not": {"pattern": rf"^(0*({_UNTIL_1971})|{_DATE_DIGITS}|0*[2-7][0-9]{{4}}\.[0-9]*)$"},
 }
 NUMBER_TEXT = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?$"
-# Far more than there are, in a line. All six hundred as an enum were no help to readers, and clash as names in Python.
+# Matches far more names than there are. An enum of all six hundred helped no reader, and its names clash in a generated
+# Python client.
 ZONE_NAME = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z][A-Za-z0-9_+-]*)*$"
 
 _UNIX_TIME: Schema = {
@@ -89,7 +90,7 @@ _UNIX_TIME: Schema = {
     ],
     "description": "Seconds since 1970, or milliseconds where the size is 1e11 or more.",
 }
-# Of the kinds of text, `date-time` is named although the pattern has it too: by it generated clients know an instant.
+# `date-time` is named although the pattern includes it, as generated clients recognize an instant by it.
 _TIMESTAMP: Schema = {
     "anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "pattern": ISO_8601}, ref("UnixTime")],
     "description": "ISO 8601, a date alone, of a week or by the day of the year too, in UTC where it has no offset; or "
@@ -104,7 +105,7 @@ _TIMESTAMP_TEXT: Schema = {
         UNIX_TEXT,
         {"type": "integer", "minimum": -62_135_596_800_000, "maximum": -100_000_000_000},
         {"type": "integer", "minimum": -62_135_596_800, "maximum": -1},
-        # and some of eight digits that look like a date, for which numbers have no word
+        # these include numbers of eight digits that look like a date, which JSON Schema can't exclude by a pattern
         {"type": "integer", "minimum": 31_536_000, "maximum": 253_402_300_799_999},
     ],
     "description": "The same where everything is text, as in a query; unix time without an exponent. Digits that may "
@@ -127,7 +128,7 @@ _STORED: Schema = {
 
 
 def _object(properties: Mapping[str, Schema]) -> Schema:
-    """An object with all of these properties and no others."""
+    """Return the schema of an object with all of these properties and no others."""
     return {
         "type": "object",
         "properties": dict(properties),
@@ -173,7 +174,7 @@ def components(event: Schema) -> dict[str, Schema]:
 
 
 class LimitExtension(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
-    """The limit, by the setting as it is when the description is made."""
+    """Describes a limit by the setting MAX_SERIES, as it is when the description is made."""
 
     target_class = serializers.LimitField
 

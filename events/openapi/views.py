@@ -1,4 +1,4 @@
-"""The description of the API as a file and as a page; open to all, as it says nothing that the code doesn't."""
+"""Serves the description of the API as a file and as a page; open to all, as it holds no secrets."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.request import Request
 from rest_framework.response import Response
+from typing_extensions import override
 
 from events.http import csp
 from events.http.negotiation import JSONUnlessNamed
 
 CONTENT_SECURITY_POLICY = csp.policy(form_action="'none'")
-_making = Lock()  # the generator loads what it goes by at its first call, and fails where another thread calls it then
+_making = Lock()  # the generator sets itself up at its first call, and fails where another thread calls it meanwhile
 
 
-def described(form: str) -> str | bytes:
-    """Return the description as ``json`` or ``yaml``."""
+def described(file_format: str) -> str | bytes:
+    """Return the description of the API, where ``file_format`` is the ``format`` of a renderer of ``SchemaView``."""
     with _making:
-        return _described(form)
+        return _described(file_format)
 
 
-@cache  # as anybody may ask, and making it takes a thousand times as long as finding it here
-def _described(form: str) -> str | bytes:
-    renderer = {each.format: each for each in SchemaView.renderer_classes}[form]()
+@cache  # anybody may ask for it, and making it takes a thousand times as long as returning it
+def _described(file_format: str) -> str | bytes:
+    renderer = {each.format: each for each in SchemaView.renderer_classes}[file_format]()
     schema = SchemaGenerator().get_schema(public=True)  # type: ignore[no-untyped-call]
     rendered: str | bytes = renderer.render(schema, renderer_context={})
     return rendered
@@ -43,8 +44,8 @@ class SchemaView(SpectacularAPIView):
     content_negotiation_class = JSONUnlessNamed
 
     @extend_schema(exclude=True)
+    @override
     def get(self, request: Request) -> HttpResponse:
-        """200, the same for everybody."""
         renderer = request.accepted_renderer
         charset = f"; charset={renderer.charset}" if renderer.charset else ""
         return HttpResponse(
@@ -55,14 +56,14 @@ class SchemaView(SpectacularAPIView):
 
 
 class DocumentationView(SpectacularSwaggerSplitView):
-    """``GET /api/docs/``: the same for people, who can try every call with a client of theirs."""
+    """``GET /api/docs/``: a page that shows the description, where people can try every call as a client."""
 
     url_name = "api-schema"
     template_name = "events/documentation.html"
     template_name_js = "events/documentation.js"
 
+    @override
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Response:
-        """With a policy that lets nothing in from elsewhere."""
         answer = super().finalize_response(request, response, *args, **kwargs)
         answer.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
         return answer

@@ -1,4 +1,4 @@
-"""``python -m tracking_api.server``: one process of the server, as ``manage.py serve`` starts it."""
+"""``python -m tracking_api.server``: runs one process of the server, as ``manage.py serve`` starts it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from functools import partial
 
 from setproctitle import setproctitle
 
-_FILES_A_CONNECTION = 2  # its socket, and a body or an answer on the disk
+_FILES_A_CONNECTION = 2  # the socket, and a body or an answer on the disk
 
 
 def _raise_file_limit() -> int:
-    """Let this process open as many files as it may; return how many that is."""
+    """Raise the number of files that this process may open as far as the system lets it; return that number."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -28,16 +28,16 @@ def main() -> None:
     """Serve on the socket that the parent has opened."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--listener", type=int, required=True, help="the socket's file descriptor")
-    parser.add_argument("--ready", type=int, required=True, help="a pipe to write to once connections are taken in")
-    parser.add_argument("--parent", type=int, required=True, help="a pipe that ends with the parent")
+    parser.add_argument("--ready", type=int, required=True, help="a pipe to write to once connections are accepted")
+    parser.add_argument("--parent", type=int, required=True, help="a pipe whose other end closes when the parent ends")
     parser.add_argument("--number", type=int, required=True, help="which of the processes this is, from 1")
     options = parser.parse_args()
-    # Ctrl+C reaches the parent too, which tells its children
+    # Ctrl+C reaches the parent too, which then stops its children in order
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     setproctitle(f"tracking-api worker-{options.number}")
     files = _raise_file_limit()
 
-    from tracking_api.server import handler  # sets Django up, which all else needs
+    from tracking_api.server import handler  # sets Django up, which all other modules need
 
     # isort: split
     from django.conf import settings

@@ -1,4 +1,4 @@
-"""Answers as bytes, or as a file to be sent."""
+"""Writes answers as bytes, or as a head and a file to be sent."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def _date(second: int) -> str:
 
 
 class Answer:
-    """An answer that is ready to be sent: its content whole, or a file of it.
+    """An answer that is ready to be sent, with its content in memory or in a file.
 
-    ``on_sent`` is told of each piece of the file, ``on_close`` once nothing more will be sent.
+    ``on_sent`` is called with the size of each piece of the file, and ``on_close`` once nothing more will be sent.
     """
 
     __slots__ = ("_headers", "_on_close", "_on_sent", "_status", "content", "file", "is_last")
@@ -39,10 +39,10 @@ class Answer:
         self._status, self._headers = status, headers
         self.content, self.file = content, file
         self._on_sent, self._on_close = on_sent, on_close
-        self.is_last = False  # the connection is closed after it
+        self.is_last = False  # whether the connection is closed after this answer
 
     def head(self, request: Request) -> bytes:
-        """Return the head, and after it the content where that is in memory."""
+        """Return the head as bytes, followed by the content where that is in memory."""
         content = b"" if request.method == "HEAD" else self.content
         lines = [f"HTTP/1.1 {self._status}", *(f"{name}: {value}" for name, value in self._headers)]
         if (
@@ -59,19 +59,19 @@ class Answer:
         return "\r\n".join([*lines, "\r\n"]).encode("latin-1") + content
 
     def sent(self, size: int) -> None:
-        """Note that so much more of the file is on its way."""
+        """Report that ``size`` bytes of the file are on their way."""
         if self._on_sent is not None:
             self._on_sent(size)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file, as nothing more is sent. May be called again."""
         on_close, self._on_close = self._on_close, None
         if on_close is not None:
             on_close()
 
 
 def refusal(request: Request, status: HTTPStatus, detail: str) -> Answer:
-    """Return an answer that refuses a request before Django sees it, and write the request down."""
+    """Return an answer that refuses a request before Django sees it, and record the request."""
     started: list[Any] = []
     environ: dict[str, Any] = {"REQUEST_METHOD": request.method or "-", "PATH_INFO": request.path or "-"}
     for name, value in request.headers:
@@ -82,6 +82,6 @@ def refusal(request: Request, status: HTTPStatus, detail: str) -> Answer:
 
 
 def start_into(started: list[Any], status: str, headers: Headers, exc_info: Any = None, /) -> Callable[[bytes], object]:
-    """Keep what a WSGI application starts its answer with; ``partial(start_into, started)`` is a ``start_response``."""
+    """Add the status and headers of an answer to a list; ``partial(start_into, started)`` is a ``start_response``."""
     started.extend((status, headers))
-    return started.append  # WSGI's older way, which nothing here takes
+    return started.append  # PEP 3333 wants a write() here, which nothing calls

@@ -1,4 +1,4 @@
-"""One client's connection: requests come in one after the other, and each is answered (RFC 9112)."""
+"""Serves one client's connection: answers the requests that come in, one after the other (RFC 9112)."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing_extensions import override
 
 from tracking_api.server.answers import FILE_PIECE_BYTES, Answer, refusal
 from tracking_api.server.bodies import Bodies
+from tracking_api.server.connection_table import ConnectionTable, client_network_of
 from tracking_api.server.request_reader import Receiver, RequestReader
 from tracking_api.server.requests import Request
-from tracking_api.server.roster import Roster, place_of
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-# How much of what comes after an early refusal is read and thrown away, so that a client that sends first and reads
-# second gets to read it; for how long, and how long nothing may come.
+# After an early refusal, what the client still sends is read and thrown away, so that a client that first sends all and
+# then reads gets to read the refusal: so many bytes at most, for so long at most, and until nothing comes for so long.
 _DISCARDED_BYTES = 64 << 20
 _DISCARDING_SECONDS = 10
 _SILENT_SECONDS = 1
-# How long a client may take nothing of its answer.
+# A client may read nothing of its answer for so long.
 _STALLED_SECONDS = 60
 _FULL_PIECE_BYTES = 1 << 16
 
@@ -31,7 +31,7 @@ _FULL_PIECE_BYTES = 1 << 16
 class Host(Protocol):
     """What the connections of a process share."""
 
-    roster: Roster[Connection]
+    connection_table: ConnectionTable[Connection]
     bodies: Bodies
     is_stopping: bool
 
@@ -39,24 +39,24 @@ class Host(Protocol):
         """Return the event loop's time, in seconds."""
 
     def soon(self, callback: Callable[[], object]) -> object:
-        """Have it called once others have had their turn."""
+        """Schedule a call after the loop's other callbacks."""
 
     def work_on(self, request: Request, connection: Connection) -> None:
-        """Have the request answered, and the answer sent."""
+        """Start to answer a request; ``connection.answer`` or ``drop`` is called at the end."""
 
 
 class Connection(asyncio.Protocol, Receiver):
-    """Has requests read and writes answers. All of it runs in the event loop's thread."""
+    """Has requests read, queues them, and writes their answers. All of it runs in the event loop's thread."""
 
     transport: asyncio.Transport
     _reader: RequestReader
 
     def __init__(self, process: Host) -> None:
         self.process = process
-        self.place: str | None = None
+        self.client_network: str | None = None
         self._queue: deque[Request | tuple[Request, HTTPStatus, str]] = deque()
         self._answering: Request | None = None
-        self._file: Answer | None = None  # being sent
+        self._file: Answer | None = None  # the answer whose file is being sent
         self.is_closing = False
         self._is_paused = False
         self._is_cut_off = False  # the client sends no more
@@ -66,21 +66,21 @@ class Connection(asyncio.Protocol, Receiver):
         self._deadline = 0.0
         self._unsent_bytes = 0
 
-    # What the transport tells.
+    # Called by the transport.
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         peer = self.transport.get_extra_info("peername") or ("", 0)
-        self.place = place_of(peer[0])
-        too_many = self.process.roster.add(self)
-        self._reader = RequestReader(self, self.process.bodies, (peer[0], peer[1]), self.place, too_many)
+        self.client_network = client_network_of(peer[0])
+        too_many = self.process.connection_table.add(self)
+        self._reader = RequestReader(self, self.process.bodies, (peer[0], peer[1]), self.client_network, too_many)
         self._wait(settings.HEADER_SECONDS)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_closing = True
-        self.process.roster.remove(self)
+        self.process.connection_table.remove(self)
         self._forget_file()
         self._reader.request.close_body()
         for each in self._queue:
@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol, Receiver):
         if self._answering is not None or self._queue:
             if self._answering is not None:
                 self._answering.is_cut_off = True
-            return True  # what was asked is answered all the same, as far as it isn't long
+            return True  # requests that came whole are answered all the same, except by long answers
         if self._reader.is_in_body and not self.is_closing:
             self._reader.refuse(HTTPStatus.BAD_REQUEST, "The body ended before it was whole.")
         return False
@@ -107,10 +107,10 @@ class Connection(asyncio.Protocol, Receiver):
             self.discard(len(data))
             return
         if (self._answering is not None or not self._is_writable) and not self._reader.is_early:
-            self._pause()  # the next request comes before its time: one piece of it is kept
+            self._pause()  # while a request is answered, only one piece of the next one is read
         self._reader.feed(data)
         if len(data) >= _FULL_PIECE_BYTES and not self._is_paused and not self.transport.is_closing():
-            # there is more: others first, as libuv would go on with this one up to 32 times
+            # more is waiting; let other connections go first, as libuv would read this one up to 32 times
             self._pause()
             self.process.soon(self._go_on)
 
@@ -122,8 +122,8 @@ class Connection(asyncio.Protocol, Receiver):
     @override
     def pause_writing(self) -> None:
         self._is_writable = False
-        if self._file is not None:  # from now on it is the client that takes its time
-            self.process.roster.set_waiting(self)
+        if self._file is not None:  # from now on the client delays the answer, so the connection may be closed
+            self.process.connection_table.set_waiting(self)
 
     @override
     def resume_writing(self) -> None:
@@ -133,7 +133,7 @@ class Connection(asyncio.Protocol, Receiver):
         elif self._answering is None:
             self._next()
 
-    # What the reader tells.
+    # Called by the reader.
 
     @override
     def begin_head(self) -> None:
@@ -171,7 +171,7 @@ class Connection(asyncio.Protocol, Receiver):
             self._next()
 
     def _next(self) -> None:
-        """Work on the next request, or wait for one."""
+        """Start on the next request in the queue, or wait for one."""
         if self.is_closing:
             return
         if not self._queue:
@@ -180,7 +180,7 @@ class Connection(asyncio.Protocol, Receiver):
                     self.transport.close()
                     return
                 self._wait(settings.IDLE_SECONDS)
-            else:  # it has begun to come in before its time
+            else:  # the next one began to come in while the last was answered
                 self._wait(settings.BODY_SECONDS if self._reader.is_in_body else settings.HEADER_SECONDS)
                 if self._reader.is_in_body and self._reader.request.expects_continue:
                     self.transport.write(_CONTINUE)
@@ -189,7 +189,7 @@ class Connection(asyncio.Protocol, Receiver):
         item = self._queue.popleft()
         if isinstance(item, Request):
             self._answering = item
-            self.process.roster.set_busy(self)
+            self.process.connection_table.set_busy(self)
             self.process.work_on(item, self)
         else:
             request, status, detail = item
@@ -199,7 +199,7 @@ class Connection(asyncio.Protocol, Receiver):
     # Answers.
 
     def answer(self, request: Request, answer: Answer) -> None:
-        """Send the answer to the request that is worked on; nothing where the client has gone."""
+        """Send the answer to the current request; where the client has gone, send nothing."""
         request.close_body()
         if self._answering is not request:
             answer.close()
@@ -216,7 +216,7 @@ class Connection(asyncio.Protocol, Receiver):
             self._finish(answer)
 
     def drop(self, request: Request) -> None:
-        """Close without an answer, as nobody waits for it."""
+        """Close the connection without an answer, as nobody waits for one."""
         request.close_body()
         if self._answering is request:
             self.transport.close()
@@ -252,7 +252,8 @@ class Connection(asyncio.Protocol, Receiver):
         if self._is_cut_off or not (self._reader.is_in_body or self._reader.is_in_head):
             self.transport.close()
             return
-        # closed at once, what the client still sends would be answered by a reset, which takes the answer with it
+        # Don't close at once: the system would reset the connection for what the client still sends, and the client may
+        # then lose the answer.
         self._wait(_SILENT_SECONDS)
         self._discarding_ends = self.process.now() + _DISCARDING_SECONDS
         self._resume()
@@ -267,14 +268,14 @@ class Connection(asyncio.Protocol, Receiver):
             self._is_paused = False
             self.transport.resume_reading()
 
-    # Time.
+    # Deadlines.
 
     def _wait(self, seconds: float) -> None:
         self._deadline = self.process.now() + seconds
-        self.process.roster.set_waiting(self)
+        self.process.connection_table.set_waiting(self)
 
-    def look(self, now: float) -> None:
-        """Close the connection where the client takes too long; tell it why in the middle of a request."""
+    def check_deadline(self, now: float) -> None:
+        """Close the connection where the client took too long; in the middle of a request, tell it why."""
         if self._answering is not None and self._file is None and not self.is_closing:
             return
         if not self._is_writable:
@@ -294,7 +295,7 @@ class Connection(asyncio.Protocol, Receiver):
             self.transport.close()
 
     def stop(self) -> None:
-        """Close the connection as soon as no request is under way."""
+        """Close the connection unless a request is under way. Called again until the connection is closed."""
         if self._answering is None and not self._reader.is_in_body:
             self.transport.close()
 

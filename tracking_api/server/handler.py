@@ -1,4 +1,4 @@
-"""From a WSGI environment to Django's answer, whichever server asks."""
+"""Sets Django up, and makes its answers to WSGI environments, for this project's server and for others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ limit_statements()
 
 
 class LongAnswer:
-    """An answer that comes in pieces, of which none is made yet; ``tracking_api.server.streams`` has it made."""
+    """An answer in pieces, none of which is made yet; ``tracking_api.server.streams`` makes them."""
 
     streaming = True
 
@@ -31,16 +31,16 @@ class LongAnswer:
         self.request, self.response, self.start_response = request, response, start_response
 
     def start(self) -> None:
-        """Give status and headers."""
+        """Call ``start_response`` with the status and headers."""
         start(self.response, self.start_response)
 
     def close(self) -> None:
-        """Let go of what the answer is made from."""
+        """Close the response, and with it what the answer is made from."""
         self.response.close()
 
 
 class Handler(QuietHandler):
-    """Leads requests to Django, and leaves long answers to be made by whoever asked."""
+    """Django's handler, which returns a streaming answer as a ``LongAnswer``, for the caller to make."""
 
     @override
     def deliver(self, request: HttpRequest, response: HttpResponseBase, start_response: StartResponse) -> Any:
@@ -53,6 +53,6 @@ django_handler = Handler()
 
 
 def freeze() -> None:
-    """Leave what is loaded by now out of garbage collections, which then hold nobody up for long."""
+    """Exclude all objects that exist by now from garbage collections, which are short then."""
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""A process of the server: takes connections in, hands requests to threads and answers to connections."""
+"""Runs a process of the server: accepts connections, gives requests to threads, and answers to connections."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from events.observability.recorder import ObservedStream, metrics, observe
 from tracking_api.server.answers import Answer, refusal, start_into
 from tracking_api.server.bodies import Bodies
 from tracking_api.server.connection import Connection
-from tracking_api.server.crew import Crew
+from tracking_api.server.connection_table import ConnectionTable
 from tracking_api.server.handler import LongAnswer, django_handler
 from tracking_api.server.requests import Request
-from tracking_api.server.roster import Roster
-from tracking_api.server.streams import ClientGone, LongFile, Streams, written
+from tracking_api.server.streams import ClientGone, LongFile, Streams, write_to_file
+from tracking_api.server.thread_pool import FairThreadPool
 
 logger = logging.getLogger(__name__)
 
 _PROBE_THREADS = 2
-_CLIENT_GONE = 499  # as nginx logs it; nobody is there to get it
-_LOOK_SECONDS = 0.5
+_CLIENT_GONE = 499  # the status that nginx logs; nobody receives it
+_CHECK_SECONDS = 0.5
 _NO_SOCKET_SECONDS = 0.1
 _IN_MEMORY_BYTES = 1 << 18
 _NO_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -43,47 +43,47 @@ _NO_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 @dataclass
 class Pending:
-    """A long answer that is still to be made; ``started`` gets its status and headers."""
+    """A long answer that is still to be made; its status and headers will be added to ``started``."""
 
     observed: ObservedStream
     started: list[Any]
 
 
 class Process:
-    """What the connections of one process share. It lives in the event loop, and so do its methods."""
+    """What the connections of one process share. Its methods are called in the event loop's thread."""
 
     def __init__(self, listener: socket.socket, most_connections: int) -> None:
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time
         self.soon = self._loop.call_soon
-        self.roster: Roster[Connection] = Roster(most_connections, settings.MAX_CONNECTIONS_PER_ADDRESS)
+        self.connection_table = ConnectionTable[Connection](most_connections, settings.MAX_CONNECTIONS_PER_ADDRESS)
         self.bodies = Bodies()
         self._streams = Streams()
-        self._workers = Crew(settings.SERVER_THREADS, "worker")
-        self._stream_makers = Crew(settings.SERVER_STREAMS, "stream")
-        self._probers = Crew(_PROBE_THREADS, "probe")
+        self._workers = FairThreadPool(settings.SERVER_THREADS, "worker")
+        self._stream_makers = FairThreadPool(settings.SERVER_STREAMS, "stream")
+        self._probers = FairThreadPool(_PROBE_THREADS, "probe")
         self.is_stopping = False
         if (counted := metrics()) is not None:
             counted.watch_connections(self._workers.count_idle, settings.SERVER_THREADS)
 
     def listen(self) -> None:
-        """Take connections in from now on, and look after them."""
+        """Accept connections from now on, and check their deadlines."""
         self._loop.add_reader(self._listener, self._accept)
-        self._loop.call_later(_LOOK_SECONDS, self._look)
+        self._loop.call_later(_CHECK_SECONDS, self._check_deadlines)
 
     def _accept(self) -> None:
-        # one at a time, so that the other processes get theirs
+        # one at a time, so that the other processes get their part
         try:
             client, _ = self._listener.accept()
         except BlockingIOError:  # another process was first
             return
         except OSError as error:
-            if error.errno not in _NO_FILES:  # it has gone already
+            if error.errno not in _NO_FILES:  # the client has gone already
                 return
-            # one that waits goes
+            # close a connection that waits, to have its file for the new one
             logger.error("Can't take a connection in: %s", error)
-            if not self.roster.close_first():
+            if not self.connection_table.close_first():
                 self._loop.remove_reader(self._listener)
                 self._loop.call_later(_NO_SOCKET_SECONDS, self._listen_again)
             return
@@ -97,31 +97,31 @@ class Process:
             self._loop.add_reader(self._listener, self._accept)
 
     async def _connect(self, client: socket.socket) -> None:
-        with suppress(OSError):  # gone already
+        with suppress(OSError):  # the client may have gone already
             await self._loop.connect_accepted_socket(partial(Connection, self), client)
 
-    def _look(self) -> None:
+    def _check_deadlines(self) -> None:
         now = self.now()
-        self._loop.call_later(_LOOK_SECONDS, self._look)
-        for connection in self.roster:
+        self._loop.call_later(_CHECK_SECONDS, self._check_deadlines)
+        for connection in self.connection_table:
             try:
-                connection.look(now)
-            except Exception:  # the others' deadlines hold all the same
+                connection.check_deadline(now)
+            except Exception:  # the other connections' deadlines must still be checked
                 logger.exception("A connection can't be looked after.")
                 connection.abort()
 
     # Requests.
 
     def work_on(self, request: Request, connection: Connection) -> None:
-        """Have the request answered, and the answer sent."""
+        """Answer a request on a thread, and have the connection send the answer."""
         answer = partial(self._take, request, connection)
         if is_instant(request.path):
-            # here, as every thread may be waiting for something
+            # in the loop itself, as every thread may be waiting for something
             self._loop.call_soon(lambda: answer(_answered(request, self._streams)))
         elif is_probe(request.path):
-            self._probers.submit(partial(_answered, request, self._streams), answer, connection.place)
+            self._probers.submit(partial(_answered, request, self._streams), answer, connection.client_network)
         else:
-            self._workers.submit(partial(_worked, request, self._streams), answer, _holder(request, connection))
+            self._workers.submit(partial(_worked, request, self._streams), answer, _owner(request, connection))
 
     def _take(self, request: Request, connection: Connection, answer: Answer | Pending | None) -> None:
         try:
@@ -132,15 +132,15 @@ class Process:
             else:
                 failed = HTTPStatus.INTERNAL_SERVER_ERROR, "Server error."
                 connection.answer(request, answer or refusal(request, *failed))
-        except Exception:  # or the connection would wait for ever
+        except Exception:  # without an answer the connection would wait for ever
             logger.exception("An answer can't be sent.")
             connection.abort()
 
     def _make(self, request: Request, connection: Connection, pending: Pending) -> None:
-        client = pending.observed.seen.client or connection.place
+        client = pending.observed.seen.client or connection.client_network
         try:
-            self._streams.admit(client, 2 * self._streams.most)  # as many wait as are made
-        except Exception as error:  # as a view's own
+            self._streams.admit(client, 2 * self._streams.most)  # half of them are made, half wait
+        except Exception as error:  # answered as if the view had raised it
             connection.answer(request, _failed(pending, error))
             return
 
@@ -150,28 +150,28 @@ class Process:
 
         self._stream_makers.submit(partial(_made, request, pending, self._streams, client), take, client)
 
-    # The end.
+    # Stopping.
 
     async def stop(self) -> None:
-        """Take no more connections in, and return once every request that was taken is answered."""
+        """Accept no more connections, and return once every request that came whole is answered."""
         self.is_stopping = True
         self._loop.remove_reader(self._listener)
         self._listener.close()
-        while len(self.roster):
-            for connection in self.roster:
+        while len(self.connection_table):
+            for connection in self.connection_table:
                 connection.stop()
             await asyncio.sleep(0.02)
 
 
-def _holder(request: Request, connection: Connection) -> str | bytes | None:
-    """Tell for whom a request is: its address; behind a proxy that is known, its credentials."""
-    if connection.place is not None:
-        return connection.place
+def _owner(request: Request, connection: Connection) -> str | bytes | None:
+    """Return whom a request's job counts for: the client's network; behind a trusted proxy, the credentials."""
+    if connection.client_network is not None:
+        return connection.client_network
     return next((value for name, value in request.headers if name.lower() == b"authorization"), None)
 
 
 def _worked(request: Request, streams: Streams) -> Answer | Pending | None:
-    """Answer over this thread's database connection."""
+    """Answer over this thread's database connection; return None where the client has gone."""
     if request.is_gone:
         return None
     connections[DEFAULT_DB_ALIAS].close_if_unusable_or_obsolete()
@@ -186,7 +186,7 @@ def _answered(request: Request, streams: Streams) -> Answer | Pending:
     if isinstance(body.response, LongAnswer):
         if request.method != "HEAD":
             return Pending(body, started)
-        body.response.start()  # without a length, which nobody knows
+        body.response.start()  # without Content-Length, as the answer isn't made
         body.close()
         return Answer(started[0], started[1])
     file = body.response.file_to_stream
@@ -198,7 +198,7 @@ def _answered(request: Request, streams: Streams) -> Answer | Pending:
 
 
 def _whole(started: list[Any], content: bytes, streams: Streams) -> Answer:
-    """Answer with the content, from a file where it is large: who reads slowly would hold the memory."""
+    """Make an answer of the content, in a file where it is large, as a slow reader would keep it in memory for long."""
     status, headers = started
     if len(content) <= _IN_MEMORY_BYTES:
         return Answer(status, headers, content)
@@ -210,17 +210,17 @@ def _whole(started: list[Any], content: bytes, streams: Streams) -> Answer:
 
 
 def _made(request: Request, pending: Pending, streams: Streams, client: str | None) -> Answer | None:
-    """Make a long answer, on a thread of its own."""
+    """Make a long answer, on a thread for these; return None where the client has gone."""
     observed = pending.observed
     answer: LongAnswer = observed.response
     with observed.resumed():
         try:
-            file = written(answer, streams, client, lambda: not request.is_cut_off)
+            file = write_to_file(answer, streams, client, lambda: not request.is_cut_off)
         except ClientGone:
             observed.seen.status, observed.seen.refusal = _CLIENT_GONE, "client_gone"
             observed.close()
             return None
-        except Exception as error:  # whatever a view may raise, and with the same consequences
+        except Exception as error:  # the view may raise anything, and is answered as any view is
             return _failed(pending, error)
         answer.start()
     observed.response = file
@@ -229,7 +229,7 @@ def _made(request: Request, pending: Pending, streams: Streams, client: str | No
 
 
 def _failed(pending: Pending, error: Exception) -> Answer:
-    """Answer an error in the place of a long answer."""
+    """Make an answer of an error, in the place of a long answer."""
     observed = pending.observed
     answer: LongAnswer = observed.response
     with observed.resumed():
@@ -246,7 +246,7 @@ async def _serve(listener: socket.socket, most_connections: int, is_ready: Calla
     process = Process(listener, most_connections)
     told = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, told.set)
-    loop.add_reader(parent, told.set)  # nothing is ever written there: it ends with the parent
+    loop.add_reader(parent, told.set)  # nothing is ever written to the pipe: it becomes readable when the parent ends
     process.listen()
     is_ready()
     await told.wait()
@@ -256,5 +256,5 @@ async def _serve(listener: socket.socket, most_connections: int, is_ready: Calla
 
 
 def serve(listener: socket.socket, most_connections: int, is_ready: Callable[[], object], parent: int) -> None:
-    """Serve until SIGTERM or the end of the parent, whose pipe ``parent`` is; then finish what was taken."""
+    """Serve until SIGTERM, or the end of the pipe ``parent``; then answer what came, for STOP_SECONDS at most."""
     uvloop.run(_serve(listener, most_connections, is_ready, parent))

@@ -1,4 +1,4 @@
-"""Requests are read from what comes in on a connection (RFC 9112)."""
+"""Reads requests from the bytes that come in on a connection (RFC 9112)."""
 
 from __future__ import annotations
 
@@ -16,46 +16,46 @@ from tracking_api.server.requests import Request
 
 _TARGET_BYTES = 8 << 10
 _VERSIONS = ("1.0", "1.1")
-# How much more than its content a body may bring along: the sizes of chunks, their extensions, trailers.
+# A body may have so many bytes besides its content: the sizes of chunks, their extensions, and trailers.
 _FRAMING_BYTES = 1 << 16
 
 
 class Receiver(Protocol):
-    """Whoever has requests read, and is told of them."""
+    """What a reader calls for the requests that it reads."""
 
-    is_closing: bool  # nothing more is read then
+    is_closing: bool  # where True, nothing more is read
 
     def begin_head(self) -> None:
-        """Learn that a request begins to come in."""
+        """Note that a request begins to come in."""
 
     def begin_body(self, request: Request) -> None:
-        """Learn that the head is there, and that a body follows."""
+        """Note that a request's head is complete, and that a body follows."""
 
     def take(self, request: Request) -> None:
-        """Take a request that is whole, or one whose body is too large to be read."""
+        """Answer a request that is whole, or one whose body is too large to be read."""
 
     def refuse(self, request: Request, status: HTTPStatus, detail: str) -> None:
-        """Take what is wrong with a request."""
+        """Answer a request that can't be taken, with a status and the reason."""
 
     def discard(self, size: int) -> None:
-        """Learn that so many bytes came that nobody wants."""
+        """Note that ``size`` bytes came that are thrown away."""
 
 
 class RequestReader:
-    """Is given what comes in piece by piece, and tells its receiver what that is."""
+    """Gets what comes in, piece by piece, and calls its receiver for each request in it."""
 
     def __init__(
-        self, receiver: Receiver, bodies: Bodies, peer: tuple[str, int], place: str | None, too_many: str
+        self, receiver: Receiver, bodies: Bodies, peer: tuple[str, int], client_network: str | None, too_many: str
     ) -> None:
-        """``too_many`` says why no request but a probe's is taken; empty where others are."""
+        """Make a reader; ``too_many`` says why only probes are answered, and is empty where all requests are."""
         self._receiver, self._bodies = receiver, bodies
-        self._peer, self._place, self._too_many = peer, place, too_many
+        self._peer, self._client_network, self._too_many = peer, client_network, too_many
         self._parser = httptools.HttpRequestParser(self)
-        self.request = Request()  # the one that is coming in
+        self.request = Request()  # the request that is coming in
         self.is_in_head = False
         self.is_in_body = False
         self.is_early = False  # whether the answer began before the request was whole
-        self.is_broken = False  # what comes in is no HTTP, or too late
+        self.is_broken = False  # whether what comes in is not HTTP, or came too late
         self._target = b""
         self._head_bytes = 0
         self._heads_begun = 0
@@ -65,22 +65,22 @@ class RequestReader:
         self._framing_bytes = 0
 
     def feed(self, data: bytes) -> None:
-        """Read a piece."""
+        """Read a piece of what came in."""
         while data and not self._receiver.is_closing and not self.is_broken:
             data = self._fed(data)
 
     def refuse(self, status: HTTPStatus, detail: str) -> None:
-        """Answer what is no request, or none that can be gone on with, after those before it, and close."""
+        """Refuse what comes in, once the requests before it are answered, and close; for what can't be read further."""
         if self._receiver.is_closing or self.is_broken:
             return
         self.is_broken = True
         self._pieces.clear()
-        self.is_in_head = True  # whatever follows is thrown away
+        self.is_in_head = True  # as if a head never ended: what follows is thrown away
         self.request.keeps_alive = False
         self.request.close_body()
         self._receiver.refuse(self.request, status, detail)
 
-    # What the parser tells.
+    # Called by the parser.
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -101,7 +101,7 @@ class RequestReader:
             self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a field of the head; one that comes after the body says nothing of the request (RFC 9110, 6.5.1)."""
+        """Take a field of the head. Trailers, which come after the body, are ignored (RFC 9110, 6.5.1)."""
         if self.is_in_body:
             return
         self._head_bytes += len(name) + len(value)
@@ -109,7 +109,7 @@ class RequestReader:
             self.request.add_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Judge the head, and get ready for the body."""
+        """Check the head, and get ready for the body."""
         request = self.request
         self.is_in_head = False
         has_body = request.is_chunked or bool(request.content_length)
@@ -119,11 +119,11 @@ class RequestReader:
         is_fine = self._refusal is None and self._head_bytes <= settings.MAX_HEADER_BYTES
         self._offers_upgrade = has_body and is_fine and self._parser.should_upgrade()
         if self._offers_upgrade:
-            return  # the parser skips the body: it is given the request again, without the offer
+            return  # the parser would skip the body, so `_fed` gives it the head again without the offer
         request.method = self._parser.get_method().decode("latin-1")
         request.version = self._parser.get_http_version()
         is_old = request.version == "1.0"
-        # what an old client means by chunks nobody can say (RFC 9112, 6.1), and it knows no 100
+        # HTTP/1.0 has no chunks, so where such a body ends is uncertain (RFC 9112, 6.1); nor has it a 100 Continue
         request.keeps_alive = self._parser.should_keep_alive() and not (is_old and request.is_chunked)
         request.expects_continue = request.expects_continue and not is_old
         if self._refusal is None:
@@ -145,12 +145,12 @@ class RequestReader:
         if self._refusal is not None:
             self._enqueue_refusal(*self._refusal)
         elif has_body and not self.is_early:
-            request.body = Body(self._bodies, self._place, self._push_out)
+            request.body = Body(self._bodies, self._client_network, self._push_out)
             self._receiver.begin_body(request)
 
     def _unsupported(self) -> tuple[HTTPStatus, str] | None:
         request = self.request
-        if self._parser.get_method() == b"CONNECT":  # to which the parser knows no body
+        if self._parser.get_method() == b"CONNECT":  # the parser reads no body for it
             return HTTPStatus.NOT_IMPLEMENTED, "CONNECT is for proxies."
         if self._parser.get_http_version() not in _VERSIONS:
             return HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "The request is no HTTP/1.1."
@@ -186,7 +186,7 @@ class RequestReader:
             self._enqueue_refusal(*self._refusal)
 
     def on_message_complete(self) -> None:
-        """Hand the request on, as it is whole."""
+        """Give the request to the receiver, as it is whole."""
         if self._offers_upgrade or self.is_broken:
             return
         self._take_pieces()
@@ -202,8 +202,8 @@ class RequestReader:
     # Pieces.
 
     def _fed(self, data: bytes) -> bytes:
-        """Give the parser a piece; return what is to be given to it next."""
-        # what the parser still keeps to itself of a head counts too, unless other requests came with it
+        """Give the parser a piece; return the bytes that are to be given to it next."""
+        # bytes of a head that the parser hasn't reported yet count too, unless the piece had other requests in it
         heads_before = self._heads_begun - self.is_in_head
         is_of_one = not self.is_in_body
         if self.is_in_body:
@@ -211,7 +211,7 @@ class RequestReader:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # refused by going on as if nothing had been offered (RFC 9110, 7.8)
+            # An upgrade is declined by going on as if none had been offered (RFC 9110, 7.8).
             rest = data[upgrade.args[0] :]
             if self._offers_upgrade:
                 self._offers_upgrade = False
@@ -243,7 +243,7 @@ class RequestReader:
             self.refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _head_too_large())
 
     def _too_large(self) -> None:
-        """Answer a body that is too large before it has come: the API once it knows who asks, all else at once."""
+        """Have a too large body refused before it comes: by the API, which authenticates first, else at once."""
         request = self.request
         if not is_api(request.path):
             detail = f"The body is larger than the {request.most_body_bytes} bytes allowed."

@@ -1,4 +1,4 @@
-"""A request as it came: its head, its body, and the WSGI environment that Django reads it from (PEP 3333)."""
+"""Holds a request as it came, and makes the WSGI environment that Django reads it from (PEP 3333)."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _SEPARATORS = {"HTTP_COOKIE": "; "}
 
 @dataclass(slots=True)
 class Request:
-    """One request.
+    """A request, without the header fields that have an underscore in their names.
 
-    A header field whose name has an underscore is not in it: WSGI can't tell it from one with a hyphen, and so it could
-    pass for a field that only the proxy sets.
+    WSGI can't tell such a name from one with a hyphen, so a client could pass off its field as one that only the proxy
+    sets.
     """
 
     method: str = ""
-    path: str = ""  # its bytes as Latin-1, percent-decoded
+    path: str = ""  # percent-decoded, its bytes as Latin-1
     query: str = ""
     version: str = "1.1"
     headers: Headers = field(default_factory=list)
@@ -46,7 +46,7 @@ class Request:
     is_gone: bool = False
 
     def set_target(self, target: bytes) -> None:
-        """Read the request target (RFC 9112, 3.2). Raises ValueError."""
+        """Set path and query by the request target (RFC 9112, 3.2). Raises ValueError where it can't be read."""
         try:
             url = httptools.parse_url(target)
         except httptools.HttpParserInvalidURLError:
@@ -55,7 +55,7 @@ class Request:
         self.query = (url.query or b"").decode("latin-1")
 
     def add_header(self, name: bytes, value: bytes) -> None:
-        """Add a field; one with an underscore in its name is dropped."""
+        """Add a header field, and note what it says of the body; drop one with an underscore in its name."""
         if b"_" in name:
             return
         self.headers.append((name, value))
@@ -69,18 +69,18 @@ class Request:
             self.expects_continue = value.lower() == b"100-continue"
 
     def close_body(self) -> None:
-        """Let go of the body, where there is one."""
+        """Close the body, where there is one, and give its room back."""
         if self.body is not None:
             self.body.close()
             self.body = None
 
     @property
     def most_body_bytes(self) -> int:
-        """The largest body that is taken."""
+        """Return how many bytes the body may have."""
         return most_body_bytes(self.path)
 
     def environ(self) -> WSGIEnvironment:
-        """Return the WSGI environment."""
+        """Return a new WSGI environment of the request; fields of one name are joined into one."""
         found: WSGIEnvironment = {
             "REQUEST_METHOD": self.method,
             "SCRIPT_NAME": "",
@@ -108,7 +108,7 @@ class Request:
         if "HTTP_CONTENT_TYPE" in found:
             found["CONTENT_TYPE"] = found.pop("HTTP_CONTENT_TYPE")
         if self.body_is_too_large:
-            # refused by this length, before anything is read
+            # the view refuses the request by this length, before it reads the body
             found["CONTENT_LENGTH"] = str(max(self.content_length or 0, self.most_body_bytes + 1))
         elif self.body:
             found["CONTENT_LENGTH"] = str(self.body.size)

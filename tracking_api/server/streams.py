@@ -1,7 +1,7 @@
-"""Long answers: made on threads and connections of their own, into a file that is sent once it is whole.
+"""Makes long answers, on threads and connections of their own, into files that are sent once they are whole.
 
-Sent as they come, they would end alike whether all was there or something broke, as their length is not known before.
-And a client that reads slowly would hold a connection and a snapshot of the database for as long.
+Their length isn't known before they are made. Sent piece by piece, an answer that broke off would look like a whole
+one, and a slow reader would hold a connection and a snapshot of the database for as long as it reads.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tracking_api.server.budget import Budget
 from tracking_api.server.handler import LongAnswer
 
 _IN_MEMORY_BYTES = 1 << 20
-_ANSWERS_ON_DISK = 4  # of STREAM_BYTES each; one client's take as much as one
+_ANSWERS_ON_DISK = 4  # of STREAM_BYTES each; all answers of one client may take as much as one
 
 
 class ClientGone(Exception):
@@ -30,7 +30,7 @@ class ClientGone(Exception):
 
 
 class Streams:
-    """Who may have a long answer made, and what these take up on the disk. Threads share it."""
+    """The limits of long answers: how many are made at a time, and what they take up on the disk. Threads share it."""
 
     def __init__(self) -> None:
         self.most = settings.SERVER_STREAMS
@@ -40,9 +40,9 @@ class Streams:
         self._lock = Lock()
 
     def admit(self, client: Hashable, most: int) -> None:
-        """Take a client's answer in, to be made or to wait for that. Raises RateLimited or ServiceUnavailable.
+        """Count a client's answer, which is to be made now or later. ``most`` is how many all clients may have.
 
-        ``most`` is how many of all clients may be taken in.
+        Raises RateLimited where the client has too many, and ServiceUnavailable where all clients have.
         """
         with self._lock:
             if self._of_client[client] >= self.most_of_a_client:
@@ -52,7 +52,7 @@ class Streams:
             self._of_client[client] += 1
 
     def release(self, client: Hashable) -> None:
-        """Note that an answer is made, or never will be."""
+        """Count a client's answer no longer, as it is made or given up."""
         with self._lock:
             self._of_client[client] -= 1
             if not self._of_client[client]:
@@ -60,7 +60,7 @@ class Streams:
 
 
 class LongFile:
-    """A long answer in a file, in memory as long as it is small; closing it gives its room back."""
+    """A file that holds a long answer, in memory while it is small; closing it gives its room back."""
 
     def __init__(self, streams: Streams, client: Hashable) -> None:
         self.size = 0
@@ -69,10 +69,11 @@ class LongFile:
         self._file: IO[bytes] = SpooledTemporaryFile(_IN_MEMORY_BYTES)  # noqa: SIM115
 
     def write(self, answer: LongAnswer, is_wanted: Callable[[], bool]) -> None:
-        """Have the whole answer made. Raises whatever its view raises, and ClientGone.
+        """Make the whole answer, and go back to its beginning.
 
-        Raises ServiceUnavailable past STREAM_SECONDS, and where all answers together take up too much;
-        ValidationError where this one is larger than STREAM_BYTES.
+        Raises whatever its view raises; ClientGone where ``is_wanted`` returns False; ServiceUnavailable past
+        STREAM_SECONDS, and where all answers together take up too much; ValidationError where this one is larger than
+        STREAM_BYTES.
         """
         deadline = time.monotonic() + settings.STREAM_SECONDS
         for piece in answer.response:
@@ -82,15 +83,15 @@ class LongFile:
                 raise ServiceUnavailable(f"Cancelled after {settings.STREAM_SECONDS} s; ask for less, or try again.")
             self._take(len(piece))
             self.append(piece)
-            time.sleep(0)  # lets a small request in between
+            time.sleep(0)  # lets other threads run, which answer small requests
         self.rewind()
 
     def append(self, piece: bytes) -> None:
-        """Write a piece, whatever room there is."""
+        """Write a piece, without asking for room."""
         self._file.write(piece)
 
     def rewind(self) -> None:
-        """Go back to the beginning, to be read."""
+        """Go back to the beginning, to read the file."""
         self._file.seek(0)
 
     def _take(self, size: int) -> None:
@@ -105,20 +106,20 @@ class LongFile:
         self._counted += size
 
     def read(self, size: int = -1) -> bytes:
-        """Return the next piece."""
+        """Return the next bytes, ``size`` at most, or all that are left."""
         return self._file.read(size)
 
     def close(self) -> None:
-        """Delete the file."""
+        """Close the file, which deletes it, and give its room back. May be called again."""
         self._file.close()
         self._streams.disk.give_back(self._client, self._counted)
         self._counted = 0
 
 
-def written(answer: LongAnswer, streams: Streams, client: Hashable, is_wanted: Callable[[], bool]) -> LongFile:
-    """Return the whole answer, with its length among the headers. Raises what ``LongFile.write`` does.
+def write_to_file(answer: LongAnswer, streams: Streams, client: Hashable, is_wanted: Callable[[], bool]) -> LongFile:
+    """Make the whole answer and return its file; its length is set among the answer's headers.
 
-    Over a connection of this thread, which is closed after.
+    The database is read over connections of this thread, which are closed after. Raises what ``LongFile.write`` does.
     """
     file = LongFile(streams, client)
     try:

@@ -1,4 +1,4 @@
-"""The parent of the server's processes, and of the worker: starts them, starts them again, and stops them."""
+"""Starts the server's processes and the worker, starts them again where they end, and stops them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
 
 
 class _Child:
-    """A process that is to run as long as the parent does."""
+    """A process that should run as long as the parent does."""
 
     def __init__(self, name: str, start: Callable[[], subprocess.Popen[bytes]]) -> None:
         self.name, self._start = name, start
@@ -40,7 +40,7 @@ class _Child:
         self._has_ended = False
 
     def keep_running(self) -> None:
-        """Start it again where it has ended, after a pause."""
+        """Start the process again where it has ended, after a pause that grows. Called every _POLL_SECONDS."""
         code = self.process.poll()
         if code is None:
             return
@@ -54,24 +54,24 @@ class _Child:
         if now >= self._next_start:
             try:
                 self.run()
-            except OSError as error:  # no memory for another process just now
+            except OSError as error:  # the system may have no memory for a process just now
                 self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
                 self._next_start = now + self._pause
                 logger.error("The %s can't be started: %s; again in %.0f s.", self.name, error, self._pause)
 
 
 class Supervisor:
-    """Runs the server's processes on one socket, and beside them the worker where there is to be one."""
+    """Runs the server's processes on one socket, and beside them the worker where its command is given."""
 
     def __init__(self, listener: socket.socket, worker: Sequence[str] | None) -> None:
         self._listener, self._worker = listener, worker
         self._is_told = False
-        # Children hold the reading end, which ends when this process does, however it does.
+        # Children hold the reading end, so they see the pipe end when this process ends, also where it was killed.
         self._alive_read, self._alive_write = os.pipe()
         self._ready_read, self._ready_write = os.pipe()
 
     def run(self, when_ready: Callable[[], object]) -> int:
-        """Run until SIGTERM or SIGINT; return the exit code. ``when_ready`` is called once every process serves."""
+        """Run until SIGTERM or SIGINT, and return the exit code; call ``when_ready`` once every process serves."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._tell)
         servers = [
@@ -105,7 +105,7 @@ class Supervisor:
         )
 
     def _wait_until_ready(self, servers: list[_Child]) -> bool:
-        """Wait until each has said so; return False where one ends first, or the parent is told to stop."""
+        """Wait until every process serves; return False where one ends before, or the parent is told to stop."""
         missing = len(servers)
         with selectors.DefaultSelector() as selector:
             selector.register(self._ready_read, selectors.EVENT_READ)
@@ -117,7 +117,7 @@ class Supervisor:
         return not self._is_told
 
     def _stop(self, processes: list[subprocess.Popen[bytes]]) -> None:
-        self._listener.close()  # or who comes now would wait for an answer from nobody
+        self._listener.close()  # whoever connects now is refused, and doesn't wait for an answer in vain
         for process in processes:
             with suppress(ProcessLookupError):
                 process.terminate()
@@ -135,6 +135,6 @@ def _start_worker(command: Sequence[str]) -> subprocess.Popen[bytes]:
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """Return a socket that listens there. Raises OSError."""
+    """Return a socket that listens on an address and a port. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=_BACKLOG)

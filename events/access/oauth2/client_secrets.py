@@ -1,10 +1,10 @@
-"""How clients' secrets are kept: which are strong enough, and the digest that suits those.
+"""Decides how clients' secrets are stored: which ones are strong, and the digest that is enough for those.
 
-A password is short and chosen by a person, so its hash has to be slow: who gets hold of it tries what people choose. A
-secret that the service makes has 128 random characters, over 700 bits: there is nothing to try that would be likelier
-than anything else, and a million rounds would only make each right token request cost what they are meant to cost an
-attacker. One round of SHA-256 with a salt keeps such a secret as well, in microseconds (NIST SP 800-63B-4, 3.1.1.2,
-draws the same line: a slow hash is for what is chosen by people).
+A password is short and chosen by a person, so its hash must be slow: whoever steals the hash tries what people choose.
+A secret that the service makes has 128 random characters, over 700 bits. No guess is likelier than any other, so a
+million rounds would slow down no attacker, but every right token request. One round of SHA-256 with a salt keeps a
+random secret as safe, in microseconds. NIST SP 800-63B-4, 3.1.1.2, draws the same line: a slow hash is for secrets that
+people choose.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from django.utils.crypto import constant_time_compare
 from typing_extensions import override
 
 LEAST_CHARACTERS = 32
-_LEAST_DISTINCT = 8  # of 32 random hexadecimal digits, one in 28 million has fewer
+_LEAST_DISTINCT = 8  # of random secrets of 32 hexadecimal digits, one in 28 million has fewer
 
 
 class ClientSecretHasher(BasePasswordHasher):
-    """Salted SHA-256 for strong secrets; what is weak gets the slow hash of passwords, as it may be guessed."""
+    """Salted SHA-256 for strong secrets; weak ones may be guessed, so they get the slow hash of passwords."""
 
     algorithm = "client_secret_sha256"
 
@@ -49,17 +49,17 @@ class ClientSecretHasher(BasePasswordHasher):
 
     @override
     def harden_runtime(self, password: str, encoded: str) -> None:
-        """Do nothing: no stored digest of this kind takes longer than another."""
+        """Do nothing, as every stored digest of this kind takes equally long to verify."""
 
 
 def is_strong(secret: str) -> bool:
-    """Tell whether a secret is long, varied and no repetition of a shorter text, as random ones are."""
+    """Tell whether a secret is long, varied and not a repeated shorter text, as a random one is."""
     repeats = secret in (secret + secret)[1:-1]
     return len(secret) >= LEAST_CHARACTERS and len(set(secret)) >= _LEAST_DISTINCT and not repeats
 
 
 def is_hashed(secret: str) -> bool:
-    """Tell whether a text is a hash of any kind that is known here, and no secret itself."""
+    """Tell whether a text is a hash of any of PASSWORD_HASHERS, and not a secret itself."""
     try:
         identify_hasher(secret)
     except ValueError:
@@ -68,7 +68,7 @@ def is_hashed(secret: str) -> bool:
 
 
 def refuse_weak(secret: str) -> None:
-    """Raise ValidationError for a secret that may be guessed; a hash, which a form sends back, is let through."""
+    """Raise ValidationError for a weak secret; a hash is let through, as a form sends the stored one back."""
     if not is_hashed(secret) and not is_strong(secret):
         raise ValidationError(
             f"Take a random secret of {LEAST_CHARACTERS} or more characters, such as the one that is made for you.",
@@ -77,20 +77,21 @@ def refuse_weak(secret: str) -> None:
 
 
 def refuse_unhashed(hashed: bool) -> None:
-    """Raise ValidationError where a secret should be stored as it is."""
+    """Raise ValidationError where ``hashed`` is False, which asks to store a secret in plain text."""
     if not hashed:
         raise ValidationError("Secrets are stored as digests only; leave this checked.", code="unhashed_secret")
 
 
 def guard(application: Any) -> None:
-    """Have every form of the toolkit's model of clients refuse weak and unhashed secrets, the admin's too.
+    """Make every form of the toolkit's model of clients refuse weak and unhashed secrets, the admin's forms too.
 
-    By the fields' default validators, as the toolkit has no setting for it: those are no part of its migrations.
+    The toolkit has no setting for that, so the validators are added to the fields' default validators, which are no
+    part of its migrations.
     """
     for name, validator in (("client_secret", refuse_weak), ("hash_client_secret", refuse_unhashed)):
         field = application._meta.get_field(name)
         field.default_validators = [*field.default_validators, validator]
-        field.__dict__.pop("validators", None)  # which Django remembers
+        field.__dict__.pop("validators", None)  # Django caches them on first use
 
 
 def _digest(secret: str, salt: str) -> str:

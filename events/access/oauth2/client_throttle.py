@@ -1,4 +1,4 @@
-"""Slows down who tries client secrets."""
+"""Limits wrong client secrets on the OAuth2 endpoints."""
 
 from __future__ import annotations
 
@@ -17,10 +17,7 @@ _View = Callable[..., HttpResponseBase]
 
 
 def slow_clients(view: _View) -> _View:
-    """Limit wrong client secrets on a page that takes them, and credentials that can't be read.
-
-    Past the limit it raises SlowDownError.
-    """
+    """Limit wrong client secrets and unreadable credentials on an endpoint; past the limit it raises SlowDownError."""
     slowed_view = slowed(view, _client_ids, {401, 403}, (UnreadableError,))
 
     @wraps(view)
@@ -34,10 +31,10 @@ def slow_clients(view: _View) -> _View:
 
 
 def _client_ids(request: HttpRequest) -> list[str]:
-    """Return every id that is tried; where a request can't be read, nobody's."""
+    """Return every client id that a request tries; the empty id where its encoding can't be read."""
     try:
         return [client_id for client_id, _ in credentials_of(request)]
     except UnreadableError:
         return [""]
-    except OAuth2Error:  # refused before anything is judged
+    except OAuth2Error:  # the endpoint refuses the request before it compares any secret
         return []

@@ -1,4 +1,4 @@
-"""What the OAuth2 endpoints answer where they refuse: the JSON of RFC 6749, section 5.2, each with its reason."""
+"""Makes the refusals of the OAuth2 endpoints: the JSON of RFC 6749, section 5.2, always with a description."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing_extensions import override
 
 from events.observability.observation import current
 
-# RFC 7617: and the credentials are UTF-8
+# RFC 7617, 2.1: the charset tells clients to send their credentials in UTF-8
 _BASIC = 'Basic realm="Tracking API", charset="UTF-8"'
 _MOST_CHARACTERS = 60
 
-# What oauthlib and the toolkit leave out.
+# oauthlib and the toolkit answer some errors without a description.
 _DESCRIPTIONS = {
     "invalid_client": "The client is unknown, or its secret is wrong.",
     "invalid_request": "The request lacks a parameter.",
@@ -33,11 +33,11 @@ _View = Callable[..., HttpResponseBase]
 
 
 class UnreadableError(InvalidRequestError):
-    """Something in the request is not UTF-8, so nobody can say for whom it is an attempt."""
+    """Something in the request is not UTF-8, so nobody can say which client it tries."""
 
 
 class SlowDownError(OAuth2Error):
-    """Too many attempts or tokens. The code is RFC 8628's, as RFC 6749 has none for it."""
+    """Too many attempts or tokens. The error code is from RFC 8628, as RFC 6749 has none for this case."""
 
     error = "slow_down"
     status_code = 429
@@ -53,7 +53,7 @@ class SlowDownError(OAuth2Error):
 
 
 def answers_errors(view: _View) -> _View:
-    """Have a view answer an OAuth2Error that it raises, give each refusal its reason, and the log its code."""
+    """Make a view answer an OAuth2Error that it raises, describe every refusal, and note its code for the log."""
 
     @wraps(view)
     def answered(request: HttpRequest, *args: object, **kwargs: object) -> HttpResponseBase:
@@ -69,13 +69,13 @@ def answers_errors(view: _View) -> _View:
 
 
 def refusal(error: OAuth2Error) -> HttpResponse:
-    """Give the answer to an error; none is to be stored (RFC 6749, 5.2 and 5.1)."""
+    """Return the answer to an error; it says that caches must not store it (RFC 6749, 5.2 and 5.1)."""
     headers = {"Cache-Control": "no-store", **error.headers}
     return JsonResponse(dict(error.twotuples), status=error.status_code, headers=headers)
 
 
 def described(text: str) -> str:
-    """Give what was sent so that it may stand in an ``error_description``: short, and of the characters it may have."""
+    """Return a text cut to 60 characters, with “?” for each one that an ``error_description`` may not have."""
     shown = "".join(map(_allowed, text[: _MOST_CHARACTERS + 1]))
     return shown if len(shown) <= _MOST_CHARACTERS else f"{shown[:_MOST_CHARACTERS]}..."
 

@@ -1,7 +1,7 @@
-"""What a request to an OAuth2 endpoint says, read as RFC 6749 has it: a form in UTF-8, each parameter once.
+"""Reads a request to an OAuth2 endpoint as RFC 6749 defines it: a form in UTF-8, each parameter once.
 
-Whatever else may say how to read it (a ``charset``, the toolkit's ``encoding`` field) is not followed but refused, so
-that what is counted as an attempt and what is judged can't differ.
+What asks for another reading (a ``charset``, the toolkit's ``encoding`` field) is refused, so that the client that an
+attempt is counted for is always the client that the toolkit authenticates.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from oauthlib.oauth2.rfc6749.errors import InvalidRequestError, OAuth2Error
 
 from events.access.oauth2.errors import UnreadableError, described
 
-# RFC 6749, 2.3.1 and 4.4.2; RFC 7009, 2.1; RFC 7662, 2.1. All others are ignored, as RFC 6749, 3.2 wants: the toolkit
-# would take them for attributes of the request.
+# RFC 6749, 2.3.1 and 4.4.2; RFC 7009, 2.1; RFC 7662, 2.1. All others are ignored, as RFC 6749, 3.2 demands; the toolkit
+# would make them attributes of the request.
 _PARAMETERS = {"grant_type", "scope", "client_id", "client_secret", "token", "token_type_hint"}
 _REPEATABLE = "resource"  # RFC 8707, 2
 _FORMS = {"application/x-www-form-urlencoded", "multipart/form-data"}
@@ -31,9 +31,9 @@ Parameters = list[tuple[str, str]]
 
 
 def parameters_of(request: HttpRequest) -> Parameters:
-    """Give the parameters that are known, without those left empty.
+    """Return the known parameters of a request that aren't empty, as names and values in the order of the form.
 
-    Raises InvalidRequestError for what can't be understood: UnreadableError where that is for its encoding.
+    Raises InvalidRequestError for a form that can't be understood: UnreadableError where its encoding is the reason.
     """
     found: Parameters | OAuth2Error | None = getattr(request, "oauth2_parameters", None)
     if found is None:
@@ -41,7 +41,7 @@ def parameters_of(request: HttpRequest) -> Parameters:
             found = _read(request)
         except OAuth2Error as error:
             found = error
-        # a form that can't be read is an empty one the second time
+        # keep an error too: Django gives an unreadable form as an empty one when it is read again
         request.oauth2_parameters = found  # type: ignore[attr-defined]
     if isinstance(found, OAuth2Error):
         raise found
@@ -49,9 +49,9 @@ def parameters_of(request: HttpRequest) -> Parameters:
 
 
 def basic_credentials(header: str) -> tuple[str, str] | None:
-    """Give the client id and secret of an ``Authorization`` header; None where it holds none.
+    """Return the client id and secret of an ``Authorization`` header; None where it has none.
 
-    Raises UnreadableError where they are not UTF-8.
+    Raises UnreadableError where the credentials are not UTF-8.
     """
     scheme, _, credentials = header.partition(" ")
     if scheme.lower() != "basic":
@@ -71,7 +71,7 @@ def basic_credentials(header: str) -> tuple[str, str] | None:
 
 
 def credentials_of(request: HttpRequest) -> list[tuple[str, str]]:
-    """Give each client id and secret that a request names: the header's, then the form's, which is tried next.
+    """Return the client ids and secrets that a request has: first the header's, then the form's, two at most.
 
     Raises what ``parameters_of`` and ``basic_credentials`` raise.
     """
@@ -92,7 +92,7 @@ def _read(request: HttpRequest) -> Parameters:
         raise UnreadableError("The request is read as UTF-8; the parameter encoding can't change that.")
     parameters: Parameters = []
     for name, values in form.lists():
-        # which Django puts in the place of what it can't decode
+        # Django puts this character in the place of bytes that it can't decode
         if any("\ufffd" in text for text in (name, *values)):
             raise UnreadableError("The form must be UTF-8.")
         if any("\0" in text for text in (name, *values)):

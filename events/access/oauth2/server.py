@@ -1,4 +1,4 @@
-"""The toolkit's OAuth2 server as this service wants it: who a client is, which scopes it gets, and how many tokens."""
+"""Adapts the toolkit's OAuth2 server: how a client is authenticated, which scopes it gets, and how many tokens."""
 
 from __future__ import annotations
 
@@ -30,15 +30,16 @@ _WINDOW_SECONDS = 60
 
 
 class GrantedScopes(SettingsScopes):
-    """The scopes that a client is granted, of those that there are."""
+    """The scopes that clients may ask for, narrowed to those in their grants."""
 
+    @override
     def get_available_scopes(self, application: Application | None = None, *args: Any, **kwargs: Any) -> list[str]:
-        """Those that it may ask for; any other is an ``invalid_scope``."""
         return self._granted(super().get_available_scopes(), application)
 
+    @override
     def get_default_scopes(self, application: Application | None = None, *args: Any, **kwargs: Any) -> list[str]:
-        """Those that it gets without asking; where that is none of them, all, which are then refused."""
         default: list[str] = super().get_default_scopes()
+        # a client that is granted none of the default scopes is given all, so that they are refused by their names
         return self._granted(default, application) or default
 
     def _granted(self, scopes: list[str], application: Application | None) -> list[str]:
@@ -47,7 +48,7 @@ class GrantedScopes(SettingsScopes):
 
 
 class KnownParameters(OAuthLibCore):
-    """Hands oauthlib what ``parameters_of`` finds, and nothing else of the query or the form."""
+    """Gives oauthlib the parameters that ``parameters_of`` finds, and nothing else of the query or the form."""
 
     @override
     def _extract_params(self, request: HttpRequest) -> tuple[str, str | None, str, dict[str, Any]]:
@@ -55,7 +56,7 @@ class KnownParameters(OAuthLibCore):
 
 
 class ClientValidator(OAuth2Validator):
-    """Judges clients by their secrets, and what they ask for by their grants."""
+    """Authenticates clients by their secrets, and allows the scopes of their grants."""
 
     @override
     def authenticate_client(self, request: Request, *args: Any, **kwargs: Any) -> bool:
@@ -80,7 +81,7 @@ class ClientValidator(OAuth2Validator):
 
     @override
     def _extract_basic_auth(self, request: Request) -> str | None:
-        # the toolkit knows the scheme by one spelling only
+        # the toolkit accepts “Basic” only; the scheme may be in any case (RFC 9110, 11.1)
         scheme, _, credentials = request.headers.get("HTTP_AUTHORIZATION", "").partition(" ")
         return credentials if credentials and scheme.lower() == "basic" else None
 
@@ -93,7 +94,7 @@ class ClientValidator(OAuth2Validator):
 
 
 class ClientCredentialsServer(BackendApplicationServer):
-    """Issues tokens for client credentials, so many a minute to each client."""
+    """Issues tokens for client credentials, RATE_LIMIT_TOKENS a minute at most to each client."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -101,12 +102,12 @@ class ClientCredentialsServer(BackendApplicationServer):
 
 
 def _is_secret_of(application: Application, secret: str) -> bool:
-    """Compare, and have what is stored renewed where the secret would be kept otherwise today."""
+    """Tell whether a secret is the application's; if so, store its hash anew where the stored one is out of date."""
     hasher = ClientSecretHasher.algorithm if is_strong(secret) else "default"
 
     def renew(right: str) -> None:
         stored = {"client_secret": make_password(right, hasher=hasher), "hash_client_secret": True}
-        # by the value, as somebody may have changed it meanwhile
+        # only where the secret is still the one compared, as somebody may have changed it meanwhile
         Application.objects.filter(pk=application.pk, client_secret=application.client_secret).update(**stored)
 
     if is_hashed(application.client_secret):

@@ -1,6 +1,6 @@
-"""The pages of django-oauth-toolkit that the service has: client credentials only.
+"""The pages and endpoints of django-oauth-toolkit that the service has: the ones of the client credentials flow.
 
-Its other flows are about users who lend an application their rights; here an application has its own.
+The toolkit's other flows let users lend an application their rights; here an application has rights of its own.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ _METADATA_SECONDS = 3_600
 
 
 class TokenView(views.TokenView):
-    """Issues tokens, without the toolkit's detour for device codes."""
+    """Issues tokens, without the toolkit's extra steps for device codes. Errors are RFC 6749's, section 5.2."""
 
+    @override
     def post(self, request: HttpRequest) -> HttpResponse:
-        """A token, or an error of RFC 6749, section 5.2."""
         response: HttpResponse = self.authorization_flow_token_response(request)
         return response
 
 
 class IntrospectTokenView(views.IntrospectTokenView):
-    """Says what a token opens, to clients."""
+    """Tells a client the scopes and the expiry of a token (RFC 7662)."""
 
     @override
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -66,10 +66,10 @@ class IntrospectTokenView(views.IntrospectTokenView):
 
 @method_decorator(cache_control(public=True, max_age=_METADATA_SECONDS), name="get")
 class ServerMetadataView(View):
-    """Says where the endpoints are and what they take (RFC 8414)."""
+    """Describes the endpoints: their URLs, and what they accept (RFC 8414)."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        """The metadata, as an address of this request's host."""
+        """Answer with the metadata; its URLs have the host of this request."""
         issuer = request.build_absolute_uri("/").rstrip("/")
         methods = ["client_secret_basic", "client_secret_post"]
         endpoints = {"token": "token", "revocation": "revoke-token", "introspection": "introspect"}
@@ -87,10 +87,10 @@ class ServerMetadataView(View):
 
 
 class ClientForm(ApplicationForm):
-    """The toolkit's form of a client, which takes no empty secret, and no hash but the one that is stored."""
+    """The toolkit's form of a client, which refuses an empty secret, and any hash but the stored one."""
 
     def clean_client_secret(self) -> str:
-        """Raises ValidationError for these; weak ones are refused by the model's validators."""
+        """Return the secret. Raises ValidationError for none or a new hash; the model's validators refuse weak ones."""
         secret: str = self.cleaned_data["client_secret"]
         if not secret:
             raise ValidationError("A client needs a secret.", code="no_secret")
@@ -100,23 +100,23 @@ class ClientForm(ApplicationForm):
 
 
 class MayRegisterMixin(PermissionRequiredMixin, View):
-    """Lets those in who may register clients: one without a grant may do everything, so that is theirs to give."""
+    """Asks for the permission to add clients, as a new client has no grant, and so may do everything."""
 
     permission_required = "oauth2_provider.add_application"
 
     @override
-    def handle_no_permission(self) -> HttpResponseBase:  # type: ignore[override]  # wider than a redirect
+    def handle_no_permission(self) -> HttpResponseBase:  # type: ignore[override]  # not only redirects
         if self.request.user.is_authenticated:
             return render(self.request, "events/no_clients.html", status=403)
         return super().handle_no_permission()
 
 
 class ClientList(MayRegisterMixin, views.ApplicationList):
-    """The clients that a user has registered."""
+    """Lists the clients that a user has registered."""
 
 
 class ClientDetail(MayRegisterMixin, views.ApplicationDetail):
-    """One of them."""
+    """Shows a client."""
 
 
 class ClientRegistration(MayRegisterMixin, views.ApplicationRegistration):
@@ -128,7 +128,7 @@ class ClientRegistration(MayRegisterMixin, views.ApplicationRegistration):
 
 
 class ClientUpdate(MayRegisterMixin, views.ApplicationUpdate):
-    """Changes one."""
+    """Changes a client."""
 
     @override
     def get_form_class(self) -> type[ApplicationForm]:
@@ -136,21 +136,21 @@ class ClientUpdate(MayRegisterMixin, views.ApplicationUpdate):
 
 
 class ClientDelete(MayRegisterMixin, views.ApplicationDelete):
-    """Deletes one."""
+    """Deletes a client."""
 
 
 def _endpoint(view_class: type[View]) -> Callable[..., HttpResponseBase]:
-    """The view, asked only what it may answer: by a method that it has, in a form that can be read."""
+    """Make an endpoint of a view, which is called only for its own methods, and with a request that can be read."""
     view = view_class.as_view()
     methods = [method.upper() for method in view_class.http_method_names if hasattr(view_class, method)]
     methods += ["HEAD"] if "GET" in methods else []
 
     @slow_clients
     def answer(request: HttpRequest) -> HttpResponseBase:
-        credentials_of(request)  # raises what is wrong with the request before anything is judged
+        credentials_of(request)  # raises for a request that can't be read, before any secret is compared
         return view(request)
 
-    @csrf_exempt  # no cookie opens these
+    @csrf_exempt  # these endpoints ask for no cookie
     @answers_errors
     def endpoint(request: HttpRequest) -> HttpResponseBase:
         if request.method not in methods:
@@ -161,12 +161,12 @@ def _endpoint(view_class: type[View]) -> Callable[..., HttpResponseBase]:
 
 
 def _both(route: str, view: Callable[..., HttpResponseBase], name: str) -> list[URLPattern]:
-    """A path with and without its slash: a redirect would come back as a GET. It is named with."""
+    """Return a path with its slash, which has the name, and without: a redirect would turn a POST into a GET."""
     return [path(f"{route}/", view, name=name), path(route, view)]
 
 
 app_name = toolkit.app_name
-# The toolkit's own patterns take any word for an id, and fail on it.
+# The toolkit's own patterns accept any word as an id, and its views then fail on it.
 urlpatterns = [
     *_both("token", _endpoint(TokenView), "token"),
     *_both("revoke_token", _endpoint(views.RevokeTokenView), "revoke-token"),

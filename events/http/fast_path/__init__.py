@@ -1,12 +1,12 @@
-"""The fast path: all that Django and REST framework are bent for, so that a small request costs little around its work.
+"""The fast path: what is changed in Django and REST framework, so that a small request costs little beside its work.
 
 A request with a token comes this way: `handler.QuietHandler`, then `middleware.BearerMiddleware`, then a view that is a
 `views.EndpointView` and may answer by `views.json_response`. Each says what it gains and what it gives up.
 
-What they gain was read by `benchmarks/fast_path`: the processor time of one event in Django, REST framework and the
-service, without its INSERT, on a machine that others used too. With all of them it takes 123 µs, and without 422 µs.
+The gains were measured by `benchmarks/fast_path`: the processor time of one event in Django, REST framework and the
+service, without its INSERT, on a machine that others used too. It is 123 µs with all of them, and 422 µs without.
 
-Two more bends stand where they belong: `events/access/tokens.py` looks a token up without reading the query and the
-form, as the toolkit would, and remembers it for some seconds; and `events/ingest/decoding.py` decodes events before it
-asks the serializer.
+Two more changes of the kind stand where they belong: `events/access/tokens.py` looks a token up without reading the
+query and the form, as the toolkit would, and remembers it for some seconds; and `events/ingest/decoding.py` decodes
+events before it asks the serializer.
 """

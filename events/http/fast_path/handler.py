@@ -1,4 +1,4 @@
-"""Django's handler on the fast path."""
+"""Calls Django on the fast path."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class QuietHandler(WSGIHandler):
-    """Django's handler without the signals at both ends of a request, and for requests in UTF-8.
+    """Django's handler, without the signals at both ends of a request, and with requests in UTF-8.
 
-    Gains 60 µs a request. Gives up whatever listens to ``request_started`` and ``request_finished``: whoever calls the
-    handler looks after connections to the database, and nothing else here listens.
+    Gains 60 µs a request. Gives up whatever listens to ``request_started`` and ``request_finished``. Here that is only
+    Django's care for connections to the database, which the caller of the handler takes over.
     """
 
     request_class = UTF8Request
@@ -30,12 +30,12 @@ class QuietHandler(WSGIHandler):
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
         try:
             request = self.request_class(environ)
-        except (TypeError, ValueError):  # of a parameter in an encoding that isn't, or that doesn't fit another
+        except (TypeError, ValueError):  # a parameter in an encoding that doesn't exist, or that can't be decoded
             return refuse(HTTPStatus.BAD_REQUEST, "The Content-Type can't be read.", environ, start_response)
         return self.deliver(request, self.get_response(request), start_response)
 
     def deliver(self, request: HttpRequest, response: HttpResponseBase, start_response: StartResponse) -> Any:
-        """Give status and headers to the server, and return the content."""
+        """Start an answer with its status and headers, and return its content."""
         start(response, start_response)
         if not isinstance(response, HttpResponse):
             return response
@@ -44,6 +44,6 @@ class QuietHandler(WSGIHandler):
 
 
 def start(response: HttpResponseBase, start_response: StartResponse) -> None:
-    """Give a response's status and headers to the server."""
+    """Call ``start_response`` with a response's status and headers."""
     cookies = (("Set-Cookie", cookie.output(header="")) for cookie in response.cookies.values())
     start_response(f"{response.status_code} {response.reason_phrase}", [*response.items(), *cookies])

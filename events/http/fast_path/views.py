@@ -1,4 +1,4 @@
-"""REST framework's views on the fast path."""
+"""The base class of REST framework's views, and the quickest answer, on the fast path."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _default_headers: dict[type[APIView], dict[str, str]] = {}
 
 
 class EndpointView(APIView):
-    """REST framework's view, without the circles that tie request, view and response together.
+    """REST framework's view, without the reference cycles that tie request, view and response together.
 
-    They keep a batch in memory until garbage is collected: 4 MB for 10,000 events. Untied, all of it is free as soon
-    as it is answered, and the next request finds that memory warm: a worker's peak fell from 144 to 107 MB. Gives up
-    that view, parser context and renderer context can be looked at after the answer.
+    The cycles would keep a batch in memory until garbage is collected: 4 MB for 10,000 events. Without them the memory
+    is free as soon as the batch is answered, and the next request finds it warm: a worker's peak fell from 144 to
+    107 MB. Gives up that view, parser context and renderer context can be looked at after the answer.
     """
 
     @property
     @override
     def default_response_headers(self) -> dict[str, str]:
-        """The same for every request of a view, so they are found out once: 0.4 µs in the place of 2.2 µs."""
+        """Return a copy of the view's headers, which are worked out once for all requests: 0.4 µs instead of 2.2 µs."""
         view = type(self)
         if view not in _default_headers:
             _default_headers[view] = super().default_response_headers
@@ -49,7 +49,7 @@ def _forget_context(response: Response) -> None:
 def json_response(data: Any, status: int) -> HttpResponse:
     """Return an answer in JSON that is rendered at once.
 
-    Gains 23 µs over REST framework's ``Response``. Gives up content negotiation, of which there is none
-    where JSON is all there is.
+    Gains 23 µs over REST framework's ``Response``. Gives up content negotiation, so it is for views that answer JSON
+    only.
     """
     return HttpResponse(JSONRenderer().render(data), status=status, content_type=JSONRenderer.media_type)

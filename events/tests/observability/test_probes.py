@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from events.models import Watermark
 from events.observability import health, probes
-from events.observability.health import Health, Lag, Lookout, look
+from events.observability.health import Health, HealthCache, Lag, check
 from events.tests.support import service
 from events.tests.support.service import call, fetch_token, locked
 from events.tests.support.waiting import wait_until
@@ -34,7 +34,7 @@ def now(monkeypatch):
 @pytest.fixture
 def answers(monkeypatch):
     """What /readyz finds, over this thread's connection."""
-    monkeypatch.setattr(probes, "lookout", type("Here", (), {"health": staticmethod(look)}))
+    monkeypatch.setattr(probes, "health_cache", type("Here", (), {"health": staticmethod(check)}))
 
     def get():
         response = Client().get("/readyz")
@@ -192,23 +192,23 @@ def counted_looks(monkeypatch, wait=None):
             wait.wait(120)
         return Health(None, lag=Lag(0, 0))
 
-    monkeypatch.setattr(health, "look", counting)
+    monkeypatch.setattr(health, "check", counting)
     return looks
 
 
 @pytest.mark.django_db(transaction=True)
 def test_many_who_ask_at_once_get_one_look(monkeypatch):
     looks = counted_looks(monkeypatch)
-    lookout = Lookout()
+    cache = HealthCache()
     found = []
 
-    threads = [threading.Thread(target=lambda: found.append(lookout.health())) for _ in range(20)]
+    threads = [threading.Thread(target=lambda: found.append(cache.health())) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
-    assert looks == ["lookout"]
+    assert looks == ["health"]
     assert found == [Health(None, lag=Lag(0, 0))] * 20
 
 
@@ -217,14 +217,14 @@ def test_it_looks_again_after_a_second(monkeypatch):
     looks = counted_looks(monkeypatch)
     now = 1000.0
     monkeypatch.setattr(health.time, "monotonic", lambda: now)
-    lookout = Lookout()
+    cache = HealthCache()
 
-    lookout.health()
+    cache.health()
     now += 0.9
-    lookout.health()
+    cache.health()
     assert len(looks) == 1
     now += 0.2
-    lookout.health()
+    cache.health()
 
     assert len(looks) == 2
 
@@ -234,10 +234,10 @@ def test_a_database_that_says_nothing_is_not_waited_for(monkeypatch, settings):
     settings.DATABASE_TIMEOUT_SECONDS = 0.2
     released = threading.Event()
     looks = counted_looks(monkeypatch, released)
-    lookout = Lookout()
+    cache = HealthCache()
 
     start = time.monotonic()
-    found = [lookout.health(), lookout.health()]
+    found = [cache.health(), cache.health()]
     waited = time.monotonic() - start
     released.set()
 

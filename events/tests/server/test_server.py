@@ -15,8 +15,8 @@ from events.tests.support import service
 from events.tests.support.load import stored_values
 from events.tests.support.service import call, fetch_token
 from events.tests.support.waiting import wait_until
-from tracking_api.server.crew import Crew
-from tracking_api.server.roster import Roster
+from tracking_api.server.connection_table import ConnectionTable
+from tracking_api.server.thread_pool import FairThreadPool
 
 DEADLINES = {"HEADER_SECONDS": 1, "BODY_SECONDS": 2, "IDLE_SECONDS": 1}
 EVENT = {"namespace": "load", "name": "a", "timestamp": 1, "value": 1}
@@ -432,37 +432,37 @@ def test_a_body_finds_room_whoever_takes_it_up(running):
 
 
 class Held:
-    """A connection, as the roster knows it."""
+    """A connection, as the table knows it."""
 
-    def __init__(self, place):
-        self.place, self.is_open = place, True
+    def __init__(self, client_network):
+        self.client_network, self.is_open = client_network, True
 
     def abort(self):
         self.is_open = False
 
 
 def test_while_all_are_worked_on_a_few_more_come_in_for_the_probes():
-    roster = Roster(100, 10)
+    table = ConnectionTable(100, 10)
     for number in range(100):
         busy = Held(f"198.51.100.{number}")
-        assert roster.add(busy) == ""
-        roster.set_busy(busy)
+        assert table.add(busy) == ""
+        table.set_busy(busy)
     more = [Held(None) for _ in range(40)]
 
-    assert [roster.add(each) for each in more] == ["Too many requests are under way; try again."] * 40
+    assert [table.add(each) for each in more] == ["Too many requests are under way; try again."] * 40
     assert [each.is_open for each in more] == [False] * 8 + [True] * 32
-    assert len(roster) == 132
+    assert len(table) == 132
 
 
 def test_an_address_may_have_so_many_that_are_worked_on():
-    roster = Roster(100, 10)
+    table = ConnectionTable(100, 10)
     for _ in range(10):
         busy = Held("192.0.2.1")
-        assert roster.add(busy) == ""
-        roster.set_busy(busy)
+        assert table.add(busy) == ""
+        table.set_busy(busy)
 
-    assert roster.add(Held("192.0.2.1")) == "Too many requests of this address are under way; try again."
-    assert roster.add(Held("192.0.2.2")) == ""
+    assert table.add(Held("192.0.2.1")) == "Too many requests of this address are under way; try again."
+    assert table.add(Held("192.0.2.2")) == ""
 
 
 def test_who_has_too_many_is_told_so_and_probes_are_answered(running):
@@ -512,13 +512,13 @@ def test_tiny_chunks_keep_nobody_waiting_and_are_bounded(running, chunks):
                 assert statuses(received(connection)) == [400]
 
 
-async def crew_order(size, jobs):
-    """The order in which the jobs of these holders begin, one thread working at a time that is let go by hand."""
-    crew, begun, gates, finished = Crew(size, "test"), [], [], asyncio.Event()
+async def pool_order(size, jobs):
+    """The order in which the jobs of these owners begin, one thread working at a time that is let go by hand."""
+    pool, begun, gates, finished = FairThreadPool(size, "test"), [], [], asyncio.Event()
     left = len(jobs)
 
-    def work(holder, gate):
-        begun.append(holder)
+    def work(owner, gate):
+        begun.append(owner)
         gate.wait(60)
 
     def done(_):
@@ -527,27 +527,27 @@ async def crew_order(size, jobs):
         if not left:
             finished.set()
 
-    for holder in jobs:
+    for owner in jobs:
         gates.append(threading.Event())
-        crew.submit(partial(work, holder, gates[-1]), done, holder)
+        pool.submit(partial(work, owner, gates[-1]), done, owner)
     await asyncio.sleep(0.2)
     first = list(begun)
     for gate in gates:
         gate.set()
     await finished.wait()
-    assert crew.count_idle() == size
+    assert pool.count_idle() == size
     return first, begun
 
 
 def test_a_thread_is_left_to_others():
-    first, begun = asyncio.run(crew_order(3, ["a"] * 5 + ["b"]))
+    first, begun = asyncio.run(pool_order(3, ["a"] * 5 + ["b"]))
 
     assert sorted(first) == ["a", "a", "b"]
     assert sorted(begun) == ["a"] * 5 + ["b"]
 
 
-def test_holders_take_turns():
-    _, begun = asyncio.run(crew_order(1, ["a", "a", "a", "a", "b", "b", "c"]))
+def test_owners_take_turns():
+    _, begun = asyncio.run(pool_order(1, ["a", "a", "a", "a", "b", "b", "c"]))
 
     assert begun == ["a", "a", "b", "c", "a", "b", "a"]
 

@@ -1,4 +1,4 @@
-"""``manage.py serve``: run the service under its own server, the one meant for production."""
+"""``manage.py serve``: run the service under its own server, which is meant for production."""
 
 import os
 import shutil
@@ -39,7 +39,7 @@ class Command(BaseCommand):
             call_command("prepare_first_visit")
         if settings.METRICS_TOKEN:
             os.environ[DIRECTORY_VARIABLE] = str(self._metrics_directory())
-        # lets the server's processes find the code, whatever directory the command was started in
+        # so that the server's processes find the code, whatever directory the command was started in
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(settings.BASE_DIR), os.getenv("PYTHONPATH")]))
         command = [sys.executable, sys.argv[0], "roll_up", "--watch", "1", "--parent", str(os.getpid())]
         code = Supervisor(self._listen(), command if worker else None).run(self._tell)
@@ -61,7 +61,7 @@ class Command(BaseCommand):
             ) from None
 
     def _metrics_directory(self) -> Path:
-        """Make an empty directory in which the workers count, without the counts of an earlier run."""
+        """Make an empty directory for the counts of the server's processes; those of an earlier run are deleted."""
         directory: Path = settings.LOCAL_DIR / f"metrics-{settings.HOST}-{settings.PORT}"
         shutil.rmtree(directory, ignore_errors=True)
         try:
