@@ -55,7 +55,7 @@ _NEED = {
     "fakeredis": ["test_counters.py"],
     "hypothesis": [
         "test_buckets.py", "test_ingest.py", "test_planner.py", "test_prune_events.py", "test_rollups_stateful.py",
-        "test_schema.py",
+        "test_schema.py", "test_sums.py", "test_times.py",
     ],
     "openapi_python_client": ["test_generated_clients.py"],
     "openapi_spec_validator": ["test_schema.py"],

@@ -16,6 +16,7 @@ import psycopg2
 import pytest
 from django.db import DatabaseError, ProgrammingError, connection
 
+from events.log import append
 from events.models import Event
 from events.tests.support import service
 from events.tests.support.load import Load, assert_all_there, stored_values
@@ -145,11 +146,11 @@ if ON_POSTGRESQL:
     @pytest.mark.django_db(transaction=True)
     @pytest.mark.parametrize("code", ["25P03", "25P04"])
     def test_a_transaction_that_the_database_ended_is_a_503(client_with_scopes, monkeypatch, code):
-        def append(rows):
+        def fail(rows):
             with connection.cursor() as cursor:
                 cursor.execute(f"DO $$ BEGIN RAISE EXCEPTION 'too late' USING ERRCODE = '{code}'; END $$")
 
-        monkeypatch.setattr(append, "append", append)
+        monkeypatch.setattr(append, "append", fail)
         event = {"namespace": "a", "name": "b", "timestamp": 1, "value": 1}
 
         response = client_with_scopes("write").post("/api/track/", event)
@@ -191,10 +192,10 @@ else:
 def test_a_connection_that_breaks_is_a_503_whatever_its_error_is_called(
     client_with_scopes, monkeypatch, error, cause, status
 ):
-    def append(rows):
+    def fail(rows):
         raise error(str(cause)) from cause
 
-    monkeypatch.setattr(append, "append", append)
+    monkeypatch.setattr(append, "append", fail)
     client = client_with_scopes("write")
     client.raise_request_exception = False
 

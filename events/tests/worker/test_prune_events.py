@@ -22,7 +22,7 @@ from events.models import Event, Pruned, Rollup, Watermark
 from events.rollups.models import WatermarkManager
 from events.rollups.rebuild import PrunedError
 from events.tests.rollups.test_rollups_stateful import ZONES, local_key
-from events.tests.support.examples import few_of
+from events.tests.support.examples import IS_THOROUGH, few_of
 from events.tests.support.rolling_up import roll_up_all, stored
 from events.worker import retention, roll_up
 from events.worker.retention import Series, WouldDeleteMostError
@@ -629,4 +629,4 @@ def test_an_answer_is_exact_or_refused(resolutions, settings):
             assert list(stream(streamed)) == expected
 
     check()
-    assert min(outcomes.values()) > 15
+    assert min(outcomes.values()) > (15 if IS_THOROUGH else 0)
