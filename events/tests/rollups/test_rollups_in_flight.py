@@ -10,7 +10,6 @@ import pytest
 from django.db import OperationalError, connection, transaction
 
 from events.models import Event, Watermark
-from events.rollups import statements
 from events.tests.support.rolling_up import START, asked, by_hand, events, expected, roll_up_all, stored
 from events.worker import roll_up
 
@@ -117,9 +116,9 @@ def test_of_two_rollers_one_steps_aside():
 @pytest.mark.django_db(transaction=True)
 def test_of_two_rollers_one_steps_aside_at_the_very_first_step_too(monkeypatch):
     Event.objects.bulk_create(events(5))
-    fill_step, found = statements.fill_step, []
+    fill_step, found = roll_up.fill_step, []
 
-    def roll_up():
+    def take_step():
         try:
             found.append(roll_up.take_step())
         except OperationalError as error:  # it waited for the first one until it was cancelled
@@ -127,12 +126,12 @@ def test_of_two_rollers_one_steps_aside_at_the_very_first_step_too(monkeypatch):
         connection.close()
 
     def fill_step_beside_another_roller(*arguments):
-        other = threading.Thread(target=roll_up)
+        other = threading.Thread(target=take_step)
         other.start()
         other.join()
         return fill_step(*arguments)
 
-    monkeypatch.setattr(statements, "_fill_step", fill_step_beside_another_roller)
+    monkeypatch.setattr(roll_up, "fill_step", fill_step_beside_another_roller)
     assert roll_up.take_step().events == 5
     assert found == [None]
     assert stored() == expected()
