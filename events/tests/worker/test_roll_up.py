@@ -101,8 +101,9 @@ def test_what_comes_meanwhile_is_left_for_the_next_look(make_event, monkeypatch)
     ],
 )
 def test_a_step_is_as_large_as_others_can_wait_for(monkeypatch, events, is_full, hold, most):
-    monkeypatch.setattr(pacing, "_PACES", {connection.vendor: pacing._Pace(250, 2000, 1.0, 0)})
-    monkeypatch.setattr(roll_up, "_STEP_EVENTS", {connection.vendor: 1000})
+    pace = pacing._Pace(250, 2000, 1.0, 0)
+    monkeypatch.setattr(pacing, "_PACES", {"postgresql": pace, "sqlite": pace})
+    monkeypatch.setattr(roll_up, "_STEP_EVENTS", {"postgresql": 1000, "sqlite": 1000})
     monkeypatch.setattr(roll_up, "take_step", lambda *_: Step(events, 1, is_full, hold))
     one = pacing.Roller()
 
