@@ -100,6 +100,8 @@ class AggregationView(ReadView):
             etag = _etag(answer, request.accepted_renderer)
             known = get_conditional_response(request._request, etag=etag)
             response = known or self._respond(answer, request.accepted_renderer)
+        if not response.streaming:  # a long answer is still to be read
+            _shorten_tail(answer)
         response["ETag"] = etag
         patch_vary_headers(response, ["Accept", "Authorization", "Cookie"])
         patch_cache_control(response, private=True, no_cache=True)
@@ -107,9 +109,7 @@ class AggregationView(ReadView):
 
     def _respond(self, answer: Answer, renderer: BaseRenderer) -> HttpResponseBase:
         if not isinstance(renderer, StreamRenderer):
-            items = answer.items()
-            _shorten_tail(answer)
-            return Response(items)
+            return Response(answer.items())
         answer.check_stream()
         response = StreamingHttpResponse(content_type=_content_type(renderer))
         response.streaming_content = self._lines(answer.question, renderer, response)
