@@ -211,8 +211,8 @@ def test_the_commands_of_the_documents_work(clone, env, set_up):
             # both find the same commands, by the same script
             for _, text in RUN if set_up is script_server else RUN[:1]:
                 text = text.replace("postgres://user:password@host:5432/name", f"'{server.get_uri()}'")
-                # the worker goes on until it is told to stop
-                text = text.replace("script/manage roll_up --watch", "timeout --preserve-status 5 script/manage roll_up --watch")  # fmt: skip
+                # the worker goes on until it is told to stop, which timeout tells a whole group a second time unless in the foreground
+                text = text.replace("script/manage roll_up --watch", "timeout --foreground --preserve-status 10 script/manage roll_up --watch")  # fmt: skip
                 run(text, env, clone)
                 for made in [*clone.glob("*.gz"), *clone.glob("access*")]:  # by this block, not for the next
                     made.unlink()
