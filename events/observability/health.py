@@ -49,10 +49,10 @@ class Health:
 
     def report(self) -> dict[str, Any]:
         """Return the body of ``/readyz``."""
-        checks = {
-            name: {"ok": detail is None} if detail is None else {"ok": False, "detail": detail}
-            for name in ("database", "migrations", "rollups")
-            for detail in (getattr(self, name),)
+        details = {"database": self.database, "migrations": self.migrations, "rollups": self.rollups}
+        checks: dict[str, dict[str, Any]] = {
+            name: {"ok": True} if detail is None else {"ok": False, "detail": detail}
+            for name, detail in details.items()
         }
         if self.lag is not None:
             seconds = self.lag.seconds and round(self.lag.seconds, 1)

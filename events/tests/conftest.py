@@ -155,6 +155,12 @@ def prepared(migrated, tmp_path_factory):
         yield partial(service.copied, env)
 
 
+@pytest.fixture(scope="module")
+def chromium():
+    with browser.chromium() as chromium:
+        yield chromium
+
+
 @pytest.fixture
 def statements(db):
     """``with statements() as sent``: those that reach the database's driver meanwhile, without savepoints."""

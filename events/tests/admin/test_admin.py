@@ -18,12 +18,6 @@ LIST = "/admin/events/event/"
 
 
 @pytest.fixture
-def client(client, db):
-    client.force_login(User.objects.create_superuser("admin"))
-    return client
-
-
-@pytest.fixture
 def stored(make_event):
     """Five events, of which the first to arrive is the youngest."""
     make_event("Frontend", "pageView", "2020-11-12T11:14:00")

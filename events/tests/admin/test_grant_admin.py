@@ -1,19 +1,12 @@
 """The grant on the admin page of its OAuth2 application."""
 
 import pytest
-from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
 from events.log.namespace_patterns import validate_patterns
 from events.models import Grant
 
 EVENT = {"namespace": "Shop", "name": "order", "timestamp": "2020-11-12T11:10:00Z", "value": 1}
-
-
-@pytest.fixture
-def client(client, db):
-    client.force_login(User.objects.create_superuser("admin"))
-    return client
 
 
 @pytest.fixture

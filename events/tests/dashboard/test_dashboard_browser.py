@@ -41,12 +41,6 @@ def env(prepared, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    with browser.chromium() as chromium:
-        yield chromium
-
-
-@pytest.fixture(scope="module")
 def session(chromium, env):
     """The cookies of one log-in."""
     context = browser.new_context(chromium)

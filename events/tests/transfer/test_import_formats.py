@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from events.models import Bookmark, Event
-from events.tests.transfer.test_moving_data import fails, lines, log, run
+from events.tests.support.commands import fails, run
+from events.tests.transfer.test_moving_data import lines, log
 from events.transfer import files, importing
 
 HEADER = "namespace,name,timestamp,value\n"

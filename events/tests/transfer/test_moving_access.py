@@ -4,33 +4,20 @@ import json
 import os
 import stat
 from datetime import timedelta
-from io import StringIO
 from pathlib import Path
 
 import pytest
 from django.apps import apps
 from django.contrib.auth.models import Group, Permission, User
-from django.core.management import CommandError, call_command
 from django.db import models
 from django.utils import timezone
 from oauth2_provider.models import AccessToken, Application
 
 from events.models import Grant, LongLivedToken
 from events.tests.support import service
+from events.tests.support.commands import fails, run
 from events.tests.support.service import call, fetch_token
 from events.transfer import access_files
-
-
-def run(command, *arguments):
-    out, err = StringIO(), StringIO()
-    call_command(command, *map(str, arguments), stdout=out, stderr=err)
-    return out.getvalue(), err.getvalue()
-
-
-def fails(command, *arguments):
-    with pytest.raises(CommandError) as error:
-        run(command, *arguments)
-    return str(error.value)
 
 
 def lines(path):

@@ -11,11 +11,11 @@ from datetime import datetime
 from io import StringIO
 
 import pytest
-from django.core.management import CommandError, call_command
 
 from events.ingest import decoding
 from events.models import Bookmark, Event
 from events.tests.support import service
+from events.tests.support.commands import fails, run
 from events.tests.support.service import PROJECT_DIR
 from events.transfer import importing
 from events.transfer.import_formats import NDJSON
@@ -46,18 +46,6 @@ def store(rows):
 
 def log():
     return list(Event.objects.order_by("pk").values_list("namespace", "name", "timestamp", "value"))
-
-
-def run(command, *arguments):
-    out, err = StringIO(), StringIO()
-    call_command(command, *map(str, arguments), stdout=out, stderr=err)
-    return out.getvalue(), err.getvalue()
-
-
-def fails(command, *arguments):
-    with pytest.raises(CommandError) as error:
-        run(command, *arguments)
-    return str(error.value)
 
 
 def lines(count, start=0):
