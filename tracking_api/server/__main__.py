@@ -44,13 +44,15 @@ def main() -> None:
 
     from tracking_api.server.cpu_affinity import keep_to_one_cpu
     from tracking_api.server.process import serve
+    from tracking_api.server.supervisor import READY_BYTES
 
     handler.freeze()
     keep_to_one_cpu(options.number)
     listener = socket.socket(fileno=options.listener)
     listener.setblocking(False)
+    tell_ready = partial(os.write, options.ready, options.number.to_bytes(READY_BYTES, "big"))
     most = max(1, min(settings.MAX_CONNECTIONS, files // _FILES_A_CONNECTION - 100))
-    serve(listener, most, partial(os.write, options.ready, b"."), options.parent)
+    serve(listener, most, tell_ready, options.parent)
 
 
 if __name__ == "__main__":

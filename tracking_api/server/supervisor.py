@@ -18,6 +18,7 @@ from django.conf import settings
 
 logger = logging.getLogger(__name__)
 
+READY_BYTES = 2  # a process that serves writes its number to the parent, as so many bytes
 _BACKLOG = 2_048
 _POLL_SECONDS = 0.1
 # A process that ends soon after its start is started again after a pause that grows.
@@ -105,15 +106,20 @@ class Supervisor:
         )
 
     def _wait_until_ready(self, servers: list[_Child]) -> bool:
-        """Wait until every process serves; return False where one ends before, or the parent is told to stop."""
-        missing = len(servers)
+        """Wait until every process serves; return False where one never did, or the parent is told to stop."""
+        starting = set(servers)
         with selectors.DefaultSelector() as selector:
             selector.register(self._ready_read, selectors.EVENT_READ)
-            while missing and not self._is_told:
+            while starting and not self._is_told:
+                one_has_ended = any(server.process.poll() is not None for server in starting)
                 if selector.select(_POLL_SECONDS):
-                    missing -= len(os.read(self._ready_read, missing))
-                elif any(server.process.poll() is not None for server in servers):
+                    starting.discard(servers[int.from_bytes(os.read(self._ready_read, READY_BYTES), "big") - 1])
+                elif one_has_ended:  # and had not written before
                     return False
+                # what served once is meant to go on, though others are still starting
+                for server in servers:
+                    if server not in starting:
+                        server.keep_running()
         return not self._is_told
 
     def _stop(self, processes: list[subprocess.Popen[bytes]]) -> None:

@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from django.contrib.auth.models import User
@@ -21,6 +22,7 @@ from events.models import Event
 from events.tests.support import service
 from events.tests.support.service import PROJECT_DIR
 from events.tests.support.waiting import wait_until
+from tracking_api.server.supervisor import Supervisor
 
 
 @pytest.fixture
@@ -106,6 +108,51 @@ def test_a_worker_that_dies_is_started_again_after_a_pause(migrated, tmp_path):
         log = process.log.read_text()
         for name in ("worker", "server process 1"):
             assert f"The {name} ended with -9; it is started again in " in log
+
+
+@pytest.fixture
+def signals():
+    """Those that the parent of the processes handles are handled as before after."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_what_served_once_is_started_again_while_others_are_still_starting(monkeypatch, tmp_path, settings, signals):
+    settings.SERVER_WORKERS = 2
+    may_serve = tmp_path / "may_serve"
+    script = """if True:
+        import os, pathlib, sys, time
+        may_serve, ready, number = pathlib.Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+        while number == 2 and not may_serve.exists():
+            time.sleep(0.01)
+        os.write(ready, number.to_bytes(2, "big"))
+        may_serve.with_name(str(number)).touch()
+        time.sleep(60)
+    """
+    started = []
+
+    def start(self, number):
+        ready = self._ready_write
+        command = [sys.executable, "-c", script, str(may_serve), str(ready), str(number)]
+        started.append((number, subprocess.Popen(command, pass_fds=[ready])))
+        return started[-1][1]
+
+    def kill_the_first():
+        wait_until(lambda: len(started) == 2)
+        wait_until((tmp_path / "1").exists)
+        started[0][1].kill()
+        wait_until(lambda: len(started) == 3)
+        may_serve.touch()
+
+    monkeypatch.setattr(Supervisor, "_start_server", start)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        Thread(target=kill_the_first, daemon=True).start()
+        assert Supervisor(listener, None).run(lambda: os.kill(os.getpid(), signal.SIGTERM)) == 0
+
+    assert [number for number, _ in started] == [1, 2, 1]
+    assert [process.returncode for _, process in started] == [-signal.SIGKILL, -signal.SIGTERM, -signal.SIGTERM]
 
 
 def test_with_its_parent_everything_ends(migrated, tmp_path):
