@@ -21,8 +21,8 @@ from events.access.rate_limits import EVENTS
 from events.access.tokens import (
     BearerAuthentication,
     BrowserAuthentication,
+    KnownToken,
     TokenHasScopeOrUserMayView,
-    client_of,
     grant_of,
 )
 from events.aggregation.answer import Answer
@@ -62,11 +62,11 @@ class TrackView(EndpointView):
     def post(self, request: Request) -> HttpResponse:
         """Store the events; answer 201 with the event or the number of events, once they are committed."""
         batch = cast(Batch, request.data or self._decode_nothing(request))
-        check_rows(grant_of(request.auth), batch.rows, single=batch.single)
+        check_rows(grant_of(request), batch.rows, single=batch.single)
         key = idempotency_key_of(request)
         EVENTS.take(request, self, len(batch.rows))
         take_new_series(request, self, batch.rows)
-        answer = store(batch, client_of(request.auth), key)
+        answer = store(batch, cast(KnownToken, request.auth).client, key)
         return json_response(answer, status.HTTP_201_CREATED)
 
     def _decode_nothing(self, request: Request) -> Batch:
@@ -93,7 +93,7 @@ class AggregationView(ReadView):
     def get(self, request: Request, namespace: str, name: str) -> HttpResponseBase:
         """Answer 200 with a list of ``{"aggregatedTimestamp", "value"}``, ordered by time; 304 where it's unchanged."""
         series = _validated(SeriesPathSerializer, {"namespace": namespace, "name": name})
-        check_namespace(grant_of(request.auth), self.required_scope, series["namespace"])
+        check_namespace(grant_of(request), self.required_scope, series["namespace"])
         query = _validated(AggregationQuerySerializer, request.query_params)
         with snapshot():
             answer = Answer(Question(**series, **query))
@@ -154,7 +154,7 @@ class CatalogueView(ReadView):
         return StreamingHttpResponse((), content_type=_content_type(request.accepted_renderer))
 
     def _namespaces(self, request: Request, namespace: str | None) -> Namespaces:
-        grant = grant_of(request.auth)
+        grant = grant_of(request)
         if namespace is None:
             return readable_namespaces(grant)
         chosen = _validated(NamespaceSerializer, {"namespace": namespace})["namespace"]

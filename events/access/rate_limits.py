@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from django.conf import settings
-from oauth2_provider.models import AccessToken
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 from typing_extensions import override
 
 from events.access.counters import counters
-from events.access.tokens import client_of, grant_of
+from events.access.tokens import known_token
 from events.http.exceptions import RateLimited, RequestTooLarge
 
 if TYPE_CHECKING:  # at run time REST framework's views load this module
@@ -39,13 +38,13 @@ class RateLimit:
         Raises RateLimited where the client has to wait, and RequestTooLarge where waiting wouldn't help; nothing is
         counted then.
         """
-        quota = self.quota(request)
-        if not quota:
+        known, quota = known_token(request), self.quota(request)
+        if known is None or not quota:
             return
         if cost > quota:
             allowed = f"this client may {self.what} {quota} {self.span}"
             raise RequestTooLarge(f"The request has {cost} {self.unit}; {allowed}.")
-        key = f"{self.unit} of {client_of(request.auth)}"
+        key = f"{self.unit} of {known.client}"
         taken = counters().take(key, quota, self.seconds, cost)
         window = counters().look(key, self.seconds)
         remaining = window.remaining(quota)
@@ -58,10 +57,10 @@ class RateLimit:
 
     def quota(self, request: Request) -> int:
         """Return how much the client may send; 0 for no limit, as for whoever comes without a token."""
-        if not isinstance(request.auth, AccessToken):
+        known = known_token(request)
+        if known is None:
             return 0
-        grant = grant_of(request.auth)
-        own: int | None = None if grant is None else getattr(grant, self.field)
+        own: int | None = None if known.grant is None else getattr(known.grant, self.field)
         quota: int = getattr(settings, self.setting) if own is None else own
         return quota
 

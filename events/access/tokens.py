@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cachetools import TLRUCache
 from django.conf import settings
@@ -37,17 +38,41 @@ if TYPE_CHECKING:  # at run time REST framework's views load this module
 VIEW_EVENTS = "events.view_event"
 
 
-def _forgotten_at(digest: str, token: AccessToken, now: float) -> float:
-    left_seconds = (token.expires - timezone.now()).total_seconds()
+@dataclass(frozen=True, slots=True)
+class KnownToken:
+    """An access token, and what each request with it asks for; REST framework has it as ``request.auth``."""
+
+    token: AccessToken
+    client: str
+    """The id of the client that the token was issued to; “user” and a number where it was issued to a user."""
+    grant: Grant | None
+    """What the client may do; None where it may do everything."""
+    scopes: frozenset[str]
+    long_lived_id: int | None
+    """The token's id where it is long-lived."""
+
+    @classmethod
+    def of(cls, token: AccessToken) -> KnownToken:
+        """Make it of a token that is read together with its application, grant, user and long-lived token."""
+        return cls(
+            token,
+            client=token.application.client_id if token.application else f"user {token.user_id}",
+            grant=getattr(token.application, "client_grant", None),
+            scopes=frozenset(token.scope.split()),
+            long_lived_id=token.pk if hasattr(token, "long_lived") else None,
+        )
+
+
+def _forgotten_at(digest: str, known: KnownToken, now: float) -> float:
+    left_seconds = (known.token.expires - timezone.now()).total_seconds()
     return float(now + min(settings.TOKEN_CACHE_SECONDS, left_seconds))
 
 
 class TokenMemory:
     """The tokens that this process has looked up lately, by digest, so that most requests need no query for theirs.
 
-    A token is kept with the client it belongs to, what that client is granted, and whether the token is long-lived. It
-    is kept for ``TOKEN_CACHE_SECONDS``, and never past its expiry. Where there are too many, the least recently used
-    are dropped.
+    A token is kept for ``TOKEN_CACHE_SECONDS``, and never past its expiry. Where there are too many, the least recently
+    used are dropped.
     """
 
     most_tokens = 10_000
@@ -55,27 +80,24 @@ class TokenMemory:
     def __init__(self) -> None:
         # not the wall clock: set back by an hour, it would keep a token that another process revoked for an hour more
         timer = time.monotonic
-        self._tokens: TLRUCache[str, AccessToken] = TLRUCache(self.most_tokens, ttu=_forgotten_at, timer=timer)
+        self._tokens: TLRUCache[str, KnownToken] = TLRUCache(self.most_tokens, ttu=_forgotten_at, timer=timer)
         self._changes = 0
         self._lock = Lock()
 
-    def get(self, digest: str) -> AccessToken | None:
+    def get(self, digest: str) -> KnownToken | None:
         """Return the token with a digest, from memory or by one query; None where there is none."""
-        token: AccessToken | None = None
         with self._lock, suppress(KeyError):  # get() would look twice
-            token = self._tokens[digest]
+            return self._tokens[digest]
+        changes = self._changes
+        tokens = AccessToken.objects.select_related("application__client_grant", "user", "long_lived")
+        token = tokens.filter(token_checksum=digest).first()
         if token is None:
-            changes = self._changes
-            tokens = AccessToken.objects.select_related("application__client_grant", "user", "long_lived")
-            token = tokens.filter(token_checksum=digest).first()
-            if token is not None:
-                token.client = token.application.client_id if token.application else f"user {token.user_id}"
-                token.granted = getattr(token.application, "client_grant", None)
-                token.long_lived_id = token.pk if hasattr(token, "long_lived") else None
-                with self._lock:
-                    if changes == self._changes:  # otherwise the row may have been read before the change
-                        self._tokens[digest] = token
-        return token
+            return None
+        known = KnownToken.of(token)
+        with self._lock:
+            if changes == self._changes:  # otherwise the row may have been read before the change
+                self._tokens[digest] = known
+        return known
 
     def forget(self, digest: str | None = None) -> None:
         """Forget the token with a digest, or all tokens."""
@@ -102,15 +124,15 @@ def forget_changed_tokens(sender: type[Model], instance: Model, using: str, **kw
     transaction.on_commit(partial(token_memory.forget, digest), using)
 
 
-def client_of(token: AccessToken) -> str:
-    """Return the id of the client that a token was issued to; “user” and a number where it was issued to a user."""
-    client: str = token.client
-    return client
+def known_token(request: Request) -> KnownToken | None:
+    """Return the token that a request came with; None where it came without one."""
+    return cast("KnownToken | None", request.auth)  # a text, as it would be made anew by each call
 
 
-def grant_of(token: object) -> Grant | None:
-    """Return the grant of a token's client; None where it may do everything, as may whoever comes without a token."""
-    return token.granted if isinstance(token, AccessToken) else None
+def grant_of(request: Request) -> Grant | None:
+    """Return the grant of a request's client; None where it may do everything, as may whoever comes without a token."""
+    known = known_token(request)
+    return None if known is None else known.grant
 
 
 class BearerAuthentication(OAuth2Authentication):
@@ -120,7 +142,7 @@ class BearerAuthentication(OAuth2Authentication):
     """
 
     @override
-    def authenticate(self, request: Request) -> tuple[AbstractBaseUser | AnonymousUser, AccessToken] | None:
+    def authenticate(self, request: Request) -> tuple[AbstractBaseUser | AnonymousUser, KnownToken] | None:
         """Return the token's user, who is anonymous for client credentials, and the token; None without a bearer token.
 
         One query at most. Raises AuthenticationFailed where the token is unknown, expired, or for another resource.
@@ -128,15 +150,15 @@ class BearerAuthentication(OAuth2Authentication):
         raw_token = parse_bearer_token(request.META.get("HTTP_AUTHORIZATION", ""))
         if raw_token is None:
             return None
-        token = token_memory.get(hashlib.sha256(raw_token.encode()).hexdigest())
-        if token is None or not _is_usable(token, request):
+        known = token_memory.get(hashlib.sha256(raw_token.encode()).hexdigest())
+        if known is None or not _is_usable(known.token, request):
             detail = "The access token is unknown or has expired."
             # the toolkit makes WWW-Authenticate of this
             request.oauth2_error = {"error": "invalid_token", "error_description": detail}  # type: ignore[attr-defined]
             raise AuthenticationFailed(detail)
-        client = current().client = client_of(token)
-        usage_meter.count_request(client, token.long_lived_id)
-        return AnonymousUser() if token.user_id is None else token.user, token
+        current().client = known.client
+        usage_meter.count_request(known.client, known.long_lived_id)
+        return AnonymousUser() if known.token.user_id is None else known.token.user, known
 
 
 def _is_usable(token: AccessToken, request: Request) -> bool:
@@ -175,10 +197,11 @@ class TokenHasScope(BasePermission):
     @override
     def has_permission(self, request: Request, view: APIView) -> bool:
         required: str = view.required_scope  # type: ignore[attr-defined]
-        if not isinstance(request.auth, AccessToken) or required not in request.auth.scope.split():
+        known = known_token(request)
+        if known is None or required not in known.scopes:
             self.message = f"The access token lacks the scope {required}."
             return False
-        grant = grant_of(request.auth)
+        grant = known.grant
         self.message = f"The client is not granted the scope {required}."
         return grant is None or required in grant.scopes
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, tzinfo
 from functools import cached_property
 from heapq import heappop, heappush
 from itertools import chain, groupby
-from math import inf, isfinite, isinf
+from math import inf
 from operator import add, itemgetter
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from django.db.models import BigIntegerField, Case, Count, F, Max, Min, Q, Sum, 
 from django.db.models.functions import Cast
 from typing_extensions import override
 
+from events.aggregation import bucket_sums
 from events.aggregation.plan import Piece, plan
 from events.aggregation.question import Question
 from events.aggregation.series_state import SeriesState
@@ -27,7 +28,7 @@ from events.database.dialect import binary_collation
 from events.database.statement_timeout import restart_clock
 from events.database.trunc_clock import Rules, bucket_start
 from events.log.models import Event, EventQuerySet
-from events.rollups import sums
+from events.rollups import sums_sql
 from events.rollups.models import Resolution, Rollup
 
 # How many characters of a timestamp's text tell its minute or hour in UTC.
@@ -143,7 +144,7 @@ class Reader:
             for piece in self._pieces():
                 if self.state.is_pruned(piece.first):
                     parts.append(self._of_rollups(piece, only_exact=False))
-        parts.append(self._events(events, sums.Units("value")))
+        parts.append(self._events(events, sums_sql.Units("value")))
         return self._merged(_fetch(parts))
 
     def find_straddling(self) -> tuple[datetime, datetime] | None:
@@ -223,7 +224,7 @@ class Reader:
         return self._of_rollups(piece)
 
     def _of_rollups(self, piece: Piece, *, only_exact: bool = True) -> models.QuerySet[Any]:
-        units: models.expressions.Combinable = _text(sums.Units("sum", "rest", peak=inf))
+        units: models.expressions.Combinable = _text(sums_sql.Units("sum", "rest", peak=inf))
         if only_exact:
             units = Case(When(inexact=1, then=_NO_TEXT), default=units)
         return self._grouped(
@@ -244,13 +245,13 @@ class Reader:
             first_timestamp__lte=piece.last, last_timestamp__gte=piece.first,
         )  # fmt: skip
 
-    def _events(self, events: EventQuerySet, units: sums.Units | None = None) -> models.QuerySet[Any]:
+    def _events(self, events: EventQuerySet, units: sums_sql.Units | None = None) -> models.QuerySet[Any]:
         """Group events to rows; the value of an event that is alone in its bucket is the sum, without adding up."""
         return self._grouped(
             events, "timestamp",
             total=Case(When(number=1, then=F("least")), default=_NO_DOUBLE),
             missed=Case(When(number=1, then=Value(0.0)), default=_NO_DOUBLE),
-            units=Case(When(number=1, then=_NO_TEXT), default=_text(units or sums.Units("value"))),
+            units=Case(When(number=1, then=_NO_TEXT), default=_text(units or sums_sql.Units("value"))),
         )  # fmt: skip
 
     def _grouped(self, rows: models.QuerySet[Any], time: str, **aggregates: Any) -> models.QuerySet[Any]:
@@ -302,11 +303,11 @@ class Reader:
             elif both:
                 merged[key] = (min(known[0], row[0]), both(known[1], row[columns_start]))
             else:
-                merged[key] = (min(known[0], row[0]), *_both_sums(known[1:], row[columns_start:]))
+                merged[key] = (min(known[0], row[0]), *bucket_sums.merged(known[1:], row[columns_start:]))
         in_order = sorted(merged.values(), key=itemgetter(0))
         if both:
             return [(_iso(first), value) for first, value in in_order]
-        value_of = _average if self.aggregation_type == "avg" else _sum
+        value_of = bucket_sums.average if self.aggregation_type == "avg" else bucket_sums.total
         return [(_iso(first), value_of(*columns)) for first, *columns in in_order]
 
 
@@ -325,42 +326,6 @@ def in_order(found: Iterable[_Row], key: Callable[[_Row], datetime]) -> Iterator
 
 def _first_timestamp(bucket: Bucket) -> datetime:
     return datetime.fromisoformat(bucket[0])
-
-
-# A sum is two doubles, as in a rollup, or its units; where it has neither it is infinite.
-_Units = sums.Exact | str | None
-
-
-def _sum(total: float | None, missed: float | None, units: _Units) -> float:
-    if total is not None and missed is not None:
-        return total + missed
-    exact = _exact(None, None, units)
-    return inf if exact is None else sums.to_double(exact)
-
-
-def _average(total: float | None, missed: float | None, units: _Units, number: int, least: float, most: float) -> float:
-    """Return the average, kept between the least and the most value, as the sum of a rollup may not be exact."""
-    if total is not None and missed is not None:
-        value = sums.average(total, missed, number)
-    else:
-        exact = _exact(None, None, units)
-        value = inf if exact is None else sums.to_double(exact, number)
-    return value if isinf(value) else min(max(value, least), most)
-
-
-def _both_sums(known: tuple[Any, ...], row: tuple[Any, ...]) -> tuple[Any, ...]:
-    a, b = _exact(*known[:3]), _exact(*row[:3])
-    both = (None, None, None if a is None or b is None else a + b)
-    if len(row) == len(both):
-        return both
-    (number, least, most), (others, lower, higher) = known[3:], row[3:]
-    return (*both, number + others, min(least, lower), max(most, higher))
-
-
-def _exact(total: float | None, missed: float | None, units: _Units) -> sums.Exact | None:
-    if total is None or missed is None:
-        return sums.read_units(units) if isinstance(units, str) else units
-    return sums.units_of(total) + sums.units_of(missed) if isfinite(total + missed) else None
 
 
 def _iso(text: str) -> str:

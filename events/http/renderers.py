@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from io import StringIO
+from itertools import chain
 from typing import Any
 
 import msgspec
 from rest_framework import renderers
 from typing_extensions import override
 
-from events.http.spreadsheets import marked
+from events.http.csv_files import csv_pieces, marked
 
 _PIECE_CHARACTERS = 1 << 14
 
@@ -47,16 +46,7 @@ class CSVRenderer(StreamRenderer):
 
     @override
     def lines(self, items: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
-        text = StringIO()
-        writer = csv.writer(text)
-        writer.writerow(self.columns)
-        for item in items:
-            writer.writerow(item.values())
-            if text.tell() >= _PIECE_CHARACTERS:
-                yield text.getvalue().encode()
-                text.seek(0)
-                text.truncate()
-        yield text.getvalue().encode()
+        return csv_pieces(chain([self.columns], (item.values() for item in items)))
 
 
 class SeriesCSVRenderer(CSVRenderer):

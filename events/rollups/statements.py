@@ -8,13 +8,15 @@ from functools import cache
 from math import inf
 from typing import Any
 
+from django.apps.registry import Apps
 from django.db import connection, models
 from django.db.models import Count, F, Max, Min, Sum, Value
+from typing_extensions import override
 
 from events.calendar.timestamps import EPOCH
 from events.database.dialect import choose, greatest, is_postgresql, least
 from events.database.trunc_clock import TruncClock
-from events.rollups import sums
+from events.rollups import sums, sums_sql
 from events.rollups.models import Resolution, Rollup
 
 _KEY = ("resolution", "namespace", "name", "bucket")
@@ -24,6 +26,32 @@ _TABLE = Rollup._meta.db_table
 # A release that changes the table's columns must give it a new name: a pooler's sessions may outlive an upgrade and
 # keep the old table.
 _STEP = "events_rollup_exact_step"
+
+
+class _StepRow(models.Model):
+    """A row of one step's temporary table, whose columns are ``_STEP_COLUMNS``, to write queries of it."""
+
+    pk = models.CompositePrimaryKey("namespace", "name", "bucket")
+    namespace = models.CharField(max_length=255)
+    name = models.CharField(max_length=255)
+    bucket = models.DateTimeField()
+    first_timestamp = models.DateTimeField()
+    last_timestamp = models.DateTimeField()
+    count = models.BigIntegerField()
+    units = models.TextField(null=True)  # noqa: DJ001  # as the aggregates of units have it
+    min = models.FloatField()
+    max = models.FloatField()
+
+    objects: models.Manager[_StepRow] = models.Manager()
+
+    class Meta:
+        apps = Apps()  # of its own, so that migrations and permissions don't see a table that isn't there
+        app_label = "events"
+        db_table = _STEP
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name} {self.bucket}"
 
 
 def fill_step(events: models.QuerySet[Any], resolution: Resolution) -> int:
@@ -45,9 +73,7 @@ def fill_step(events: models.QuerySet[Any], resolution: Resolution) -> int:
 def add_step(resolutions: Sequence[Resolution], *, finest: Resolution) -> None:
     """Add the rows of the temporary table to the rollups of each resolution, in the order of the rollups' key."""
     smallest, largest = least(), greatest()
-    added = ", ".join(
-        f"{column} = {sql}" for column, sql in sums.added_sql(connection.vendor, _TABLE, "excluded").items()
-    )
+    added = ", ".join(f"{column} = {sql}" for column, sql in sums_sql.added(_TABLE, "excluded").items())
     conflict = (
         f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET"
         f" first_timestamp = {smallest}({_TABLE}.first_timestamp, excluded.first_timestamp),"
@@ -66,10 +92,8 @@ def _merged_step(resolution: Resolution, grouped: bool) -> tuple[str, tuple[Any,
     """Write the SELECT of the temporary table's rows in a resolution; cached, as others wait for a step's lock."""
     if not grouped:
         return f"SELECT {', '.join(_STEP_COLUMNS)} FROM {_STEP}", ()  # noqa: S608
-    rows = merged(Rollup.objects.all(), resolution, sums.UnitsTotal("sum"))
-    sql, parameters = rows.query.sql_with_params()
-    sql = sql.replace(f'"{_TABLE}"."sum"', f'"{_STEP}"."units"')
-    return sql.replace(f'"{_TABLE}"', f'"{_STEP}"'), parameters
+    sql, parameters = merged(_StepRow.objects.all(), resolution, sums_sql.UnitsTotal("units")).query.sql_with_params()
+    return sql, parameters
 
 
 def _is_new_ground() -> bool:
@@ -96,7 +120,7 @@ def of_events(events: models.QuerySet[Any], resolution: Resolution) -> models.Qu
         .values("key", "namespace", "name", "start")
         .annotate(
             first=Min("timestamp"), last=Max("timestamp"), number=Count("pk"),
-            least=Min("value"), most=Max("value"), units=sums.Units("value", peak=sums.OVERFLOWING),
+            least=Min("value"), most=Max("value"), units=sums_sql.Units("value", peak=sums.OVERFLOWING),
         )
         .values_list("key", "namespace", "name", "start", "first", "last", "number", "units", "least", "most")
     )  # fmt: skip
@@ -109,28 +133,29 @@ def start_of(time: str, resolution: Resolution) -> TruncClock:
 
 
 def merged(
-    rollups: models.QuerySet[Rollup], resolution: Resolution, units: models.Aggregate | None = None
+    rollups: models.QuerySet[Any], resolution: Resolution, units: models.Aggregate | None = None
 ) -> models.QuerySet[Any]:
     """Compute the rollups of a resolution from finer ones, as rows of ``_STEP_COLUMNS``."""
     start: models.expressions.Combinable = Value(EPOCH, models.DateTimeField())
     if resolution != Resolution.SERIES:
         start = start_of("bucket", resolution)
-    return (
+    rows: models.QuerySet[Any] = (
         rollups.annotate(key=Value(resolution.value), start=start)
         .values("key", "namespace", "name", "start")
         .annotate(
             first=Min("first_timestamp"), last=Max("last_timestamp"), number=Sum("count"),
-            least=Min("min"), most=Max("max"), units=units or sums.Units("sum", "rest", peak=inf),
+            least=Min("min"), most=Max("max"), units=units or sums_sql.Units("sum", "rest", peak=inf),
         )
         .order_by()
         .values_list("key", "namespace", "name", "start", "first", "last", "number", "units", "least", "most")
     )  # fmt: skip
+    return rows
 
 
 def insert_rollups(rows: tuple[str, tuple[Any, ...]], conflict: str = "") -> None:
     """Add rows of ``_STEP_COLUMNS`` to the rollups."""
     sql, parameters = rows
-    _insert(_TABLE, _COLUMNS, (sums.rollups_sql(connection.vendor, sql, _STEP_COLUMNS), parameters), conflict)
+    _insert(_TABLE, _COLUMNS, (sums_sql.rollups(sql, _STEP_COLUMNS), parameters), conflict)
 
 
 def _insert(table: str, columns: Sequence[str], rows: tuple[str, tuple[Any, ...]], conflict: str = "") -> None:

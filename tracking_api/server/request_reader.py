@@ -51,6 +51,7 @@ class RequestReader:
         self._receiver, self._bodies = receiver, bodies
         self._peer, self._client_network, self._too_many = peer, client_network, too_many
         self._parser = httptools.HttpRequestParser(self)
+        self._most_head_bytes: int = settings.MAX_HEADER_BYTES  # once, as it is compared with for each field
         self.request = Request()  # the request that is coming in
         self.is_in_head = False
         self.is_in_body = False
@@ -105,7 +106,7 @@ class RequestReader:
         if self.is_in_body:
             return
         self._head_bytes += len(name) + len(value)
-        if self._head_bytes <= settings.MAX_HEADER_BYTES:
+        if self._head_bytes <= self._most_head_bytes:
             self.request.add_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -116,7 +117,7 @@ class RequestReader:
         if problem := self._unsupported():
             self.refuse(*problem)
             return
-        is_fine = self._refusal is None and self._head_bytes <= settings.MAX_HEADER_BYTES
+        is_fine = self._refusal is None and self._head_bytes <= self._most_head_bytes
         self._offers_upgrade = has_body and is_fine and self._parser.should_upgrade()
         if self._offers_upgrade:
             return  # the parser would skip the body, so `_fed` gives it the head again without the offer
@@ -131,7 +132,7 @@ class RequestReader:
                 request.set_target(self._target)
             except ValueError as error:
                 self._refusal = HTTPStatus.BAD_REQUEST, str(error)
-        if self._head_bytes > settings.MAX_HEADER_BYTES:
+        if self._head_bytes > self._most_head_bytes:
             self._refusal = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _head_too_large()
         self._head_bytes = 0
         self.is_in_body = has_body
@@ -239,7 +240,7 @@ class RequestReader:
 
     def _unparsed(self, size: int) -> None:
         self._head_bytes += size
-        if self._head_bytes > 2 * settings.MAX_HEADER_BYTES + _TARGET_BYTES:
+        if self._head_bytes > 2 * self._most_head_bytes + _TARGET_BYTES:
             self.refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _head_too_large())
 
     def _too_large(self) -> None:

@@ -229,12 +229,12 @@ def test_a_clock_that_is_set_back_keeps_no_revoked_token(make_token, settings, m
     memory = TokenMemory()
     make_token("read")
     digest = AccessToken.objects.get().token_checksum
-    assert memory.get(digest).scope == "read"
+    assert memory.get(digest).token.scope == "read"
     AccessToken.objects.all()._raw_delete("default")  # as another process would, of whose change none is told here
 
     clock.wall -= 3_600
     clock.steady += 9.9
-    assert memory.get(digest).scope == "read"
+    assert memory.get(digest).token.scope == "read"
     clock.steady += 0.2
     assert memory.get(digest) is None
 
