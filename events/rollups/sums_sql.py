@@ -18,7 +18,8 @@ from events.rollups import sums
 _UNIT = 2.0**-sums.BITS
 # PostgreSQL splits a value into two whole numbers: the first has this many bits after the point, the second the rest.
 _HIGH, _LOW = 20, sums.BITS - 20
-_MOST, _LEAST = 2.0**42, 2.0**-30  # of values between these, both whole numbers fit 64 bits
+_MOST = 2.0**42  # up to this, both whole numbers fit 64 bits
+_LEAST = 2.0**-30  # from this on, no value is finer than a unit
 _FOLDED = 10_000
 
 
@@ -73,18 +74,18 @@ def _double(value: float) -> str:
 def _units_sql(x: str) -> str:
     """Write the units of the sum of a column, for PostgreSQL.
 
-    Values of an ordinary size are split into two whole numbers of 64 bits, which PostgreSQL adds up fast and exactly.
+    Values that are not too large are split into two whole numbers of 64 bits, which PostgreSQL adds up fast and
+    exactly. What that leaves out of very small values is added as numeric, as very large values are.
     """
     scaled, rest = f"{x} * {_double(2.0**_HIGH)}", _double(2.0**_LOW)
-    is_ordinary = (
-        f"CASE WHEN abs({x}) >= {_double(_LEAST)} THEN abs({x}) <= {_double(_MOST)}"
-        f" ELSE {x} * {_double(1 / _UNIT)} = trunc({x} * {_double(1 / _UNIT)}) END"
-    )
+    fits = f"abs({x}) <= {_double(_MOST)}"
+    left_out = f"CASE WHEN {fits} THEN {_numeric_sql(x, sums.BITS)} - ({x} * {_double(1 / _UNIT)})::bigint"
     return (
-        f"(coalesce(sum(({scaled})::bigint) FILTER (WHERE {is_ordinary}), 0) * {2**_LOW}::numeric"
-        f" + coalesce(sum((({scaled} - round({scaled})) * {rest})::bigint) FILTER (WHERE {is_ordinary}), 0)"
-        f" + coalesce(sum({_numeric_sql(x, sums.BITS)})"
-        f" FILTER (WHERE abs({x}) < 'Infinity'::float8 AND NOT ({is_ordinary})), 0))"
+        f"(coalesce(sum(({scaled})::bigint) FILTER (WHERE {fits}), 0) * {2**_LOW}::numeric"
+        f" + coalesce(sum((({scaled} - round({scaled})) * {rest})::bigint) FILTER (WHERE {fits}), 0)"
+        f" + coalesce(sum({left_out} ELSE {_numeric_sql(x, sums.BITS)} END)"
+        f" FILTER (WHERE abs({x}) > {_double(_MOST)} AND abs({x}) < 'Infinity'::float8"
+        f" OR abs({x}) < {_double(_LEAST)} AND {x} <> 0), 0))"
     )
 
 
