@@ -1,47 +1,54 @@
 """Merges what a bucket's rows say of its sum, and makes the bucket's sum or average of it.
 
-A row starts with the sum as two doubles, as a rollup holds it, or as units; where it has neither, it is infinite.
+A row starts with the sum as a rollup holds it, or else as units; where it has neither, the sum is infinite. A rollup
+holds it as two doubles, of which the second is None where it is 0.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf, isfinite, isinf
+from operator import add
 from typing import Any
 
 from events.rollups import sums
 
 _Units = sums.Exact | str | None
+_MERGES: tuple[Callable[..., Any], ...] = (add, min, max)
 
 
 def total(total: float | None, missed: float | None, units: _Units) -> float:
     """Return the sum of a bucket, from the columns of its merged row."""
-    if total is not None and missed is not None:
-        return total + missed
+    if total is not None:
+        return total + (missed or 0.0)
     exact = _exact(None, None, units)
     return inf if exact is None else sums.to_double(exact)
 
 
-def average(total: float | None, missed: float | None, units: _Units, number: int, least: float, most: float) -> float:
-    """Return the average, kept between the least and the most value, as the sum of a rollup may not be exact."""
-    if total is not None and missed is not None:
-        value = sums.average(total, missed, number)
-    else:
-        exact = _exact(None, None, units)
-        value = inf if exact is None else sums.to_double(exact, number)
+def average(total: float | None, missed: float | None, units: _Units, number: int) -> float:
+    """Return the average of a bucket, from the columns of its merged row."""
+    if total is not None:
+        return sums.average(total, missed, number) if missed else total / number
+    exact = _exact(None, None, units)
+    return inf if exact is None else sums.to_double(exact, number)
+
+
+def bounded_average(
+    total: float | None, missed: float | None, units: _Units, number: int, least: float, most: float
+) -> float:
+    """Return an average between the least and the most value, where the sum may not be exact."""
+    value = average(total, missed, units, number)
     return value if isinf(value) else min(max(value, least), most)
 
 
 def merged(known: tuple[Any, ...], row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Merge two rows of a bucket: the columns of the sum, and for an average those of the count and both ends."""
+    """Merge two rows of a bucket: the sum, and then the count, the least and the most value as far as there are any."""
     a, b = _exact(*known[:3]), _exact(*row[:3])
     both = (None, None, None if a is None or b is None else a + b)
-    if len(row) == len(both):
-        return both
-    (number, least, most), (others, lower, higher) = known[3:], row[3:]
-    return (*both, number + others, min(least, lower), max(most, higher))
+    return (*both, *(merge(*pair) for merge, *pair in zip(_MERGES, known[3:], row[3:], strict=False)))
 
 
 def _exact(total: float | None, missed: float | None, units: _Units) -> sums.Exact | None:
-    if total is None or missed is None:
+    if total is None:
         return sums.read_units(units) if isinstance(units, str) else units
-    return sums.units_of(total) + sums.units_of(missed) if isfinite(total + missed) else None
+    return sums.units_of(total) + sums.units_of(missed or 0.0) if isfinite(total) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from functools import cached_property
 from heapq import heappop, heappush
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from django.db import connection, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BigIntegerField, Case, Count, F, Max, Min, Q, Sum, Value, When
-from django.db.models.functions import Cast
+from django.db.models.functions import Cast, NullIf
 from typing_extensions import override
 
 from events.aggregation import bucket_sums
@@ -35,7 +35,7 @@ from events.rollups.models import Resolution, Rollup
 _CLOCK_CHARACTERS = {"minute": 16, "hour": 13}
 _SECOND_CHARACTERS, _MICROSECOND_CHARACTERS = 19, 26
 _COLUMNS = {
-    "avg": ("total", "missed", "units", "number", "least", "most"),
+    "avg": ("total", "missed", "units", "number"),
     "sum": ("total", "missed", "units"),
     "count": ("number",),
     "min": ("least",),
@@ -85,6 +85,8 @@ class Reader:
     aggregation_type: str
     zone: tzinfo
     state: SeriesState
+    bounds: bool = False
+    """Whether averages are kept between the least and the most value, as sums may not be exact."""
 
     @classmethod
     def of(cls, question: Question, span: Span, state: SeriesState) -> Reader:
@@ -138,6 +140,9 @@ class Reader:
         This is for buckets whose rollups don't hold their sum. A sum is infinite where it is beyond a double, or where
         it may be and its events are pruned. Other pruned events count by the sums of their rollups.
         """
+        return replace(self, bounds=self.aggregation_type == "avg")._read_exact()
+
+    def _read_exact(self) -> list[Bucket]:
         events, parts = self._all_events(), []
         if self.state.is_pruned(self.first):
             events = events.filter(Q(timestamp__gte=self.state.pruned_before) | Q(pk__gt=self.state.watermark.event_id))
@@ -216,8 +221,9 @@ class Reader:
             return self._events(events.up_to(self.state.watermark.event_id))
         if self.aligned and piece.resolution is not None and piece.resolution.granularity is self.granularity:
             columns = {
-                "total": Case(When(is_exact=True, then=F("sum")), default=Value(inf)), "missed": F("rest"),
-                "units": _NO_TEXT, "number": F("count"), "least": F("min"), "most": F("max"),
+                "total": Case(When(is_exact=True, then=F("sum")), default=Value(inf)),
+                "missed": NullIf("rest", Value(0.0)), "units": _NO_TEXT,
+                "number": F("count"), "least": F("min"), "most": F("max"),
             }  # fmt: skip
             stored = self._stored(piece).annotate(**columns, first=_text("first_timestamp"))
             return stored.values_list(*self._row())
@@ -250,7 +256,7 @@ class Reader:
         return self._grouped(
             events, "timestamp",
             total=Case(When(number=1, then=F("least")), default=_NO_DOUBLE),
-            missed=Case(When(number=1, then=Value(0.0)), default=_NO_DOUBLE),
+            missed=_NO_DOUBLE,
             units=Case(When(number=1, then=_NO_TEXT), default=_text(units or sums_sql.Units("value"))),
         )  # fmt: skip
 
@@ -272,7 +278,8 @@ class Reader:
         return _KeyText() if self.granularity == "none" else _KeyNumber()
 
     def _row(self) -> Iterable[str]:
-        return ("first", *([] if self.aligned else ["key"]), *_COLUMNS[self.aggregation_type])
+        bounds = ["least", "most"] if self.bounds else []
+        return ("first", *([] if self.aligned else ["key"]), *_COLUMNS[self.aggregation_type], *bounds)
 
     def _start(self, time: str) -> models.F | models.Func:
         if self.granularity == "none":
@@ -307,7 +314,8 @@ class Reader:
         in_order = sorted(merged.values(), key=itemgetter(0))
         if both:
             return [(_iso(first), value) for first, value in in_order]
-        value_of = bucket_sums.average if self.aggregation_type == "avg" else bucket_sums.total
+        average = bucket_sums.bounded_average if self.bounds else bucket_sums.average
+        value_of: Callable[..., float] = average if self.aggregation_type == "avg" else bucket_sums.total
         return [(_iso(first), value_of(*columns)) for first, *columns in in_order]
 
 

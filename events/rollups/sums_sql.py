@@ -42,7 +42,7 @@ class Units(models.Aggregate):
     def as_postgresql(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
         """Add up the two whole numbers that each value is split into."""
         fields = self._fields(compiler)
-        total = " + ".join(_units_sql(field) for field in fields)
+        total = " + ".join(_units_sql(field, is_often_zero=number > 0) for number, field in enumerate(fields))
         return self._or_none(fields, total, "'NaN'::numeric", "'Infinity'::float8"), ()
 
     def _fields(self, compiler: Any) -> list[str]:
@@ -71,7 +71,7 @@ def _double(value: float) -> str:
     return f"'{value!r}'::float8"
 
 
-def _units_sql(x: str) -> str:
+def _units_sql(x: str, *, is_often_zero: bool) -> str:
     """Write the units of the sum of a column, for PostgreSQL.
 
     Values that are not too large are split into two whole numbers of 64 bits, which PostgreSQL adds up fast and
@@ -79,11 +79,12 @@ def _units_sql(x: str) -> str:
     """
     scaled, rest = f"{x} * {_double(2.0**_HIGH)}", _double(2.0**_LOW)
     fits = f"abs({x}) <= {_double(_MOST)}"
-    left_out = f"CASE WHEN {fits} THEN {_numeric_sql(x, sums.BITS)} - ({x} * {_double(1 / _UNIT)})::bigint"
+    counts = f"{x} <> 0 AND {fits}" if is_often_zero else fits
+    counted = f"CASE WHEN {fits} THEN ({x} * {_double(1 / _UNIT)})::bigint ELSE 0 END"
     return (
-        f"(coalesce(sum(({scaled})::bigint) FILTER (WHERE {fits}), 0) * {2**_LOW}::numeric"
-        f" + coalesce(sum((({scaled} - round({scaled})) * {rest})::bigint) FILTER (WHERE {fits}), 0)"
-        f" + coalesce(sum({left_out} ELSE {_numeric_sql(x, sums.BITS)} END)"
+        f"(coalesce(sum(({scaled})::bigint) FILTER (WHERE {counts}), 0) * {2**_LOW}::numeric"
+        f" + coalesce(sum((({scaled} - round({scaled})) * {rest})::bigint) FILTER (WHERE {counts}), 0)"
+        f" + coalesce(sum({_numeric_sql(x, sums.BITS)} - {counted})"
         f" FILTER (WHERE abs({x}) > {_double(_MOST)} AND abs({x}) < 'Infinity'::float8"
         f" OR abs({x}) < {_double(_LEAST)} AND {x} <> 0), 0))"
     )

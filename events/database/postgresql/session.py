@@ -29,6 +29,9 @@ _PLAIN = {
     "array_nulls": "on",
     "transform_null_equals": "off",
 }
+# An answer takes a few milliseconds. To start more processes for it takes longer than they save, and their CPUs are left
+# to other requests.
+_ONE_CPU = {"max_parallel_workers_per_gather": "0"}
 _ISOLATION = {"default_transaction_isolation": "read committed", "default_transaction_deferrable": "off"}
 _ALONE = re.compile(r"\s*(?:VACUUM|(?:CREATE|DROP)\s+DATABASE|[A-Z\s]*?\bCONCURRENTLY)\b", re.IGNORECASE)
 
@@ -39,7 +42,7 @@ def hold(session: connection, settings: Mapping[str, str]) -> bool:
     Returns whether the connection leads to a pooler. A pooler is recognized by the process id that it gives out, which
     it makes up so that clients can cancel their statements. One round trip.
     """
-    wanted = {**_PLAIN, **settings}
+    wanted = {**_PLAIN, **_ONE_CPU, **settings}
     rows = (SQL("({}, {})").format(Literal(name), Literal(value)) for name, value in (_ISOLATION | wanted).items())
     pairs = SQL(", ").join(rows)
     # set for good only where the session is ours alone, not behind a pooler
