@@ -26,6 +26,7 @@ from events.worker import roll_up
 _NEED_A_BROWSER = ["test_admin_browser.py", "test_dashboard_browser.py", "test_docs_browser.py"]
 _NEED_POSTGRESQL = [
     "test_migration_locks.py",
+    "test_other_servers.py",
     "test_poolers.py",
     "test_postgresql_role.py",
     "test_session_settings.py",

@@ -29,8 +29,8 @@ _PLAIN = {
     "array_nulls": "on",
     "transform_null_equals": "off",
 }
-# An answer takes a few milliseconds. To start more processes for it takes longer than they save, and their CPUs are left
-# to other requests.
+# An answer takes a few milliseconds. Starting more processes for it takes longer than they save, and their CPUs are for
+# other requests.
 _ONE_CPU = {"max_parallel_workers_per_gather": "0"}
 _ISOLATION = {"default_transaction_isolation": "read committed", "default_transaction_deferrable": "off"}
 _ALONE = re.compile(r"\s*(?:VACUUM|(?:CREATE|DROP)\s+DATABASE|[A-Z\s]*?\bCONCURRENTLY)\b", re.IGNORECASE)

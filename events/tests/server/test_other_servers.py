@@ -1,7 +1,6 @@
 """The service under the other WSGI servers of docs/deployment.md, by the commands that it gives."""
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -95,11 +94,10 @@ def test_the_api_is_the_same(server):
         assert b" 201 " not in send(env, head.encode() + broken)
     assert count() == 1_001 + is_taken
 
-    if os.environ.get("TEST_DATABASE_URL"):
-        with psycopg2.connect(env["DATABASE_URL"]) as connection, connection.cursor() as cursor:
-            cursor.execute("SELECT count(*) - 1 FROM pg_stat_activity WHERE datname = current_database()")
-            assert cursor.fetchone()[0] <= 16
-        connection.close()
+    with psycopg2.connect(env["DATABASE_URL"]) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) - 1 FROM pg_stat_activity WHERE datname = current_database()")
+        assert cursor.fetchone()[0] <= 16
+    connection.close()
 
 
 def test_what_is_believed_of_a_client(server):
