@@ -80,9 +80,9 @@ def test_it_answers_under_the_names_that_are_ours(client_with_scopes, settings, 
     expected = known | other | {"a b": 400, "api.example:x": 400, "": 400}
     assert [ask(), ask()] == [expected, expected]
 
-    known = _is_our_host.cache_info().currsize
+    remembered = _is_our_host.cache_info().currsize
     assert client.get(PATH, headers={"Host": "x" * 301}).status_code == (200 if ours == ["*"] else 400)
-    assert _is_our_host.cache_info().currsize == known  # or anyone could fill the memory
+    assert _is_our_host.cache_info().currsize == remembered  # or anyone could fill the memory
 
 
 def test_a_long_path_is_not_remembered(make_token):

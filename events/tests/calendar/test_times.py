@@ -359,4 +359,4 @@ def test_a_form_is_read_as_an_import_is():
     record = {"namespace": "Shop", "name": "order", "timestamp": "2020-317T24:00 +0000", "value": "1"}
     fields = QueryDict(urlencode(record))
 
-    assert decoding.decode_form(fields).rows == decoding.decode_texts([tuple(record.values())])
+    assert decoding.decode_form(fields).rows == decoding.decode_texts([("Shop", "order", "2020-317T24:00 +0000", "1")])

@@ -159,14 +159,14 @@ def test_nothing_that_holds_a_secret_or_repeats_what_was_asked_is_compressed(cli
 
 @pytest.mark.parametrize("coding", ["gzip", "zstd"])
 def test_a_long_answer_is_packed_piece_by_piece(db, coding):
-    made, closed = [], []
+    sizes, closed = [], []
 
     def lines():  # 48 MB of the kind that is packed best
         try:
             for _ in range(3_000):
-                made.append(b"2024-01-01T00:00:00Z,0.0\r\n" * 600)
-                yield made[-1]
-                made[-1] = len(made[-1])
+                piece = b"2024-01-01T00:00:00Z,0.0\r\n" * 600
+                sizes.append(len(piece))
+                yield piece
         finally:
             closed.append(True)
 
@@ -181,12 +181,12 @@ def test_a_long_answer_is_packed_piece_by_piece(db, coding):
 
     for piece in middleware(request):
         assert piece
-        silent, taken = max(silent, len(made) - taken), len(made)
+        silent, taken = max(silent, len(sizes) - taken), len(sizes)
         unpacked += len(unpack.decompress(piece))
 
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert (unpacked, unpack.eof) == (sum(made), True)
+    assert (unpacked, unpack.eof) == (sum(sizes), True)
     assert silent < 100  # pieces of 16 KB
     assert peak < 5_000_000  # most of it what is unpacked here
     assert closed

@@ -78,7 +78,10 @@ spellings = st.sampled_from(
 
 def spelled(item, spelling):
     text = json.dumps(item, ensure_ascii=True)
-    return (text.replace(*spelling, 1) if spelling else text).encode()
+    if spelling:
+        plain, other = spelling
+        text = text.replace(plain, other, 1)
+    return text.encode()
 
 
 def verdict(decode, body):

@@ -47,8 +47,8 @@ def expected(rows, granularity, kind):
     cut = {"none": 26, "minute": 16, "hour": 13, "year": 4}[granularity]
     rows = sorted(rows, key=lambda row: row[0])
     found = []
-    for _, of_bucket in groupby(rows, key=lambda row: row[0].isoformat()[:cut]):
-        of_bucket = list(of_bucket)
+    for _, together in groupby(rows, key=lambda row: row[0].isoformat()[:cut]):
+        of_bucket = list(together)
         total = sum((Fraction(value) for _, value in of_bucket), Fraction())
         value = to_double(total, len(of_bucket) if kind == "avg" else 1)
         found.append({"aggregatedTimestamp": to_text(of_bucket[0][0]), "value": value})

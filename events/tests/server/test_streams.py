@@ -241,9 +241,9 @@ def test_a_client_has_only_some_at_a_time_and_no_more_wait_than_are_made(setting
     for client in ("a", "a", "b", "b", "c", "c", "d"):
         streams.admit(client, 8)
 
-    with pytest.raises(RateLimited) as refused:
+    with pytest.raises(RateLimited) as limited:
         streams.admit("a", 8)
-    assert (refused.value.detail, refused.value.wait) == (
+    assert (limited.value.detail, limited.value.wait) == (
         "More than 2 long answers of a client at a time; try again in 1 s.", 1
     )  # fmt: skip
     streams.admit("d", 8)
