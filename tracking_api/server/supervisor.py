@@ -1,4 +1,7 @@
-"""Starts the server's processes and the worker, starts them again where they end, and stops them."""
+"""Starts the server's processes and the worker, starts them again where they end, and stops them.
+
+Loading this module sets limits of statements, so it is for a process that does nothing else.
+"""
 
 from __future__ import annotations
 
@@ -8,28 +11,46 @@ import selectors
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import Protocol
 
 from django.conf import settings
+from django.db import connections
+
+from tracking_api.server import handler
+from tracking_api.server.fork import READY_BYTES, ForkedProcess, run
 
 logger = logging.getLogger(__name__)
 
-READY_BYTES = 2  # a process that serves writes its number to the parent, as so many bytes
-_BACKLOG = 2_048
 _POLL_SECONDS = 0.1
 # A process that ends soon after its start is started again after a pause that grows.
 _SOON_SECONDS = 10
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
 
 
+class Process(Protocol):
+    """A process that was started, as ``subprocess.Popen`` has it."""
+
+    def poll(self) -> int | None:
+        """Return the exit code; None while the process runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code once the process has ended. Raises TimeoutExpired after ``timeout`` seconds."""
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+
+
 class _Child:
     """A process that should run as long as the parent does."""
 
-    def __init__(self, name: str, start: Callable[[], subprocess.Popen[bytes]]) -> None:
+    def __init__(self, name: str, start: Callable[[], Process]) -> None:
         self.name, self._start = name, start
         self._pause = _FIRST_PAUSE_SECONDS
         self._next_start = 0.0
@@ -75,6 +96,8 @@ class Supervisor:
         """Run until SIGTERM or SIGINT, and return the exit code; call ``when_ready`` once every process serves."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._tell)
+        handler.freeze()
+        connections.close_all()  # a connection can't be shared with the processes that are forked
         servers = [
             _Child(f"server process {number}", partial(self._start_server, number))
             for number in range(1, settings.SERVER_WORKERS + 1)
@@ -95,14 +118,11 @@ class Supervisor:
     def _tell(self, *_: object) -> None:
         self._is_told = True
 
-    def _start_server(self, number: int) -> subprocess.Popen[bytes]:
-        descriptors = {
-            "--listener": self._listener.fileno(), "--ready": self._ready_write, "--parent": self._alive_read
-        }  # fmt: skip
-        arguments = [text for name, descriptor in descriptors.items() for text in (name, str(descriptor))]
-        return subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "tracking_api.server", "--number", str(number), *arguments],
-            pass_fds=list(descriptors.values()),
+    def _start_server(self, number: int) -> Process:
+        return ForkedProcess(
+            f"tracking-api worker-{number}",
+            partial(run, number, self._listener, self._ready_write, self._alive_read),
+            parents_files=[self._alive_write, self._ready_read],
         )
 
     def _wait_until_ready(self, servers: list[_Child]) -> bool:
@@ -122,7 +142,7 @@ class Supervisor:
                         server.keep_running()
         return not self._is_told
 
-    def _stop(self, processes: list[subprocess.Popen[bytes]]) -> None:
+    def _stop(self, processes: list[Process]) -> None:
         self._listener.close()  # whoever connects now is refused, and doesn't wait for an answer in vain
         for process in processes:
             with suppress(ProcessLookupError):
@@ -136,11 +156,5 @@ class Supervisor:
                 process.wait()
 
 
-def _start_worker(command: Sequence[str]) -> subprocess.Popen[bytes]:
+def _start_worker(command: Sequence[str]) -> Process:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603
-
-
-def listening(host: str, port: int) -> socket.socket:
-    """Return a socket that listens on an address and a port. Raises OSError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=_BACKLOG)

@@ -67,14 +67,14 @@ def test_a_process_that_cant_serve_is_said_and_no_other_goes_on(migrated, tmp_pa
     with migrated(tmp_path, SERVER_WORKERS=2) as env:
         broken = tmp_path / "broken"
         broken.mkdir()
-        (broken / "uvloop.py").write_text("raise ImportError('none here')\n")
+        (broken / "uvloop.py").write_text("def run(serving): raise OSError('no loop here')\n")
         done = service.manage("serve", env={**env, "PYTHONPATH": str(broken)})
 
     assert done.returncode == 1
     assert done.stderr.endswith(
         "CommandError: A process of the server ended before it served; what it said stands above.\n"
     )
-    assert "ImportError: none here" in done.stderr
+    assert "OSError: no loop here" in done.stderr
 
 
 def children(process):

@@ -46,6 +46,7 @@ def running(prepared, tmp_path_factory):
                     cursor.execute(f"INSERT INTO events_event (namespace, name, timestamp, value) {rows}")
                 if url.startswith("postgres"):
                     cursor.execute("ANALYZE events_event")
+            assert service.call(env, "GET", "/healthz")[0] == 200  # so there is a process that answers
             [worker] = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
             yield {**env, "WORKER": worker}
 
@@ -280,6 +281,7 @@ def patient(running, tmp_path_factory):
     home = str(tmp_path_factory.mktemp("patient"))
     env = {**running, "HOME": home, "PORT": str(service.free_port()), "STATEMENT_TIMEOUT_SECONDS": "300"}
     with service.served(env) as process:
+        assert service.call(env, "GET", "/healthz")[0] == 200  # so there is a process that answers
         [worker] = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
         yield {**env, "WORKER": worker}
 
