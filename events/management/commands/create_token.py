@@ -11,6 +11,7 @@ from oauth2_provider.models import Application
 from typing_extensions import override
 
 from events.access import long_lived_tokens
+from events.management.system_checks import OWN_CHECKS
 from events.models import LongLivedToken
 
 
@@ -27,6 +28,7 @@ class Command(BaseCommand):
         "Print a token of a client, once: it is stored as a digest. Standard output has the token and nothing else. "
         "It is listed, and revoked, on the client's page in the admin."
     )
+    requires_system_checks = OWN_CHECKS
 
     @override
     def add_arguments(self, parser: ArgumentParser) -> None:

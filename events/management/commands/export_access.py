@@ -11,6 +11,7 @@ from django.db import DatabaseError
 from typing_extensions import override
 
 from events.database.snapshot import snapshot
+from events.management.system_checks import OWN_CHECKS
 from events.transfer import access_files
 from events.transfer.files import PIPE
 
@@ -20,6 +21,7 @@ class Command(BaseCommand):
         "Write users, groups, OAuth2 clients with their grants, and tokens that are valid to a new file that only its "
         "owner can read. It holds hashes and digests of their secrets. import_access reads it."
     )
+    requires_system_checks = OWN_CHECKS
 
     @override
     def add_arguments(self, parser: ArgumentParser) -> None:

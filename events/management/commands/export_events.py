@@ -14,6 +14,7 @@ from events.calendar import timestamps
 from events.calendar.granularity import last_of_day
 from events.database.snapshot import snapshot
 from events.log.namespace_patterns import fits
+from events.management.system_checks import OWN_CHECKS
 from events.models import Event
 from events.transfer import exporting, files
 
@@ -39,6 +40,7 @@ class Command(BaseCommand):
         "Write events as CSV or NDJSON, in the order that they came, as they were at one moment. import_events reads "
         "both formats; POST /api/track/ takes NDJSON."
     )
+    requires_system_checks = OWN_CHECKS
 
     @override
     def add_arguments(self, parser: ArgumentParser) -> None:

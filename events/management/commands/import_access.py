@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 from typing_extensions import override
 
+from events.management.system_checks import OWN_CHECKS
 from events.transfer import access_files
 from events.transfer.access_files import AccessError
 from events.transfer.files import PIPE
@@ -20,6 +21,7 @@ class Command(BaseCommand):
         "Store what export_access wrote, all of it or nothing. Rows that are there already as in the file are left "
         "alone, so running it again does nothing."
     )
+    requires_system_checks = OWN_CHECKS
 
     @override
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from typing_extensions import override
 
 from events.database.dialect import is_postgresql
+from events.management.system_checks import OWN_CHECKS
 from events.models import Bookmark
 from events.transfer import files, importing
 from events.transfer.import_formats import ImportFailed, delimiter_of, reader_of
@@ -39,6 +40,7 @@ class Command(BaseCommand):
         "Append events of CSV or NDJSON, such as export_events writes. An import that was interrupted goes on where "
         "it stopped when it is run again, and one that was done does nothing."
     )
+    requires_system_checks = OWN_CHECKS
 
     @override
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from oauth2_provider.models import Application
 from typing_extensions import override
 
 from events.access.local_secrets import kept
+from events.management.system_checks import OWN_CHECKS
 from events.models import Event, Rollup
 
 TRY_IT = """
@@ -46,6 +47,7 @@ class Command(BaseCommand):
         "Create an admin user, an OAuth2 client and the demo data, each only where missing. The first time, print how "
         "to use them; their credentials are kept in local/credentials.json with mode 600."
     )
+    requires_system_checks = OWN_CHECKS
 
     @override
     def handle(self, *args: Any, **options: Any) -> None:

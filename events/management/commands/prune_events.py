@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from events.calendar import timestamps
 from events.calendar.ages import age
+from events.management.system_checks import OWN_CHECKS
 from events.worker import retention
 
 
@@ -27,6 +28,7 @@ class Command(BaseCommand):
         "Delete the events of whole hours that are older than an age and rolled up, and keep their rollups: aggregates "
         "stay as they are. The service goes on meanwhile."
     )
+    requires_system_checks = OWN_CHECKS
 
     @override
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -8,11 +8,13 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from typing_extensions import override
 
+from events.management.system_checks import OWN_CHECKS
 from events.models import IdempotencyKey
 
 
 class Command(BaseCommand):
     help = "Delete the idempotency keys older than IDEMPOTENCY_KEEP_HOURS."
+    requires_system_checks = OWN_CHECKS
 
     @override
     def add_arguments(self, parser: ArgumentParser) -> None:

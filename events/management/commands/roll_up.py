@@ -15,6 +15,7 @@ from django.db import DatabaseError, InterfaceError, connection
 from tqdm import tqdm
 from typing_extensions import override
 
+from events.management.system_checks import OWN_CHECKS
 from events.models import Event, Watermark
 from events.rollups.rebuild import PrunedError
 from events.worker import retention, roll_up
@@ -36,6 +37,7 @@ class Command(BaseCommand):
         "Add every event that is not in the rollups yet to them, and stop; or go on as a worker. Two at once do no "
         "harm: one works, the other steps aside."
     )
+    requires_system_checks = OWN_CHECKS
 
     @override
     def add_arguments(self, parser: ArgumentParser) -> None:

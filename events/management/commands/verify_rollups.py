@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 from typing_extensions import override
 
+from events.management.system_checks import OWN_CHECKS
 from events.models import Rollup
 from events.worker import verification
 from events.worker.verification import Difference
@@ -18,6 +19,7 @@ class Command(BaseCommand):
         "Compare every rollup with the events up to the watermark, print what differs, and exit with 1 if anything "
         "does. Where events are pruned, coarser rollups are compared with finer ones. The service goes on meanwhile."
     )
+    requires_system_checks = OWN_CHECKS
 
     @override
     def add_arguments(self, parser: ArgumentParser) -> None:
