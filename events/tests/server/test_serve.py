@@ -79,9 +79,17 @@ def test_a_process_that_cant_serve_is_said_and_no_other_goes_on(migrated, tmp_pa
 
 def children(process):
     """The process ids of what it has started, by the last word of their names or commands that tells which."""
+    return {"roll_up" if "roll_up" in line else line: pid for pid, line in command_lines(process).items()}
+
+
+def command_lines(process):
+    """What it has started by process id, as far as that still runs."""
     pids = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
-    lines = {int(pid): Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip() for pid in pids}
-    return {"roll_up" if "roll_up" in line else line: pid for pid, line in lines.items()}
+    lines = {}
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):  # it may have ended in between
+            lines[int(pid)] = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
+    return lines
 
 
 def is_running(pid):
@@ -195,8 +203,7 @@ def test_with_a_worker_for_each_cpu_each_keeps_to_its_own(migrated, tmp_path, cp
 
 def workers(process):
     """The process ids of a server's workers by their names."""
-    pids = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
-    named = {Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0"): int(pid) for pid in pids}
+    named = {line: pid for pid, line in command_lines(process).items()}
     return {name: pid for name, pid in named.items() if name.startswith("tracking-api worker-")}
 
 
