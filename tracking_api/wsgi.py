@@ -17,6 +17,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from tracking_api.server.handler import LongAnswer, django_handler, freeze  # sets Django up
 
 # isort: split
+from events.database.statement_timeout import limit_statements
 from events.http.error_handlers import NO_ROOM, answer_to
 from events.http.fast_path.handler import start
 from events.http.paths import is_api, most_body_bytes
@@ -33,6 +34,7 @@ _PIECE_BYTES = 1 << 16
 _BODY_IN_MEMORY_BYTES = 1 << 20
 
 _streams = Streams()
+limit_statements()
 freeze()
 
 

@@ -45,6 +45,7 @@ class UsageMeter:
         self._write_lock = Lock()
         self._counts = _Counts({}, {})
         self._timer: Timer | None = None
+        self._is_flushed_at_exit = False
 
     def count_request(self, client: str, token_id: int | None = None) -> None:
         """Count a request of a client; ``token_id`` is the id of a long-lived token that the request came with."""
@@ -66,6 +67,11 @@ class UsageMeter:
             counts[2] += events
             if token_id is not None:
                 self._counts.tokens[token_id] = now
+            if not self._is_flushed_at_exit:
+                # Not atexit, which a process that multiprocessing forked doesn't call. Not before the first count, as
+                # that process calls only the finalizers that it has registered itself.
+                Finalize(None, _flush_at_exit, exitpriority=0)
+                self._is_flushed_at_exit = True
             if self._timer is None:
                 self._start_timer()
 
@@ -138,5 +144,3 @@ def _flush_at_exit() -> None:
 
 
 usage_meter = UsageMeter()
-# Not atexit: a process that multiprocessing forked ends without calling it, but calls its own finalizers.
-Finalize(None, _flush_at_exit, exitpriority=0)

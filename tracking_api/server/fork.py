@@ -15,7 +15,7 @@ from multiprocessing import get_context
 from django.conf import settings
 from setproctitle import setproctitle
 
-from events.access.usage import usage_meter
+from events.database.statement_timeout import limit_statements
 from tracking_api.server.cpu_affinity import keep_to_one_cpu
 from tracking_api.server.process import serve
 
@@ -85,11 +85,9 @@ def run(number: int, listener: socket.socket, ready: int, parent: int) -> None:
     ends.
     """
     files = _raise_file_limit()
+    limit_statements()
     keep_to_one_cpu(number)
     listener.setblocking(False)
     tell_ready = partial(os.write, ready, number.to_bytes(READY_BYTES, "big"))
     most = max(1, min(settings.MAX_CONNECTIONS, files // _FILES_A_CONNECTION - 100))
-    try:
-        serve(listener, most, tell_ready, parent)
-    finally:
-        usage_meter.flush()  # what it does at exit is not done in a process that is forked
+    serve(listener, most, tell_ready, parent)

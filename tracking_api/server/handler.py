@@ -11,7 +11,6 @@ from django.http import FileResponse, HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from typing_extensions import override
 
-from events.database.statement_timeout import limit_statements
 from events.http.fast_path.handler import QuietHandler, start
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tracking_api.settings")
 django.setup(set_prefix=False)
-limit_statements()
 
 
 class LongAnswer:

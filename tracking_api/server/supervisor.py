@@ -1,7 +1,4 @@
-"""Starts the server's processes and the worker, starts them again where they end, and stops them.
-
-Loading this module sets limits of statements, so it is for a process that does nothing else.
-"""
+"""Starts the server's processes and the worker, starts them again where they end, and stops them."""
 
 from __future__ import annotations
 
@@ -15,7 +12,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Protocol
 
 from django.conf import settings
 from django.db import connections
@@ -25,32 +21,19 @@ from tracking_api.server.fork import READY_BYTES, ForkedProcess, run
 
 logger = logging.getLogger(__name__)
 
+_Process = ForkedProcess | subprocess.Popen[bytes]
+
+_BACKLOG = 2_048
 _POLL_SECONDS = 0.1
 # A process that ends soon after its start is started again after a pause that grows.
 _SOON_SECONDS = 10
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
 
 
-class Process(Protocol):
-    """A process that was started, as ``subprocess.Popen`` has it."""
-
-    def poll(self) -> int | None:
-        """Return the exit code; None while the process runs."""
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Return the exit code once the process has ended. Raises TimeoutExpired after ``timeout`` seconds."""
-
-    def terminate(self) -> None:
-        """Send SIGTERM."""
-
-    def kill(self) -> None:
-        """Send SIGKILL."""
-
-
 class _Child:
     """A process that should run as long as the parent does."""
 
-    def __init__(self, name: str, start: Callable[[], Process]) -> None:
+    def __init__(self, name: str, start: Callable[[], _Process]) -> None:
         self.name, self._start = name, start
         self._pause = _FIRST_PAUSE_SECONDS
         self._next_start = 0.0
@@ -118,7 +101,7 @@ class Supervisor:
     def _tell(self, *_: object) -> None:
         self._is_told = True
 
-    def _start_server(self, number: int) -> Process:
+    def _start_server(self, number: int) -> _Process:
         return ForkedProcess(
             f"tracking-api worker-{number}",
             partial(run, number, self._listener, self._ready_write, self._alive_read),
@@ -142,7 +125,7 @@ class Supervisor:
                         server.keep_running()
         return not self._is_told
 
-    def _stop(self, processes: list[Process]) -> None:
+    def _stop(self, processes: list[_Process]) -> None:
         self._listener.close()  # whoever connects now is refused, and doesn't wait for an answer in vain
         for process in processes:
             with suppress(ProcessLookupError):
@@ -156,5 +139,11 @@ class Supervisor:
                 process.wait()
 
 
-def _start_worker(command: Sequence[str]) -> Process:
+def _start_worker(command: Sequence[str]) -> _Process:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on an address and a port. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=_BACKLOG)

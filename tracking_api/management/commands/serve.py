@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from typing_extensions import override
 
-from tracking_api.server.listening import listening
+from tracking_api.server.supervisor import Supervisor, listening
 
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when it is loaded
 
@@ -39,8 +39,6 @@ class Command(BaseCommand):
             call_command("prepare_first_visit")
         if settings.METRICS_TOKEN:
             os.environ[DIRECTORY_VARIABLE] = str(self._metrics_directory())
-        from tracking_api.server.supervisor import Supervisor  # not before: it limits statements, also of migrations
-
         command = [sys.executable, sys.argv[0], "roll_up", "--watch", "1", "--parent", str(os.getpid())]
         code = Supervisor(self._listen(), command if worker else None).run(self._tell)
         if code:
