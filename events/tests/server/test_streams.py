@@ -6,7 +6,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -193,22 +192,17 @@ def breaking(env):
             cursor.execute(f"UPDATE events_event SET value = 1 WHERE {middle}", [FIRST + EVENTS // 2])
             return
 
-        def terminate():
-            deadline = time.monotonic() + 120
-            ended = False
-            while not ended and time.monotonic() < deadline:
-                cursor.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE datname = current_database() AND query LIKE 'FETCH%'"
-                )
-                ended = cursor.fetchone()
-
-        thread = threading.Thread(target=terminate)
-        thread.start()
+        cursor.execute("ALTER TABLE events_event RENAME TO kept")
+        cursor.execute(
+            "CREATE VIEW events_event AS SELECT id, namespace, name, timestamp, CASE WHEN"
+            f" timestamp = to_timestamp({FIRST + EVENTS // 2}) AND pg_terminate_backend(pg_backend_pid())"
+            " THEN 1 ELSE value END AS value FROM kept"
+        )
         try:
             yield (503, "7")
         finally:
-            thread.join()
+            cursor.execute("DROP VIEW events_event")
+            cursor.execute("ALTER TABLE kept RENAME TO events_event")
 
 
 def test_what_breaks_an_answer_is_never_taken_for_its_end(running):
