@@ -152,9 +152,9 @@ def check_database(app_configs: Apps, databases: Sequence[str] | None = None, **
 
 
 def _resolutions(alias: str) -> Iterator[CheckMessage]:
-    held = Watermark.objects.using(alias).values_list("resolutions", flat=True).first()
     wanted = ",".join(settings.ROLLUP_RESOLUTIONS)
-    if held not in {None, wanted}:
+    held = Watermark.objects.using(alias).exclude(resolutions=wanted).values_list("resolutions", flat=True).first()
+    if held is not None:
         yield checks.Warning(
             f"ROLLUP_RESOLUTIONS is {wanted}, but the rollups hold {held}.",
             hint="Run manage.py roll_up --rebuild, or set it back.",

@@ -19,6 +19,7 @@ from events.aggregation.series_state import state_of
 from events.calendar import timestamps, zones
 from events.calendar.granularity import MICROSECOND, Granularity
 from events.calendar.spans import Span
+from events.database import partitions
 from events.database.snapshot import snapshot, snapshot_id
 from events.log.models import Event
 
@@ -86,7 +87,8 @@ class Answer:
         One query where there is a tail, none otherwise.
         """
         question, state, count = self.question, self.state, self.state.rolled_up_count
-        seen = snapshot_id() if state.tail > _LONG_TAIL else None
+        # each node of a cluster has snapshots of its own
+        seen = snapshot_id() if state.tail > _LONG_TAIL and not partitions.are_several() else None
         if state.tail and seen is None:
             tail = Event.objects.tail_of_series(
                 question.namespace, question.name, state.watermark.event_id, state.tail

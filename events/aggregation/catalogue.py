@@ -19,6 +19,7 @@ from django.db.models.functions import Collate, Concat
 from rest_framework.exceptions import ValidationError
 
 from events.calendar import timestamps
+from events.database import partitions
 from events.database.dialect import is_postgresql
 from events.database.snapshot import snapshot
 from events.database.statement_timeout import restart_clock
@@ -55,8 +56,8 @@ class Page(NamedTuple):
 
 
 class _TailState(NamedTuple):
-    event_id: int  # the watermark
-    tail: int  # how many ids are past it
+    event_id: int | None  # the watermark; None where each of several partitions has its own
+    tail: int  # how many ids are past it; events, where there are several partitions
 
 
 @dataclass(frozen=True)
@@ -128,10 +129,11 @@ class Catalogue:
         rows: _Rows = rollups.filter(part).order_by(*keys).values_list(*_COLUMNS)
         return rows
 
-    def _tail(self, parts: Sequence[Q], event_id: int, last: SeriesKey | None = None) -> _Rows:
+    def _tail(self, parts: Sequence[Q], event_id: int | None, last: SeriesKey | None = None) -> _Rows:
         """Choose the series of the tail up to ``last``; events are read by id, and only fitting ones are grouped."""
         keys = {f"{field}_key": _by_code_point(field, of_rollups=False) for field in SeriesKey._fields}
-        tail = self._searched(Event.objects.after(event_id).order_by().annotate(**keys))
+        past = Event.objects.past_watermarks() if event_id is None else Event.objects.after(event_id)
+        tail = self._searched(past.order_by().annotate(**keys))
         fits = reduce(or_, parts)
         if last is not None:
             fits &= Q(namespace_key__lt=last.namespace) | Q(namespace_key=last.namespace, name_key__lte=last.name)
@@ -169,8 +171,15 @@ def answered(series: Series) -> dict[str, Any]:
 
 
 def _tail_state() -> _TailState:
+    if partitions.are_several():
+        return _TailState(None, Event.objects.past_watermarks().values("pk")[: settings.ROLLUP_TAIL_EVENTS + 1].count())
     newest = Event.objects.order_by("-pk").values("pk")[:1]
-    ids = Watermark.objects.annotate(newest_id=Subquery(newest)).values_list("event_id", "newest_id").first()
+    ids = (
+        Watermark.objects.of_partition(None)
+        .annotate(newest_id=Subquery(newest))
+        .values_list("event_id", "newest_id")
+        .first()
+    )
     if ids is None:
         event_id, newest_id = 0, Event.objects.order_by("-pk").values_list("pk", flat=True).first()
     else:

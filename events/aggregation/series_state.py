@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
+from math import ceil
 from typing import Any
 
 from events.calendar.spans import Span
+from events.database import partitions
 from events.log.models import Event
 from events.rollups.models import Pruned, Resolution, Rollup, Watermark
 
 # Written in SQL, as the ORM would take longer to build the statement than the database takes to answer it.
 _STATE = f"""
     SELECT watermark.*, pruned.before, whole.count, whole.first_timestamp, whole.last_timestamp,
-        (SELECT max(id) FROM {Event._meta.db_table}) AS newest_id
+        (SELECT max(id) FROM {Event._meta.db_table}{{of_partition}}) AS newest_id
     FROM {Watermark._meta.db_table} AS watermark
-    LEFT JOIN {Pruned._meta.db_table} AS pruned ON pruned.namespace = %s AND pruned.name = %s
+    LEFT JOIN {Pruned._meta.db_table} AS pruned ON pruned.namespace = %s AND pruned.name = %s{{of_pruned}}
     LEFT JOIN {Rollup._meta.db_table} AS whole
-        ON whole.resolution = {Resolution.SERIES.value} AND whole.namespace = %s AND whole.name = %s
+        ON whole.resolution = {Resolution.SERIES.value} AND whole.namespace = %s AND whole.name = %s{{of_whole}}
+    WHERE watermark.id = {{id}}
 """  # noqa: S608
 
 
@@ -29,7 +33,7 @@ class SeriesState:
     pruned_before: datetime | None  # the start of the first hour that is not pruned
     rolled_up_count: int
     rolled_up: Span | None
-    tail: int  # how many ids are past the watermark
+    tail: int  # how many ids are past the watermark; about so many, where there are several partitions
 
     def is_pruned(self, instant: datetime) -> bool:
         """Tell whether an instant lies in hours that are pruned."""
@@ -39,14 +43,28 @@ class SeriesState:
 def state_of(namespace: str, name: str) -> SeriesState:
     """Look up the state of a series. One query, and a second one while nothing is rolled up yet."""
     series = namespace, name
-    found: Any = next(iter(Watermark.objects.raw(_STATE, [*series, *series])), None)
+    partition = partitions.partition_of(namespace, name)
+    found: Any = next(iter(Watermark.objects.raw(_state_sql(partition), [*series, *series])), None)
     if found is None:
-        newest_id = Event.objects.order_by("-pk").values_list("pk", flat=True).first()
-        return SeriesState(Watermark.objects.at_start(), None, 0, None, newest_id or 0)
+        newest = Event.objects.of_partition(partition).order_by("-pk").values_list("pk", flat=True)
+        return SeriesState(Watermark.objects.at_start(partition), None, 0, None, newest.first() or 0)
     first, last = _aware(found.first_timestamp), _aware(found.last_timestamp)
     rolled_up = Span(first, last) if first and last else None
-    tail = (found.newest_id or 0) - found.event_id
+    ids = (found.newest_id or 0) - found.event_id
+    tail = ceil(ids / len(partitions.every()))  # the other partitions have as many of these ids
     return SeriesState(found, _aware(found.before), found.count or 0, rolled_up, tail)
+
+
+@cache
+def _state_sql(partition: int | None) -> str:
+    if partition is None:
+        return _STATE.format(id=partitions.ONLY, of_partition="", of_pruned="", of_whole="")
+    return _STATE.format(
+        id=partition,
+        of_partition=f" WHERE partition = {partition}",
+        of_pruned=" AND pruned.partition = watermark.id",
+        of_whole=" AND whole.partition = watermark.id",
+    )
 
 
 def _aware(instant: datetime | None) -> datetime | None:

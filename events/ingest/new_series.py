@@ -9,6 +9,7 @@ from django.db import connection
 from rest_framework.request import Request
 
 from events.access.rate_limits import NEW_SERIES
+from events.database import partitions
 from events.log.append import Row
 from events.log.models import Event
 from events.log.series import SeriesKey, from_series
@@ -24,10 +25,10 @@ _known: set[int] = set()
 
 _IS_THERE = f"""
     coalesce(
-        (SELECT 1 FROM {Rollup._meta.db_table} AS rollup WHERE rollup.resolution = {Resolution.SERIES.value}
-            AND rollup.namespace = series.namespace AND rollup.name = series.name LIMIT 1),
-        (SELECT 1 FROM {Event._meta.db_table} AS event
-            WHERE event.namespace = series.namespace AND event.name = series.name LIMIT 1)
+        (SELECT 1 FROM {Rollup._meta.db_table} AS stored WHERE stored.resolution = {Resolution.SERIES.value}
+            AND stored.namespace = series.namespace AND stored.name = series.name{{of_partition}} LIMIT 1),
+        (SELECT 1 FROM {Event._meta.db_table} AS stored
+            WHERE stored.namespace = series.namespace AND stored.name = series.name{{of_partition}} LIMIT 1)
     ) IS NOT NULL
 """  # noqa: S608
 
@@ -35,8 +36,8 @@ _IS_THERE = f"""
 def take_new_series(request: Request, view: APIView, rows: Sequence[Row]) -> None:
     """Count the series that the rows would start, where the client has a limit; raise as a rate limit does past it.
 
-    One query, and none where all series are known. A series counts also where it is not stored in the end, and twice
-    where two requests start it at once: a client may start fewer series than its limit, but never more.
+    One query for each partition, and none where all series are known. A series counts also where it is not stored in
+    the end, and twice where two requests start it at once: a client may start fewer series than its limit, never more.
     """
     if not NEW_SERIES.quota(request):
         return
@@ -52,11 +53,14 @@ def forget() -> None:
 
 
 def _learn(keys: Collection[SeriesKey]) -> int:
-    """Look up which of the series are there, remember them, and return how many they are. One query."""
-    clause, parameters = from_series(list(keys))
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT series.namespace, series.name {clause} WHERE {_IS_THERE}", parameters)
-        there = {hash(SeriesKey(*row)) for row in cursor.fetchall()}
+    """Look up which of the series are there, remember them, and return how many. One query for each partition."""
+    there: set[int] = set()
+    for partition, of_partition in partitions.by_partition(keys).items():
+        clause, parameters = from_series(of_partition)
+        is_there = _IS_THERE.format(of_partition="" if partition is None else f" AND stored.partition = {partition}")
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT series.namespace, series.name {clause} WHERE {is_there}", parameters)
+            there |= {hash(SeriesKey(*row)) for row in cursor.fetchall()}
     if len(_known) + len(there) > MOST_KNOWN:
         forget()
     _known.update(there)

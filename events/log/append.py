@@ -15,19 +15,33 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg2.errors import DuplicatePreparedStatement, InvalidSqlStatementName
 
 from events.calendar import timestamps
+from events.database import partitions
 from events.database.dialect import is_postgresql
 from events.log.models import Event
 
 _TABLE = Event._meta.db_table
-_COLUMNS = "namespace, name, timestamp, value"
-_INSERT = f"INSERT INTO {_TABLE} ({_COLUMNS}) VALUES (%s, %s, %s, %s)"  # noqa: S608
-_AS_PREPARED = f"(varchar, varchar, timestamptz, float8) AS {_INSERT % ('$1', '$2', '$3', '$4')}"
-# The name depends on the statement: behind a pooler, another version of the service may have prepared its own statement
-# in the same session.
-_PREPARED_NAME = f"append_event_{zlib.crc32(_AS_PREPARED.encode()):08x}"
-_PREPARE = f"PREPARE {_PREPARED_NAME} {_AS_PREPARED}"
-_EXECUTE = f"EXECUTE {_PREPARED_NAME} (%s, %s, %s, %s)"
-_COPY = f"COPY {_TABLE} ({_COLUMNS}) FROM STDIN (FORMAT binary)"
+_COLUMNS = ("namespace", "name", "timestamp", "value")
+_TYPES = ("varchar", "varchar", "timestamptz", "float8", "smallint")
+
+
+class _Statements:
+    """The statements that store rows of some columns."""
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        names, places = ", ".join(columns), ", ".join(["%s"] * len(columns))
+        self.insert = f"INSERT INTO {_TABLE} ({names}) VALUES ({places})"  # noqa: S608
+        numbers = tuple(f"${number}" for number in range(1, len(columns) + 1))
+        prepared = f"({', '.join(_TYPES[: len(columns)])}) AS {self.insert % numbers}"
+        # The name depends on the statement: behind a pooler, another version of the service may have prepared its own
+        # statement in the same session.
+        self.name = f"append_event_{zlib.crc32(prepared.encode()):08x}"
+        self.prepare = f"PREPARE {self.name} {prepared}"
+        self.execute = f"EXECUTE {self.name} ({places})"
+        self.copy = f"COPY {_TABLE} ({names}) FROM STDIN (FORMAT binary)"
+
+
+_OF_THE_ONLY_PARTITION = _Statements(_COLUMNS)
+_OF_ONE_OF_SEVERAL = _Statements((*_COLUMNS, "partition"))
 
 # PostgreSQL's manual, COPY, "Binary Format": a signature, flags and no header extension; then for each row the number
 # of fields and each field after its length; at the end a number of fields of -1. All big endian, and a timestamp is
@@ -59,10 +73,14 @@ def append(rows: Sequence[Row]) -> None:
         _append_by_driver(connection, rows)
     elif len(rows) == 1:
         with connection.cursor() as cursor:
-            cursor.execute(_INSERT, _parameters(rows[0], is_postgresql=False))
+            cursor.execute(_statements().insert, _parameters(rows[0], is_postgresql=False))
     else:
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.executemany(_INSERT, [_parameters(row, is_postgresql=False) for row in rows])
+            cursor.executemany(_statements().insert, [_parameters(row, is_postgresql=False) for row in rows])
+
+
+def _statements() -> _Statements:
+    return _OF_ONE_OF_SEVERAL if partitions.are_several() else _OF_THE_ONLY_PARTITION
 
 
 def _append_by_driver(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> None:
@@ -74,55 +92,66 @@ def _append_by_driver(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> N
     if connection.connection is None:
         connection.ensure_connection()
     connection.validate_no_broken_transaction()
+    statements = _statements()
     with connection.wrap_database_errors, connection.connection.cursor() as cursor:
         if len(rows) == 1:
-            _insert(connection, cursor, _parameters(rows[0], is_postgresql=True))
+            _insert(connection, cursor, statements, _parameters(rows[0], is_postgresql=True))
         else:
-            cursor.copy_expert(_COPY, BytesIO(_binary(rows)), _COPY_BUFFER_BYTES)
+            cursor.copy_expert(statements.copy, BytesIO(_binary(rows)), _COPY_BUFFER_BYTES)
 
 
 _prepared: WeakSet[Any] = WeakSet()  # psycopg2's connections on which the statement was prepared
 
 
-def _insert(connection: BaseDatabaseWrapper, cursor: Any, parameters: tuple[str, str, str, float]) -> None:
+def _insert(connection: BaseDatabaseWrapper, cursor: Any, statements: _Statements, parameters: tuple[Any, ...]) -> None:
     """Insert one row by a prepared statement, which the database parses and plans once in a session.
 
     A pooler may give each transaction another session, where the statement is not prepared yet, or is already.
     """
     if not connection.autocommit:  # in a transaction, a statement that isn't prepared would end it by its error
-        cursor.execute(_INSERT, parameters)
+        cursor.execute(statements.insert, parameters)
         return
     if connection.connection in _prepared:
         try:
-            cursor.execute(_EXECUTE, parameters)
+            cursor.execute(statements.execute, parameters)
         except InvalidSqlStatementName:
             pass
         else:
             return
     try:
-        cursor.execute(f"{_PREPARE}; {_EXECUTE}", parameters)  # one message is one transaction in one session
+        cursor.execute(
+            f"{statements.prepare}; {statements.execute}", parameters
+        )  # one message is one transaction in one session
     except DuplicatePreparedStatement:
-        cursor.execute(_INSERT, parameters)
+        cursor.execute(statements.insert, parameters)
     _prepared.add(connection.connection)
 
 
-def _parameters(row: Row, *, is_postgresql: bool) -> tuple[str, str, str, float]:
+def _parameters(row: Row, *, is_postgresql: bool) -> tuple[Any, ...]:
     # Both databases read text. SQLite compares it, so it must be exactly the text that Django's field writes.
     text = str(timestamps.from_microseconds(row.microseconds))
-    return row.namespace, row.name, text if is_postgresql else text.removesuffix("+00:00"), row.value
+    parameters = row.namespace, row.name, text if is_postgresql else text.removesuffix("+00:00"), row.value
+    partition = partitions.partition_of(row.namespace, row.name)
+    return parameters if partition is None else (*parameters, partition)
 
 
 def _binary(rows: Sequence[Row]) -> bytes:
-    """Encode the rows for COPY; a batch has few series, so the namespace and name are encoded once for each series."""
-    heads: dict[tuple[str, str], bytes] = {}
+    """Encode the rows for COPY; a batch has few series, so what tells the series is encoded once for each of them."""
+    known: dict[tuple[str, str], tuple[bytes, bytes]] = {}
     pack_rest = struct.Struct(">iqid").pack
     parts = [_COPY_HEADER]
     for namespace, name, microseconds, value in rows:
-        head = heads.get((namespace, name))
-        if head is None:
-            texts = namespace.encode(), name.encode()
-            head = struct.pack(">h", 4) + b"".join(struct.pack(">i", len(text)) + text for text in texts)
-            heads[namespace, name] = head
-        parts.append(head + pack_rest(8, microseconds - _COPY_EPOCH, 8, value))
+        of_series = known.get((namespace, name))
+        if of_series is None:
+            of_series = known[namespace, name] = _binary_of_series(namespace, name)
+        parts.append(of_series[0] + pack_rest(8, microseconds - _COPY_EPOCH, 8, value) + of_series[1])
     parts.append(_COPY_END)
     return b"".join(parts)
+
+
+def _binary_of_series(namespace: str, name: str) -> tuple[bytes, bytes]:
+    """Encode what comes before the timestamp of a row, and what comes after its value."""
+    texts, partition = (namespace.encode(), name.encode()), partitions.partition_of(namespace, name)
+    after = b"" if partition is None else struct.pack(">ih", 2, partition)
+    fields = len(_COLUMNS) + bool(after)
+    return struct.pack(">h", fields) + b"".join(struct.pack(">i", len(text)) + text for text in texts), after

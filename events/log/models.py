@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from datetime import datetime
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import IntegrityError, models
+from django.db.models import F, Value
 from django.db.models.functions import Concat
 from typing_extensions import override
 
 from events.calendar import timestamps
+from events.database import partitions
 from events.database.dialect import is_postgresql
 from events.rollups.models import Pruned, Watermark
 from events.rollups.rebuild import rebuilding
@@ -46,7 +48,11 @@ class EventQuerySet(models.QuerySet["Event"]):
 
     def of_series(self, namespace: str, name: str) -> EventQuerySet:
         """Choose the events of one series."""
-        return self.filter(namespace=namespace, name=name)
+        return self.of_partition(partitions.partition_of(namespace, name)).filter(namespace=namespace, name=name)
+
+    def of_partition(self, partition: int | None) -> EventQuerySet:
+        """Choose the events of one partition; all of them where there is a single one, which is None."""
+        return self if partition is None else self.filter(partition=partition)
 
     def within(self, ts_min: datetime | None, ts_max: datetime | None) -> EventQuerySet:
         """Choose the events of the window [ts_min, ts_max], both ends included; None leaves an end open."""
@@ -61,13 +67,17 @@ class EventQuerySet(models.QuerySet["Event"]):
         """Choose the events past a watermark, which are not in the rollups."""
         return self.filter(pk__gt=event_id)
 
+    def past_watermarks(self) -> EventQuerySet:
+        """Choose the events past the watermark of their partition, where there are several partitions."""
+        return self.filter(pk__gt=F("partition__event_id"))
+
     def tail_of_series(self, namespace: str, name: str, event_id: int, tail: int) -> EventQuerySet:
         """Choose the events of one series past a watermark; ``tail`` is the number of ids past it, of all series."""
         events = self.after(event_id)
         if is_postgresql() or tail > settings.ROLLUP_TAIL_EVENTS:
             return events.of_series(namespace, name)
         # Comparing texts that no index has keeps SQLite from reading the whole series for the sake of a few new events.
-        texts = {f"{field}_text": Concat(field, models.Value("")) for field in ("namespace", "name")}
+        texts = {f"{field}_text": Concat(field, Value("")) for field in ("namespace", "name")}
         return events.alias(**texts).filter(**dict(zip(texts, (namespace, name), strict=True)))
 
     def up_to(self, event_id: int) -> EventQuerySet:
@@ -94,6 +104,8 @@ class EventQuerySet(models.QuerySet["Event"]):
             raise TypeError("An event keeps its id.")
         moved = None if values.keys() & {"namespace", "name", "timestamp"} else ()
         with rebuilding(self, moved):
+            if partitions.are_several() and values.keys() & {"namespace", "name"}:
+                return self._move(values)
             return super().update(**values)
 
     @override
@@ -113,11 +125,47 @@ class EventQuerySet(models.QuerySet["Event"]):
     def bulk_create(self, objs: Iterable[Event], *args: Any, **kwargs: Any) -> list[Event]:
         """Store events; rebuild the buckets of those with an id of the caller's choice, which may be rolled up."""
         events = list(objs)
+        for event in events:
+            event.partition_id = partitions.partition_of(event.namespace, event.name)
         ids = _chosen(event.pk for event in events)
         if not ids:
             return super().bulk_create(events, *args, **kwargs)
         with rebuilding(Event.objects.filter(pk__in=ids), ids):
+            if partitions.are_several():
+                return self._bulk_create_apart(events, ids, *args, **kwargs)
             return super().bulk_create(events, *args, **kwargs)
+
+    def _bulk_create_apart(
+        self, events: list[Event], ids: Sequence[int], batch_size: int | None = None, ignore_conflicts: bool = False,
+        update_conflicts: bool = False, update_fields: Collection[str] = (), unique_fields: Collection[str] = (),
+    ) -> list[Event]:  # fmt: skip
+        """Store events with ids of the caller's choice, of which only this makes sure that no partition has them."""
+        taken = set(self.model._default_manager.filter(pk__in=ids).values_list("pk", flat=True))
+        if taken and not (ignore_conflicts or update_conflicts):
+            raise IntegrityError(f"There are events with the ids {', '.join(map(str, sorted(taken)))}.")
+        super().bulk_create([event for event in events if event.pk not in taken], batch_size)
+        for event in events:
+            if event.pk in taken and update_conflicts:
+                event.save(update_fields=update_fields)
+        return events
+
+    def _move(self, values: dict[str, Any]) -> int:
+        """Change the names of events, which may lead to other partitions: they are deleted, and stored again.
+
+        No row can go to another node by itself.
+        """
+        to = {
+            f"to_{field}": value if hasattr(value, "resolve_expression") else Value(value)
+            for field, value in values.items()
+        }  # fmt: skip
+        events = list(self.order_by("pk").annotate(**to))
+        self.model._default_manager.filter(pk__in=[event.pk for event in events])._raw_delete(self.db)
+        for event in events:
+            for field in values:
+                setattr(event, field, getattr(event, f"to_{field}"))
+            event.partition_id = partitions.partition_of(event.namespace, event.name)
+        super().bulk_create(events)
+        return len(events)
 
     def _distinct(self, field: str) -> Iterator[str]:
         # This skips from value to value in the index. For DISTINCT, both databases would read every row.
@@ -135,6 +183,11 @@ class Event(models.Model):
     name = models.CharField(max_length=255, validators=[validate_path_segment])
     timestamp = models.DateTimeField()
     value = models.FloatField()
+    # empty where there is a single partition, as that costs no byte
+    partition = models.ForeignKey(
+        Watermark, models.DO_NOTHING, db_column="partition", null=True, editable=False,
+        db_constraint=False, db_index=False, related_name="+",
+    )  # fmt: skip
 
     objects = EventQuerySet.as_manager()
 
@@ -163,8 +216,11 @@ class Event(models.Model):
 
     def is_pruned(self) -> bool:
         """Tell whether the event can't be changed or deleted any more, as it is rolled up and its hour is pruned."""
-        later = Pruned.objects.filter(namespace=self.namespace, name=self.name, before__gt=self.timestamp)
-        return bool(self.pk) and later.exists() and Watermark.objects.filter(event_id__gte=self.pk).exists()
+        if not self.pk:
+            return False
+        later = Pruned.objects.of_series(self.namespace, self.name).filter(before__gt=self.timestamp)
+        watermark = Watermark.objects.of_partition(partitions.partition_of(self.namespace, self.name))
+        return later.exists() and watermark.filter(event_id__gte=self.pk).exists()
 
     def natural_key(self) -> tuple[str, str, datetime, float]:
         """Return the content by which a fixture tells an event from others, whatever its id."""
@@ -173,8 +229,27 @@ class Event(models.Model):
     # Fixtures don't call save(), but they call this.
     def _save_table(self, *args: Any, **kwargs: Any) -> bool:
         ids = _chosen([self.pk])  # empty for an event that gets its id now, which lies past the watermark
+        self.partition_id = partitions.partition_of(self.namespace, self.name)
         with rebuilding(Event.objects.filter(pk__in=ids), ids) if ids else nullcontext():
             return bool(super()._save_table(*args, **kwargs))  # type: ignore[misc]  # not in the stubs
+
+    # In the middle of _save_table(), for an event that may be stored already.
+    def _do_update(  # type: ignore[override]  # the stubs have that of a later Django
+        self, base_qs: Any, using: Any, pk_val: Any, values: Any, *args: Any
+    ) -> bool:
+        if partitions.are_several():
+            stored = Event.objects.filter(pk=pk_val)
+            names = stored.values("namespace", "name").first()
+            if names is None:
+                return False
+            changed = {field.name: value for field, _, value in values if field.name in names}
+            partition = partitions.partition_of(**{**names, **changed})
+            if partition != partitions.partition_of(**names):
+                stored._move(changed)
+            # no database lets a row go to another node, so the column may not even be set to what it is
+            values = [each for each in values if each[0].name != "partition"]
+            base_qs = base_qs.filter(partition=partition)
+        return bool(super()._do_update(base_qs, using, pk_val, values, *args))
 
     @override
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:

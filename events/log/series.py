@@ -24,8 +24,8 @@ class SeriesKey(NamedTuple):
     name: str
 
 
-def from_series(keys: Sequence[SeriesKey]) -> tuple[str, list[Any]]:
+def from_series(keys: Sequence[tuple[str, str]]) -> tuple[str, list[Any]]:
     """Return the FROM clause that makes a table ``series (namespace, name)`` of the keys, and its parameters."""
     if is_postgresql():
-        return _FROM["postgresql"], [[each.namespace for each in keys], [each.name for each in keys]]
+        return _FROM["postgresql"], [[namespace for namespace, _ in keys], [name for _, name in keys]]
     return _FROM["sqlite"], [json.dumps(keys)]

@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -14,8 +15,10 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
+from django.db.models import Count, F, Min
 from django.utils import timezone
 
+from events.database import partitions
 from events.database.snapshot import snapshot
 from events.log.models import Event
 from events.rollups.models import Watermark
@@ -81,16 +84,29 @@ def check() -> Health:
 
 
 def read_lag() -> Lag:
-    """Return the lag. Two queries on one snapshot."""
+    """Return the lag. Two queries on one snapshot; one where there are several partitions."""
+    if partitions.are_several():
+        return _read_lag_of_all()
     with snapshot():
-        watermark = Watermark.objects.current()
+        watermark = Watermark.objects.current(None)
         newest = Event.objects.order_by("pk").values_list("pk", flat=True).last() or 0
     events = max(0, newest - watermark.event_id)
-    if events == 0:
+    return Lag(events, _seconds_since(watermark.complete_at) if events else 0)
+
+
+def _read_lag_of_all() -> Lag:
+    """Return the events past the watermarks of several partitions, and the oldest look at one that has any."""
+    looked = F("partition__complete_at")
+    past = Event.objects.past_watermarks().order_by()
+    # NULL, where no worker has looked, counts as the oldest
+    found = past.aggregate(events=Count("pk"), looked=Min(looked), known=Count(looked))
+    if not found["events"]:
         return Lag(0, 0)
-    if watermark.complete_at is None:
-        return Lag(events, None)
-    return Lag(events, max(0, (timezone.now() - watermark.complete_at).total_seconds()))
+    return Lag(found["events"], _seconds_since(found["looked"] if found["known"] == found["events"] else None))
+
+
+def _seconds_since(looked: datetime | None) -> float | None:
+    return None if looked is None else max(0, (timezone.now() - looked).total_seconds())
 
 
 def _lag_detail(lag: Lag) -> str | None:
@@ -105,7 +121,7 @@ def _lag_detail(lag: Lag) -> str | None:
 def _silence_detail() -> str | None:
     """Describe a missing worker; None where one is there: even an idle one notes every few seconds that it looked."""
     limit = settings.READY_LAG_SECONDS
-    looked = Watermark.objects.current().complete_at
+    looked = Watermark.objects.aggregate(looked=Min("complete_at"))["looked"]
     if limit == 0 or looked is None:
         return None
     seconds = (timezone.now() - looked).total_seconds()

@@ -7,10 +7,11 @@ from typing import Any
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Subquery, Sum
+from django.db.models import F, Max, Subquery, Sum
 
 from events.calendar import timestamps
 from events.calendar.granularity import Granularity
+from events.database import partitions
 
 
 class Resolution(models.IntegerChoices):
@@ -31,7 +32,11 @@ class RollupQuerySet(models.QuerySet["Rollup"]):
 
     def of_series(self, namespace: str, name: str) -> RollupQuerySet:
         """Choose the rollups of one series, of every resolution."""
-        return self.filter(namespace=namespace, name=name)
+        return self.of_partition(partitions.partition_of(namespace, name)).filter(namespace=namespace, name=name)
+
+    def of_partition(self, partition: int | None) -> RollupQuerySet:
+        """Choose the rollups of one partition; all of them where there is a single one, which is None."""
+        return self if partition is None else self.filter(partition=partition)
 
     def whole_series(self) -> RollupQuerySet:
         """Choose the one rollup of each series that holds all of its events up to the watermark."""
@@ -64,6 +69,8 @@ class Rollup(models.Model):
     )
     min = models.FloatField()
     max = models.FloatField()
+    # with its default it fits into what was left free at the end of a row, so it costs no byte
+    partition = models.SmallIntegerField(db_default=partitions.ONLY, editable=False)
 
     objects = RollupQuerySet.as_manager()
 
@@ -79,43 +86,56 @@ class Rollup(models.Model):
 
 
 class WatermarkManager(models.Manager["Watermark"]):
-    """Reads, locks and stores the one watermark."""
+    """Reads, locks and stores the watermarks, one for each partition; the only partition is None."""
 
-    def current(self) -> Watermark:
-        """Return the watermark; before the first event is rolled up, an unstored one with no event."""
-        return self.first() or self.at_start()
+    def of_partition(self, partition: int | None) -> models.QuerySet[Watermark]:
+        """Choose the watermark of a partition."""
+        return self.filter(pk=partition or partitions.ONLY)
 
-    def at_start(self) -> Watermark:
+    def current(self, partition: int | None) -> Watermark:
+        """Return the watermark of a partition; before the first event is rolled up, an unstored one with no event."""
+        return self.of_partition(partition).first() or self.at_start(partition)
+
+    def at_start(self, partition: int | None) -> Watermark:
         """Make the watermark that no event is up to yet, without storing it."""
-        return Watermark(pk=1, event_id=0, resolutions=",".join(settings.ROLLUP_RESOLUTIONS))
+        resolutions = ",".join(settings.ROLLUP_RESOLUTIONS)
+        return Watermark(pk=partition or partitions.ONLY, event_id=0, resolutions=resolutions)
 
-    def of(self, namespace: str, name: str) -> tuple[Watermark, datetime | None]:
-        """Return the watermark, and the start of the first hour of a series that is not pruned. One query.
+    def of_series(self, namespace: str, name: str) -> tuple[Watermark, datetime | None]:
+        """Return the watermark of a series, and the start of its first hour that is not pruned. One query.
 
         The second is None where nothing of the series is pruned.
         """
-        pruned = Pruned.objects.filter(namespace=namespace, name=name)
-        found = self.annotate(before=Subquery(pruned.values("before"))).first()
-        return (self.at_start(), None) if found is None else (found, found.before)
+        partition = partitions.partition_of(namespace, name)
+        pruned = Pruned.objects.of_series(namespace, name)
+        found = self.of_partition(partition).annotate(before=Subquery(pruned.values("before"))).first()
+        return (self.at_start(partition), None) if found is None else (found, found.before)
 
-    def locked(self) -> Watermark:
-        """Lock the watermark's row until the transaction ends, and return it; where it is missing, store it first."""
+    def highest(self) -> int:
+        """Return the highest event that any watermark has reached; 0 where there is none."""
+        return self.aggregate(highest=Max("event_id"))["highest"] or 0
+
+    def locked(self, partition: int | None) -> Watermark:
+        """Lock a watermark's row until the transaction ends, and return it; where it is missing, store it first."""
         self.ensure_stored()
-        return self.select_for_update().get()
+        return self.of_partition(partition).select_for_update().get()
 
     def ensure_stored(self) -> None:
-        """Store the watermark that no event is up to yet, where none is stored."""
-        if not self.exists():
-            self.bulk_create([self.at_start()], ignore_conflicts=True)
+        """Store the only watermark that no event is up to yet, where none is stored."""
+        if not partitions.are_several() and not self.exists():
+            self.bulk_create([self.at_start(None)], ignore_conflicts=True)
 
-    def bump_changes(self) -> None:
+    def bump_changes(self, partition: int | None) -> None:
         """Count a change of stored events, so that the versions of answers change though no event was added."""
-        self.update(changes=F("changes") + 1)
+        self.of_partition(partition).update(changes=F("changes") + 1)
 
 
 class Watermark(models.Model):
-    """The one row that says how far the rollups go: they hold all events up to an id, and none past it."""
+    """How far the rollups of a partition go: they hold all its events up to an id, and none past it."""
 
+    id = models.SmallIntegerField(
+        primary_key=True, default=partitions.ONLY, editable=False, help_text="The key of the partition."
+    )
     event_id = models.BigIntegerField(default=0)
     changes = models.BigIntegerField(default=0, help_text="How often stored events were changed or deleted.")
     resolutions = models.CharField(max_length=50, help_text="The resolutions of the rollups, finest first.")
@@ -126,7 +146,6 @@ class Watermark(models.Model):
     objects = WatermarkManager()
 
     class Meta:
-        constraints = [models.CheckConstraint(condition=models.Q(id=1), name="watermark_one_row")]
         default_permissions = ()
 
     def __str__(self) -> str:
@@ -145,9 +164,15 @@ class Watermark(models.Model):
 class PrunedQuerySet(models.QuerySet["Pruned"]):
     """Rows that say how far series are pruned."""
 
+    def of_series(self, namespace: str, name: str) -> PrunedQuerySet:
+        """Choose the row of one series."""
+        partition = partitions.partition_of(namespace, name)
+        rows = self.filter(namespace=namespace, name=name)
+        return rows if partition is None else rows.filter(partition=partition)
+
     def start_of(self, namespace: str, name: str) -> datetime | None:
         """Return the start of the first hour of a series that is not pruned; None where no hour is pruned."""
-        return self.filter(namespace=namespace, name=name).values_list("before", flat=True).first()
+        return self.of_series(namespace, name).values_list("before", flat=True).first()
 
 
 class Pruned(models.Model):
@@ -160,6 +185,7 @@ class Pruned(models.Model):
     namespace = models.CharField(max_length=255)
     name = models.CharField(max_length=255)
     before = models.DateTimeField(help_text="The start of an hour in UTC.")
+    partition = models.SmallIntegerField(null=True, editable=False)
 
     objects = PrunedQuerySet.as_manager()
 

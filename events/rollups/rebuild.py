@@ -14,6 +14,7 @@ from django.db import connection, models, transaction
 from django.db.models import Q
 
 from events.calendar import timestamps
+from events.database import partitions
 from events.rollups.models import Pruned, Resolution, Rollup, Watermark
 from events.rollups.statements import add_step, fill_step, insert_rollups, merged, start_of
 
@@ -30,29 +31,47 @@ def rebuilding(events: models.QuerySet[Any], ids: Sequence[int] | None = None) -
     """Rebuild the buckets that the events lie in before and after the block changes them, in one transaction.
 
     ``ids`` names the events that are there after the block; None means the same ones as before it. Only events up to
-    the watermark count, as the others are in no bucket yet. The watermark stays locked until the transaction ends, so
+    their watermark count, as the others are in no bucket yet. The watermarks stay locked until the transaction ends, so
     that no roller and no other change works meanwhile. Raises PrunedError where an event lies, before or after, in an
     hour that is pruned.
     """
     log: models.QuerySet[Any] = events.model._default_manager.all()
     with transaction.atomic():
-        watermark = Watermark.objects.locked()
-        old = events.filter(pk__lte=watermark.event_id)
-        touched = _hours(old)
-        if ids is None:
-            ids = list(old.order_by().values_list("pk", flat=True))
+        watermarks: dict[int | None, Watermark] = {}
+        touched: defaultdict[tuple[str, str], set[datetime]] = defaultdict(set)
+        found: list[int] = []
+        for part in _by_watermark(events, watermarks):
+            touched |= _hours(part)  # no two partitions have the same series
+            if ids is None:
+                found += part.order_by().values_list("pk", flat=True)
+        ids = found if ids is None else ids
         yield
         for start in range(0, len(ids), 1_000):
-            new = log.filter(pk__in=ids[start : start + 1_000], pk__lte=watermark.event_id)
-            for series, hours in _hours(new).items():
-                touched[series] |= hours
+            for part in _by_watermark(log.filter(pk__in=ids[start : start + 1_000]), watermarks):
+                for series, hours in _hours(part).items():
+                    touched[series] |= hours
         for (namespace, name), hours in touched.items():
-            rebuild(log, watermark, namespace, name, ranges_of(hours))
-        Watermark.objects.bump_changes()
+            rebuild(log, watermarks[partitions.partition_of(namespace, name)], namespace, name, ranges_of(hours))
+        for partition in watermarks:
+            Watermark.objects.bump_changes(partition)
+
+
+def _by_watermark(
+    events: models.QuerySet[Any], watermarks: dict[int | None, Watermark]
+) -> Iterator[models.QuerySet[Any]]:
+    """Yield the events of each partition up to its watermark, which is locked first and kept in ``watermarks``."""
+    keys: Sequence[int | None] = [None]
+    if partitions.are_several():
+        keys = sorted(events.order_by().values_list("partition", flat=True).distinct())
+    for key in keys:
+        if key not in watermarks:
+            watermarks[key] = Watermark.objects.locked(key)
+        part = events if key is None else events.filter(partition=key)
+        yield part.filter(pk__lte=watermarks[key].event_id)
 
 
 def rebuild(
-    log: models.QuerySet[Any],
+    log: Any,
     watermark: Watermark,
     namespace: str,
     name: str,
@@ -70,13 +89,15 @@ def rebuild(
         )
     resolutions = watermark.finest_first
     rollups = Rollup.objects.of_series(namespace, name)
-    events = log.filter(namespace=namespace, name=name, pk__lte=watermark.event_id)
+    partition = partitions.partition_of(namespace, name)
+    events = log.of_series(namespace, name).filter(pk__lte=watermark.event_id)
     for start in range(0, len(ranges), _RANGES_A_STATEMENT):
         part = ranges[start : start + _RANGES_A_STATEMENT]
         within = reduce(or_, (Q(bucket__range=each) for each in part))
         rollups.filter(within, resolution__in=resolutions)._raw_delete(connection.alias)
-        fill_step(events.filter(reduce(or_, (Q(timestamp__range=each) for each in part))), resolutions[0])
-        add_step(resolutions, finest=resolutions[0])
+        within = reduce(or_, (Q(timestamp__range=each) for each in part))
+        fill_step(events.filter(within), resolutions[0], partition)
+        add_step(resolutions, finest=resolutions[0], partition=partition)
     rebuild_whole_series(watermark, namespace, name)
 
 
@@ -87,8 +108,9 @@ def rebuild_whole_series(watermark: Watermark, namespace: str, name: str) -> Non
     """
     rollups = Rollup.objects.of_series(namespace, name)
     rollups.whole_series()._raw_delete(connection.alias)
-    whole = merged(rollups.filter(resolution=watermark.finest_first[-1]), Resolution.SERIES)
-    insert_rollups(whole.query.sql_with_params())
+    partition = partitions.partition_of(namespace, name)
+    whole = merged(rollups.filter(resolution=watermark.finest_first[-1]), Resolution.SERIES, partition)
+    insert_rollups(whole.query.sql_with_params(), partition=partition)
 
 
 def _hours(events: models.QuerySet[Any]) -> defaultdict[tuple[str, str], set[datetime]]:

@@ -23,13 +23,16 @@ _KEY = ("resolution", "namespace", "name", "bucket")
 _COLUMNS = (*_KEY, "first_timestamp", "last_timestamp", "count", "sum", "rest", "is_exact", "min", "max")
 _STEP_COLUMNS = (*_KEY, "first_timestamp", "last_timestamp", "count", "units", "min", "max")
 _TABLE = Rollup._meta.db_table
-# A release that changes the table's columns must give it a new name: a pooler's sessions may outlive an upgrade and
-# keep the old table.
-_STEP = "events_rollup_exact_step"
+# The table that a step's buckets are made from. A release that changes its columns must give it a new name: a pooler's
+# sessions may outlive an upgrade and keep the old table.
+_TEMPORARY_STEP = "events_rollup_exact_step"
+# The same where there are several partitions: it lies beside the rollups, so that no row of a step leaves its node.
+STEP_TABLE = "events_rollup_partition_step"
+_REGISTRY = Apps()  # of their own, so that migrations and permissions don't see tables that aren't there
 
 
 class _StepRow(models.Model):
-    """A row of one step's temporary table, whose columns are ``_STEP_COLUMNS``, to write queries of it."""
+    """A row of a step's table, whose columns are ``_STEP_COLUMNS``."""
 
     pk = models.CompositePrimaryKey("namespace", "name", "bucket")
     namespace = models.CharField(max_length=255)
@@ -45,84 +48,128 @@ class _StepRow(models.Model):
     objects: models.Manager[_StepRow] = models.Manager()
 
     class Meta:
-        apps = Apps()  # of its own, so that migrations and permissions don't see a table that isn't there
-        app_label = "events"
-        db_table = _STEP
+        abstract = True
 
     @override
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name} {self.bucket}"
 
 
-def fill_step(events: models.QuerySet[Any], resolution: Resolution) -> int:
-    """Fill the temporary table that one step's buckets are made from, and return the number of events."""
-    units = choose(postgresql="NULL::numeric AS units", sqlite="NULL AS units")
-    columns = ", ".join(units if column == "units" else column for column in _STEP_COLUMNS)
-    cleared = choose(postgresql="ON COMMIT DELETE ROWS", sqlite="")
+class _TemporaryStepRow(_StepRow):
+    class Meta:
+        apps = _REGISTRY
+        app_label = "events"
+        db_table = _TEMPORARY_STEP
+
+
+class _PartitionStepRow(_StepRow):
+    partition = models.SmallIntegerField()
+
+    class Meta:
+        apps = _REGISTRY
+        app_label = "events"
+        db_table = STEP_TABLE
+
+
+def fill_step(events: models.QuerySet[Any], resolution: Resolution, partition: int | None) -> int:
+    """Fill the table that one step's buckets are made from, and return the number of events.
+
+    The events are of one partition, whose watermark is locked.
+    """
+    table, where = _step(partition)
     with connection.cursor() as cursor:
-        cursor.execute(
-            f"CREATE TEMPORARY TABLE IF NOT EXISTS {_STEP} {cleared}"  # noqa: S608
-            f" AS SELECT {columns} FROM {_TABLE} WHERE false"
-        )
-        cursor.execute(f"DELETE FROM {_STEP}")  # noqa: S608
-        _insert(_STEP, _STEP_COLUMNS, of_events(events, resolution).query.sql_with_params())
-        cursor.execute(f"SELECT coalesce(sum(count), 0) FROM {_STEP}")  # noqa: S608
+        if partition is None:
+            units = choose(postgresql="NULL::numeric AS units", sqlite="NULL AS units")
+            columns = ", ".join(units if column == "units" else column for column in _STEP_COLUMNS)
+            cleared = choose(postgresql="ON COMMIT DELETE ROWS", sqlite="")
+            cursor.execute(
+                f"CREATE TEMPORARY TABLE IF NOT EXISTS {table} {cleared}"  # noqa: S608
+                f" AS SELECT {columns} FROM {_TABLE} WHERE false"
+            )
+        cursor.execute(f"DELETE FROM {table}{where}")  # noqa: S608
+        rows = of_events(events, resolution, partition).query.sql_with_params()
+        _insert(table, _with_partition(_STEP_COLUMNS, partition), rows)
+        cursor.execute(f"SELECT coalesce(sum(count), 0) FROM {table}{where}")  # noqa: S608
         return int(cursor.fetchone()[0])
 
 
-def add_step(resolutions: Sequence[Resolution], *, finest: Resolution) -> None:
-    """Add the rows of the temporary table to the rollups of each resolution, in the order of the rollups' key."""
+def add_step(resolutions: Sequence[Resolution], *, finest: Resolution, partition: int | None) -> None:
+    """Add the rows of the step's table to the rollups of each resolution, in the order of the rollups' key."""
     smallest, largest = least(), greatest()
     added = ", ".join(f"{column} = {sql}" for column, sql in sums_sql.added(_TABLE, "excluded").items())
+    # on SQLite the key has no partition, as it never has to be on another node
+    key = _with_partition(_KEY, partition) if is_postgresql() else _KEY
     conflict = (
-        f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET"
+        f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET"
         f" first_timestamp = {smallest}({_TABLE}.first_timestamp, excluded.first_timestamp),"
         f" last_timestamp = {largest}({_TABLE}.last_timestamp, excluded.last_timestamp),"
         f" count = {_TABLE}.count + excluded.count, {added},"
         f" min = {smallest}({_TABLE}.min, excluded.min), max = {largest}({_TABLE}.max, excluded.max)"
     )
-    is_new_ground = _is_new_ground()
+    is_new_ground = _is_new_ground(partition)
     for resolution in resolutions:
         clause = "" if is_new_ground and resolution != Resolution.SERIES else conflict
-        insert_rollups(_merged_step(resolution, resolution != finest), clause)
+        insert_rollups(_merged_step(resolution, resolution != finest, partition), clause, partition=partition)
+
+
+def _step(partition: int | None) -> tuple[str, str]:
+    """Return the table of a partition's step, and the condition that chooses its rows."""
+    return (_TEMPORARY_STEP, "") if partition is None else (STEP_TABLE, f" WHERE partition = {partition}")
+
+
+def _with_partition(columns: tuple[str, ...], partition: int | None) -> tuple[str, ...]:
+    """Add the column of the partition where there are several.
+
+    Citus sees that rows stay on their node where their partition is read from a column, but not where it is a constant.
+    """
+    return columns if partition is None else (*columns, "partition")
 
 
 @cache
-def _merged_step(resolution: Resolution, grouped: bool) -> tuple[str, tuple[Any, ...]]:
-    """Write the SELECT of the temporary table's rows in a resolution; cached, as others wait for a step's lock."""
+def _merged_step(resolution: Resolution, grouped: bool, partition: int | None) -> tuple[str, tuple[Any, ...]]:
+    """Write the SELECT of the step's rows in a resolution; cached, as others wait for a step's lock."""
     if not grouped:
-        return f"SELECT {', '.join(_STEP_COLUMNS)} FROM {_STEP}", ()  # noqa: S608
-    sql, parameters = merged(_StepRow.objects.all(), resolution, sums_sql.UnitsTotal("units")).query.sql_with_params()
+        columns = ", ".join(_with_partition(_STEP_COLUMNS, partition))
+        table, where = _step(partition)
+        return f"SELECT {columns} FROM {table}{where}", ()  # noqa: S608
+    rows: models.QuerySet[Any] = _TemporaryStepRow.objects.all()
+    if partition is not None:
+        rows = _PartitionStepRow.objects.filter(partition=partition)
+    sql, parameters = merged(rows, resolution, partition, sums_sql.UnitsTotal("units")).query.sql_with_params()
     return sql, parameters
 
 
-def _is_new_ground() -> bool:
+def _is_new_ground(partition: int | None) -> bool:
     """Tell whether every bucket of the step is later than all stored ones of its series, so that none can conflict.
 
     That is so when a history is loaded in order. PostgreSQL takes twice as long for a row that might conflict.
     """
     if not is_postgresql():
         return False
+    table, _ = _step(partition)
+    using = ", ".join(_with_partition(("namespace", "name"), partition))
+    within = "" if partition is None else f" AND partition = {partition}"
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT NOT EXISTS (SELECT 1 FROM {_STEP} AS step JOIN {_TABLE} AS stored USING (namespace, name)"  # noqa: S608
-            f" WHERE stored.resolution = {Resolution.SERIES.value}"
-            " AND date_trunc('hour', step.bucket) <= stored.last_timestamp)"
+            f"SELECT 1 FROM {table} AS step JOIN {_TABLE} AS stored USING ({using})"  # noqa: S608
+            f" WHERE stored.resolution = {Resolution.SERIES.value}{within}"
+            " AND date_trunc('hour', step.bucket) <= stored.last_timestamp LIMIT 1"
         )
-        return bool(cursor.fetchone()[0])
+        return cursor.fetchone() is None
 
 
-def of_events(events: models.QuerySet[Any], resolution: Resolution) -> models.QuerySet[Any]:
-    """Compute the rollups of events in a resolution, as rows of ``_STEP_COLUMNS``."""
+def of_events(events: models.QuerySet[Any], resolution: Resolution, partition: int | None) -> models.QuerySet[Any]:
+    """Compute the rollups of a partition's events in a resolution, as rows of ``_STEP_COLUMNS``."""
+    more = _with_partition((), partition)
     rows: models.QuerySet[Any] = (
         events.order_by()
         .annotate(key=Value(resolution.value), start=start_of("timestamp", resolution))
-        .values("key", "namespace", "name", "start")
+        .values("key", "namespace", "name", "start", *more)
         .annotate(
             first=Min("timestamp"), last=Max("timestamp"), number=Count("pk"),
             least=Min("value"), most=Max("value"), units=sums_sql.Units("value", peak=sums.OVERFLOWING),
         )
-        .values_list("key", "namespace", "name", "start", "first", "last", "number", "units", "least", "most")
+        .values_list("key", "namespace", "name", "start", "first", "last", "number", "units", "least", "most", *more)
     )  # fmt: skip
     return rows
 
@@ -133,29 +180,31 @@ def start_of(time: str, resolution: Resolution) -> TruncClock:
 
 
 def merged(
-    rollups: models.QuerySet[Any], resolution: Resolution, units: models.Aggregate | None = None
+    rollups: models.QuerySet[Any], resolution: Resolution, partition: int | None, units: models.Aggregate | None = None
 ) -> models.QuerySet[Any]:
-    """Compute the rollups of a resolution from finer ones, as rows of ``_STEP_COLUMNS``."""
+    """Compute the rollups of a resolution from a partition's finer ones, as rows of ``_STEP_COLUMNS``."""
+    more = _with_partition((), partition)
     start: models.expressions.Combinable = Value(EPOCH, models.DateTimeField())
     if resolution != Resolution.SERIES:
         start = start_of("bucket", resolution)
     rows: models.QuerySet[Any] = (
         rollups.annotate(key=Value(resolution.value), start=start)
-        .values("key", "namespace", "name", "start")
+        .values("key", "namespace", "name", "start", *more)
         .annotate(
             first=Min("first_timestamp"), last=Max("last_timestamp"), number=Sum("count"),
             least=Min("min"), most=Max("max"), units=units or sums_sql.Units("sum", "rest", peak=inf),
         )
         .order_by()
-        .values_list("key", "namespace", "name", "start", "first", "last", "number", "units", "least", "most")
+        .values_list("key", "namespace", "name", "start", "first", "last", "number", "units", "least", "most", *more)
     )  # fmt: skip
     return rows
 
 
-def insert_rollups(rows: tuple[str, tuple[Any, ...]], conflict: str = "") -> None:
-    """Add rows of ``_STEP_COLUMNS`` to the rollups."""
+def insert_rollups(rows: tuple[str, tuple[Any, ...]], conflict: str = "", *, partition: int | None) -> None:
+    """Add a partition's rows of ``_STEP_COLUMNS`` to the rollups."""
     sql, parameters = rows
-    _insert(_TABLE, _COLUMNS, (sums_sql.rollups(sql, _STEP_COLUMNS), parameters), conflict)
+    columns, step_columns = (_with_partition(each, partition) for each in (_COLUMNS, _STEP_COLUMNS))
+    _insert(_TABLE, columns, (sums_sql.rollups(sql, step_columns), parameters), conflict)
 
 
 def _insert(table: str, columns: Sequence[str], rows: tuple[str, tuple[Any, ...]], conflict: str = "") -> None:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import psycopg2.extensions
 import pytest
 from django.db import connection
+from django.db.models.signals import post_migrate
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from oauth2_provider.models import AccessToken, Application, set_token_value
@@ -17,9 +18,11 @@ from rest_framework.test import APIClient
 from events.access.counters import counters
 from events.access.tokens import token_memory
 from events.aggregation import answer
+from events.database import partitions
+from events.distribution import layout
 from events.ingest import new_series
 from events.models import Event
-from events.tests.support import browser, service
+from events.tests.support import browser, partitioned, service
 from events.tests.support.examples import few_of
 from events.worker import roll_up
 
@@ -87,6 +90,10 @@ def pytest_ignore_collect(collection_path):
 
 
 def _belongs(item):
+    if item.get_closest_marker("one_partition"):
+        callspec = getattr(item, "callspec", None)
+        if partitioned.EVERYWHERE or (callspec and callspec.params.get("partition_count", 1) != 1):
+            return False
     return all(mark.args == (connection.vendor,) for mark in item.iter_markers("only_on"))
 
 
@@ -133,6 +140,38 @@ def no_known_series():
 def no_long_tails(monkeypatch):
     """No answer goes by what else is stored: ids go on from one test to the next, and so a tail seems long."""
     monkeypatch.setattr(answer, "_LONG_TAIL", 1_000_000_000)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup, django_db_blocker):
+    """Where TEST_PARTITIONS says so, every test has a database of several partitions."""
+    if partitioned.EVERYWHERE:
+        with django_db_blocker.unblock():
+            layout.divide(partitioned.KEYS)
+        post_migrate.connect(partitioned.restore_watermarks)
+
+
+@pytest.fixture(autouse=True)
+def known_partitions(monkeypatch):
+    """No test's first query is the one that asks which partitions there are."""
+    monkeypatch.setattr(partitions, "_known", partitioned.KEYS if partitioned.EVERYWHERE else ())
+
+
+@pytest.fixture(params=["as it is"] if partitioned.EVERYWHERE else [1, len(partitioned.KEYS)])
+def partition_count(request):
+    """How many partitions there are; a test that uses this runs with one and with several."""
+    mark = request.node.get_closest_marker("django_db")
+    is_transactional = mark is not None and mark.kwargs.get("transaction", False)
+    request.getfixturevalue("transactional_db" if is_transactional else "db")
+    if request.param != len(partitioned.KEYS):
+        yield len(partitions.every())
+        return
+    layout.divide(partitioned.KEYS)
+    partitions.keys()
+    yield request.param
+    partitions.forget()
+    if is_transactional:
+        partitioned.unite()
 
 
 @pytest.fixture(scope="session")

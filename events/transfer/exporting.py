@@ -1,4 +1,4 @@
-"""Writes the log of events as CSV or NDJSON, in the order that the events came."""
+"""Writes the log of events as CSV or NDJSON, in the order that the events came to each partition."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from django.db.models.expressions import Combinable
 from django.db.models.functions import Cast
 from typing_extensions import override
 
+from events.database import partitions
 from events.database.dialect import is_postgresql
 from events.log.models import EventQuerySet
 
@@ -74,7 +75,9 @@ def export(events: EventQuerySet, file_format: str, file: BinaryIO, progress: Ca
     if kind == "csv":
         file.write(",".join(COLUMNS).encode() + b"\n")
     write = _copy if is_postgresql() else _fetch
-    return write(events.order_by("pk"), kind, file, progress)
+    return sum(
+        write(events.of_partition(partition).order_by("pk"), kind, file, progress) for partition in partitions.every()
+    )
 
 
 def _copy(events: EventQuerySet, kind: str, file: BinaryIO, progress: Callable[[int], object]) -> int:

@@ -11,6 +11,7 @@ from django.db import connection, transaction
 from django.db.models import Max
 from django.utils import timezone
 
+from events.database import partitions
 from events.database.dialect import choose, is_postgresql
 from events.log.models import Event, EventQuerySet
 from events.log.namespace_patterns import fits
@@ -31,6 +32,11 @@ class Series(NamedTuple):
     namespace: str
     name: str
     before: datetime
+
+    @property
+    def partition(self) -> int | None:
+        """The partition that the series is in."""
+        return partitions.partition_of(self.namespace, self.name)
 
 
 class WouldDeleteMostError(Exception):
@@ -96,7 +102,7 @@ def _series(policy: Sequence[tuple[str, timedelta | None]], now: datetime | None
 def prunable(series: Series) -> EventQuerySet:
     """Choose the events that pruning deletes: the rolled up ones of the series' past."""
     events = Event.objects.of_series(series.namespace, series.name)
-    return events.filter(timestamp__lt=series.before).up_to(Watermark.objects.current().event_id)
+    return events.filter(timestamp__lt=series.before).up_to(Watermark.objects.current(series.partition).event_id)
 
 
 def prune(series: Series) -> Iterator[int]:
@@ -105,13 +111,16 @@ def prune(series: Series) -> Iterator[int]:
     From the first step on the rollups answer for the whole past, so pruning may stop after any step and be run again.
     """
     with transaction.atomic():
-        Watermark.objects.locked()  # until Pruned is stored, nobody may empty the rollups or move an event
+        Watermark.objects.locked(
+            series.partition
+        )  # until Pruned is stored, nobody may empty the rollups or move an event
         events = prunable(series)
         found = _first(events)
         if found:
             _rely_on_rollups(series)
     while found:
-        yield Event.objects.filter(pk__in=[pk for pk, _ in found])._raw_delete(connection.alias)
+        step = Event.objects.of_partition(series.partition).filter(pk__in=[pk for pk, _ in found])
+        yield step._raw_delete(connection.alias)
         # starting at the last timestamp skips the part of the index that still holds the events deleted before
         found = _first(events.filter(timestamp__gte=found[-1][1]))
 
@@ -124,9 +133,9 @@ def _first(events: EventQuerySet) -> list[tuple[int, datetime]]:
 def _rely_on_rollups(series: Series) -> None:
     before = Pruned.objects.start_of(series.namespace, series.name)
     if before is None:
-        Pruned.objects.create(**series._asdict())
+        Pruned.objects.create(**series._asdict(), partition=series.partition)
     elif before < series.before:
-        Pruned.objects.filter(namespace=series.namespace, name=series.name).update(before=series.before)
+        Pruned.objects.of_series(series.namespace, series.name).update(before=series.before)
 
 
 def prune_rollups(series: Series) -> Iterator[int]:
@@ -139,7 +148,7 @@ def prune_rollups(series: Series) -> Iterator[int]:
     limit = choose(**_STEP_BUCKETS)
     while True:
         with transaction.atomic():
-            watermark = Watermark.objects.locked()
+            watermark = Watermark.objects.locked(series.partition)
             finest = stored.filter(resolution=watermark.finest_first[0])
             last = finest.order_by("bucket").values_list("bucket", flat=True)[limit - 1 : limit].first()
             end = series.before if last is None else min(last.replace(minute=0) + _HOUR, series.before)
@@ -150,8 +159,8 @@ def prune_rollups(series: Series) -> Iterator[int]:
             late._raw_delete(connection.alias)
             rebuild.rebuild_whole_series(watermark, series.namespace, series.name)
             if not of_series.exists():
-                Pruned.objects.filter(namespace=series.namespace, name=series.name)._raw_delete(connection.alias)
-            Watermark.objects.bump_changes()
+                Pruned.objects.of_series(series.namespace, series.name)._raw_delete(connection.alias)
+            Watermark.objects.bump_changes(series.partition)
         yield count
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import Q
 from django.utils import timezone
 
+from events.database import partitions
 from events.database.dialect import choose, is_postgresql
 from events.log.models import Event
 from events.rollups.models import Pruned, Resolution, Rollup, Watermark
@@ -34,7 +36,7 @@ class Step(NamedTuple):
 
 
 def take_step(patience: Callable[[], bool] = lambda: False, most_events: int | None = None) -> Step | None:
-    """Add the next events to the rollups and move the watermark past them, in one transaction.
+    """Add the next events to the rollups and move the watermark past them, in one transaction for each partition.
 
     Returns None where there is nothing to do: every event is rolled up, another roller is at work, or transactions
     that may hold ids on both sides of the new watermark are still open. The step waits for open transactions as long
@@ -45,12 +47,39 @@ def take_step(patience: Callable[[], bool] = lambda: False, most_events: int | N
     if settled is None:
         return None
     Watermark.objects.ensure_stored()  # outside of the transaction, or others who store it would wait for its end
+    taken = [_take_step(partition, looked, settled, most_events) for partition in _behind(looked)]
+    steps = [step for step in taken if step is not None]
+    if not steps:
+        return None
+    return Step(
+        sum(step.events for step in steps),
+        max(step.event_id for step in steps),
+        any(step.is_full for step in steps),
+        max(step.seconds for step in steps),
+    )
+
+
+def _behind(looked: datetime) -> Sequence[int | None]:
+    """List the partitions that have events past their watermark, and note for the others that they were looked at.
+
+    One query where there are several partitions. The only partition is always listed, as its step looks for itself.
+    """
+    if not partitions.are_several():
+        return [None]
+    behind = sorted(Event.objects.past_watermarks().order_by().values_list("partition", flat=True).distinct())
+    is_due = Q(complete_at=None) | Q(complete_at__lt=looked - _IDLE) | Q(complete_at__gt=looked + _IDLE)
+    Watermark.objects.exclude(pk__in=behind).filter(is_due).update(complete_at=looked)
+    return behind
+
+
+def _take_step(partition: int | None, looked: datetime, settled: int, most_events: int | None) -> Step | None:
     with transaction.atomic():
-        watermark = Watermark.objects.select_for_update(skip_locked=True).first()
+        of_partition = Watermark.objects.of_partition(partition)
+        watermark = of_partition.select_for_update(skip_locked=True).first()
         if watermark is None:
             return None
         locked = time.monotonic()
-        new = Event.objects.after(watermark.event_id)
+        new = Event.objects.of_partition(partition).after(watermark.event_id)
         ids = new.up_to(settled).order_by("pk").values_list("pk", flat=True)
         limit = most_events or step_events()
         full = ids[limit - 1 : limit].first()
@@ -58,13 +87,13 @@ def take_step(patience: Callable[[], bool] = lambda: False, most_events: int | N
         if last is None:
             # the stored time is in the future where the clock was set back, and the lag would be counted from it
             if watermark.complete_at is None or abs(looked - watermark.complete_at) > _IDLE:
-                Watermark.objects.update(complete_at=looked)
+                of_partition.update(complete_at=looked)
             return None
         _give_room()
         resolutions = watermark.finest_first
-        count = fill_step(new.up_to(last), resolutions[0])
-        add_step([*resolutions, Resolution.SERIES], finest=resolutions[0])
-        Watermark.objects.update(event_id=last, complete_at=watermark.complete_at if full else looked)
+        count = fill_step(new.up_to(last), resolutions[0], partition)
+        add_step([*resolutions, Resolution.SERIES], finest=resolutions[0], partition=partition)
+        of_partition.update(event_id=last, complete_at=watermark.complete_at if full else looked)
     return Step(count, last, full is not None, time.monotonic() - locked)
 
 
@@ -90,18 +119,24 @@ def start_over(*, accept_loss: bool = False) -> None:
     were made from are gone from the log; with ``accept_loss`` only where series are marked as pruned.
     """
     with transaction.atomic():
-        watermark = Watermark.objects.locked()
+        watermarks = {partition: Watermark.objects.locked(partition) for partition in partitions.every()}
         if count := Pruned.objects.count():
             raise PrunedError(f"Events of {count} series are pruned; their rollups can't be made anew.")
-        held, there = Rollup.objects.event_count(), Event.objects.up_to(watermark.event_id).count()
+        held = Rollup.objects.event_count()
+        there = sum(
+            Event.objects.of_partition(partition).up_to(watermark.event_id).count()
+            for partition, watermark in watermarks.items()
+        )
         if there < held and not accept_loss:
             raise PrunedError(
                 f"The rollups hold {held} events, of which {there} are in the log: the others would be lost for good. "
                 "--accept-loss does it all the same."
             )
-        Rollup.objects.all()._raw_delete(connection.alias)
-        Watermark.objects.update(event_id=0, resolutions=",".join(settings.ROLLUP_RESOLUTIONS))
-        Watermark.objects.bump_changes()
+        for partition in watermarks:
+            Rollup.objects.of_partition(partition)._raw_delete(connection.alias)
+            of_partition = Watermark.objects.of_partition(partition)
+            of_partition.update(event_id=0, resolutions=",".join(settings.ROLLUP_RESOLUTIONS))
+            Watermark.objects.bump_changes(partition)
 
 
 def _settled_id(patience: Callable[[], bool]) -> int | None:

@@ -13,6 +13,7 @@ from django.db.models import QuerySet, Sum
 
 from events.calendar import timestamps
 from events.calendar.granularity import MICROSECOND
+from events.database import partitions
 from events.database.snapshot import snapshot
 from events.log.models import Event
 from events.rollups import rebuild, statements, sums
@@ -75,7 +76,12 @@ class Stretch(NamedTuple):
 def series() -> list[tuple[str, str]]:
     """List every series that has events or rollups, in order."""
     rolled_up = Rollup.objects.order_by().values_list("namespace", "name").distinct()
-    logged = ((each, name) for each in Event.objects.namespaces() for name in Event.objects.names(each))
+    logged = (
+        (namespace, name)
+        for events in map(Event.objects.of_partition, partitions.every())
+        for namespace in events.namespaces()
+        for name in events.names(namespace)
+    )
     return sorted({*rolled_up, *logged})
 
 
@@ -108,8 +114,9 @@ def differences(stretch: Stretch) -> tuple[int, list[Difference]]:
     count = 0
     result: list[Difference] = []
     with snapshot():
-        watermark, pruned_before = Watermark.objects.of(stretch.namespace, stretch.name)
+        watermark, pruned_before = Watermark.objects.of_series(stretch.namespace, stretch.name)
         of_series = Rollup.objects.of_series(stretch.namespace, stretch.name)
+        partition = partitions.partition_of(stretch.namespace, stretch.name)
         finest, *coarser = watermark.finest_first
         start = max(stretch.start, pruned_before or stretch.start)
         if stretch.start < start:
@@ -117,13 +124,13 @@ def differences(stretch: Stretch) -> tuple[int, list[Difference]]:
             kept = within.filter(resolution=finest)
             count = kept.aggregate(count=Sum("count"))["count"] or 0
             for resolution in coarser:
-                computed = _computed(statements.merged(kept, resolution))
+                computed = _computed(statements.merged(kept, resolution, partition))
                 stored = _by_bucket(within.filter(resolution=resolution).values_list(*_STORED))
                 result += _compare(stretch, resolution, stored, computed, is_pruned=True)
         events = Event.objects.of_series(stretch.namespace, stretch.name).within(start, stretch.end)
         for resolution in (finest, *coarser):
             rows = of_series.filter(resolution=resolution, bucket__range=(start, stretch.end))
-            computed = _computed(statements.of_events(events.up_to(watermark.event_id), resolution))
+            computed = _computed(statements.of_events(events.up_to(watermark.event_id), resolution, partition))
             result += _compare(stretch, resolution, _by_bucket(rows.values_list(*_STORED)), computed)
         count += sum(aggregate["count"] for aggregate in computed.values())
     return count, result
@@ -132,11 +139,12 @@ def differences(stretch: Stretch) -> tuple[int, list[Difference]]:
 def series_difference(namespace: str, name: str) -> Difference | None:
     """Compare the rollup of a whole series with its finest rollups; return None where they agree."""
     with snapshot():
-        watermark = Watermark.objects.current()
+        partition = partitions.partition_of(namespace, name)
+        watermark = Watermark.objects.current(partition)
         of_series = Rollup.objects.of_series(namespace, name)
         finest = of_series.filter(resolution=watermark.finest_first[0])
         stored = _by_bucket(of_series.whole_series().values_list(*_STORED))
-        computed = _computed(statements.merged(finest, Resolution.SERIES))
+        computed = _computed(statements.merged(finest, Resolution.SERIES, partition))
         if finest.filter(is_exact=False).exists():
             for row in computed.values():
                 row["is_exact"] = False
@@ -166,9 +174,10 @@ def repair(of_series: list[Difference]) -> None:
     namespace, name = of_series[0].namespace, of_series[0].name
     hours = {each.hour for each in of_series if each.resolution != Resolution.SERIES}
     with transaction.atomic():
-        watermark = Watermark.objects.locked()
+        partition = partitions.partition_of(namespace, name)
+        watermark = Watermark.objects.locked(partition)
         rebuild.rebuild(Event.objects.all(), watermark, namespace, name, rebuild.ranges_of(hours))
-        Watermark.objects.bump_changes()
+        Watermark.objects.bump_changes(partition)
 
 
 def _by_bucket(rows: QuerySet[Any, Any]) -> dict[datetime, dict[str, Any]]:
@@ -177,7 +186,7 @@ def _by_bucket(rows: QuerySet[Any, Any]) -> dict[datetime, dict[str, Any]]:
 
 def _computed(rows: QuerySet[Any, Any]) -> dict[datetime, dict[str, Any]]:
     result = {}
-    for _, _, _, bucket, first, last, count, units, least, most in rows:
+    for _, _, _, bucket, first, last, count, units, least, most, *_ in rows:
         total, rest, is_exact = sums.split(None if units is None else sums.read_units(str(units)))
         result[bucket] = dict(
             zip(_STORED, (bucket, first, last, count, total, least, most, rest, is_exact), strict=True)

@@ -3,17 +3,19 @@
 import time
 from argparse import ArgumentParser, ArgumentTypeError
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
-from tqdm import tqdm
 from typing_extensions import override
 
 from events.calendar import timestamps
 from events.calendar.granularity import last_of_day
+from events.database import partitions
 from events.database.snapshot import snapshot
 from events.log.namespace_patterns import fits
+from events.management.progress import progress_bar
 from events.management.system_checks import OWN_CHECKS
 from events.models import Event
 from events.transfer import exporting, files
@@ -68,12 +70,14 @@ class Command(BaseCommand):
             with snapshot():
                 events = Event.objects.within(start, end)
                 if namespace is not None:
-                    chosen = [each for each in Event.objects.namespaces() if fits(each, namespace)]
-                    events = events.filter(namespace__in=chosen or [namespace])
+                    there = chain(*(Event.objects.of_partition(each).namespaces() for each in partitions.every()))
+                    events = events.filter(
+                        namespace__in={each for each in there if fits(each, namespace)} or [namespace]
+                    )
                 if name is not None:
                     events = events.filter(name=name)
                 with (
-                    tqdm(total=events.count(), unit=" events", delay=1, disable=None, dynamic_ncols=True) as bar,
+                    progress_bar(events.count()) as bar,
                     files.writing(path, file_format) as file,
                 ):
                     count = exporting.export(events, file_format, file, bar.update)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from tqdm import tqdm
 from typing_extensions import override
 
 from events.database.dialect import is_postgresql
+from events.management.progress import progress_bar
 from events.management.system_checks import OWN_CHECKS
 from events.models import Bookmark
 from events.transfer import files, importing
@@ -108,7 +108,7 @@ class Command(BaseCommand):
             reader = reader_of(lines, file_format, encoding, delimiter=self.delimiter, ignore_extra=self.ignore_extra)
             size = os.fstat(file.fileno()).st_size if file.seekable() else None
             unit = {"unit": " events"} if size is None else {"unit": "B", "unit_scale": True}
-            with tqdm(total=size, delay=1, disable=None, dynamic_ncols=True, **unit) as bar:
+            with progress_bar(size, **unit) as bar:
                 for step in self._reported(importing.steps(reader, bookmark, rejects), bookmark):
                     bar.update(step.events if size is None else file.tell() - bar.n)
                     bar.set_postfix_str(f"{self.events} events", refresh=False)

@@ -4,14 +4,14 @@ import time
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any
 
 from django.core.management.base import BaseCommand
-from tqdm import tqdm
 from typing_extensions import override
 
 from events.calendar import timestamps
 from events.calendar.ages import age
+from events.management.progress import Bar, progress_bar
 from events.management.system_checks import OWN_CHECKS
 from events.worker import retention
 
@@ -52,17 +52,17 @@ class Command(BaseCommand):
         total = sum(retention.prunable(series).count() for series in chosen)
         count, buckets = total, 0
         if not dry_run:
-            with tqdm(total=total, unit=" events", delay=1, disable=None, dynamic_ncols=True) as bar:
+            with progress_bar(total) as bar:
                 count = sum(self._steps(bar, (step for series in chosen for step in retention.prune(series))))
             if with_rollups:
-                with tqdm(unit=" rollups", delay=1, disable=None, dynamic_ncols=True) as bar:
+                with progress_bar(unit=" rollups") as bar:
                     buckets = sum(self._steps(bar, (step for each in chosen for step in retention.prune_rollups(each))))
         verb = "Would delete" if dry_run else "Deleted"
         also = f" and {buckets} rollups" if with_rollups and not dry_run else ""
         before = timestamps.to_text(retention.hour_before(older_than))
         self.stdout.write(f"{verb} {count} events{also} before {before}.")
 
-    def _steps(self, bar: "tqdm[NoReturn]", steps: Iterator[int]) -> Iterator[int]:
+    def _steps(self, bar: Bar, steps: Iterator[int]) -> Iterator[int]:
         start = time.monotonic()
         for count in steps:
             bar.update(count)

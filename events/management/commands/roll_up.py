@@ -12,9 +12,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, InterfaceError, connection
-from tqdm import tqdm
 from typing_extensions import override
 
+from events.management.progress import progress_bar
 from events.management.system_checks import OWN_CHECKS
 from events.models import Event, Watermark
 from events.rollups.rebuild import PrunedError
@@ -84,8 +84,7 @@ class Command(BaseCommand):
             if self.deleted:
                 self.stdout.write(f"Pruned {self.deleted} events.")
         self.stdout.write(
-            f"Rolled up {self.added} events in {self.steps} steps;"
-            f" the watermark is at {Watermark.objects.current().event_id}."
+            f"Rolled up {self.added} events in {self.steps} steps; the watermark is at {Watermark.objects.highest()}."
         )
 
     def _watch(self, seconds: float) -> None:
@@ -134,9 +133,8 @@ class Command(BaseCommand):
         """Roll up all events; return for how many seconds the steps held their lock."""
         worked = 0.0
         newest = Event.objects.order_by("pk").values_list("pk", flat=True).last() or 0
-        start = Watermark.objects.current().event_id
-        # the bar is shown for a long run only, and only on a terminal
-        with tqdm(total=max(newest - start, 0), unit=" events", delay=1, disable=None, dynamic_ncols=True) as bar:
+        start = Watermark.objects.highest()
+        with progress_bar(max(newest - start, 0)) as bar:
             for step in self.roller.catch_up(self._is_wanted, self.stopping.wait):
                 worked += step.seconds
                 self.added += step.events

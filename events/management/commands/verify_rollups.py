@@ -2,12 +2,12 @@
 
 from argparse import ArgumentParser
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from tqdm import tqdm
 from typing_extensions import override
 
+from events.management.progress import Bar, progress_bar
 from events.management.system_checks import OWN_CHECKS
 from events.models import Rollup
 from events.worker import verification
@@ -36,7 +36,7 @@ class Command(BaseCommand):
             raise CommandError("--accept-loss goes with --repair.")
         count = lost = kept = kept_events = 0
         series = verification.series()
-        with tqdm(total=Rollup.objects.event_count(), unit=" events", delay=1, disable=None, dynamic_ncols=True) as bar:
+        with progress_bar(Rollup.objects.event_count()) as bar:
             for namespace, name in series:
                 found = list(self._compare(namespace, name, bar))
                 for difference in found:
@@ -62,7 +62,7 @@ class Command(BaseCommand):
             raise CommandError(f"{count} rollups differ from their events. Rebuild them with --repair.")
         self.stdout.write(f"Repaired {count} rollups." if count else f"All rollups of {len(series)} series are right.")
 
-    def _compare(self, namespace: str, name: str, bar: "tqdm[NoReturn]") -> Iterator[Difference]:
+    def _compare(self, namespace: str, name: str, bar: Bar) -> Iterator[Difference]:
         differs = False
         for stretch in verification.stretches(namespace, name):
             events, found = verification.differences(stretch)

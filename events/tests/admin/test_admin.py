@@ -177,6 +177,7 @@ def test_the_pages_end_and_say_so(client, db, monkeypatch, query):
     assert client.get(f"{LIST}?{query}&p=3").status_code == 302
 
 
+@pytest.mark.one_partition
 @pytest.mark.parametrize("query", ["", "namespace=a&name=b", "namespace=a&name=b&end=2030-01-01"])
 def test_its_queries_read_no_more_than_a_page(client, db, monkeypatch, django_assert_num_queries, query):
     """None of them counts, sorts or compares the whole table."""

@@ -29,6 +29,7 @@ def items(response):
     return [(item["aggregatedTimestamp"], item["value"]) for item in response.json()]
 
 
+@pytest.mark.one_partition
 def test_it_answers_the_average_by_default_without_grouping(client, make_event, django_assert_num_queries):
     make_event(timestamp="2020-11-12T11:10:00", value=3)
     make_event(timestamp="2020-11-12T11:10:00", value=4)

@@ -17,6 +17,8 @@ from events.log.series import SeriesKey
 from events.models import Event, Grant
 from events.worker import pacing, roll_up
 
+pytestmark = pytest.mark.usefixtures("partition_count")
+
 
 @pytest.fixture
 def client(client_with_scopes):
@@ -47,6 +49,7 @@ ALL = [
 ]
 
 
+@pytest.mark.one_partition
 @pytest.mark.parametrize(
     ("path", "answer"),
     [("", ALL), ("/", ALL), ("/b", IN_B), ("/b/", IN_B), ("/c", []), ("/c/", [])],
@@ -59,6 +62,7 @@ def test_it_lists_the_series(client, stored, path, answer, django_assert_num_que
     assert (response.status_code, response.json()) == (200, answer)
 
 
+@pytest.mark.one_partition
 @pytest.mark.parametrize("namespaces", ["*", "b", "a\nb*"])
 def test_the_tail_is_read_by_its_ids(stored, make_event, django_assert_num_queries, namespaces):
     """And not by an index that holds the whole log, whose order SQLite likes to group by."""
@@ -438,6 +442,7 @@ def test_a_long_tail_is_rolled_up_before_it_is_read(stored, settings, monkeypatc
     assert len(waits) == 1
 
 
+@pytest.mark.one_partition
 def test_the_whole_groups_the_tail_once(client, stored, monkeypatch):
     monkeypatch.setattr(catalogue_module, "_ROWS_AT_A_TIME", 1)
     roll_up.take_step(most_events=3)
@@ -479,6 +484,7 @@ def store_many(count):
         cursor.execute("ANALYZE")
 
 
+@pytest.mark.one_partition
 @pytest.mark.parametrize("query", ["limit=100", "limit=100&after=host 55/metric 7", "format=ndjson"])
 def test_the_memory_does_not_grow_with_the_series(client, db, query):
     peaks = []
@@ -494,6 +500,7 @@ def test_the_memory_does_not_grow_with_the_series(client, db, query):
     assert peaks[1] < peaks[0] + 6_000_000
 
 
+@pytest.mark.one_partition
 def test_a_page_is_read_by_an_index_in_its_order(client, db):
     store_many(20_000)
     with CaptureQueriesContext(connection) as captured:

@@ -168,6 +168,7 @@ def test_previous_goes_by_the_days_of_the_zone(client, make_event):
         assert answer[0][1] == expected
 
 
+@pytest.mark.one_partition
 def test_previous_costs_one_look_up_and_what_reads_the_bucket(client, stored, django_assert_num_queries):
     question = {"tsMin": "2024-02-29T00:00:00", "tsMax": "2024-02-29T23:00:00", "granularity": "day"}
     client.get(PATH)  # the token is known from here on
@@ -254,6 +255,7 @@ def test_it_refuses_a_bad_parameter_and_says_what_is_accepted(client, query, ans
     assert (response.status_code, response.json()) == (400, answer)
 
 
+@pytest.mark.one_partition
 @pytest.mark.parametrize(
     ("most", "granularity", "fits"),
     [

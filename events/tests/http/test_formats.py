@@ -203,6 +203,7 @@ def test_an_unknown_format_is_refused(client):
 # Those who have it already.
 
 
+@pytest.mark.one_partition
 def test_an_answer_that_is_known_is_not_sent_again(client, stored, django_assert_num_queries):
     first = client.get(DAYS)
     assert first["Cache-Control"] == "private, no-cache"

@@ -74,6 +74,7 @@ def test_it_stores_a_batch(client, count, packed, content_type):
     assert stored() == expected(count)
 
 
+@pytest.mark.one_partition
 def test_a_batch_is_one_statement(client, statements):
     client.post("/api/track/", EVENT)  # so that the token is remembered
 

@@ -5,6 +5,8 @@ from django.db import IntegrityError, connection, transaction
 
 from events.models import Event
 
+pytestmark = pytest.mark.usefixtures("partition_count")
+
 
 def test_an_event_reads_as_a_sentence(make_event):
     event = make_event(value=0.5)

@@ -34,18 +34,19 @@ def new_session():
     connection.close()
 
 
+@pytest.mark.one_partition
 def test_a_statement_is_prepared_once_for_a_session():
     for row in ROWS:
         append.append([row])
 
     assert stored() == ROWS
-    assert prepared_statements() == [(append._PREPARED_NAME, len(ROWS))]
+    assert prepared_statements() == [(append._OF_THE_ONLY_PARTITION.name, len(ROWS))]
 
     connection.close()
     append.append([ROWS[0]])
 
     assert stored() == [*ROWS, ROWS[0]]
-    assert prepared_statements() == [(append._PREPARED_NAME, 1)]
+    assert prepared_statements() == [(append._OF_THE_ONLY_PARTITION.name, 1)]
 
 
 def test_a_pooler_may_give_a_session_that_has_not_prepared_it():
@@ -64,13 +65,14 @@ def test_a_pooler_may_give_a_session_that_has_prepared_it_already():
     assert stored() == ROWS
 
 
+@pytest.mark.one_partition
 def test_another_version_may_have_prepared_its_own():
     execute("PREPARE append_event AS SELECT 1")
     for row in ROWS:
         append.append([row])
 
     assert stored() == ROWS
-    assert prepared_statements() == [("append_event", 0), (append._PREPARED_NAME, len(ROWS))]
+    assert prepared_statements() == [("append_event", 0), (append._OF_THE_ONLY_PARTITION.name, len(ROWS))]
 
 
 def test_a_transaction_goes_on_where_a_pooler_gave_it_another_session():
@@ -85,11 +87,12 @@ def test_a_transaction_goes_on_where_a_pooler_gave_it_another_session():
     assert prepared_statements() == []
 
 
+@pytest.mark.one_partition
 def test_a_batch_waits_for_no_other_of_the_same_series():
     other = connection.copy()
     with other.cursor() as cursor:
         cursor.execute("BEGIN")
-        cursor.execute(append._INSERT, ["a", ROWS[0].name, "2020-01-01T00:00:00Z", 1.0])
+        cursor.execute(append._OF_THE_ONLY_PARTITION.insert, ["a", ROWS[0].name, "2020-01-01T00:00:00Z", 1.0])
         try:
             execute("SET lock_timeout = 1000")
             append.append(ROWS)

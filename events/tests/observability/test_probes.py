@@ -143,6 +143,7 @@ def test_a_worker_that_is_missing_is_said_though_nothing_lacks(answers, make_eve
     assert answers()[0] == 200
 
 
+@pytest.mark.one_partition
 def test_a_log_that_nobody_ever_rolled_up_has_a_lag_of_unknown_age(make_event):
     Watermark.objects.all().delete()
     event = make_event()
@@ -150,6 +151,7 @@ def test_a_log_that_nobody_ever_rolled_up_has_a_lag_of_unknown_age(make_event):
     assert health.read_lag() == Lag(event.pk, None)
 
 
+@pytest.mark.one_partition
 def test_the_roller_knows_since_when_the_rollups_lack_some(make_event, now, monkeypatch):
     monkeypatch.setattr(roll_up, "_STEP_EVENTS", {"postgresql": 2, "sqlite": 2})
 

@@ -9,11 +9,12 @@ import psycopg2
 import pytest
 from django.db import OperationalError, connection, transaction
 
+from events.database.partitions import partition_of
 from events.models import Event, Watermark
 from events.tests.support.rolling_up import START, asked, by_hand, events, expected, roll_up_all, stored
 from events.worker import roll_up
 
-pytestmark = pytest.mark.usefixtures("short_steps")
+pytestmark = pytest.mark.usefixtures("partition_count", "short_steps")
 
 
 def another_connection():
@@ -27,8 +28,9 @@ def insert(writer, count, name="cpu"):
     with writer.cursor() as cursor:
         for number in range(count):
             cursor.execute(
-                "INSERT INTO events_event (namespace, name, timestamp, value) VALUES ('Server-1', %s, %s, %s)",
-                [name, START + timedelta(seconds=40 * number), number / 8],
+                "INSERT INTO events_event (namespace, name, timestamp, value, partition)"
+                " VALUES ('Server-1', %s, %s, %s, %s)",
+                [name, START + timedelta(seconds=40 * number), number / 8, partition_of("Server-1", name)],
             )
 
 
@@ -45,15 +47,15 @@ def test_it_waits_for_every_transaction_with_ids_on_both_sides_of_the_watermark(
         for _ in range(3):
             assert roll_up.take_step() is None  # neither knows yet whether its ids count
             assert asked() == by_hand()
-        watermark = Watermark.objects.current().event_id
+        watermark = Watermark.objects.highest()
         aborted.rollback()
         assert roll_up.take_step() is None
-        assert Watermark.objects.current().event_id == watermark
+        assert Watermark.objects.highest() == watermark
         late.commit()
 
         roll_up_all()
 
-    assert Watermark.objects.current().event_id == Event.objects.latest("pk").pk
+    assert Watermark.objects.highest() == Event.objects.latest("pk").pk
     assert Event.objects.count() == 14
     assert stored() == expected()
     assert asked() == by_hand()
@@ -193,7 +195,7 @@ def test_rollers_writers_and_deleters_at_once_leave_just_what_the_events_make():
         thread.join()
 
     assert problems == []
-    assert Watermark.objects.get().event_id > 0
+    assert Watermark.objects.highest() > 0
     assert stored() == expected()
     roll_up_all()
     assert stored() == expected()

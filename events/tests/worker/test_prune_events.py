@@ -27,6 +27,8 @@ from events.tests.support.rolling_up import roll_up_all, stored
 from events.worker import retention, roll_up
 from events.worker.retention import Series, WouldDeleteMostError
 
+pytestmark = pytest.mark.usefixtures("partition_count")
+
 NOW = datetime(2024, 6, 1, 12, 30, tzinfo=UTC)
 START = datetime(2024, 2, 28, 22, 58, 30, tzinfo=UTC)
 
@@ -163,10 +165,10 @@ def test_what_is_changed_while_it_waits_for_its_turn_stays(db, monkeypatch, chan
     with monkeypatch.context() as patch:
         locked = WatermarkManager.locked
 
-        def locked_after_a_change(manager):
+        def locked_after_a_change(manager, partition):
             patch.undo()
             change()
-            return locked(manager)
+            return locked(manager, partition)
 
         patch.setattr(WatermarkManager, "locked", locked_after_a_change)
         assert prune_series(START.replace(day=29, hour=22, minute=0, second=0)) == pruned
@@ -176,12 +178,13 @@ def test_what_is_changed_while_it_waits_for_its_turn_stays(db, monkeypatch, chan
     assert Event.objects.count() == 20 - pruned
 
 
+@pytest.mark.one_partition
 def test_with_rollups_nothing_is_kept(db, short_steps):
     add(100)
     add(10, start=NOW - timedelta(days=2))
     add(10, name="click")
     roll_up_all()
-    version = Watermark.objects.current().changes
+    version = Watermark.objects.current(None).changes
 
     output = prune("--older-than", "90d", "--with-rollups")
 
@@ -190,7 +193,7 @@ def test_with_rollups_nothing_is_kept(db, short_steps):
     assert [series["count"] for series in catalogue()] == [10]
     assert list(Pruned.objects.values_list("name", flat=True)) == ["order"]  # the other one is gone altogether
     assert ask("count", "year") == [{"aggregatedTimestamp": "2024-05-30T12:30:00Z", "value": 10}]
-    assert Watermark.objects.current().changes > version
+    assert Watermark.objects.current(None).changes > version
     call_command("verify_rollups", stdout=StringIO())
 
 
@@ -267,6 +270,7 @@ def test_a_window_that_cuts_what_is_kept_is_refused(pruned, asked, values):
     assert values_of(lambda: stream(question)) == values  # at once, and not only after the answer's head
 
 
+@pytest.mark.one_partition
 def test_hours_alone_are_kept_by_the_hour(settings, db):
     settings.ROLLUP_RESOLUTIONS = ["hour"]
     add(20)
@@ -312,6 +316,7 @@ def test_the_value_before_a_window_may_be_pruned(pruned):
             assert {item["value"] for item in answer(question)} == {expected}
 
 
+@pytest.mark.one_partition
 def test_a_value_before_that_is_not_kept_is_refused(settings, db):
     settings.ROLLUP_RESOLUTIONS = ["hour"]
     add(20)
@@ -586,6 +591,7 @@ def by_hand(events, kind, granularity, zone, ts_min, ts_max):
     ]
 
 
+@pytest.mark.one_partition
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("resolutions", [["minute", "hour"], ["hour"], ["minute"]])
 def test_an_answer_is_exact_or_refused(resolutions, settings):

@@ -10,6 +10,8 @@ from django.db import connection
 from events.models import Event, Rollup
 from events.worker import roll_up
 
+pytestmark = pytest.mark.usefixtures("partition_count")
+
 RIGHT = "All rollups of 2 series are right.\n"
 
 

@@ -1,0 +1,73 @@
+"""Tells which partition of the log a series is in: there is one on a single machine, and several on a cluster.
+
+Everything that one answer merges lies in one partition: the events of a series, its rollups, how far it is pruned, and
+the watermark of that partition. The rows of the watermarks say which partitions there are, so no setting can say
+otherwise.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from hashlib import md5
+
+from django.db import connection
+
+# The key of the only partition. Its events have no key, which costs them no byte.
+ONLY = 1
+_WATERMARKS = "events_watermark"
+
+_known: tuple[int, ...] | None = None
+
+
+def keys() -> tuple[int, ...]:
+    """Return the keys of the partitions in order; none where there is a single one. One query in a process."""
+    global _known
+    if _known is None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT id FROM {_WATERMARKS} ORDER BY id")  # noqa: S608
+            found = tuple(key for (key,) in cursor.fetchall())
+        _known = found if len(found) > 1 else ()
+    return _known
+
+
+def every() -> tuple[int | None, ...]:
+    """Return the keys of the partitions, and None for the only one where there is a single one."""
+    return keys() or (None,)
+
+
+def are_several() -> bool:
+    """Tell whether the log has several partitions."""
+    return bool(keys())
+
+
+def partition_of(namespace: str, name: str) -> int | None:
+    """Return the key of a series' partition; None where there is a single one."""
+    return _partition_of(namespace, name) if keys() else None
+
+
+def by_partition(series: Iterable[tuple[str, str]]) -> dict[int | None, list[tuple[str, str]]]:
+    """Return the series of each partition that has any of them."""
+    found: defaultdict[int | None, list[tuple[str, str]]] = defaultdict(list)
+    for namespace, name in series:
+        found[partition_of(namespace, name)].append((namespace, name))
+    return dict(found)
+
+
+def forget() -> None:
+    """Look the keys up again when they are needed next."""
+    global _known
+    _known = None
+    _partition_of.cache_clear()
+
+
+@lru_cache(maxsize=100_000)
+def _partition_of(namespace: str, name: str) -> int:
+    return key_of(keys(), namespace, name)
+
+
+def key_of(of: Sequence[int], namespace: str, name: str) -> int:
+    """Return the key of the partition that a series has among those with the keys ``of``."""
+    digest = md5(f"{namespace}/{name}".encode(), usedforsecurity=False).hexdigest()
+    return of[int(digest[:8], 16) % len(of)]
