@@ -10,6 +10,7 @@ _SQLITE_AWAY = {
     sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
 }  # fmt: skip
 # Django knows them as InternalError, as it does mistakes of the database.
+_NODE_AWAY = "failure on connection marked as essential"  # what Citus says where a node goes away within a transaction
 _POSTGRESQL_AWAY = (
     psycopg2.errors.ReadOnlySqlTransaction,  # another server has taken over, or there is no room
     psycopg2.errors.IdleInTransactionSessionTimeout,
@@ -26,6 +27,8 @@ def is_database_away(error: BaseException | None) -> bool:
     if type(error) is DatabaseError and isinstance(cause, psycopg2.Error):
         # what libpq says where it can't write any more, and where a warning was the last that it could read
         return cause.pgcode is None
+    if isinstance(cause, psycopg2.errors.InternalError_) and _NODE_AWAY in str(cause):
+        return True
     return isinstance(error, OperationalError | InterfaceError) or isinstance(cause, _POSTGRESQL_AWAY)
 
 

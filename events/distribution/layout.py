@@ -9,10 +9,12 @@ from django.db import connection, models, transaction
 
 from events.database import partitions
 from events.database.dialect import choose, is_postgresql
+from events.distribution import cluster
 from events.log.models import Event
 from events.rollups.models import Pruned, Rollup, Watermark
 from events.rollups.statements import STEP_TABLE
 
+_PROBE = "events_partition_probe"
 _DIVIDED: tuple[type[models.Model], ...] = (Event, Rollup, Pruned)
 # On PostgreSQL the keys hold the partition, as on a cluster nothing else can be unique.
 _PRIMARY_KEYS = {
@@ -41,6 +43,40 @@ def divide(keys: Sequence[int], progress: Callable[[str], object] = lambda text:
         of_each = {field.attname: getattr(watermark, field.attname) for field in Watermark._meta.fields}
         Watermark.objects.bulk_create(Watermark(**{**of_each, "id": key}) for key in keys)
     partitions.forget()
+
+
+def distribute(shards: int, progress: Callable[[str], object]) -> None:
+    """Divide everything into so many partitions, and distribute them over the nodes of the cluster, in one transaction.
+
+    Nobody may be at work meanwhile. Raises ValueError where there are several partitions already.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL citus.multi_shard_modify_mode TO 'sequential'")
+        cursor.execute(f"CREATE TABLE {_PROBE} (partition smallint)")
+        _create_distributed(cursor, _PROBE, "partition", f"shard_count => {int(shards)}, colocate_with => 'none'")
+        divide(_keys(cursor), progress)
+        columns = {model._meta.db_table: "partition" for model in _DIVIDED}
+        columns |= {STEP_TABLE: "partition", Watermark._meta.db_table: "id"}
+        for table, column in columns.items():
+            progress(f"Distributing {table}.")
+            _create_distributed(cursor, table, column, f"colocate_with => '{_PROBE}'")
+        cursor.execute(f"DROP TABLE {_PROBE}")
+    progress("Removing what the coordinator still holds.")
+    with connection.cursor() as cursor:
+        for table in columns:
+            cursor.execute("SELECT truncate_local_data_after_distributing_table(%s)", [table])
+    cluster.forget()
+
+
+def _create_distributed(cursor: Any, table: str, column: str, options: str) -> None:
+    cursor.execute(f"SELECT create_distributed_table('{table}', '{column}', {options})")
+
+
+def _keys(cursor: Any) -> list[int]:
+    """Choose the keys: numbers of which the cluster's hash leads each to a shard of its own, so that load is even."""
+    shard = f"get_shard_id_for_distribution_column('{_PROBE}', key::smallint)"
+    cursor.execute(f"SELECT min(key) FROM generate_series(1, 32767) AS key GROUP BY {shard} ORDER BY 1")  # noqa: S608
+    return [key for (key,) in cursor.fetchall()]
 
 
 def _fill(model: type[models.Model], keys: Sequence[int]) -> None:

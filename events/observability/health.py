@@ -70,7 +70,7 @@ def check() -> Health:
     """Check the health over this thread's connection. Six queries; a database that is away raises nothing."""
     try:
         connection.ensure_connection()
-        missing = _missing_migrations()
+        missing = missing_migrations()
         if missing:
             detail = f"Not applied: {', '.join(missing)}. Run manage.py migrate."
             return Health(None, detail, "Not known before the migrations are applied.")
@@ -135,7 +135,8 @@ def _last_migrations() -> frozenset[tuple[str, str]]:
     return frozenset(MigrationLoader(None).graph.leaf_nodes())
 
 
-def _missing_migrations() -> list[str]:
+def missing_migrations() -> list[str]:
+    """List the migrations that are not applied."""
     applied = MigrationRecorder(connection).applied_migrations()
     return sorted(f"{app}.{name}" for app, name in _last_migrations() if (app, name) not in applied)
 

@@ -18,10 +18,10 @@ from events.log.models import Event
 from events.rollups.models import Pruned, Resolution, Rollup, Watermark
 from events.rollups.rebuild import PrunedError
 from events.rollups.statements import add_step, fill_step
+from events.worker.settled import settle
 
 # How many events a step takes before it is known how long a step lasts.
 _STEP_EVENTS = {"postgresql": 100_000, "sqlite": 150}
-_SETTLE_POLL_SECONDS = 0.005
 # How often a roller that has nothing to do says so; more often would be more writes.
 _IDLE = timedelta(seconds=10)
 
@@ -43,11 +43,12 @@ def take_step(patience: Callable[[], bool] = lambda: False, most_events: int | N
     as ``patience`` says yes.
     """
     looked = timezone.now()
-    settled = _settled_id(patience)
+    settled = settle(patience)
     if settled is None:
         return None
     Watermark.objects.ensure_stored()  # outside of the transaction, or others who store it would wait for its end
-    taken = [_take_step(partition, looked, settled, most_events) for partition in _behind(looked)]
+    behind = _behind(settled.partitions, looked)
+    taken = [_take_step(partition, looked, settled.event_id, most_events) for partition in behind]
     steps = [step for step in taken if step is not None]
     if not steps:
         return None
@@ -59,16 +60,19 @@ def take_step(patience: Callable[[], bool] = lambda: False, most_events: int | N
     )
 
 
-def _behind(looked: datetime) -> Sequence[int | None]:
-    """List the partitions that have events past their watermark, and note for the others that they were looked at.
+def _behind(of: Sequence[int | None], looked: datetime) -> Sequence[int | None]:
+    """List those of the partitions that have events past their watermark, and note when the others were looked at.
 
-    One query where there are several partitions. The only partition is always listed, as its step looks for itself.
+    Two statements where there are several partitions. The only partition is always listed, as its step looks for
+    itself.
     """
     if not partitions.are_several():
-        return [None]
-    behind = sorted(Event.objects.past_watermarks().order_by().values_list("partition", flat=True).distinct())
+        return of
+    past = Event.objects.past_watermarks().filter(partition__in=of)
+    behind = sorted(past.order_by().values_list("partition", flat=True).distinct())
     is_due = Q(complete_at=None) | Q(complete_at__lt=looked - _IDLE) | Q(complete_at__gt=looked + _IDLE)
-    Watermark.objects.exclude(pk__in=behind).filter(is_due).update(complete_at=looked)
+    others = Watermark.objects.filter(is_due, pk__in=[key for key in of if key not in behind])
+    others.update(complete_at=looked)
     return behind
 
 
@@ -137,40 +141,3 @@ def start_over(*, accept_loss: bool = False) -> None:
             of_partition = Watermark.objects.of_partition(partition)
             of_partition.update(event_id=0, resolutions=",".join(settings.ROLLUP_RESOLUTIONS))
             Watermark.objects.bump_changes(partition)
-
-
-def _settled_id(patience: Callable[[], bool]) -> int | None:
-    """Find an id up to which every transaction has ended, whether it committed or not; None where patience ran out.
-
-    Ids are handed out before they are committed, so the highest visible id says nothing about lower ones. As
-    CREATE INDEX CONCURRENTLY does, this waits for the transactions that hold a writer's lock on the log now. A writer
-    takes the lock before its ids, so every id handed out by now belongs to one of these transactions or to one that
-    has ended. Unlike LOCK TABLE, waiting holds no writer up. On SQLite writers come one at a time, and leave no gaps.
-    """
-    if not is_postgresql():
-        return Event.objects.order_by("pk").values_list("pk", flat=True).last()
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_get_serial_sequence(%s, 'id')", [Event._meta.db_table])
-        sequence = cursor.fetchone()[0]
-        cursor.execute(f"SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {sequence}")  # noqa: S608
-        last = int(cursor.fetchone()[0])
-        waited_for = _writers()
-        while waited_for:
-            if not patience():
-                return None
-            time.sleep(_SETTLE_POLL_SECONDS)
-            waited_for &= _writers()
-    return last
-
-
-def _writers() -> set[str]:
-    """List the other transactions that hold a lock on the log as strong as a writer's, or stronger."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT virtualtransaction FROM pg_locks WHERE locktype = 'relation' AND relation = %s::regclass"
-            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-            " AND mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')"
-            " AND granted AND pid IS DISTINCT FROM pg_backend_pid()",
-            [Event._meta.db_table],
-        )
-        return {transaction for (transaction,) in cursor.fetchall()}

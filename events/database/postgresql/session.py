@@ -32,6 +32,9 @@ _PLAIN = {
 # An answer takes a few milliseconds. Starting more processes for it takes longer than they save, and their CPUs are for
 # other requests.
 _ONE_CPU = {"max_parallel_workers_per_gather": "0"}
+# Only a cluster knows these. By its default, a batch of many series would open many sessions with each node, and cost a
+# hundred times as much as by one. What a transaction sets holds on its nodes too.
+_OF_CLUSTERS = {"citus.max_adaptive_executor_pool_size": "1", "citus.propagate_set_commands": "local"}
 _ISOLATION = {"default_transaction_isolation": "read committed", "default_transaction_deferrable": "off"}
 _ALONE = re.compile(r"\s*(?:VACUUM|(?:CREATE|DROP)\s+DATABASE|[A-Z\s]*?\bCONCURRENTLY)\b", re.IGNORECASE)
 
@@ -42,7 +45,7 @@ def hold(session: connection, settings: Mapping[str, str]) -> bool:
     Returns whether the connection leads to a pooler. A pooler is recognized by the process id that it gives out, which
     it makes up so that clients can cancel their statements. One round trip.
     """
-    wanted = {**_PLAIN, **_ONE_CPU, **settings}
+    wanted = {**_PLAIN, **_ONE_CPU, **_OF_CLUSTERS, **settings}
     rows = (SQL("({}, {})").format(Literal(name), Literal(value)) for name, value in (_ISOLATION | wanted).items())
     pairs = SQL(", ").join(rows)
     # set for good only where the session is ours alone, not behind a pooler
