@@ -143,18 +143,30 @@ def no_long_tails(monkeypatch):
 
 
 @pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix):
+    """On a cluster a daemon of each node holds the database, so it is dropped by force."""
+    partitioned.drop_what_is_left()
+
+
+@pytest.fixture(scope="session")
+def django_db_keepdb(django_db_keepdb):
+    """On a cluster the database is left to the next run to drop."""
+    return django_db_keepdb or partitioned.ON_A_CLUSTER
+
+
+@pytest.fixture(scope="session")
 def django_db_setup(django_db_setup, django_db_blocker):
-    """Where TEST_PARTITIONS says so, every test has a database of several partitions."""
+    """Where TEST_PARTITIONS or TEST_DISTRIBUTED says so, every test has a database of several partitions."""
     if partitioned.EVERYWHERE:
         with django_db_blocker.unblock():
-            layout.divide(partitioned.KEYS)
+            partitioned.divide_for_all()
         post_migrate.connect(partitioned.restore_watermarks)
 
 
 @pytest.fixture(autouse=True)
 def known_partitions(monkeypatch):
     """No test's first query is the one that asks which partitions there are."""
-    monkeypatch.setattr(partitions, "_known", partitioned.KEYS if partitioned.EVERYWHERE else ())
+    monkeypatch.setattr(partitions, "_known", partitioned.keys_of_all())
 
 
 @pytest.fixture(params=["as it is"] if partitioned.EVERYWHERE else [1, len(partitioned.KEYS)])

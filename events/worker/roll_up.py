@@ -113,7 +113,7 @@ def _give_room() -> None:
     """
     if is_postgresql():
         with connection.cursor() as cursor:
-            cursor.execute("SET LOCAL work_mem = '64MB'; SET LOCAL enable_sort = off")
+            cursor.execute("SET LOCAL work_mem = '64MB'; SET LOCAL enable_sort = off; SET LOCAL jit = off")
 
 
 def start_over(*, accept_loss: bool = False) -> None:

@@ -29,9 +29,9 @@ _PLAIN = {
     "array_nulls": "on",
     "transform_null_equals": "off",
 }
-# An answer takes a few milliseconds. Starting more processes for it takes longer than they save, and their CPUs are for
-# other requests.
-_ONE_CPU = {"max_parallel_workers_per_gather": "0"}
+# An answer takes a few milliseconds. Starting more processes for it, or compiling its expressions, takes longer than
+# that saves, and other CPUs are for other requests.
+_PLAN = {"max_parallel_workers_per_gather": "0", "jit": "off"}
 # Only a cluster knows these. By its default, a batch of many series would open many sessions with each node, and cost a
 # hundred times as much as by one. What a transaction sets holds on its nodes too.
 _OF_CLUSTERS = {"citus.max_adaptive_executor_pool_size": "1", "citus.propagate_set_commands": "local"}
@@ -45,7 +45,7 @@ def hold(session: connection, settings: Mapping[str, str]) -> bool:
     Returns whether the connection leads to a pooler. A pooler is recognized by the process id that it gives out, which
     it makes up so that clients can cancel their statements. One round trip.
     """
-    wanted = {**_PLAIN, **_ONE_CPU, **_OF_CLUSTERS, **settings}
+    wanted = {**_PLAIN, **_PLAN, **_OF_CLUSTERS, **settings}
     rows = (SQL("({}, {})").format(Literal(name), Literal(value)) for name, value in (_ISOLATION | wanted).items())
     pairs = SQL(", ").join(rows)
     # set for good only where the session is ours alone, not behind a pooler

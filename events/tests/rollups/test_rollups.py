@@ -18,6 +18,7 @@ from events.worker import pacing, roll_up
 pytestmark = pytest.mark.usefixtures("partition_count", "short_steps")
 
 
+@pytest.mark.one_partition
 def test_it_adds_each_event_once_step_by_step(db):
     Event.objects.bulk_create([*events(20), *events(5, "memory"), *events(10, start=START - timedelta(hours=3))])
 
@@ -112,6 +113,7 @@ def test_a_change_of_a_stored_event_rebuilds_its_buckets(db, change):
     assert stored() == expected()
 
 
+@pytest.mark.one_partition
 def test_an_event_with_a_chosen_id_below_the_watermark_is_added(db):
     Event.objects.bulk_create(events(9))
     roll_up_all()
