@@ -101,7 +101,7 @@ def pytest_collection_modifyitems(config, items):
     """Files stay together and in random order otherwise."""
     config.hook.pytest_deselected(items=[item for item in items if not _belongs(item)])
     items[:] = filter(_belongs, items)
-    items.sort(key=lambda item: item.path.name not in _TAKE_LONGEST)
+    items.sort(key=lambda item: (item.path.name not in _TAKE_LONGEST, bool(item.get_closest_marker("later"))))
 
 
 if importlib.util.find_spec("hypothesis"):
