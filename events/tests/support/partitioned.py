@@ -21,7 +21,7 @@ _TABLES = {
     "events_rollup": "resolution, namespace, name, bucket",
     "events_pruned": "namespace, name",
 }
-_keys_of_all = ()
+_keys_of_all: tuple[int, ...] = ()
 
 
 def drop_what_is_left():

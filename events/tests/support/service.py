@@ -1,5 +1,6 @@
 """The service as a process of its own, for tests of what a test client can't show."""
 
+import atexit
 import base64
 import itertools
 import json
@@ -30,9 +31,16 @@ _ports = itertools.count(20_000 + 1_000 * int(os.environ.get("PYTEST_XDIST_WORKE
 
 
 def free_port():
-    """A port that nobody listens on, and that nobody else is given."""
+    """A port that nobody listens on, and that nobody else is given: not in another run on this machine either."""
     for port in _ports:
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0tracking-api-tests-{port}")  # a name without a file
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            claim.close()
+        else:
+            atexit.register(claim.close)  # held until then
             return port
 
 
