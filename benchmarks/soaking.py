@@ -18,9 +18,9 @@ import psycopg2
 
 from benchmarks.harness import TOKEN
 
-NAMESPACE = "Soak"
+NAMESPACE = f"Soak-{int(time.time())}"  # the database may hold those of another run
 # Events that are old from the first are pruned meanwhile: what is known of them is in the rollups alone.
-OLD_NAMESPACE = "Soak-old"
+OLD_NAMESPACE = f"Old-{NAMESPACE}"
 OLD_DAYS = 200
 _SPREAD_SECONDS = 30 * 86_400
 _GIVE_UP_SECONDS = 60
@@ -67,15 +67,18 @@ class Client(threading.Thread):
 
 
 class Writer(Client):
-    """Posts events of a series of its own; the value of each is its number, so that it is known again.
+    """Posts events of its own series, in turn; the value of each is its number, so that it is known again.
 
     Its journal has a line for each request: the first number, how many, and what became of them. ``stored`` was
     acknowledged, ``refused`` was told so for certain, and of what is ``unknown`` all may be stored or nothing.
     """
 
-    def __init__(self, name: str, events: int, *options: object, directory: Path, **kinds: bool) -> None:
+    def __init__(
+        self, name: str, events: int, *options: object, directory: Path, series: int = 1, **kinds: bool
+    ) -> None:
         super().__init__(name.partition("-")[0], *options)  # type: ignore[arg-type]
         self.name, self.events = name, events
+        self.series = [f"{name}.{number}" for number in range(series)]  # a request has as many events of each
         self.is_keyed, self.is_old = kinds.get("keyed", False), kinds.get("old", False)
         self.namespace = OLD_NAMESPACE if self.is_old else NAMESPACE
         self.path = directory / f"{name}.journal"
@@ -115,7 +118,12 @@ class Writer(Client):
         # one in eight comes late
         back = number * 7919 % _SPREAD_SECONDS if number % 8 == 0 else 0
         timestamp = self._start + number % 100_000 / 100 - back
-        return {"namespace": self.namespace, "name": self.name, "timestamp": timestamp, "value": number}
+        return {
+            "namespace": self.namespace,
+            "name": self.series[number % len(self.series)],
+            "timestamp": timestamp,
+            "value": number,
+        }
 
 
 class Reader(Client):
@@ -125,21 +133,23 @@ class Reader(Client):
         super().__init__("read", *options)  # type: ignore[arg-type]
         self.writers, self._chance = writers, Random(len(writers))
         self.wrong: list[str] = []
+        self.checked = 0
 
     def turn(self) -> None:
         """A question."""
         writer = self._chance.choice(self.writers)
-        series = f"/api/events/{writer.namespace}/{writer.name}"
-        question = self._chance.choice(["count", "count", "avg", "max", "catalogue"])
+        series = f"/api/events/{writer.namespace}/{self._chance.choice(writer.series)}"
+        question = self._chance.choice([*["count"] * 16, "avg", "max", "catalogue", "avg"])
         if question == "catalogue":
             self.call("GET", "/api/events/")
         elif question != "count":
             self.call("GET", f"{series}?aggregationType={question}&granularity=hour&timezone=Europe/Berlin")
         else:
-            least = writer.acknowledged
+            least = writer.acknowledged // len(writer.series)
             status, answer = self.call("GET", f"{series}?aggregationType=count&granularity=day")
             if status == 200:
-                count, most = sum(item["value"] for item in json.loads(answer)), writer.sent
+                count, most = sum(item["value"] for item in json.loads(answer)), writer.sent // len(writer.series)
+                self.checked += 1
                 if not least <= count <= most:
                     self.wrong.append(f"{writer.name}: {count:,} events, not {least:,} to {most:,}")
 
@@ -218,10 +228,10 @@ def _stored(url: str, writer: Writer) -> bytearray:
     times = bytearray(writer.sent + 1)
     with closing(psycopg2.connect(url)) as connection, connection.cursor("values") as cursor:
         cursor.itersize = 100_000
-        where = "namespace = %s AND name = %s"
         cursor.execute(
-            f"SELECT value::bigint FROM events_event WHERE {where}", [writer.namespace, writer.name]
-        )  # fmt: skip
+            "SELECT value::bigint FROM events_event WHERE namespace = %s AND name = ANY(%s)",
+            [writer.namespace, writer.series],
+        )
         for (number,) in cursor:
             times[min(number, writer.sent)] += times[min(number, writer.sent)] < 255
     return times

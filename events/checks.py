@@ -21,6 +21,7 @@ from events.calendar import zones
 from events.database.postgresql.session import SETTINGS
 from events.database.private_files import files_of, open_to_others
 from events.database.statement_timeout import statement_limit
+from events.distribution.cluster import COORDINATOR
 from events.models import Event, Watermark
 
 Apps = Sequence[AppConfig] | None
@@ -34,6 +35,14 @@ _PERSISTENCE = f"SELECT relpersistence FROM pg_class WHERE oid = '{_TABLE}'::reg
 _SEQUENCE_CACHE = (
     f"SELECT seqcache FROM pg_sequence WHERE seqrelid = pg_get_serial_sequence('{_TABLE}', 'id')::regclass"  # noqa: S608
 )
+_IS_DISTRIBUTED = f"SELECT EXISTS (SELECT 1 FROM pg_dist_partition WHERE logicalrelid = to_regclass('{_TABLE}'))"  # noqa: S608
+_MOST_RECOVERY_SECONDS = 5
+_SETTINGS_OF_NODES = """
+    SELECT nodename, nodeport, success, result FROM run_command_on_all_nodes(
+        $$SELECT concat_ws(' ', current_setting('fsync'), current_setting('synchronous_commit'),
+            (SELECT setting::float / 1000 FROM pg_settings WHERE name = 'citus.recover_2pc_interval'),
+            current_setting('jit'))$$, true, true) JOIN pg_dist_node USING (nodeid)
+"""
 
 
 @checks.register(checks.Tags.security, deploy=True)
@@ -138,7 +147,7 @@ def _file_system(directory: Path) -> str:
 
 @checks.register(checks.Tags.database)
 def check_database(app_configs: Apps, databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """Check what only the database knows (E003 to E006, W004 to W006), in the databases that may be asked."""
+    """Check what only the database knows (E003 to E007, W004 to W006, W008), in the databases that may be asked."""
     messages: list[CheckMessage] = []
     for alias in databases or ():
         connection = connections[alias]
@@ -187,6 +196,7 @@ def _postgresql(connection: BaseDatabaseWrapper, *, has_events: bool) -> Iterato
             hint="Create it with ENCODING 'UTF8'.",
             id="events.E005",
         )
+    yield from _cluster(connection)
     yield from _session_settings(connection)
     if getattr(connection, "is_pooled", False):
         return  # only the pooler knows how many connections it takes
@@ -198,6 +208,48 @@ def _postgresql(connection: BaseDatabaseWrapper, *, has_events: bool) -> Iterato
             f"One server may open {needed} connections, and PostgreSQL takes {most}.",
             hint="Lower SERVER_WORKERS or SERVER_THREADS, or raise max_connections.",
             id="events.W005",
+        )
+
+
+def _cluster(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
+    """Check the nodes of a cluster (E003, E007, W008); nothing where the tables are not distributed."""
+    if not _ask(connection, "SELECT to_regclass('pg_dist_partition') IS NOT NULL"):
+        return
+    if not _ask(connection, _IS_DISTRIBUTED):
+        return
+    if _ask(connection, "SELECT groupid FROM pg_dist_local_group") != COORDINATOR:
+        yield checks.Error(
+            "DATABASE_URL leads to a worker of the cluster: events would be passed by.",
+            hint="Let it lead to the coordinator.",
+            id="events.E007",
+        )
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(_SETTINGS_OF_NODES)
+        nodes = {f"{host}:{port}": result.split() for host, port, success, result in cursor.fetchall() if success}
+    unsafe = [node for node, (fsync, commit, *_) in nodes.items() if "off" in {fsync, commit}]
+    if unsafe:
+        yield checks.Error(
+            f"An acknowledged event may be lost when a node stops: fsync or synchronous_commit is off on"
+            f" {', '.join(unsafe)}.",
+            hint="Set both on again there.",
+            id="events.E003",
+        )
+    slow = [
+        f"{node}: {name} = {value}"
+        for node, (*_, seconds, jit) in nodes.items()
+        for name, value, is_slow in (
+            ("citus.recover_2pc_interval", f"{seconds} s", float(seconds) > _MOST_RECOVERY_SECONDS),
+            ("jit", jit, jit == "on"),
+        )
+        if is_slow
+    ]
+    if slow:
+        yield checks.Warning(
+            f"Nodes of the cluster have settings that make events late or answers slow: {'; '.join(slow)}.",
+            hint=f"On each: citus.recover_2pc_interval at most {_MOST_RECOVERY_SECONDS}s, and jit off"
+            " (docs/scaling.md).",
+            id="events.W008",
         )
 
 

@@ -14,6 +14,8 @@ from events.log.models import Event
 from events.rollups.models import Pruned, Rollup, Watermark
 from events.rollups.statements import STEP_TABLE
 
+# What the service sets for its own sessions, which the nodes' sessions among each other don't have from it.
+_SETTINGS_OF_NODES = ("jit = off", "max_parallel_workers_per_gather = 0")
 _PROBE = "events_partition_probe"
 _DIVIDED: tuple[type[models.Model], ...] = (Event, Rollup, Pruned)
 # On PostgreSQL the keys hold the partition, as on a cluster nothing else can be unique.
@@ -61,10 +63,13 @@ def distribute(shards: int, progress: Callable[[str], object]) -> None:
             progress(f"Distributing {table}.")
             _create_distributed(cursor, table, column, f"colocate_with => '{_PROBE}'")
         cursor.execute(f"DROP TABLE {_PROBE}")
-    progress("Removing what the coordinator still holds.")
+    progress("Removing what the coordinator still holds, and setting up the nodes.")
     with connection.cursor() as cursor:
         for table in columns:
             cursor.execute("SELECT truncate_local_data_after_distributing_table(%s)", [table])
+        name = connection.ops.quote_name(connection.settings_dict["NAME"])
+        for setting in _SETTINGS_OF_NODES:
+            cursor.execute("SELECT run_command_on_all_nodes(%s)", [f"ALTER DATABASE {name} SET {setting}"])
     cluster.forget()
 
 
