@@ -73,6 +73,7 @@ _NEED = {
     "schemathesis": ["test_contract.py"],
 }  # fmt: skip
 _LEFT_OUT = {
+    *([] if partitioned.ON_A_CLUSTER else ["test_cluster.py"]),
     *([] if browser.IS_THERE else _NEED_A_BROWSER),
     *(_ON_SQLITE_ALONE if connection.vendor == "postgresql" else _NEED_POSTGRESQL),
     *(name for library, names in _NEED.items() if not importlib.util.find_spec(library) for name in names),
