@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.utils import timezone
 
 from events.calendar import zones
-from events.database.postgresql.session import SETTINGS
+from events.database.postgresql.session import NODES_HOLD, SETTINGS
 from events.database.private_files import files_of, open_to_others
 from events.database.statement_timeout import statement_limit
 from events.distribution.cluster import COORDINATOR
@@ -37,12 +38,15 @@ _SEQUENCE_CACHE = (
 )
 _IS_DISTRIBUTED = f"SELECT EXISTS (SELECT 1 FROM pg_dist_partition WHERE logicalrelid = to_regclass('{_TABLE}'))"  # noqa: S608
 _MOST_RECOVERY_SECONDS = 5
-_SETTINGS_OF_NODES = """
-    SELECT nodename, nodeport, success, result FROM run_command_on_all_nodes(
-        $$SELECT concat_ws(' ', current_setting('fsync'), current_setting('synchronous_commit'),
-            (SELECT setting::float / 1000 FROM pg_settings WHERE name = 'citus.recover_2pc_interval'),
-            current_setting('jit'))$$, true, true) JOIN pg_dist_node USING (nodeid)
-"""
+_DURABLE = {"fsync": "on", "synchronous_commit": "on"}
+_RECOVERY = "citus.recover_2pc_interval"
+_SETTINGS_OF_NODES = f"""
+    SELECT nodename, nodeport, result FROM run_command_on_all_nodes(
+        $$SELECT jsonb_object_agg(name, coalesce(setting, current_setting(name, true)))
+            FROM unnest('{{{", ".join([*NODES_HOLD, *_DURABLE, _RECOVERY])}}}'::text[]) AS name
+            LEFT JOIN pg_settings USING (name)$$, true, true)
+        JOIN pg_dist_node USING (nodeid) WHERE success
+"""  # noqa: S608
 
 
 @checks.register(checks.Tags.security, deploy=True)
@@ -147,7 +151,7 @@ def _file_system(directory: Path) -> str:
 
 @checks.register(checks.Tags.database)
 def check_database(app_configs: Apps, databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """Check what only the database knows (E003 to E007, W004 to W006, W008), in the databases that may be asked."""
+    """Check what only the database knows (E003 to E008, W004 to W006, W008), in the databases that may be asked."""
     messages: list[CheckMessage] = []
     for alias in databases or ():
         connection = connections[alias]
@@ -212,7 +216,7 @@ def _postgresql(connection: BaseDatabaseWrapper, *, has_events: bool) -> Iterato
 
 
 def _cluster(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
-    """Check the nodes of a cluster (E003, E007, W008); nothing where the tables are not distributed."""
+    """Check the nodes of a cluster (E007, E008, W008); nothing where the tables are not distributed."""
     if not _ask(connection, "SELECT to_regclass('pg_dist_partition') IS NOT NULL"):
         return
     if not _ask(connection, _IS_DISTRIBUTED):
@@ -226,31 +230,23 @@ def _cluster(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
         return
     with connection.cursor() as cursor:
         cursor.execute(_SETTINGS_OF_NODES)
-        nodes = {f"{host}:{port}": result.split() for host, port, success, result in cursor.fetchall() if success}
-    unsafe = [node for node, (fsync, commit, *_) in nodes.items() if "off" in {fsync, commit}]
-    if unsafe:
-        yield checks.Error(
-            f"An acknowledged event may be lost when a node stops: fsync or synchronous_commit is off on"
-            f" {', '.join(unsafe)}.",
-            hint="Set both on again there.",
-            id="events.E003",
-        )
-    slow = [
-        f"{node}: {name} = {value}"
-        for node, (*_, seconds, jit) in nodes.items()
-        for name, value, is_slow in (
-            ("citus.recover_2pc_interval", f"{seconds} s", float(seconds) > _MOST_RECOVERY_SECONDS),
-            ("jit", jit, jit == "on"),
-        )
-        if is_slow
-    ]
-    if slow:
-        yield checks.Warning(
-            f"Nodes of the cluster have settings that make events late or answers slow: {'; '.join(slow)}.",
-            hint=f"On each: citus.recover_2pc_interval at most {_MOST_RECOVERY_SECONDS}s, and jit off"
-            " (docs/scaling.md).",
-            id="events.W008",
-        )
+        nodes = {f"{host}:{port}": json.loads(result) for host, port, result in cursor.fetchall()}
+    for node, held in nodes.items():
+        if unsafe := [name for name in _DURABLE if held[name] == "off"]:
+            yield checks.Error(
+                f"An acknowledged event may be lost when the node {node} stops: {' and '.join(unsafe)} are off there.",
+                hint="Set it on again, for the server, the database and the user.",
+                id="events.E008",
+            )
+        other = [f"{name} is {held[name]}" for name, value in NODES_HOLD.items() if held[name] != value]
+        if float(held[_RECOVERY]) > _MOST_RECOVERY_SECONDS * 1000:
+            other.append(f"{_RECOVERY} is {float(held[_RECOVERY]) / 1000:g}s")
+        if other:
+            yield checks.Warning(
+                f"The node {node} may answer late, or otherwise than the others: {', '.join(other)}.",
+                hint="ALTER DATABASE … SET …, on every node: docs/scaling.md, “A cluster”.",
+                id="events.W008",
+            )
 
 
 def _session_settings(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:

@@ -9,13 +9,12 @@ from django.db import connection, models, transaction
 
 from events.database import partitions
 from events.database.dialect import choose, is_postgresql
+from events.database.postgresql.session import NODES_HOLD
 from events.distribution import cluster
 from events.log.models import Event
 from events.rollups.models import Pruned, Rollup, Watermark
 from events.rollups.statements import STEP_TABLE
 
-# What the service sets for its own sessions, which the nodes' sessions among each other don't have from it.
-_SETTINGS_OF_NODES = ("jit = off", "max_parallel_workers_per_gather = 0")
 _PROBE = "events_partition_probe"
 _DIVIDED: tuple[type[models.Model], ...] = (Event, Rollup, Pruned)
 # On PostgreSQL the keys hold the partition, as on a cluster nothing else can be unique.
@@ -68,8 +67,9 @@ def distribute(shards: int, progress: Callable[[str], object]) -> None:
         for table in columns:
             cursor.execute("SELECT truncate_local_data_after_distributing_table(%s)", [table])
         name = connection.ops.quote_name(connection.settings_dict["NAME"])
-        for setting in _SETTINGS_OF_NODES:
-            cursor.execute("SELECT run_command_on_all_nodes(%s)", [f"ALTER DATABASE {name} SET {setting}"])
+        for setting, value in NODES_HOLD.items():
+            command = f"ALTER DATABASE {name} SET {setting} = {value if ', ' in value else repr(value)}"
+            cursor.execute("SELECT run_command_on_all_nodes(%s)", [command])
     cluster.forget()
 
 

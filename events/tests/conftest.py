@@ -97,6 +97,11 @@ def pytest_ignore_collect(collection_path):
 
 
 def _belongs(item):
+    # these copy databases, which a cluster doesn't, or are about what only one server has
+    if partitioned.ON_A_CLUSTER and (
+        {"migrated", "prepared"} & set(item.fixturenames) or item.get_closest_marker("not_on_a_cluster")
+    ):
+        return False
     if item.get_closest_marker("one_partition"):
         callspec = getattr(item, "callspec", None)
         if partitioned.EVERYWHERE or (callspec and callspec.params.get("partition_count", 1) != 1):

@@ -35,6 +35,8 @@ _PLAN = {"max_parallel_workers_per_gather": "0", "jit": "off"}
 # Only a cluster knows these. By its default, a batch of many series would open many sessions with each node, and cost a
 # hundred times as much as by one. What a transaction sets holds on its nodes too.
 _OF_CLUSTERS = {"citus.max_adaptive_executor_pool_size": "1", "citus.propagate_set_commands": "local"}
+# The sessions of a cluster's nodes among each other have only what is set for the database of each node.
+NODES_HOLD = {**_PLAIN, **_PLAN}
 _ISOLATION = {"default_transaction_isolation": "read committed", "default_transaction_deferrable": "off"}
 _ALONE = re.compile(r"\s*(?:VACUUM|(?:CREATE|DROP)\s+DATABASE|[A-Z\s]*?\bCONCURRENTLY)\b", re.IGNORECASE)
 
@@ -45,7 +47,7 @@ def hold(session: connection, settings: Mapping[str, str]) -> bool:
     Returns whether the connection leads to a pooler. A pooler is recognized by the process id that it gives out, which
     it makes up so that clients can cancel their statements. One round trip.
     """
-    wanted = {**_PLAIN, **_PLAN, **_OF_CLUSTERS, **settings}
+    wanted = {**NODES_HOLD, **_OF_CLUSTERS, **settings}
     rows = (SQL("({}, {})").format(Literal(name), Literal(value)) for name, value in (_ISOLATION | wanted).items())
     pairs = SQL(", ").join(rows)
     # set for good only where the session is ours alone, not behind a pooler

@@ -269,6 +269,7 @@ def test_a_series_is_new_where_nothing_is_known_of_it(client, midnight, settings
     assert client.post("/api/track/", named("old", namespace="shop")[0]).status_code == 429
 
 
+@pytest.mark.one_partition
 def test_series_that_are_known_cost_no_query(client, midnight, settings, statements):
     def cost(*names):
         with statements() as sent:

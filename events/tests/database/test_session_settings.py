@@ -100,6 +100,7 @@ def answers(client, directory):
     return found
 
 
+@pytest.mark.not_on_a_cluster
 @pytest.mark.parametrize(
     ("changed", "set_for_all"),
     [(each, "DATABASE {0}") for each in rounds()] + [(SETTINGS[:1], "ROLE {1} IN DATABASE {0}")],

@@ -203,6 +203,7 @@ if connection.vendor == "postgresql":
             )
         ]
 
+    @pytest.mark.not_on_a_cluster
     def test_a_sequence_that_caches_is_an_error(db):
         execute("ALTER TABLE events_event ALTER id SET CACHE 20")
 
@@ -210,6 +211,7 @@ if connection.vendor == "postgresql":
             (Error, "events.E004", "The sequence of event ids has CACHE 20: the roller may pass events by.")
         ]
 
+    @pytest.mark.not_on_a_cluster
     @pytest.mark.parametrize(("workers", "threads", "needed"), [(2, 8, None), (6, 12, 103), (16, 32, 593)])
     def test_more_connections_than_the_server_takes_are_warned_of(db, settings, workers, threads, needed):
         settings.SERVER_WORKERS, settings.SERVER_THREADS = workers, threads
@@ -219,6 +221,7 @@ if connection.vendor == "postgresql":
             (Warned, "events.W005", f"One server may open {needed} connections, and PostgreSQL takes 97.")
         ])  # fmt: skip
 
+    @pytest.mark.not_on_a_cluster
     def test_another_encoding_is_an_error(tmp_path):
         with service.own_database(tmp_path, "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0") as url:
             done = service.manage("check", "--database", "default", env=service.environment(tmp_path, DATABASE_URL=url))

@@ -242,6 +242,7 @@ def test_huge_values_stop_nothing_and_stay_right(db, values, kind):
     assert Rollup.objects.get(resolution=60).count == len(values) - 1
 
 
+@pytest.mark.not_on_a_cluster
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("form", ["json", "csv"])
 def test_a_read_that_meets_a_long_tail_has_it_rolled_up_aside(settings, client_with_scopes, form, partition_count):

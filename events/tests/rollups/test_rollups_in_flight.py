@@ -61,6 +61,7 @@ def test_it_waits_for_every_transaction_with_ids_on_both_sides_of_the_watermark(
     assert asked() == by_hand()
 
 
+@pytest.mark.not_on_a_cluster
 @pytest.mark.django_db(transaction=True)
 def test_it_goes_on_when_those_are_done_whatever_came_since():
     with closing(another_connection()) as old, closing(another_connection()) as new:
