@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +21,7 @@ from django.utils import timezone
 
 from events.database import partitions
 from events.database.snapshot import snapshot
+from events.distribution import cluster
 from events.log.models import Event
 from events.rollups.models import Watermark
 
@@ -95,14 +97,22 @@ def read_lag() -> Lag:
 
 
 def _read_lag_of_all() -> Lag:
-    """Return the events past the watermarks of several partitions, and the oldest look at one that has any."""
+    """Return the events past the watermarks of several partitions, and the oldest look at one that has any.
+
+    Partitions on nodes that are away don't count: the series of the others can be served.
+    """
     looked = F("partition__complete_at")
-    past = Event.objects.past_watermarks().order_by()
+    past = Event.objects.past_watermarks().filter(partition__in=_answering()).order_by()
     # NULL, where no worker has looked, counts as the oldest
     found = past.aggregate(events=Count("pk"), looked=Min(looked), known=Count(looked))
     if not found["events"]:
         return Lag(0, 0)
     return Lag(found["events"], _seconds_since(found["looked"] if found["known"] == found["events"] else None))
+
+
+def _answering() -> Sequence[int]:
+    """List the keys of the partitions whose node answers."""
+    return cluster.ask_every_node("SELECT 1").partitions if cluster.is_cluster() else partitions.keys()
 
 
 def _seconds_since(looked: datetime | None) -> float | None:
@@ -121,7 +131,8 @@ def _lag_detail(lag: Lag) -> str | None:
 def _silence_detail() -> str | None:
     """Describe a missing worker; None where one is there: even an idle one notes every few seconds that it looked."""
     limit = settings.READY_LAG_SECONDS
-    looked = Watermark.objects.aggregate(looked=Min("complete_at"))["looked"]
+    watermarks = Watermark.objects.filter(pk__in=_answering() or [partitions.ONLY])
+    looked = watermarks.aggregate(looked=Min("complete_at"))["looked"]
     if limit == 0 or looked is None:
         return None
     seconds = (timezone.now() - looked).total_seconds()

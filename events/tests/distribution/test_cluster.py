@@ -14,6 +14,7 @@ from events.database import partitions
 from events.distribution import cluster
 from events.log.append import Row, append
 from events.models import Event, Rollup, Watermark
+from events.observability.health import check
 from events.tests.support.cutting_proxy import cutting_proxy
 from events.tests.support.rolling_up import roll_up_all
 from events.tests.support.waiting import wait_until
@@ -141,6 +142,9 @@ def test_a_node_that_is_away_is_missed_by_its_own_series_alone(proxied, make_tok
     for key in set(partitions.keys()) - of_node:
         assert not Event.objects.filter(partition=key, pk__gt=Watermark.objects.current(key).event_id).exists()
     assert count_of(elsewhere) == 6
+    health = check()
+    assert health.is_ready
+    assert health.lag == (0, 0)
 
     proxy.come_back()
     assert get(on_it).status_code == 200
