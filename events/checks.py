@@ -13,14 +13,16 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.utils import timezone
 
 from events.calendar import zones
+from events.database import replica
 from events.database.postgresql.session import NODES_HOLD, SETTINGS
 from events.database.private_files import files_of, open_to_others
+from events.database.reading import REPLICA
 from events.database.statement_timeout import statement_limit
 from events.distribution.cluster import COORDINATOR
 from events.models import Event, Watermark
@@ -151,9 +153,9 @@ def _file_system(directory: Path) -> str:
 
 @checks.register(checks.Tags.database)
 def check_database(app_configs: Apps, databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """Check what only the database knows (E003 to E008, W004 to W006, W008), in the databases that may be asked."""
+    """Check what only the databases know (E003 to E008, W004 to W006, W008, W009), of those that may be asked."""
     messages: list[CheckMessage] = []
-    for alias in databases or ():
+    for alias in set(databases or ()) - {REPLICA}:
         connection = connections[alias]
         tables = connection.introspection.table_names()
         if Watermark._meta.db_table in tables:
@@ -202,11 +204,39 @@ def _postgresql(connection: BaseDatabaseWrapper, *, has_events: bool) -> Iterato
         )
     yield from _cluster(connection)
     yield from _session_settings(connection)
+    # each process has one connection for each thread and each stream, and one to look after its health
+    yield from _most_connections(
+        connection, settings.SERVER_WORKERS * (settings.SERVER_THREADS + settings.SERVER_STREAMS + 1) + _ROLLERS
+    )
+
+
+@checks.register(checks.Tags.database)
+def check_replica(app_configs: Apps, databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Warn where the replica won't be read, however fresh it is (W009), or its sessions or connections fall short."""
+    if not {DEFAULT_DB_ALIAS, REPLICA} & set(databases or ()) or not replica.is_configured():
+        return []
+    try:
+        fault = replica.find_fault()
+        if not fault:
+            each = settings.SERVER_THREADS + settings.SERVER_STREAMS
+            connection = connections[REPLICA]
+            return [*_session_settings(connection), *_most_connections(connection, settings.SERVER_WORKERS * each)]
+    except (DatabaseError, InterfaceError) as error:
+        fault = str(error).strip().partition("\n")[0]
+    return [
+        checks.Warning(
+            f"The replica is not read, so the primary answers for it: {fault}.",
+            hint="DATABASE_REPLICA_URL must lead to a streaming standby of DATABASE_URL's server, to its database.",
+            id="events.W009",
+        )
+    ]
+
+
+def _most_connections(connection: BaseDatabaseWrapper, needed: int) -> Iterator[CheckMessage]:
+    """Warn where a server needs more connections than PostgreSQL takes (W005)."""
     if getattr(connection, "is_pooled", False):
         return  # only the pooler knows how many connections it takes
     most = int(_ask(connection, "SHOW max_connections")) - int(_ask(connection, "SHOW superuser_reserved_connections"))
-    # each process has one connection for each thread and each stream, and one to look after its health
-    needed = settings.SERVER_WORKERS * (settings.SERVER_THREADS + settings.SERVER_STREAMS + 1) + _ROLLERS
     if needed > most:
         yield checks.Warning(
             f"One server may open {needed} connections, and PostgreSQL takes {most}.",

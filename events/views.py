@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
+from functools import partial
 from typing import Any, cast
 
 from django.http import HttpResponse, StreamingHttpResponse
@@ -11,6 +12,7 @@ from django.utils.cache import get_conditional_response, patch_cache_control, pa
 from django.utils.encoding import escape_uri_path
 from django.utils.http import quote_etag
 from rest_framework import serializers, status
+from rest_framework.exceptions import ValidationError
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -28,7 +30,9 @@ from events.access.tokens import (
 from events.aggregation.answer import Answer
 from events.aggregation.catalogue import Catalogue, Series, answered
 from events.aggregation.question import Question
+from events.database import reading, replica
 from events.database.snapshot import snapshot
+from events.distribution.cluster import is_cluster
 from events.http.fast_path.views import EndpointView, json_response
 from events.http.negotiation import JSONUnlessNamed
 from events.http.renderers import CSVRenderer, JSONRenderer, NDJSONRenderer, SeriesCSVRenderer, StreamRenderer
@@ -36,6 +40,7 @@ from events.ingest.decoding import Batch, idempotency_key_of, store
 from events.ingest.new_series import take_new_series
 from events.ingest.parsers import EventFormParser, EventJSONParser, EventMultiPartParser, EventNDJSONParser, EventParser
 from events.log.namespace_patterns import Namespaces
+from events.log.series import SeriesKey
 from events.openapi import operations
 from events.serializers import (
     AggregationQuerySerializer,
@@ -44,6 +49,8 @@ from events.serializers import (
     SeriesPathSerializer,
 )
 from events.worker import pacing
+
+READ_HEADER = operations.READ_HEADER
 
 
 def _validated(serializer_class: type[serializers.Serializer[Any]], data: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,6 +88,27 @@ class ReadView(EndpointView):
     authentication_classes = [BearerAuthentication, BrowserAuthentication]
     permission_classes = [TokenHasScopeOrUserMayView]
 
+    @property
+    @override
+    def default_response_headers(self) -> dict[str, str]:
+        headers = super().default_response_headers
+        return {**headers, "Vary": f"{headers['Vary']}, {READ_HEADER}"}
+
+    def read(self, request: Request, answer: Callable[[], HttpResponseBase]) -> HttpResponseBase:
+        """Answer from the database that the request chooses, and say from which one it was where it chooses any.
+
+        Raises ValidationError for a header that isn't known.
+        """
+        wanted = request.META.get("HTTP_TRACKING_READ")
+        if wanted not in {None, *operations.SOURCES}:
+            choices = ", ".join(operations.SOURCES)
+            raise ValidationError({READ_HEADER: [f"“{wanted}” is not accepted. Choose one of: {choices}."]})
+        # the coordinator of a cluster doesn't know how far the standbys of the other nodes are
+        response, source = replica.read_from("primary" if wanted is None or is_cluster() else wanted, answer)
+        if wanted is not None:
+            response[READ_HEADER] = str(source)
+        return response
+
 
 class AggregationView(ReadView):
     """``GET /api/events/<namespace>/<name>``: aggregates of one series."""
@@ -95,16 +123,20 @@ class AggregationView(ReadView):
         series = _validated(SeriesPathSerializer, {"namespace": namespace, "name": name})
         check_namespace(grant_of(request), self.required_scope, series["namespace"])
         query = _validated(AggregationQuerySerializer, request.query_params)
+        response = self.read(request, partial(self._answer, request, Question(**series, **query)))
+        patch_vary_headers(response, ["Accept", "Authorization", "Cookie"])
+        patch_cache_control(response, private=True, no_cache=True)
+        return response
+
+    def _answer(self, request: Request, question: Question) -> HttpResponseBase:
         with snapshot():
-            answer = Answer(Question(**series, **query))
+            answer = Answer(question)
             etag = _etag(answer, request.accepted_renderer)
             known = get_conditional_response(request._request, etag=etag)
-            response = known or self._respond(answer, request.accepted_renderer)
+            response: HttpResponseBase = known or self._respond(answer, request.accepted_renderer)
         if not response.streaming:  # a long answer is still to be read
             _shorten_tail(answer)
         response["ETag"] = etag
-        patch_vary_headers(response, ["Accept", "Authorization", "Cookie"])
-        patch_cache_control(response, private=True, no_cache=True)
         return response
 
     def _respond(self, answer: Answer, renderer: BaseRenderer) -> HttpResponseBase:
@@ -112,10 +144,12 @@ class AggregationView(ReadView):
             return Response(answer.items())
         answer.check_stream()
         response = StreamingHttpResponse(content_type=_content_type(renderer))
-        response.streaming_content = self._lines(answer.question, renderer, response)
+        response.streaming_content = reading.kept(self._lines(answer.question, renderer, response))
         return response
 
-    def _lines(self, question: Question, renderer: StreamRenderer, response: HttpResponseBase) -> Iterator[bytes]:
+    def _lines(
+        self, question: Question, renderer: StreamRenderer, response: HttpResponseBase
+    ) -> Generator[bytes, None, None]:
         """Yield the lines of a long answer, which is read later and perhaps by another thread."""
         with snapshot():
             answer = Answer(question)
@@ -137,9 +171,14 @@ class CatalogueView(ReadView):
         """Answer 200 with a list of series, ordered by namespace and name; a page has a link to the next one."""
         query = _validated(CatalogueQuerySerializer, request.query_params)
         catalogue = Catalogue(self._namespaces(request, namespace), search=query.get("search", ""))
-        renderer, limit, after = request.accepted_renderer, query["limit"], query["after"]
+        return self.read(request, partial(self._list, request, catalogue, query["limit"], query["after"]))
+
+    def _list(
+        self, request: Request, catalogue: Catalogue, limit: int | None, after: SeriesKey | None
+    ) -> HttpResponseBase:
+        renderer = request.accepted_renderer
         if limit is None and isinstance(renderer, StreamRenderer):
-            lines = renderer.lines(map(answered, catalogue.iterate(after)))
+            lines = reading.kept(_lines_of(renderer, catalogue, after))
             return StreamingHttpResponse(lines, content_type=_content_type(renderer))
         page = catalogue.whole(after) if limit is None else catalogue.page(limit, after)
         response = self._answer(request, page.series)
@@ -151,7 +190,8 @@ class CatalogueView(ReadView):
         """Answer with the headers alone; nothing is read for them, so there is no length and no link to a next page."""
         _validated(CatalogueQuerySerializer, request.query_params)
         self._namespaces(request, namespace)
-        return StreamingHttpResponse((), content_type=_content_type(request.accepted_renderer))
+        content_type = _content_type(request.accepted_renderer)
+        return self.read(request, lambda: StreamingHttpResponse((), content_type=content_type))
 
     def _namespaces(self, request: Request, namespace: str | None) -> Namespaces:
         grant = grant_of(request)
@@ -173,8 +213,12 @@ def _etag(answer: Answer, renderer: BaseRenderer) -> str:
     return quote_etag(f"{answer.version()}-{renderer.format}")
 
 
+def _lines_of(renderer: StreamRenderer, catalogue: Catalogue, after: SeriesKey | None) -> Generator[bytes, None, None]:
+    yield from renderer.lines(map(answered, catalogue.iterate(after)))
+
+
 def _shorten_tail(answer: Answer) -> None:
-    if answer.has_long_tail:
+    if answer.has_long_tail and not reading.is_of_replica():
         pacing.catch_up_in_background()
 
 

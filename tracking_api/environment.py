@@ -184,6 +184,18 @@ def database(name: str, default: str, *, timeout_seconds: int) -> dict[str, Any]
     return config
 
 
+def replica(name: str, primary: dict[str, Any], *, timeout_seconds: int) -> dict[str, Any] | None:
+    """Read the ``postgres://`` URL of a standby of the primary as Django's dictionary; None where it isn't set."""
+    if not text(name, "").strip():
+        return None
+    if primary["ENGINE"] == _SQLITE:
+        raise ImproperlyConfigured(f"{name} needs a DATABASE_URL of PostgreSQL, as SQLite has no replicas.")
+    config = database(name, "", timeout_seconds=timeout_seconds)
+    if config["ENGINE"] == _SQLITE:
+        raise ImproperlyConfigured(f"{name} must be postgres://user:password@host:port/name, of a standby.")
+    return {**config, "TEST": {"MIRROR": "default"}}
+
+
 def _sqlite_options(timeout_seconds: int) -> dict[str, Any]:
     # WAL lets readers go on beside one writer. FULL syncs every commit, so that a 201 survives a power cut.
     # IMMEDIATE takes the write lock at BEGIN, where waiting works; a lock upgrade later fails at once.

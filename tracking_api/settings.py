@@ -95,6 +95,12 @@ DATABASES = {
         "DATABASE_URL", f"sqlite:///{BASE_DIR / 'db.sqlite3'}", timeout_seconds=DATABASE_TIMEOUT_SECONDS
     )
 }
+# a standby of that PostgreSQL, for readers who take what it has
+_replica = environment.replica("DATABASE_REPLICA_URL", DATABASES["default"], timeout_seconds=DATABASE_TIMEOUT_SECONDS)
+if _replica:
+    DATABASES["replica"] = _replica
+    DATABASE_ROUTERS = ["events.database.reading.ReplicaRouter"]
+READ_REPLICA_MAX_LAG_SECONDS = environment.integer("READ_REPLICA_MAX_LAG_SECONDS", 10, minimum=1)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Log-in
@@ -210,10 +216,12 @@ CORS_URLS_REGEX = r"^/api/"
 CORS_ALLOW_CREDENTIALS = False
 CORS_ALLOW_METHODS = ["GET", "POST"]
 CORS_ALLOW_HEADERS = [
-    "authorization", "content-type", "content-encoding", "idempotency-key", "if-none-match", "x-request-id"
+    "authorization", "content-type", "content-encoding", "idempotency-key", "if-none-match", "tracking-read",
+    "x-request-id",
 ]  # fmt: skip
 CORS_EXPOSE_HEADERS = [
-    "ETag", "Link", "Retry-After", "RateLimit", "RateLimit-Policy", "WWW-Authenticate", "X-Request-ID"
+    "ETag", "Link", "Retry-After", "RateLimit", "RateLimit-Policy", "Tracking-Read", "WWW-Authenticate",
+    "X-Request-ID",
 ]  # fmt: skip
 
 # Logs on standard error: what goes wrong, and a line for each request

@@ -12,7 +12,7 @@ from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, Any
 from wsgiref.util import FileWrapper
 
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import connections
 
 from tracking_api.server.handler import LongAnswer, django_handler, freeze  # sets Django up
 
@@ -47,7 +47,8 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Any:
 
 
 def _work(environ: WSGIEnvironment, start_response: StartResponse) -> Any:
-    connections[DEFAULT_DB_ALIAS].close_if_unusable_or_obsolete()
+    for kept in connections.all(initialized_only=True):  # the replica's too, where this thread has one
+        kept.close_if_unusable_or_obsolete()
     answer = django_handler(environ, start_response)
     if not isinstance(answer, LongAnswer):
         return answer

@@ -13,13 +13,12 @@ from operator import itemgetter, or_
 from typing import Any, NamedTuple, TypedDict
 
 from django.conf import settings
-from django.db import connection
 from django.db.models import Count, F, Func, Max, Min, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Collate, Concat
 from rest_framework.exceptions import ValidationError
 
 from events.calendar import timestamps
-from events.database import partitions
+from events.database import partitions, reading
 from events.database.dialect import is_postgresql
 from events.database.snapshot import snapshot
 from events.database.statement_timeout import restart_clock
@@ -81,7 +80,7 @@ class Catalogue:
         """
         with snapshot():
             state = _tail_state()
-            if state.tail <= settings.ROLLUP_TAIL_EVENTS:
+            if not _is_to_shorten(state):
                 return self._page(state, limit, after)
         pacing.wait_for_catching_up()
         with snapshot():
@@ -100,7 +99,7 @@ class Catalogue:
 
         The database groups the tail, once for many parts.
         """
-        if _tail_state().tail > settings.ROLLUP_TAIL_EVENTS:
+        if _is_to_shorten(_tail_state()):
             pacing.wait_for_catching_up()
         with snapshot():
             state, parts = _tail_state(), _parts(self.namespaces, after)
@@ -187,6 +186,11 @@ def _tail_state() -> _TailState:
     return _TailState(event_id, max(0, (newest_id or 0) - event_id))
 
 
+def _is_to_shorten(state: _TailState) -> bool:
+    """Tell whether the tail is to be rolled up first; on a replica nothing can be, and to wait would not help."""
+    return state.tail > settings.ROLLUP_TAIL_EVENTS and not reading.is_of_replica()
+
+
 def _by_code_point(field: str, *, of_rollups: bool) -> F | Func:
     """Build an expression of a field that sorts and compares by code point; for rollups it can use their index."""
     if is_postgresql():
@@ -232,7 +236,7 @@ def _fetch(parts: Sequence[_Rows], most: int) -> list[_Row]:
     texts, parameters = zip(*(part.query.sql_with_params() for part in parts), strict=True)
     union = " UNION ALL ".join(f"SELECT * FROM ({text}) AS part" for text in texts)  # noqa: S608
     sql = f"SELECT * FROM ({union}) AS parts ORDER BY namespace_key, name_key LIMIT {most}"  # noqa: S608
-    with connection.cursor() as cursor:
+    with reading.connection().cursor() as cursor:
         cursor.execute(sql, list(chain.from_iterable(parameters)))
         rows: list[_Row] = cursor.fetchall()
         return rows
@@ -241,7 +245,7 @@ def _fetch(parts: Sequence[_Rows], most: int) -> list[_Row]:
 def _iterated(rows: _Rows) -> Iterator[_Row]:
     for number, row in enumerate(rows.iterator(_ROWS_AT_A_TIME)):
         if number % _ROWS_AT_A_TIME == 0:
-            restart_clock(connection)
+            restart_clock(reading.connection())
         yield row
 
 

@@ -12,7 +12,7 @@ from math import inf
 from operator import add, itemgetter
 from typing import Any, TypeVar
 
-from django.db import connection, models
+from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BigIntegerField, Case, Count, F, Max, Min, Q, Sum, Value, When
 from django.db.models.functions import Cast, NullIf
@@ -24,6 +24,7 @@ from events.aggregation.question import Question
 from events.aggregation.series_state import SeriesState
 from events.calendar.granularity import CLOCK_UNITS, MICROSECOND, Granularity
 from events.calendar.spans import Span
+from events.database import reading
 from events.database.dialect import binary_collation
 from events.database.statement_timeout import restart_clock
 from events.database.trunc_clock import Rules, bucket_start
@@ -374,13 +375,14 @@ def _fetch(
 ) -> list[tuple[Any, ...]]:
     """Fetch the rows of all parts by one statement, as the driver returns them."""
     sql, parameters = _union(parts, order_by)
-    with connection.cursor() as cursor:
+    with reading.connection().cursor() as cursor:
         cursor.execute(f"{sql} LIMIT {most}" if most else sql, parameters)
         rows: list[tuple[Any, ...]] = cursor.fetchall()
         return rows
 
 
 def _iterate(*parts: models.QuerySet[Any], order_by: int | str | None = None) -> Iterator[tuple[Any, ...]]:
+    connection = reading.connection()
     with connection.chunked_cursor() as cursor:
         cursor.execute(*_union(parts, order_by))
         while rows := cursor.fetchmany(_ROWS_AT_A_TIME):

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from django.db import connection, transaction
+from django.db import transaction
 
+from events.database import reading
 from events.database.dialect import is_postgresql
 
 # With this memory PostgreSQL groups a large tail by hashes. It expects far too many groups, and with its default of
@@ -18,11 +19,12 @@ def snapshot() -> Iterator[None]:
 
     Inside a transaction of the caller, the isolation of that transaction holds instead.
     """
+    connection = reading.connection()
     connection.ensure_connection()
     if connection.in_atomic_block or getattr(connection.connection, "in_transaction", False):
         yield
     elif is_postgresql():
-        with transaction.atomic():
+        with transaction.atomic(connection.alias):
             with connection.cursor() as cursor:
                 cursor.execute(_BEGIN)
             yield
@@ -38,9 +40,12 @@ def snapshot() -> Iterator[None]:
 
 
 def snapshot_id() -> str | None:
-    """Return a text that differs between any two snapshots whose data differ; None on SQLite. One query."""
-    if not is_postgresql():
+    """Return a text that differs between any two snapshots whose data differ; None where there is no such text.
+
+    There is none on SQLite, nor on a standby, which doesn't list the transactions in progress. One query on PostgreSQL.
+    """
+    if not is_postgresql() or reading.is_of_replica():
         return None
-    with connection.cursor() as cursor:
+    with reading.connection().cursor() as cursor:
         cursor.execute("SELECT pg_current_snapshot()::text")
         return str(cursor.fetchone()[0])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
@@ -16,11 +16,11 @@ _STEPS_BETWEEN_LOOKS = 100_000
 
 def limit_statements() -> None:
     """Have the database cancel each statement of this process after STATEMENT_TIMEOUT_SECONDS."""
-    database = connections.settings[DEFAULT_DB_ALIAS]
-    if database["ENGINE"] == "django.db.backends.sqlite3":
-        connection_created.connect(_limit_on_sqlite)
-    else:
-        database[SETTINGS] |= statement_limit()
+    for database in connections.settings.values():
+        if database["ENGINE"] == "django.db.backends.sqlite3":
+            connection_created.connect(_limit_on_sqlite)
+        else:
+            database[SETTINGS] |= statement_limit()
 
 
 def statement_limit() -> dict[str, str]:

@@ -18,6 +18,7 @@ from events.openapi.schemas import SEGMENT, Schema, array, ref
 from events.serializers import AggregationQuerySerializer, CatalogueQuerySerializer
 
 JSON, NDJSON, CSV = "application/json", "application/x-ndjson", "text/csv"
+READ_HEADER, SOURCES = "Tracking-Read", ("primary", "replica")
 URL_ENCODED, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
 
 Responses = dict[int | tuple[int, str], OpenApiResponse]
@@ -105,6 +106,22 @@ _HEADERS = [
     _header("RateLimit-Policy", "The limits of the client, where it has any (an IETF draft).", 200, 201, 429),
     _header("RateLimit", "What is left of them.", 200, 201, 429),
 ]
+
+
+# of the calls that read
+_READ_HEADERS = [
+    OpenApiParameter(
+        READ_HEADER, {"type": "string", "enum": list(SOURCES), "default": SOURCES[0]}, OpenApiParameter.HEADER,
+        description="`primary`: the answer has every event acknowledged before. `replica`: it may be from a replica, "
+        "which takes load off the primary, and lack the events of the last moments.",
+    ),
+    _header(
+        READ_HEADER,
+        "Where the request has this header: `primary`, or `replica; lag=0.4`: how many seconds ago, at most, an event "
+        "was acknowledged that the answer lacks. The primary answers too where no replica will do.",
+        200, 304,
+    ),
+]  # fmt: skip
 
 
 def _segment(name: str, example: str) -> OpenApiParameter:
@@ -236,7 +253,7 @@ aggregate = _call(
         "The `ETag` of an answer, sent back as `If-None-Match`, makes a 304 of one that would be the same."
     ),
     parameters=[
-        _segment("namespace", "Shop"), _segment("name", "order"), AggregationQuerySerializer,
+        _segment("namespace", "Shop"), _segment("name", "order"), AggregationQuerySerializer, *_READ_HEADERS,
         _header("If-None-Match", "The `ETag` of an answer."),
         _header("ETag", "Another one whenever the answer may be another.", 200, 304),
     ],
@@ -271,7 +288,7 @@ def _catalogue(parameters: Sequence[Any], forbidden: OpenApiResponse, **words: s
             "how many, and `Link` leads to the next ones. CSV and NDJSON without `limit` hold all."
         ),
         parameters=[
-            *parameters, CatalogueQuerySerializer,
+            *parameters, CatalogueQuerySerializer, *_READ_HEADERS,
             _header("Link", 'Where the next series are, as `<…>; rel="next"`; absent on the last page.', 200),
         ],
         responses={

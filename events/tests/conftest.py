@@ -32,6 +32,7 @@ _NEED_POSTGRESQL = [
     "test_other_servers.py",
     "test_poolers.py",
     "test_postgresql_role.py",
+    "test_replica.py",
     "test_session_settings.py",
     "test_rollups_in_flight.py",
     "test_storage.py",

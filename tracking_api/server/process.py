@@ -16,7 +16,7 @@ from typing import Any
 
 import uvloop
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import connections
 
 from events.http.error_handlers import answer_to
 from events.http.fast_path.handler import start
@@ -174,7 +174,8 @@ def _worked(request: Request, streams: Streams) -> Answer | Pending | None:
     """Answer over this thread's database connection; return None where the client has gone."""
     if request.is_gone:
         return None
-    connections[DEFAULT_DB_ALIAS].close_if_unusable_or_obsolete()
+    for kept in connections.all(initialized_only=True):  # the replica's too, where this thread has one
+        kept.close_if_unusable_or_obsolete()
     return _answered(request, streams)
 
 

@@ -45,7 +45,7 @@ def preflight(path, method, headers="", origin=ORIGIN):
     [
         ("/api/track/", "POST", "authorization,content-encoding,content-type,idempotency-key,x-request-id"),
         ("/api/track", "POST", "authorization"),
-        ("/api/events/Shop/order", "GET", "authorization,if-none-match"),
+        ("/api/events/Shop/order", "GET", "authorization,if-none-match,tracking-read"),
         ("/api/events/Shop/order/", "GET", "authorization"),
         ("/api/events/", "GET", "authorization"),
     ],
@@ -60,7 +60,7 @@ def test_a_preflight_is_answered_without_a_token(db, path, method, headers):
         "access-control-allow-origin": ORIGIN,
         "access-control-allow-methods": "GET, POST",
         "access-control-max-age": "86400",
-        "access-control-expose-headers": "ETag, Link, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate, X-Request-ID",
+        "access-control-expose-headers": "ETag, Link, Retry-After, RateLimit, RateLimit-Policy, Tracking-Read, WWW-Authenticate, X-Request-ID",
     }
     assert response["Vary"] == "origin"
 
@@ -72,7 +72,7 @@ def test_a_preflight_from_elsewhere_is_told_nothing(db, origin):
 
 EXPOSED = {
     "access-control-allow-origin": ORIGIN,
-    "access-control-expose-headers": "ETag, Link, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate, X-Request-ID",
+    "access-control-expose-headers": "ETag, Link, Retry-After, RateLimit, RateLimit-Policy, Tracking-Read, WWW-Authenticate, X-Request-ID",
 }
 
 
