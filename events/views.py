@@ -41,8 +41,12 @@ from events.serializers import (
     AggregationQuerySerializer,
     CatalogueQuerySerializer,
     NamespaceSerializer,
+    OverviewQuerySerializer,
     SeriesPathSerializer,
+    StatisticsQuerySerializer,
 )
+from events.series.overview import Overview
+from events.series.statistics import statistics
 from events.worker import pacing
 
 
@@ -185,6 +189,38 @@ class NamespaceCatalogueView(CatalogueView):
     @override
     def get(self, request: Request, namespace: str | None = None) -> HttpResponseBase:
         return super().get(request, namespace)
+
+
+class OverviewView(ReadView):
+    """``GET /api/series/``: a page of the series, with how each of them is going."""
+
+    required_scope = "read"
+
+    @operations.overview
+    def get(self, request: Request) -> HttpResponseBase:
+        """Answer 200 with a page of series and how many there are in all."""
+        query = _validated(OverviewQuerySerializer, request.query_params)
+        namespaces = readable_namespaces(grant_of(request))
+        overview = Overview(namespaces, search=query.get("search", ""), with_hidden=query["hidden"] == "yes")
+        total, page, pages, lines = overview.page(query["page"], query["order"])
+        return json_response({"count": total, "page": page, "pages": pages, "series": lines}, status.HTTP_200_OK)
+
+
+class StatisticsView(ReadView):
+    """``GET /api/series/<namespace>/<name>``: what the events of a window are altogether."""
+
+    required_scope = "aggregation"
+
+    @operations.statistics
+    def get(self, request: Request, namespace: str, name: str) -> HttpResponseBase:
+        """Answer 200 with count, sum, average, least and most value, and what people say of the series."""
+        series = _validated(SeriesPathSerializer, {"namespace": namespace, "name": name})
+        check_namespace(grant_of(request), self.required_scope, series["namespace"])
+        query = _validated(StatisticsQuerySerializer, request.query_params)
+        found = statistics(Question(**series, **query))
+        if found.has_long_tail:
+            pacing.catch_up_in_background()
+        return json_response({**series, **found.answered()}, status.HTTP_200_OK)
 
 
 def _content_type(renderer: BaseRenderer) -> str:
