@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from math import isfinite
 from typing import Any, NamedTuple
 
 from django.db import connection
 from django.db.models import Count, Max, Min, Sum
 
-from events.database.dialect import is_postgresql
+from events.database.dialect import choose, is_postgresql
 from events.log.models import Event
 from events.log.series import SeriesKey, from_series
 from events.rollups.models import Resolution, Rollup, Watermark
@@ -29,10 +30,11 @@ _LAST_VALUE = f"""
         ORDER BY event.timestamp DESC, event.id DESC LIMIT 1
     )
 """  # noqa: S608
-_HOURS = {
+_EACH = "hour.bucket, hour.count, hour.sum, hour.min, hour.max"
+_TOGETHER = "min(hour.bucket), CAST(sum(hour.count) AS bigint), sum(hour.sum), min(hour.min), max(hour.max)"
+_FROM = {
     # OFFSET keeps PostgreSQL from reading the hours of every series there is instead of those of each window
     "postgresql": f"""
-        SELECT series.namespace, series.name, hour.bucket, hour.count, hour.sum, hour.min, hour.max
         FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[])
             AS series (namespace, name, first, last)
         CROSS JOIN LATERAL (
@@ -43,14 +45,14 @@ _HOURS = {
         ) AS hour
     """,  # noqa: S608
     "sqlite": f"""
-        SELECT hour.namespace, hour.name, hour.bucket, hour.count, hour.sum, hour.min, hour.max
         FROM json_each(%s) AS series
         CROSS JOIN {Rollup._meta.db_table} AS hour
         WHERE hour.resolution = %s
             AND hour.namespace = json_extract(series.value, '$[0]') AND hour.name = json_extract(series.value, '$[1]')
             AND hour.bucket >= json_extract(series.value, '$[2]') AND hour.bucket <= json_extract(series.value, '$[3]')
-    """,  # noqa: S608
+    """,
 }
+Windows = dict[SeriesKey, tuple[datetime, datetime]]
 
 
 class Hour(NamedTuple):
@@ -80,24 +82,57 @@ def last_values(keys: Sequence[SeriesKey]) -> dict[SeriesKey, float | None]:
         return {SeriesKey(namespace, name): value for namespace, name, value in cursor.fetchall()}
 
 
-def hours_of(windows: dict[SeriesKey, tuple[datetime, datetime]]) -> dict[SeriesKey, dict[datetime, Hour]]:
+def hours_of(windows: Windows) -> dict[SeriesKey, dict[datetime, Hour]]:
     """Return the hours of each series that hold events, from the hour of its window's start to that of its end.
 
     To be called in a snapshot. Three queries: the watermark, the rollups, and the tail where there is one.
     """
     found: dict[SeriesKey, dict[datetime, Hour]] = defaultdict(dict)
-    if not windows:
-        return found
-
-    def add(namespace: str, name: str, instant: datetime | str, hour: Hour) -> None:
-        start = _utc(instant).replace(minute=0)
-        of_series = found[SeriesKey(namespace, name)]
-        of_series[start] = of_series[start].merged(hour) if start in of_series else hour
-
     watermark = Watermark.objects.current()
-    # hours, or minutes where the rollups have no hours
-    for namespace, name, bucket, count, total, least, most in _rolled_up(windows, watermark.finest_first[-1]):
-        add(namespace, name, bucket, Hour(count, total if isfinite(total) else None, least, most))
+    for key, start, hour in chain(_rolled_up(windows, watermark), _tail(windows, watermark)):
+        of_series = found[key]
+        of_series[start] = of_series[start].merged(hour) if start in of_series else hour
+    return found
+
+
+def totals_of(windows: Windows) -> dict[SeriesKey, Hour]:
+    """Return what the hours of each series' window are together; a series without events there has no entry.
+
+    To be called in a snapshot. Three queries, as for ``hours_of``, of which a row for each series comes.
+    """
+    found: dict[SeriesKey, Hour] = {}
+    watermark = Watermark.objects.current()
+    for key, _, hour in chain(_rolled_up(windows, watermark, together=True), _tail(windows, watermark)):
+        found[key] = found[key].merged(hour) if key in found else hour
+    return found
+
+
+def _rolled_up(
+    windows: Windows, watermark: Watermark, *, together: bool = False
+) -> Iterator[tuple[SeriesKey, datetime, Hour]]:
+    """Yield the hours of the windows by the rollups, or all hours of a window as one."""
+    if not windows:
+        return
+    # hours, or minutes where the rollups have no hours, and then of the last hour too
+    resolution = watermark.finest_first[-1]
+    rows = [(*key, first, last + (HOUR - timedelta(minutes=1))) for key, (first, last) in windows.items()]
+    select = "series.namespace, series.name" if is_postgresql() else "hour.namespace, hour.name"
+    if is_postgresql():
+        given: list[Any] = [list(column) for column in zip(*rows, strict=True)]
+    else:
+        given = [json.dumps([(*key, _sqlite_text(first), _sqlite_text(last)) for *key, first, last in rows])]
+    sql = f"SELECT {select}, {_TOGETHER if together else _EACH} {choose(**_FROM)}"
+    with connection.cursor() as cursor:
+        cursor.execute(f"{sql} GROUP BY 1, 2" if together else sql, [*given, resolution.value])
+        for namespace, name, bucket, count, total, least, most in cursor.fetchall():
+            hour = Hour(count, total if isfinite(total) else None, least, most)
+            yield SeriesKey(namespace, name), _utc(bucket).replace(minute=0), hour
+
+
+def _tail(windows: Windows, watermark: Watermark) -> Iterator[tuple[SeriesKey, datetime, Hour]]:
+    """Yield the hours of the windows by the events that no rollup holds yet."""
+    if not windows:
+        return
     first, last = min(start for start, _ in windows.values()), max(end for _, end in windows.values())
     tail = Event.objects.after(watermark.event_id).within(first, last + (HOUR - timedelta.resolution))
     rows = (
@@ -108,23 +143,9 @@ def hours_of(windows: dict[SeriesKey, tuple[datetime, datetime]]) -> dict[Series
         .annotate(Count("pk"), Sum("value"), Min("value"), Max("value"))
     )
     for namespace, name, start, *figures in rows:
-        window = windows.get(SeriesKey(namespace, name))
-        if window and window[0] <= _utc(start) <= window[1]:
-            add(namespace, name, start, Hour(*figures))
-    return found
-
-
-def _rolled_up(windows: dict[SeriesKey, tuple[datetime, datetime]], resolution: Resolution) -> list[tuple[Any, ...]]:
-    minutes = HOUR - timedelta(minutes=1)  # of the last hour too, where minutes are read
-    rows = [(*key, first, last + minutes) for key, (first, last) in windows.items()]
-    with connection.cursor() as cursor:
-        if is_postgresql():
-            columns = [list(column) for column in zip(*rows, strict=True)]
-            cursor.execute(_HOURS["postgresql"], [*columns, resolution.value])
-        else:
-            texts = [(*key, _sqlite_text(first), _sqlite_text(last)) for *key, first, last in rows]
-            cursor.execute(_HOURS["sqlite"], [json.dumps(texts), resolution.value])
-        return list(cursor.fetchall())
+        key = SeriesKey(namespace, name)
+        if key in windows and windows[key][0] <= _utc(start) <= windows[key][1]:
+            yield key, _utc(start), Hour(*figures)
 
 
 def _sqlite_text(instant: datetime) -> str:

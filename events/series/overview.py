@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import reduce
 from itertools import pairwise
-from math import ceil
+from math import ceil, isfinite
 from typing import Any, NamedTuple
 
 from django.utils import timezone
@@ -16,7 +17,7 @@ from events.calendar import timestamps
 from events.database.snapshot import snapshot
 from events.log.namespace_patterns import EVERYWHERE, Namespaces
 from events.log.series import SeriesKey
-from events.series.hours import HOUR, Hour, hours_of, last_values
+from events.series.hours import HOUR, Hour, hours_of, last_values, totals_of
 from events.series.models import SeriesSettings
 
 PAGE_SERIES = 50
@@ -97,9 +98,9 @@ def _value_of(
         values = last_values([_key(series) for series in found])
         return lambda series: values[_key(series)]
     if by == "changePercent":
-        windows = {_key(series): _window(series, now) for series in found}
-        hours = hours_of(_two_days(windows))
-        return lambda series: _change(hours[_key(series)], windows[_key(series)], now)
+        windows = {_key(series): _whole_hours(_window(series, now), now) for series in found}
+        today, before = totals_of(windows), totals_of({key: _day_before(each) for key, each in windows.items()})
+        return lambda series: _change(today.get(_key(series)), before.get(_key(series)))
     if by in {"unit", "description"}:
         return lambda series: getattr(_settings_of(settings, _key(series)), by).casefold() or None
     field = {"count": "count", "lastTimestamp": "last_timestamp"}[by]
@@ -115,6 +116,7 @@ def _lines(
     for series in page:
         key = _key(series)
         of_series, window, known = hours[key], windows[key], _settings_of(settings, key)
+        whole = _whole_hours(window, now)
         yield {
             "namespace": key.namespace,
             "name": key.name,
@@ -122,7 +124,7 @@ def _lines(
             "firstTimestamp": timestamps.to_text(series["first_timestamp"]),
             "lastTimestamp": timestamps.to_text(series["last_timestamp"]),
             "lastValue": values[key],
-            "changePercent": _change(of_series, window, now),
+            "changePercent": _change(*(_together(of_series, each) for each in (whole, _day_before(whole)))),
             "isQuiet": _is_quiet(series, of_series, window, now),
             "hours": _sparkline(of_series, window),
             "unit": known.unit,
@@ -176,34 +178,34 @@ def _sparkline(hours: dict[datetime, Hour], window: Window) -> dict[str, Any]:
     }
 
 
-def _change(hours: dict[datetime, Hour], window: Window, now: datetime) -> float | None:
-    """Return by how many percent the day's average, or number of events, differs from that of the day before.
+def _whole_hours(window: Window, now: datetime) -> Window:
+    """Return the window without the hour that is still filling, if it ends with that."""
+    first, last = window
+    return (first, _earlier(last, 1)) if now - HOUR < last <= now else window
 
-    An hour that is still filling is left out, and so is the same hour of the day before.
-    """
-    starts = [start for start in _starts(window) if start <= now - HOUR] if window[1] <= now else _starts(window)
-    today = [hours[start] for start in starts if start in hours]
-    before = [hours[_earlier(start, _DAY_HOURS)] for start in starts if _earlier(start, _DAY_HOURS) in hours]
-    if not today or not before:
+
+def _day_before(window: Window) -> Window:
+    return _earlier(window[0], _DAY_HOURS), _earlier(window[1], _DAY_HOURS)
+
+
+def _together(hours: dict[datetime, Hour], window: Window) -> Hour | None:
+    within = [hour for start, hour in hours.items() if window[0] <= start <= window[1]]
+    return reduce(Hour.merged, within) if within else None
+
+
+def _change(today: Hour | None, before: Hour | None) -> float | None:
+    """Return by how many percent the average, or the number of events, differs from the day before; None for none."""
+    if today is None or before is None:
         return None
-    if _is_counted(hours):
-        new, old = float(sum(hour.events for hour in today)), float(sum(hour.events for hour in before))
+    both = today.merged(before)
+    if both.min == both.max == 1:
+        new, old = float(today.events), float(before.events)
+    elif today.sum is None or before.sum is None:
+        return None
     else:
-        new_average, old_average = _average(today), _average(before)
-        if new_average is None or old_average is None:
-            return None
-        new, old = new_average, old_average
-    change = 100 * (new - old) / abs(old) if old else None
-    return change if change is not None and abs(change) < float("inf") else None
-
-
-def _average(hours: Sequence[Hour]) -> float | None:
-    total = 0.0
-    for hour in hours:
-        if hour.sum is None:
-            return None
-        total += hour.sum
-    return total / sum(hour.events for hour in hours)
+        new, old = today.sum / today.events, before.sum / before.events
+    change = 100 * (new / abs(old) - old / abs(old)) if old else None
+    return change if change is not None and isfinite(change) else None
 
 
 def _is_quiet(series: Series, hours: dict[datetime, Hour], window: Window, now: datetime) -> bool:

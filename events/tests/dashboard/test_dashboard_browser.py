@@ -55,7 +55,7 @@ def test_what_a_link_leaves_open_is_chosen_so_that_there_is_something_to_see(ope
 
 def test_before_the_first_event_it_shows_the_command_that_sends_it(prepared, chromium, open_page, tmp_path):
     with served(prepared, tmp_path, "from events.models import Event; Event.objects.all().delete()") as env:
-        page = open_page("/", env=env, session=None)
+        page = open_page("/chart", env=env, session=None)
         log_in(page, env)
         expect(page.get_by_role("heading", name="No events yet")).to_be_visible()
         accessible(page)
@@ -104,7 +104,7 @@ def test_series_are_chosen_by_typing_and_up_to_six_are_overlaid(open_page):
 def test_of_a_large_catalogue_any_series_is_found_by_typing(chromium, prepared, open_page, tmp_path):
     """And it opens with one that is not among the first."""
     with prepared(tmp_path, MAX_SERIES=2) as env, service.served(env):
-        page = open_page(f"/?{urlencode({'series': 'Server-1/diskUsage', **OCTOBER})}", env=env, session=None)
+        page = open_page(f"/chart?{urlencode({'series': 'Server-1/diskUsage', **OCTOBER})}", env=env, session=None)
         log_in(page, env)
         picker = page.get_by_label("Add a series")
         expect(page.locator("#legend li")).to_have_count(1)

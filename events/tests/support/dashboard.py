@@ -43,7 +43,7 @@ def log_in(page, env, **fields):
 
 
 def link(*series, **fields):
-    return f"/?{urlencode([*(('series', each) for each in series), *fields.items()])}"
+    return f"/chart?{urlencode([*(('series', each) for each in series), *fields.items()])}"
 
 
 def october(*series, **fields):

@@ -45,3 +45,8 @@ export function statistics(series, window, signal) {
   const path = series.split("/").map(encodeURIComponent).join("/");
   return get(`${document.body.dataset.overview}/${path}?${new URLSearchParams(window)}`, signal);
 }
+
+// A page of the series, with how each is going.
+export function overview({ search, order, page, hidden }, signal) {
+  return get(`${document.body.dataset.overview}?${new URLSearchParams({ search, order, page, hidden: hidden ? "yes" : "no" })}`, signal);
+}

@@ -310,6 +310,5 @@ async function start(found) {
   else setTimeout(() => start({ ...found, refresh: "5" }).catch(fail), 5000);
 }
 
-for (const place of document.querySelectorAll(".origin")) place.textContent = location.origin;
 wire();
 start(read(location.search)).catch(fail);
