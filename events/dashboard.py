@@ -7,7 +7,6 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib.auth.mixins import PermissionRequiredMixin
-from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -16,6 +15,7 @@ from django.urls import reverse
 from django.views.generic import TemplateView
 from typing_extensions import override
 
+from events.access.oauth2.client_pages import administrators
 from events.access.tokens import VIEW_EVENTS
 from events.aggregation.catalogue import Catalogue, Series
 from events.log.models import validate_path_segment
@@ -24,7 +24,6 @@ from events.series.models import SeriesSettings
 
 CHANGE_SERIES = "events.change_seriessettings"
 _MOST_LISTED = 1_000
-_MOST_ADMINISTRATORS = 3
 # What links to the chart had when it was at “/”.
 _OF_CHART = {"series", "range", "from", "to", "granularity", "type", "timezone", "refresh", "compare", "view"}
 
@@ -124,9 +123,3 @@ class SeriesPage(DashboardView):
             field.disabled = not may_change
         context = self.get_context_data(form=form, line=self._line(), may_change=may_change, **self.kwargs)
         return self.render_to_response(context, status=status)
-
-
-def administrators() -> list[str]:
-    """Return the names of some users who may give permissions, to be asked for one."""
-    users = User.objects.filter(is_superuser=True, is_active=True).order_by("pk")
-    return list(users.values_list("username", flat=True)[:_MOST_ADMINISTRATORS])
