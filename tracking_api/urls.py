@@ -1,8 +1,10 @@
 """The paths of the service; those of the API and of OAuth2 are included."""
 
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path, re_path
+from django.views.generic import RedirectView
 
 from events.access.login_throttle import slow_log_ins
 from events.access.oauth2.views import ServerMetadataView
@@ -26,6 +28,8 @@ urlpatterns = [
     path("accounts/login", _log_in),
     path("accounts/logout/", _log_out, name="logout"),
     path("accounts/logout", _log_out),
+    # asked for by browsers where a page names no icon, as the admin's pages
+    path("favicon.ico", RedirectView.as_view(url=f"{settings.STATIC_URL}events/icon.svg", permanent=True)),
     path("admin/login/", _admin_log_in),
     path("admin/login", _admin_log_in),
     path("admin/", admin.site.urls),

@@ -10,9 +10,9 @@ from django.contrib.auth.mixins import PermissionRequiredMixin
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.cache import add_never_cache_headers
 from django.views.generic import View
@@ -99,7 +99,10 @@ class ClientPage(PermissionRequiredMixin, View):
 
     def client(self, pk: int) -> Application:
         """Return a client of this user. Raises Http404."""
-        return get_object_or_404(self.clients, pk=pk)
+        found: Application | None = self.clients.filter(pk=pk).first()
+        if found is None:
+            raise Http404("There is no such client of yours.")
+        return found
 
     def show(self, client: Application, secret: str = "") -> HttpResponse:
         """Show a client, with its secret where that was just made; that answer is kept nowhere."""
