@@ -32,15 +32,18 @@ _LAST_VALUE = f"""
 """  # noqa: S608
 _EACH = "hour.bucket, hour.count, hour.sum, hour.min, hour.max"
 _TOGETHER = "min(hour.bucket), CAST(sum(hour.count) AS bigint), sum(hour.sum), min(hour.min), max(hour.max)"
+# Two windows of a series are read as the one from the start of the first to the end of the second, without what lies
+# between them.
 _FROM = {
     # OFFSET keeps PostgreSQL from reading the hours of every series there is instead of those of each window
     "postgresql": f"""
-        FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[])
-            AS series (namespace, name, first, last)
+        FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[])
+            AS series (namespace, name, first, gap, middle, last)
         CROSS JOIN LATERAL (
             SELECT * FROM {Rollup._meta.db_table} AS rollup
             WHERE rollup.resolution = %s AND rollup.namespace = series.namespace AND rollup.name = series.name
                 AND rollup.bucket >= series.first AND rollup.bucket <= series.last
+                AND NOT (rollup.bucket >= series.gap AND rollup.bucket < series.middle)
             OFFSET 0
         ) AS hour
     """,  # noqa: S608
@@ -49,10 +52,14 @@ _FROM = {
         CROSS JOIN {Rollup._meta.db_table} AS hour
         WHERE hour.resolution = %s
             AND hour.namespace = json_extract(series.value, '$[0]') AND hour.name = json_extract(series.value, '$[1]')
-            AND hour.bucket >= json_extract(series.value, '$[2]') AND hour.bucket <= json_extract(series.value, '$[3]')
+            AND hour.bucket >= json_extract(series.value, '$[2]') AND hour.bucket <= json_extract(series.value, '$[5]')
+            AND NOT (hour.bucket >= json_extract(series.value, '$[3]')
+                AND hour.bucket < json_extract(series.value, '$[4]'))
     """,
 }
-Windows = dict[SeriesKey, tuple[datetime, datetime]]
+_MIDDLE = {"postgresql": "series.middle", "sqlite": "json_extract(series.value, '$[4]')"}
+Window = tuple[datetime, datetime]
+Windows = dict[SeriesKey, Window]
 
 
 class Hour(NamedTuple):
@@ -88,51 +95,69 @@ def hours_of(windows: Windows) -> dict[SeriesKey, dict[datetime, Hour]]:
     To be called in a snapshot. Three queries: the watermark, the rollups, and the tail where there is one.
     """
     found: dict[SeriesKey, dict[datetime, Hour]] = defaultdict(dict)
+    if not windows:
+        return found
     watermark = Watermark.objects.current()
-    for key, start, hour in chain(_rolled_up(windows, watermark), _tail(windows, watermark)):
+    whole = {key: (first, first, first, last) for key, (first, last) in windows.items()}
+    rolled_up = ((key, start, hour) for key, start, _, hour in _rolled_up(whole, watermark, _EACH))
+    for key, start, hour in chain(rolled_up, _tail(windows, watermark)):
         of_series = found[key]
         of_series[start] = of_series[start].merged(hour) if start in of_series else hour
     return found
 
 
-def totals_of(windows: Windows) -> dict[SeriesKey, Hour]:
-    """Return what the hours of each series' window are together; a series without events there has no entry.
+def totals_of(windows: dict[SeriesKey, tuple[Window, Window]]) -> dict[tuple[SeriesKey, bool], Hour]:
+    """Return what the hours of each of two windows of a series are together, the earlier one (False) and the later one.
 
-    To be called in a snapshot. Three queries, as for ``hours_of``, of which a row for each series comes.
+    A window without events has no entry. To be called in a snapshot. Three queries, as for ``hours_of``, of which at
+    most two rows for each series come.
     """
-    found: dict[SeriesKey, Hour] = {}
+    found: dict[tuple[SeriesKey, bool], Hour] = {}
+    if not windows:
+        return found
+
+    def add(key: SeriesKey, is_later: bool, hour: Hour) -> None:
+        place = key, is_later
+        found[place] = found[place].merged(hour) if place in found else hour
+
     watermark = Watermark.objects.current()
-    for key, _, hour in chain(_rolled_up(windows, watermark, together=True), _tail(windows, watermark)):
-        found[key] = found[key].merged(hour) if key in found else hour
+    whole = {
+        key: (before[0], before[1] + HOUR if before[1] < later[0] else later[0], later[0], later[1])
+        for key, (before, later) in windows.items()
+    }
+    for key, _, is_later, hour in _rolled_up(whole, watermark, _TOGETHER):
+        add(key, is_later, hour)
+    for key, start, hour in _tail({key: (first, last) for key, (first, _, _, last) in whole.items()}, watermark):
+        before, later = windows[key]
+        if start <= before[1] or start >= later[0]:
+            add(key, start >= later[0], hour)
     return found
 
 
 def _rolled_up(
-    windows: Windows, watermark: Watermark, *, together: bool = False
-) -> Iterator[tuple[SeriesKey, datetime, Hour]]:
-    """Yield the hours of the windows by the rollups, or all hours of a window as one."""
-    if not windows:
-        return
+    windows: dict[SeriesKey, tuple[datetime, datetime, datetime, datetime]], watermark: Watermark, columns: str
+) -> Iterator[tuple[SeriesKey, datetime, bool, Hour]]:
+    """Yield the hours of the windows by the rollups, each or together, and whether they are past the middle."""
     # hours, or minutes where the rollups have no hours, and then of the last hour too
     resolution = watermark.finest_first[-1]
-    rows = [(*key, first, last + (HOUR - timedelta(minutes=1))) for key, (first, last) in windows.items()]
+    rows: list[tuple[Any, ...]] = [
+        (*key, *times, last + (HOUR - timedelta(minutes=1))) for key, (*times, last) in windows.items()
+    ]
     select = "series.namespace, series.name" if is_postgresql() else "hour.namespace, hour.name"
     if is_postgresql():
         given: list[Any] = [list(column) for column in zip(*rows, strict=True)]
     else:
-        given = [json.dumps([(*key, _sqlite_text(first), _sqlite_text(last)) for *key, first, last in rows])]
-    sql = f"SELECT {select}, {_TOGETHER if together else _EACH} {choose(**_FROM)}"
+        given = [json.dumps([(*row[:2], *map(_sqlite_text, row[2:])) for row in rows])]
+    sql = f"SELECT {select}, hour.bucket >= {choose(**_MIDDLE)}, {columns} {choose(**_FROM)}"
     with connection.cursor() as cursor:
-        cursor.execute(f"{sql} GROUP BY 1, 2" if together else sql, [*given, resolution.value])
-        for namespace, name, bucket, count, total, least, most in cursor.fetchall():
+        cursor.execute(f"{sql} GROUP BY 1, 2, 3" if columns is _TOGETHER else sql, [*given, resolution.value])
+        for namespace, name, is_later, bucket, count, total, least, most in cursor.fetchall():
             hour = Hour(count, total if isfinite(total) else None, least, most)
-            yield SeriesKey(namespace, name), _utc(bucket).replace(minute=0), hour
+            yield SeriesKey(namespace, name), _utc(bucket).replace(minute=0), bool(is_later), hour
 
 
 def _tail(windows: Windows, watermark: Watermark) -> Iterator[tuple[SeriesKey, datetime, Hour]]:
     """Yield the hours of the windows by the events that no rollup holds yet."""
-    if not windows:
-        return
     first, last = min(start for start, _ in windows.values()), max(end for _, end in windows.values())
     tail = Event.objects.after(watermark.event_id).within(first, last + (HOUR - timedelta.resolution))
     rows = (

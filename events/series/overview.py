@@ -17,7 +17,7 @@ from events.calendar import timestamps
 from events.database.snapshot import snapshot
 from events.log.namespace_patterns import EVERYWHERE, Namespaces
 from events.log.series import SeriesKey
-from events.series.hours import HOUR, Hour, hours_of, last_values, totals_of
+from events.series.hours import HOUR, Hour, Window, hours_of, last_values, totals_of
 from events.series.models import SeriesSettings
 
 PAGE_SERIES = 50
@@ -25,7 +25,7 @@ ORDERS = ("name", "count", "lastTimestamp", "lastValue", "changePercent", "unit"
 _DAY_HOURS = 24
 _LEAST_SILENCE = timedelta(minutes=2)
 _USUAL_GAPS = 5
-Window = tuple[datetime, datetime]
+_NOTHING_SAID = SeriesSettings()  # one for all: making a thousand takes 14 ms
 
 
 class Page(NamedTuple):
@@ -73,7 +73,7 @@ def _key(series: Series) -> SeriesKey:
 
 
 def _settings_of(settings: dict[SeriesKey, SeriesSettings], key: SeriesKey) -> SeriesSettings:
-    return settings.get(key) or SeriesSettings()
+    return settings.get(key, _NOTHING_SAID)
 
 
 def _ordered(
@@ -99,8 +99,8 @@ def _value_of(
         return lambda series: values[_key(series)]
     if by == "changePercent":
         windows = {_key(series): _whole_hours(_window(series, now), now) for series in found}
-        today, before = totals_of(windows), totals_of({key: _day_before(each) for key, each in windows.items()})
-        return lambda series: _change(today.get(_key(series)), before.get(_key(series)))
+        totals = totals_of({key: (_day_before(window), window) for key, window in windows.items()})
+        return lambda series: _change(*(totals.get((_key(series), is_today)) for is_today in (True, False)))
     if by in {"unit", "description"}:
         return lambda series: getattr(_settings_of(settings, _key(series)), by).casefold() or None
     field = {"count": "count", "lastTimestamp": "last_timestamp"}[by]

@@ -78,10 +78,13 @@ _LEFT_OUT = {
 }
 # These begin, or one process would wait for another's at the end.
 _TAKE_LONGEST = [
+    "test_chart_browser.py",
+    "test_chart_faults_browser.py",
     "test_contract.py",
     "test_dashboard_browser.py",
     "test_deploy.py",
     "test_moving_data.py",
+    "test_overview_browser.py",
     "test_readme.py",
     "test_roll_up.py",
     "test_server.py",

@@ -13,6 +13,7 @@ from events.models import SeriesSettings
 
 CATALOGUE = "/api/events/"
 SERIES = "/api/events/Frontend/pageView"
+READS = [CATALOGUE, SERIES, "/api/series/", "/api/series/Frontend/pageView"]
 EVENT = {"namespace": "Frontend", "name": "pageView", "timestamp": "2020-11-12T11:10:00Z", "value": 142}
 NOT_PROVIDED = {"detail": "Authentication credentials were not provided."}
 LACKS_PERMISSION = {"detail": "You lack the permission to view events."}
@@ -218,14 +219,14 @@ def test_a_session_reads(make_client, make_event):
     assert client.get(SERIES, headers={"If-None-Match": response["ETag"]}).status_code == 304
 
 
-@pytest.mark.parametrize("path", [CATALOGUE, SERIES])
+@pytest.mark.parametrize("path", READS)
 def test_a_session_without_the_permission_reads_nothing(make_client, path):
     response = make_client(may_view=False).get(path)
 
     assert (response.status_code, response.json()) == (403, LACKS_PERMISSION)
 
 
-@pytest.mark.parametrize("path", [CATALOGUE, SERIES])
+@pytest.mark.parametrize("path", READS)
 def test_an_inactive_user_reads_nothing(make_client, path):
     client = make_client()
     User.objects.update(is_active=False)
@@ -247,7 +248,7 @@ def test_a_session_never_writes(make_client):
         assert response["WWW-Authenticate"] == 'Bearer realm="api"'
 
 
-@pytest.mark.parametrize("path", [CATALOGUE, SERIES])
+@pytest.mark.parametrize("path", READS)
 def test_a_session_is_checked_against_forgery_on_whatever_is_no_read(make_client, path):
     client = make_client()
     token = client.get("/").cookies["csrftoken"].value
@@ -286,7 +287,7 @@ FROM_ELSEWHERE = {"detail": "Another site’s page asked for this: go there from
         ({"Origin": "null"}, 403),
     ],
 )
-@pytest.mark.parametrize("path", [CATALOGUE, SERIES, f"{SERIES}?format=csv&granularity=minute&fill=zero"])
+@pytest.mark.parametrize("path", [*READS, f"{SERIES}?format=csv&granularity=minute&fill=zero"])
 @pytest.mark.parametrize("method", ["get", "head"])
 def test_no_other_site_starts_work_by_the_cookie_of_a_user(make_client, path, headers, status, method, settings):
     settings.CSRF_TRUSTED_ORIGINS = ["https://trusted.example:8443"]
@@ -298,7 +299,7 @@ def test_no_other_site_starts_work_by_the_cookie_of_a_user(make_client, path, he
         assert response.json() == FROM_ELSEWHERE
 
 
-@pytest.mark.parametrize("path", [CATALOGUE, SERIES])
+@pytest.mark.parametrize("path", READS)
 def test_a_token_works_from_wherever_it_is_sent(client_with_scopes, path):
     client = client_with_scopes("read aggregation")
 
@@ -314,7 +315,7 @@ def test_who_is_signed_out_is_told_so_wherever_the_link_was(db):
 
 @pytest.mark.parametrize("behind", [True, False], ids=["BearerMiddleware", "no BearerMiddleware"])
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer unknown", "Basic YWRhOmxvdmVsYWNl", "Token x"])
-@pytest.mark.parametrize("path", [CATALOGUE, SERIES])
+@pytest.mark.parametrize("path", READS)
 def test_a_request_that_names_its_own_credentials_never_falls_back_to_the_session(
     make_client, path, header, behind, settings
 ):
@@ -327,7 +328,7 @@ def test_a_request_that_names_its_own_credentials_never_falls_back_to_the_sessio
     assert response["WWW-Authenticate"].startswith('Bearer realm="api"')
 
 
-@pytest.mark.parametrize("path", [CATALOGUE, SERIES])
+@pytest.mark.parametrize("path", READS)
 def test_a_token_without_the_scope_is_not_helped_by_the_permission(make_token, make_client, path):
     make_client()
     token = make_token("write", user=User.objects.get())

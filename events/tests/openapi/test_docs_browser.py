@@ -24,7 +24,9 @@ def page(env):
     with browser.chromium() as chromium:
         page = browser.new_context(chromium).new_page()
         page.on("request", lambda request: request.url.startswith((origin, "data:")) or problems.append(request.url))
-        page.on("response", lambda response: response.status < 400 or problems.append(f"{response.status} {response.url}"))
+        page.on(
+            "response", lambda response: response.status < 400 or problems.append(f"{response.status} {response.url}")
+        )
         page.on("pageerror", lambda error: problems.append(str(error)))
         # what a policy forbids is said there too
         page.on("console", lambda said: said.type in ("error", "warning") and problems.append(said.text))
