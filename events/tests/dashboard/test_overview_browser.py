@@ -135,6 +135,22 @@ def test_a_refresh_brings_what_is_new_and_leaves_the_focus(open_page, env):
     expect(page.get_by_label("Tick Fresh/x")).to_be_focused()
 
 
+def test_a_refresh_leaves_a_selection_alone(open_page, env):
+    track(env, "Selected", "x", (datetime.now(UTC), 1))
+    page = open_page("/?search=Selected")
+    expect(row(page, "Selected/x").locator(".count")).to_have_text("1")
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('td.name a'))")
+
+    track(env, "Selected", "x", (datetime.now(UTC), 2))
+    with page.expect_response("**/api/series?*"):
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+    page.wait_for_timeout(500)  # until it would be drawn
+    assert page.evaluate("getSelection().toString()") == "Selected/x"
+    page.evaluate("getSelection().removeAllRanges(); document.dispatchEvent(new Event('visibilitychange'))")
+    expect(row(page, "Selected/x").locator(".count")).to_have_text("2")
+
+
 def test_before_the_first_event_it_shows_the_commands_to_copy(prepared, open_page, tmp_path):
     with served(prepared, tmp_path, "from events.models import Event; Event.objects.all().delete()") as env:
         page = open_page("/", env=env, session=None, permissions=["clipboard-read", "clipboard-write"])

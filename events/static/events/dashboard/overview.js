@@ -8,7 +8,7 @@ import { ago } from "./time.js";
 const { chart, seriesPage, login } = document.body.dataset;
 const [REFRESH_MILLISECONDS, TYPING_MILLISECONDS, MOST_TICKED, MOST_GAP_HOURS] = [30_000, 200, 6, 6];
 const ticked = new Set();
-let state, timer, typing, asking;
+let state, drawn, timer, typing, asking;
 
 const SVG = "http://www.w3.org/2000/svg";
 function drawing(name, attributes, ...children) {
@@ -133,8 +133,10 @@ async function load() {
   }
 }
 
-// A refresh leaves the focus where it is.
+// A refresh leaves the focus where it is, and waits for the next one while somebody selects text.
 function draw({ count, page, pages, series }) {
+  if (drawn === state && !getSelection().isCollapsed && byId("series").contains(getSelection().anchorNode)) return;
+  drawn = state;
   const focused = document.activeElement;
   const of = focused?.closest("tbody tr")?.dataset.series;
   const kind = focused?.matches("input") ? "input" : focused?.className === "more" ? "a.more" : "a";
