@@ -59,7 +59,7 @@ def test_before_the_first_event_it_shows_the_command_that_sends_it(prepared, chr
         log_in(page, env)
         expect(page.get_by_role("heading", name="No events yet")).to_be_visible()
         accessible(page)
-        command = page.locator("#first code").inner_text()
+        command = page.locator("#first-commands code").inner_text()
         assert f"{origin(env)}/api/track/" in command
         client = credentials(env)
         variables = {
