@@ -4,6 +4,7 @@ from events.access.models import ClientUsage, Grant, LongLivedToken
 from events.ingest.models import IdempotencyKey
 from events.log.models import Event, EventQuerySet, validate_path_segment
 from events.rollups.models import Pruned, Resolution, Rollup, Watermark
+from events.series.models import SeriesSettings
 from events.transfer.models import Bookmark
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Pruned",
     "Resolution",
     "Rollup",
+    "SeriesSettings",
     "Watermark",
     "validate_path_segment",
 ]

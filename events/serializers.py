@@ -19,6 +19,7 @@ from events.calendar import timestamps, zones
 from events.calendar.granularity import Granularity, first_of_day, last_of_day
 from events.log.models import validate_path_segment
 from events.log.series import SeriesKey
+from events.series.overview import ORDERS
 
 FORMATS = ("json", "csv", "ndjson")
 
@@ -303,6 +304,62 @@ class CatalogueQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any]):
     format = NamedChoiceField(
         choices=FORMATS, default=FORMATS[0], help_text="What the answer is written in; `Accept` may say it too."
     )
+
+
+class PageField(serializers.Field[int, Any, int, Any]):
+    """The number of a page, from 1."""
+
+    default_error_messages = {"invalid": "Must be a whole number from 1."}
+
+    @override
+    def to_internal_value(self, data: Any) -> int:
+        number = int(data) if isinstance(data, str) and re.fullmatch(r"[0-9]{1,9}", data) else 0
+        if number < 1:
+            self.fail("invalid")
+        return number
+
+
+class OverviewQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any]):
+    """The query of the overview; a parameter left empty counts as not given."""
+
+    search = TextField(
+        max_length=MOST_SEARCHED_CHARACTERS,
+        trim_whitespace=False,
+        required=False,
+        help_text="Only series with this text in their `namespace/name`, in any case.",
+    )
+    order = NamedChoiceField(
+        choices=[f"{sign}{each}" for each in ORDERS for sign in ("", "-")],
+        default=ORDERS[0],
+        help_text="What the series are sorted by; after a `-` the other way round. Those without it come last.",
+    )
+    page = PageField(default=1, help_text="Which page, from 1; past the last one it is the last one.")
+    hidden = NamedChoiceField(
+        choices=("no", "yes"), default="no", help_text="Whether series that somebody hid are listed too."
+    )
+
+
+class StatisticsQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any]):
+    """The query of a series' statistics; a parameter left empty counts as not given."""
+
+    tsMin = WindowEndField(
+        source="ts_min",
+        default=None,
+        help_text="Where the window starts, itself included, as for aggregates; open where not given.",
+    )
+    tsMax = WindowEndField(
+        source="ts_max", default=None, help_text="Where the window ends, itself included; a date alone is its end."
+    )
+
+    @override
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Turn days of UTC into their first and last instants, and refuse a window that ends before it starts."""
+        first, last = attrs["ts_min"], attrs["ts_max"]
+        attrs["ts_min"] = first_of_day(first, UTC) if _is_day(first) else first
+        attrs["ts_max"] = last_of_day(last, UTC) if _is_day(last) else last
+        if first and last and attrs["ts_min"] > attrs["ts_max"]:
+            raise serializers.ValidationError({"tsMin": ["Must not be later than tsMax."]})
+        return attrs
 
 
 def _repeated(data: Mapping[str, Any]) -> Sequence[str]:

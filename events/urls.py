@@ -3,13 +3,22 @@
 from django.urls import re_path
 
 from events.openapi.views import DocumentationView, SchemaView
-from events.views import AggregationView, CatalogueView, NamespaceCatalogueView, TrackView
+from events.views import (
+    AggregationView,
+    CatalogueView,
+    NamespaceCatalogueView,
+    OverviewView,
+    StatisticsView,
+    TrackView,
+)
 
 urlpatterns = [
     re_path(r"^track/?\Z", TrackView.as_view(), name="track"),
     re_path(r"^events/?\Z", CatalogueView.as_view(), name="catalogue"),
     re_path(r"^events/(?P<namespace>[^/]+)/?\Z", NamespaceCatalogueView.as_view(), name="namespace-catalogue"),
     re_path(r"^events/(?P<namespace>[^/]+)/(?P<name>[^/]+)/?\Z", AggregationView.as_view(), name="aggregation"),
+    re_path(r"^series/?\Z", OverviewView.as_view(), name="overview"),
+    re_path(r"^series/(?P<namespace>[^/]+)/(?P<name>[^/]+)/?\Z", StatisticsView.as_view(), name="statistics"),
     re_path(r"^schema/?\Z", SchemaView.as_view(), name="api-schema"),
     re_path(r"^docs/?\Z", DocumentationView.as_view(), name="api-docs"),
 ]

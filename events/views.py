@@ -46,8 +46,12 @@ from events.serializers import (
     AggregationQuerySerializer,
     CatalogueQuerySerializer,
     NamespaceSerializer,
+    OverviewQuerySerializer,
     SeriesPathSerializer,
+    StatisticsQuerySerializer,
 )
+from events.series.overview import Overview
+from events.series.statistics import statistics
 from events.worker import pacing
 
 READ_HEADER = operations.READ_HEADER
@@ -88,6 +92,10 @@ class ReadView(EndpointView):
     authentication_classes = [BearerAuthentication, BrowserAuthentication]
     permission_classes = [TokenHasScopeOrUserMayView]
 
+
+class ReplicaView(ReadView):
+    """A view that may read from the replica, where the request says so."""
+
     @property
     @override
     def default_response_headers(self) -> dict[str, str]:
@@ -110,7 +118,7 @@ class ReadView(EndpointView):
         return response
 
 
-class AggregationView(ReadView):
+class AggregationView(ReplicaView):
     """``GET /api/events/<namespace>/<name>``: aggregates of one series."""
 
     required_scope = "aggregation"
@@ -159,7 +167,7 @@ class AggregationView(ReadView):
         _shorten_tail(answer)
 
 
-class CatalogueView(ReadView):
+class CatalogueView(ReplicaView):
     """``GET /api/events/``: the series there are."""
 
     required_scope = "read"
@@ -229,6 +237,38 @@ class NamespaceCatalogueView(CatalogueView):
     @override
     def get(self, request: Request, namespace: str | None = None) -> HttpResponseBase:
         return super().get(request, namespace)
+
+
+class OverviewView(ReadView):
+    """``GET /api/series/``: a page of the series, with how each of them is going."""
+
+    required_scope = "read"
+
+    @operations.overview
+    def get(self, request: Request) -> HttpResponseBase:
+        """Answer 200 with a page of series and how many there are in all."""
+        query = _validated(OverviewQuerySerializer, request.query_params)
+        namespaces = readable_namespaces(grant_of(request))
+        overview = Overview(namespaces, search=query.get("search", ""), with_hidden=query["hidden"] == "yes")
+        total, page, pages, lines = overview.page(query["page"], query["order"])
+        return json_response({"count": total, "page": page, "pages": pages, "series": lines}, status.HTTP_200_OK)
+
+
+class StatisticsView(ReadView):
+    """``GET /api/series/<namespace>/<name>``: what the events of a window are altogether."""
+
+    required_scope = "aggregation"
+
+    @operations.statistics
+    def get(self, request: Request, namespace: str, name: str) -> HttpResponseBase:
+        """Answer 200 with count, sum, average, least and most value, and what people say of the series."""
+        series = _validated(SeriesPathSerializer, {"namespace": namespace, "name": name})
+        check_namespace(grant_of(request), self.required_scope, series["namespace"])
+        query = _validated(StatisticsQuerySerializer, request.query_params)
+        found = statistics(Question(**series, **query))
+        if found.has_long_tail:
+            pacing.catch_up_in_background()
+        return json_response({**series, **found.answered()}, status.HTTP_200_OK)
 
 
 def _content_type(renderer: BaseRenderer) -> str:

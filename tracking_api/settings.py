@@ -158,6 +158,10 @@ OAUTH2_PROVIDER = {
     "SCOPES_BACKEND_CLASS": "events.access.oauth2.server.GrantedScopes",
     "APPLICATION_ADMIN_CLASS": "events.admin.clients.ClientAdmin",
     "ACCESS_TOKEN_ADMIN_CLASS": "events.admin.tokens.TokenAdmin",
+    # what belongs to flows that the server class doesn't have
+    **dict.fromkeys(
+        ["GRANT_ADMIN_CLASS", "ID_TOKEN_ADMIN_CLASS", "REFRESH_TOKEN_ADMIN_CLASS"], "events.admin.clients.UnlistedAdmin"
+    ),
     "ACCESS_TOKEN_EXPIRE_SECONDS": environment.integer(
         "ACCESS_TOKEN_EXPIRE_SECONDS", 36_000, minimum=1, maximum=10 * 365 * 86_400
     ),

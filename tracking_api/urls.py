@@ -1,12 +1,14 @@
 """The paths of the service; those of the API and of OAuth2 are included."""
 
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path, re_path
+from django.views.generic import RedirectView
 
 from events.access.login_throttle import slow_log_ins
 from events.access.oauth2.views import ServerMetadataView
-from events.dashboard import DashboardView
+from events.dashboard import ChartPage, OverviewPage, SeriesPage
 from events.observability.probes import PROBES
 
 _log_in = slow_log_ins(LoginView.as_view(redirect_authenticated_user=True))
@@ -15,7 +17,10 @@ _admin_log_in = slow_log_ins(admin.site.login)
 
 # Paths that forms are sent to are also there without their last slash, as a redirect would turn a POST into a GET.
 urlpatterns = [
-    path("", DashboardView.as_view(), name="dashboard"),
+    path("", OverviewPage.as_view(), name="dashboard"),
+    path("chart", ChartPage.as_view(), name="chart"),
+    path("chart/", ChartPage.as_view()),
+    re_path(r"^series/(?P<namespace>[^/]+)/(?P<name>[^/]+)/?\Z", SeriesPage.as_view(), name="series"),
     path("api/", include("events.urls")),
     path("o/", include("events.access.oauth2.views")),
     re_path(r"^\.well-known/oauth-authorization-server/?\Z", ServerMetadataView.as_view(), name="oauth2-metadata"),
@@ -23,6 +28,8 @@ urlpatterns = [
     path("accounts/login", _log_in),
     path("accounts/logout/", _log_out, name="logout"),
     path("accounts/logout", _log_out),
+    # asked for by browsers where a page names no icon, as the admin's pages
+    path("favicon.ico", RedirectView.as_view(url=f"{settings.STATIC_URL}events/icon.svg", permanent=True)),
     path("admin/login/", _admin_log_in),
     path("admin/login", _admin_log_in),
     path("admin/", admin.site.urls),

@@ -16,6 +16,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from events.access.counters import GiveBack, counters
+from events.http.error_pages import error_page, wants_page
 from events.observability.observation import current
 
 NAMES_AN_ADDRESS = 10
@@ -45,6 +46,8 @@ def slow_log_ins(view: _View) -> _View:
             return slowed_view(request, *args, **kwargs)
         except TooManyFailuresError as error:
             current().refusal = "slow_down"
+            if wants_page(request):
+                return error_page(429, "Too many failed attempts", str(error), error.wait_seconds)
             headers = {"Retry-After": str(error.wait_seconds)}
             return HttpResponse(str(error), status=429, content_type="text/plain; charset=utf-8", headers=headers)
 

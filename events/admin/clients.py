@@ -33,6 +33,14 @@ class GrantInline(admin.StackedInline):
     formfield_overrides = {TextField: {"strip": False, "widget": AdminTextareaWidget(attrs={"rows": 4})}}
 
 
+class UnlistedAdmin(admin.ModelAdmin):
+    """Pages that no menu leads to, of the toolkit's tables that stay empty here."""
+
+    @override
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return False
+
+
 class ClientAdmin(ApplicationAdmin):
     """The toolkit's pages of clients, with the grant, the long-lived tokens, and figures of what the client has sent.
 

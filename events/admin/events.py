@@ -57,7 +57,7 @@ class EventAdmin(admin.ModelAdmin):
             return "-"
         ends = {"from": _shifted(event, -_AROUND), "to": _shifted(event, _AROUND)}
         query = urlencode({"series": f"{event.namespace}/{event.name}", **ends}, quote_via=quote, safe="")
-        return format_html('<a href="/?{}">chart</a>', query)
+        return format_html('<a href="/chart?{}">chart</a>', query)
 
     @admin.action(description="Export selected events as CSV", permissions=["view"])
     def export_csv(self, request: HttpRequest, queryset: EventQuerySet) -> StreamingHttpResponse:

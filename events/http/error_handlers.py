@@ -18,6 +18,7 @@ from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
 from events.database.errors import is_cancelled, is_database_away, is_read_only
+from events.http.error_pages import error_page, wants_page
 from events.http.exceptions import RequestTooLarge, ServiceUnavailable, StatementCancelled
 from events.http.paths import is_api, is_oauth2_endpoint
 from events.http.plain_errors import error_body
@@ -120,6 +121,8 @@ def server_error(request: HttpRequest) -> HttpResponse:
     error = sys.exc_info()[1]
     if is_cancelled(error) or is_database_away(error):
         unavailable = _unavailable(error)
+        if wants_page(request) and not is_api(request.path):
+            return error_page(unavailable.status_code, "Unavailable", str(unavailable.detail), unavailable.wait)
         return JsonResponse(
             {"detail": unavailable.detail},
             status=unavailable.status_code,

@@ -71,6 +71,12 @@ class EventQuerySet(models.QuerySet["Event"]):
         """Choose the events past the watermark of their partition, where there are several partitions."""
         return self.filter(pk__gt=F("partition__event_id"))
 
+    def tail(self) -> EventQuerySet:
+        """Choose the events of every series that are past the watermark. One query looks it up where there is one."""
+        if partitions.are_several():
+            return self.past_watermarks()
+        return self.after(Watermark.objects.current(None).event_id)
+
     def tail_of_series(self, namespace: str, name: str, event_id: int, tail: int) -> EventQuerySet:
         """Choose the events of one series past a watermark; ``tail`` is the number of ids past it, of all series."""
         events = self.after(event_id)

@@ -15,7 +15,12 @@ from events.ingest.decoding import MOST_KEY_CHARACTERS
 from events.ingest.parsers import EventJSONParser, EventNDJSONParser
 from events.ingest.unpacking import UNPACKERS
 from events.openapi.schemas import SEGMENT, Schema, array, ref
-from events.serializers import AggregationQuerySerializer, CatalogueQuerySerializer
+from events.serializers import (
+    AggregationQuerySerializer,
+    CatalogueQuerySerializer,
+    OverviewQuerySerializer,
+    StatisticsQuerySerializer,
+)
 
 JSON, NDJSON, CSV = "application/json", "application/x-ndjson", "text/csv"
 READ_HEADER, SOURCES = "Tracking-Read", ("primary", "replica")
@@ -316,3 +321,55 @@ list_series_of_namespace = _catalogue(
     operation_id="list_series_of_namespace",
     summary="List the series of a namespace",
 )
+
+_LINE = {
+    **_SERIES,
+    "lastValue": 58.0, "changePercent": None, "isQuiet": True,
+    "hours": {"firstTimestamp": "2020-11-12T01:00:00Z", "aggregationType": "avg",
+              "values": [None] * 10 + [142.0] + [None] * 12 + [58.0]},
+    "unit": "EUR", "description": "What an order is worth", "isHidden": False,
+}  # fmt: skip
+
+overview = _call(
+    operation_id="overview",
+    summary="List series, and how they are going",
+    description="A page of the series that have events, each with its last value, the hours of its last day (up to "
+    "now, or up to its last event where that is older), by how many percent that day differs from the one before, and "
+    "whether nothing has come for much longer than usual. Where all values are 1, hours and change are about the "
+    "number of events, else about their average.",
+    parameters=[OverviewQuerySerializer],
+    responses={
+        (200, JSON): _answer(
+            ref("Overview"), "The page.", A_page={"count": 1, "page": 1, "pages": 1, "series": [_LINE]}
+        ),
+        (400, JSON): _answer(
+            ref("FieldErrors"),
+            "Bad input: the body names each parameter and what it accepts.",
+            A_parameter={"page": ["Must be a whole number from 1."]},
+        ),
+        (403, JSON): _forbidden("read"),
+    },
+)  # fmt: skip
+
+statistics = _call(
+    operation_id="statistics",
+    summary="Describe a series as a whole",
+    description="Count, sum, average, least and most value of all events within a window, exact and as fresh as the "
+    "last 201; and the unit and the description that somebody gave the series. What there is no value for is `null`.",
+    parameters=[_segment("namespace", "Shop"), _segment("name", "order"), StatisticsQuerySerializer],
+    responses={
+        (200, JSON): _answer(
+            ref("Statistics"),
+            "The statistics; of a series without events in the window the count is 0.",
+            An_answer={"namespace": "Shop", "name": "order", "count": 2, "sum": 200.0, "avg": 100.0, "min": 58.0,
+                       "max": 142.0, "description": "What an order is worth", "unit": "EUR"},
+        ),
+        (400, JSON): _answer(
+            _any_of("Detail", "FieldErrors"),
+            "Bad input: the body names each parameter and what it accepts.",
+            A_parameter={"tsMin": ["Must not be later than tsMax."]},
+        ),
+        (403, JSON): _forbidden("aggregation", "FieldErrors", A_namespace=_not_granted("aggregation")),
+        **_errors(404),
+    },
+)  # fmt: skip

@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from events import serializers
 from events.http.exceptions import MOST_ITEMS_NAMED
+from events.series.overview import PAGE_SERIES
 
 Schema = dict[str, Any]
 
@@ -119,6 +120,7 @@ _VALUE: Schema = {
     "minimum": -sys.float_info.max,
     "maximum": sys.float_info.max,
 }
+_NUMBER_OR_NULL: Schema = {"type": ["number", "null"]}
 _VALUE_TEXT: Schema = {"anyOf": [_VALUE, {"type": "string", "pattern": NUMBER_TEXT}]}
 _STORED: Schema = {
     "type": "string",
@@ -156,6 +158,49 @@ def components(event: Schema) -> dict[str, Schema]:
                 "lastTimestamp": _STORED,
             }
         ),
+        "Overview": _object(
+            {
+                "count": {"type": "integer", "minimum": 0},
+                "page": {"type": "integer", "minimum": 1},
+                "pages": {"type": "integer", "minimum": 1},
+                "series": {**array(ref("OverviewLine")), "maxItems": PAGE_SERIES},
+            }
+        ),
+        "OverviewLine": _object(
+            {
+                "namespace": {"type": "string"},
+                "name": {"type": "string"},
+                "count": {"type": "integer", "minimum": 1},
+                "firstTimestamp": _STORED,
+                "lastTimestamp": _STORED,
+                "lastValue": _NUMBER_OR_NULL,
+                "changePercent": _NUMBER_OR_NULL,
+                "isQuiet": {"type": "boolean"},
+                "hours": _object(
+                    {
+                        "firstTimestamp": _STORED,
+                        "aggregationType": {"type": "string", "enum": ["avg", "count"]},
+                        "values": array(_NUMBER_OR_NULL),
+                    }
+                ),
+                "unit": {"type": "string"},
+                "description": {"type": "string"},
+                "isHidden": {"type": "boolean"},
+            }
+        ),
+        "Statistics": _object(
+            {
+                "namespace": {"type": "string"},
+                "name": {"type": "string"},
+                "count": {"type": "integer", "minimum": 0},
+                "sum": _NUMBER_OR_NULL,
+                "avg": _NUMBER_OR_NULL,
+                "min": _NUMBER_OR_NULL,
+                "max": _NUMBER_OR_NULL,
+                "description": {"type": "string"},
+                "unit": {"type": "string"},
+            }
+        ),
         "Detail": _object({"detail": {"type": "string"}}),
         "FieldErrors": {
             "type": "object",
@@ -183,6 +228,7 @@ class LimitExtension(OpenApiSerializerFieldExtension):  # type: ignore[no-untype
         return {"type": "integer", "minimum": 1, "maximum": settings.MAX_SERIES}
 
 
+extend_schema_field({"type": "integer", "minimum": 1, "maximum": 999_999_999})(serializers.PageField)
 extend_schema_field(_TIMESTAMP, "Timestamp")(serializers.TimestampField)
 extend_schema_field(_TIMESTAMP_TEXT, "TimestampText")(serializers.WindowEndField)
 for _field, _schema in {

@@ -26,7 +26,15 @@ from events.tests.support import browser, partitioned, service
 from events.tests.support.examples import few_of
 from events.worker import roll_up
 
-_NEED_A_BROWSER = ["test_admin_browser.py", "test_dashboard_browser.py", "test_docs_browser.py"]
+_NEED_A_BROWSER = [
+    "test_admin_browser.py",
+    "test_chart_browser.py",
+    "test_chart_faults_browser.py",
+    "test_clients_browser.py",
+    "test_dashboard_browser.py",
+    "test_docs_browser.py",
+    "test_overview_browser.py",
+]
 _NEED_POSTGRESQL = [
     "test_migration_locks.py",
     "test_other_servers.py",
@@ -81,10 +89,13 @@ _LEFT_OUT = {
 }
 # These begin, or one process would wait for another's at the end.
 _TAKE_LONGEST = [
+    "test_chart_browser.py",
+    "test_chart_faults_browser.py",
     "test_contract.py",
     "test_dashboard_browser.py",
     "test_deploy.py",
     "test_moving_data.py",
+    "test_overview_browser.py",
     "test_readme.py",
     "test_roll_up.py",
     "test_server.py",

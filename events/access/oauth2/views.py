@@ -8,12 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from django.contrib.auth.mixins import PermissionRequiredMixin
-from django.core.exceptions import ValidationError
-from django.forms.models import modelform_factory
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import render
 from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import cache_control
@@ -21,15 +17,19 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.generic import View
 from oauth2_provider import urls as toolkit
 from oauth2_provider import views
-from oauth2_provider.forms import ApplicationForm
-from oauth2_provider.models import Application
 from oauth2_provider.scopes import get_scopes_backend
-from oauth2_provider.views.application import APPLICATION_FIELDS
 from oauthlib.common import Request
 from oauthlib.oauth2.rfc6749.errors import InvalidClientError
 from typing_extensions import override
 
-from events.access.oauth2.client_secrets import is_hashed
+from events.access.oauth2.client_pages import (
+    ClientDelete,
+    ClientDetail,
+    ClientList,
+    ClientRegistration,
+    ClientSecret,
+    ClientUpdate,
+)
 from events.access.oauth2.client_throttle import slow_clients
 from events.access.oauth2.errors import answers_errors, refusal
 from events.access.oauth2.forms import credentials_of, parameters_of
@@ -86,59 +86,6 @@ class ServerMetadataView(View):
         return JsonResponse(metadata)
 
 
-class ClientForm(ApplicationForm):
-    """The toolkit's form of a client, which refuses an empty secret, and any hash but the stored one."""
-
-    def clean_client_secret(self) -> str:
-        """Return the secret. Raises ValidationError for none or a new hash; the model's validators refuse weak ones."""
-        secret: str = self.cleaned_data["client_secret"]
-        if not secret:
-            raise ValidationError("A client needs a secret.", code="no_secret")
-        if is_hashed(secret) and secret != self.initial.get("client_secret"):
-            raise ValidationError("Enter the secret itself, and not its hash.", code="hashed_secret")
-        return secret
-
-
-class MayRegisterMixin(PermissionRequiredMixin, View):
-    """Asks for the permission to add clients, as a new client has no grant, and so may do everything."""
-
-    permission_required = "oauth2_provider.add_application"
-
-    @override
-    def handle_no_permission(self) -> HttpResponseBase:  # type: ignore[override]  # not only redirects
-        if self.request.user.is_authenticated:
-            return render(self.request, "events/no_clients.html", status=403)
-        return super().handle_no_permission()
-
-
-class ClientList(MayRegisterMixin, views.ApplicationList):
-    """Lists the clients that a user has registered."""
-
-
-class ClientDetail(MayRegisterMixin, views.ApplicationDetail):
-    """Shows a client."""
-
-
-class ClientRegistration(MayRegisterMixin, views.ApplicationRegistration):
-    """Registers a client."""
-
-    @override
-    def get_form_class(self) -> type[ApplicationForm]:
-        return modelform_factory(Application, form=ClientForm, fields=APPLICATION_FIELDS)
-
-
-class ClientUpdate(MayRegisterMixin, views.ApplicationUpdate):
-    """Changes a client."""
-
-    @override
-    def get_form_class(self) -> type[ApplicationForm]:
-        return modelform_factory(Application, form=ClientForm, fields=APPLICATION_FIELDS)
-
-
-class ClientDelete(MayRegisterMixin, views.ApplicationDelete):
-    """Deletes a client."""
-
-
 def _endpoint(view_class: type[View]) -> Callable[..., HttpResponseBase]:
     """Make an endpoint of a view, which is called only for its own methods, and with a request that can be read."""
     view = view_class.as_view()
@@ -176,4 +123,5 @@ urlpatterns = [
     *_both("applications/<int:pk>", ClientDetail.as_view(), "detail"),
     *_both("applications/<int:pk>/delete", ClientDelete.as_view(), "delete"),
     *_both("applications/<int:pk>/update", ClientUpdate.as_view(), "update"),
+    *_both("applications/<int:pk>/secret", ClientSecret.as_view(), "secret"),
 ]

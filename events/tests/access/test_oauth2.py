@@ -5,16 +5,11 @@ import base64
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
-from oauth2_provider.generators import generate_client_secret
 from oauth2_provider.models import AccessToken, Application
 from rest_framework.test import APIClient
 
 REGISTER = "/o/applications/register/"
-FORM = {
-    "hash_client_secret": "on",
-    "client_type": "confidential",
-    "authorization_grant_type": "client-credentials",
-}
+FORM = {"name": "Shop", "scopes": ["write", "read", "aggregation"], "namespaces": "*"}
 SHOP = {"client_id": "shop", "client_secret": "shop-secret"}
 
 
@@ -40,7 +35,7 @@ def test_registering_leads_to_the_log_in_page_and_back(client, user):
     )
 
     assert response.redirect_chain == [(REGISTER, 302)]
-    assert "Register a new application" in response.text
+    assert "Register a client" in response.text
 
 
 def test_a_wrong_password_stays_on_the_log_in_page(client, user):
@@ -67,26 +62,25 @@ def test_logging_out_leads_to_the_log_in_page(client, user):
     assert client.get(REGISTER).status_code == 302
 
 
+def register(client, **form):
+    """Register a client by the page; give the client, and its secret as the answer shows it."""
+    response = client.post(REGISTER, {**FORM, **form})
+    assert response.status_code == 200, response.context["form"].errors
+    application = Application.objects.get(client_id=response.context["client"].client_id)
+    secret = response.context["secret"]
+    assert application.client_id in response.text
+    assert secret in response.text
+    assert "no-store" in response["Cache-Control"]
+    return application, secret
+
+
 def test_a_registered_client_gets_a_token_that_opens_both_endpoints(client, user):
     client.force_login(user)
-    form = client.get(REGISTER).context["form"]
-    response = client.post(
-        REGISTER,
-        {
-            "name": "Shop",
-            "client_id": form["client_id"].value(),
-            "client_secret": form["client_secret"].value(),
-            **FORM,
-        },
-    )
-    assert response.status_code == 302
-    assert Application.objects.get().user == user
+    application, secret = register(client)
+    assert (application.user, application.client_type) == (user, "confidential")
+    assert client.get(f"/o/applications/{application.pk}/").text.count(secret) == 0
 
-    response = fetch_token(
-        client_id=form["client_id"].value(),
-        client_secret=form["client_secret"].value(),
-        scope="read write aggregation",
-    )
+    response = fetch_token(client_id=application.client_id, client_secret=secret, scope="read write aggregation")
     answer = response.json()
     token = answer.pop("access_token")
     assert answer == {"expires_in": 36000, "token_type": "Bearer", "scope": "read write aggregation"}
@@ -168,7 +162,7 @@ def test_an_application_that_is_not_there_is_not_found(client, user, path):
     assert client.get(f"/o/applications/{path}/").status_code == 404
 
 
-CLIENT_PAGES = ["", "register/", "{}/", "{}/update/", "{}/delete/"]
+CLIENT_PAGES = ["", "register/", "{}/", "{}/update/", "{}/delete/", "{}/secret/"]
 
 
 @pytest.fixture
@@ -184,13 +178,14 @@ def own_client(application):
 def test_registering_and_editing_clients_needs_a_permission(client, own_client, method, path):
     path = f"/o/applications/{path.format(own_client.pk)}"
     client.force_login(own_client.user)
-    fields = {"name": "Mine", "client_id": "mine", "client_secret": generate_client_secret(), **FORM}
+    User.objects.create_superuser("admin")
+    User.objects.create_superuser("gone", is_active=False)
 
-    response = getattr(client, method)(path, fields)
+    response = getattr(client, method)(path, FORM)
 
     assert response.status_code == 403
     assert "You may not register clients" in response.text
-    assert "Ask an administrator to give it to eve" in " ".join(response.text.split())
+    assert "Ask an administrator (admin) to give it to eve" in " ".join(response.text.split())
     assert [*Application.objects.values_list("client_id", "name")] == [("shop", "Shop")]
 
 
@@ -210,20 +205,90 @@ def test_who_has_the_permission_edits_and_deletes_a_client_of_their_own(client, 
     page = f"/o/applications/{application.pk}/"
     assert [client.get(path).status_code for path in ("/o/applications/", page, f"{page}update/")] == [200] * 3
 
-    fields = {"name": "Till", "client_id": "shop", "client_secret": application.client_secret, **FORM}
-    assert client.post(f"{page}update/", fields).status_code == 302
+    fields = {"name": "Till", "write_namespaces": "Shop\nTill-*", "read_namespaces": "*", "aggregation_namespaces": ""}
+    response = client.post(f"{page}update/", fields)
+    assert (response.status_code, response["Location"]) == (302, page)
     application.refresh_from_db()
     assert application.name == "Till"
-    assert fetch_token(**SHOP).status_code == 200  # the hash that the form sent back is no new secret
+    assert fetch_token(**SHOP).json()["scope"] == "read write"
+    assert fetch_token(**SHOP, scope="aggregation").status_code == 400
+    assert "<strong>write</strong>: Shop, Till-*" in client.get(page).text
 
     assert client.post(f"{page}delete/").status_code == 302
     assert not Application.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("form", "errors"),
+    [
+        ({"name": ""}, {"name": ["This field is required."]}),
+        ({"name": "x" * 256}, {"name": ["Ensure this value has at most 255 characters (it has 256)."]}),
+        ({"scopes": []}, {"scopes": ["Choose at least one thing that it may do."]}),
+        ({"scopes": ["x"]}, {"scopes": ["Select a valid choice. x is not one of the available choices."]}),
+        ({"namespaces": ""}, {"namespaces": ["This field is required."]}),
+        ({"namespaces": "a*b"}, {"namespaces": ["“a*b”: “*” may only end a pattern."]}),
+        ({"namespaces": "a/b"}, {"namespaces": ["“a/b”: no namespace contains “/” nor is “.” or “..”."]}),
+    ],
+)
+def test_what_is_wrong_with_a_new_client_is_said_and_nothing_is_stored(client, user, form, errors):
+    client.force_login(user)
+
+    response = client.post(REGISTER, {**FORM, **form})
+
+    assert (response.status_code, response.context["form"].errors) == (400, errors)
+    assert not Application.objects.exists()
+
+
+def test_a_new_client_may_do_what_was_ticked_where_it_was_said(client, user):
+    client.force_login(user)
+
+    application, secret = register(client, scopes=["write"], namespaces="Shop\nTill-*")
+
+    of_client = {"client_id": application.client_id, "client_secret": secret}
+    token = fetch_token(**of_client).json()
+    assert token["scope"] == "write"
+    assert fetch_token(**of_client, scope="read").status_code == 400
+    api = APIClient(headers={"Authorization": f"Bearer {token['access_token']}"})
+    event = {"name": "order", "timestamp": "2020-11-12T11:10:00Z", "value": 142}
+    found = [api.post("/api/track/", {**event, "namespace": each}).status_code for each in ("Shop", "Till-1", "Other")]
+    assert found == [201, 201, 403]
+
+
+def test_another_secret_is_shown_once_and_the_old_one_is_good_no_more(client, user, application):
+    application.user = user
+    application.save()
+    client.force_login(user)
+
+    response = client.post(f"/o/applications/{application.pk}/secret/")
+
+    secret = response.context["secret"]
+    assert (response.status_code, secret in response.text) == (200, True)
+    assert "no-store" in response["Cache-Control"]
+    assert fetch_token(**SHOP).status_code == 401
+    assert fetch_token(client_id="shop", client_secret=secret).status_code == 200
+    assert client.get(f"/o/applications/{application.pk}/secret/").status_code == 405
+
+
+@pytest.mark.parametrize("page", ["register/", "{}/update/", "{}/delete/", "{}/secret/"])
+def test_without_the_token_of_its_form_nothing_is_changed(user, application, page):
+    application.user = user
+    application.save()
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(user)
+
+    assert client.post(f"/o/applications/{page.format(application.pk)}", FORM).status_code == 403
+    assert fetch_token(**SHOP).status_code == 200
+    assert Application.objects.count() == 1
+
+
 def test_nobody_edits_the_client_of_somebody_else(client, user, own_client):
     client.force_login(user)
 
-    assert client.get(f"/o/applications/{own_client.pk}/update/").status_code == 404
+    for page in ("", "update/", "delete/"):
+        assert client.get(f"/o/applications/{own_client.pk}/{page}").status_code == 404
+    for page in ("update/", "delete/", "secret/"):
+        assert client.post(f"/o/applications/{own_client.pk}/{page}", FORM).status_code == 404
+    assert fetch_token(**SHOP).status_code == 200
 
 
 def test_a_page_that_is_not_there_is_a_page_and_an_endpoint_that_is_not_there_is_json(client):

@@ -343,7 +343,7 @@ def test_the_export_quotes_texts_and_makes_no_formulas(client, make_event, name,
     assert line == f"a,{written},2020-11-12T11:10:00Z,-1.5\r\n"
 
 
-CHART = "/?series=a%20b%2Fc%26%C3%A4&amp;from=2020-11-12T10%3A40%3A00Z&amp;to=2020-11-12T11%3A40%3A00Z"
+CHART = "/chart?series=a%20b%2Fc%26%C3%A4&amp;from=2020-11-12T10%3A40%3A00Z&amp;to=2020-11-12T11%3A40%3A00Z"
 
 
 def test_it_links_an_event_to_its_chart(client, make_event):

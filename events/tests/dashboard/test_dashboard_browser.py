@@ -1,150 +1,37 @@
-"""The dashboard in Chromium, before a server of its own. Nothing here touches Django: see ``browser.chromium``."""
+"""The chart's page in Chromium, before a server of its own. Nothing here touches Django: see ``browser.chromium``."""
 
 import csv
 import io
-import json
 import os
 import re
 import subprocess
 import time
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from urllib.parse import parse_qs, quote, urlencode, urlsplit
+from urllib.parse import urlencode
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from events.tests.support import browser, service
-
-OCTOBER = {"from": "2026-10-01T00:00:00.000Z", "to": "2026-11-01T00:00:00.000Z"}
-CLICKS = "Frontend/subscribeButtonClick"
-QUEUE = "Back-end/queueLength"
-
-
-@contextmanager
-def served(prepared, directory, script):
-    """A server with the first visit's user, client and demo data, changed by a script."""
-    with prepared(directory) as env:
-        done = service.manage("shell", "-v", "0", "-c", script, env=env)
-        assert done.returncode == 0, done.stderr
-        with service.served(env):
-            yield env
-
-
-@pytest.fixture(scope="module")
-def env(prepared, tmp_path_factory):
-    eve = "from django.contrib.auth.models import User; User.objects.create_user('eve', password='eve')"
-    with served(prepared, tmp_path_factory.mktemp("dashboard"), eve) as env:
-        yield {**env, "TOKEN": service.fetch_token(env)}
-
-
-@pytest.fixture(scope="module")
-def session(chromium, env):
-    """The cookies of one log-in."""
-    context = browser.new_context(chromium)
-    page = context.new_page()
-    page.goto(origin(env))
-    log_in(page, env)
-    expect(page.locator("#summary")).not_to_be_empty()
-    yield context.storage_state()
-    context.close()
-
-
-@pytest.fixture
-def open_page(chromium, env, session):
-    """Opens a path, if any, in a fresh window of the signed-in user.
-
-    Nothing may go wrong in it, or go to another host.
-    """
-    contexts, problems = [], []
-
-    def watched(page, env):
-        page.on(
-            "request", lambda request: request.url.startswith((origin(env), "blob:")) or problems.append(request.url)
-        )
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("console", lambda said: said.type in ("error", "warning") and problems.append(said.text))
-        return page
-
-    def make(path="/", env=env, session=session, **options):
-        contexts.append(
-            browser.new_context(chromium, storage_state=session, **{"timezone_id": "Europe/Berlin", **options})
-        )
-        page = watched(contexts[-1].new_page(), env)
-        page.problems = problems
-        if path:
-            go_to(page, env, path)
-        return page
-
-    yield make
-    for context in contexts:
-        context.close()
-    assert problems == []
-
-
-def origin(env):
-    return f"http://127.0.0.1:{env['PORT']}"
-
-
-def go_to(page, env, path):
-    response = page.goto(origin(env) + path)
-    assert "default-src 'none'" in response.headers["content-security-policy"]
-
-
-def credentials(env):
-    return json.loads(Path(env["LOCAL_DIR"], "credentials.json").read_text())
-
-
-def log_in(page, env, **fields):
-    for name in ("username", "password"):
-        page.get_by_label(name.capitalize()).fill(fields.get(name) or credentials(env)[name])
-    page.get_by_role("button", name="Log in").click()
-
-
-def link(*series, **fields):
-    return f"/?{urlencode([*(('series', each) for each in series), *fields.items()])}"
-
-
-def october(*series, **fields):
-    return link(*series, **OCTOBER, **fields)
-
-
-def state_of(page):
-    return parse_qs(urlsplit(page.url).query)
-
-
-def shown(page):
-    """The table's rows, each a list of texts."""
-    page.locator("#table tbody tr").first.wait_for()
-    return page.evaluate(
-        "[...document.querySelectorAll('#table tr')].map((row) => [...row.cells].map((cell) => cell.innerText))"
-    )
-
-
-def ask(env, series, **query):
-    """The API's own answer, to a token."""
-    path = f"/api/events/{'/'.join(map(quote, series.split('/')))}?{urlencode(query)}"
-    status, _, body = service.call(env, "GET", path, Authorization=f"Bearer {env['TOKEN']}")
-    assert status == 200, body
-    return json.loads(body)
-
-
-def track(env, namespace, name, *events):
-    """Each event a timestamp and a value."""
-    body = [
-        {"namespace": namespace, "name": name, "timestamp": timestamp, "value": value} for timestamp, value in events
-    ]
-    headers = {"Authorization": f"Bearer {env['TOKEN']}", "Content_Type": "application/json"}
-    assert service.call(env, "POST", "/api/track/", json.dumps(body), **headers)[0] == 201
-
-
-def refused(page):
-    """Takes note that the service refused something, which Chromium reports as well."""
-    assert page.problems
-    assert all(problem.startswith("Failed to load resource: the server responded with") for problem in page.problems)
-    page.problems.clear()
+from events.tests.support import service
+from events.tests.support.dashboard import (
+    CLICKS,
+    OCTOBER,
+    QUEUE,
+    accessible,
+    ask,
+    credentials,
+    downloaded,
+    link,
+    log_in,
+    october,
+    origin,
+    refused,
+    served,
+    shown,
+    state_of,
+    track,
+    until,
+)
 
 
 def test_signing_in_leads_back_to_the_link(open_page, env):
@@ -168,11 +55,11 @@ def test_what_a_link_leaves_open_is_chosen_so_that_there_is_something_to_see(ope
 
 def test_before_the_first_event_it_shows_the_command_that_sends_it(prepared, chromium, open_page, tmp_path):
     with served(prepared, tmp_path, "from events.models import Event; Event.objects.all().delete()") as env:
-        page = open_page("/", env=env, session=None)
+        page = open_page("/chart", env=env, session=None)
         log_in(page, env)
         expect(page.get_by_role("heading", name="No events yet")).to_be_visible()
         accessible(page)
-        command = page.locator("#first code").inner_text()
+        command = page.locator("#first-commands code").inner_text()
         assert f"{origin(env)}/api/track/" in command
         client = credentials(env)
         variables = {
@@ -183,7 +70,8 @@ def test_before_the_first_event_it_shows_the_command_that_sends_it(prepared, chr
 
         subprocess.run(["bash", "-euc", command], env=variables, check=True, capture_output=True)
 
-        expect(page.locator("#legend")).to_contain_text("Shop/order1")
+        expect(page.locator("#legend")).to_contain_text("Shop/order")
+        expect(page.locator("#legend b").first).to_have_text("1")
         expect(page.locator("#first")).to_be_hidden()
         assert (state_of(page)["range"], state_of(page)["refresh"]) == (["15m"], ["5"])
         page.close()  # or it asks a server that is gone
@@ -216,7 +104,7 @@ def test_series_are_chosen_by_typing_and_up_to_six_are_overlaid(open_page):
 def test_of_a_large_catalogue_any_series_is_found_by_typing(chromium, prepared, open_page, tmp_path):
     """And it opens with one that is not among the first."""
     with prepared(tmp_path, MAX_SERIES=2) as env, service.served(env):
-        page = open_page(f"/?{urlencode({'series': 'Server-1/diskUsage', **OCTOBER})}", env=env, session=None)
+        page = open_page(f"/chart?{urlencode({'series': 'Server-1/diskUsage', **OCTOBER})}", env=env, session=None)
         log_in(page, env)
         picker = page.get_by_label("Add a series")
         expect(page.locator("#legend li")).to_have_count(1)
@@ -309,14 +197,8 @@ def test_a_time_zone_may_go_by_another_of_its_names(open_page):
     for name in ("Asia/Kathmandu", "Asia/Katmandu"):
         page = open_page(october(CLICKS, timezone=name, view="table"))
 
-        assert shown(page)[1][0] == "2026-10-01T00:00:00+05:45"
+        assert shown(page)[1][0] == "2026-10-01T00:00:00+05:45 (part)"
         expect(page.get_by_label("Time zone")).to_have_value(name)
-
-
-def downloaded(page, button):
-    with page.expect_download() as download:
-        page.get_by_role("button", name=button).click()
-    return Path(download.value.path()).read_bytes()
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
@@ -326,7 +208,18 @@ def test_the_csv_is_what_the_table_shows_and_the_api_answers(open_page, env, zon
 
     rows = list(csv.reader(io.StringIO(downloaded(page, "CSV").decode(), newline="")))
 
-    assert rows == table
+    *lines, totals = table
+    assert [row[0] for row in rows] == [line[0].removesuffix(" (part)") for line in lines]
+    assert [line[0] for line in lines if line[0].endswith(" (part)")] == [lines[-1][0]]
+    assert [[cell and float(cell) for cell in row[1:]] for row in rows[1:]] == [
+        [cell and pytest.approx(float(cell.replace(",", "")), rel=1e-5) for cell in line[1:]] for line in lines[1:]
+    ]
+    sums = [
+        f"{ask(env, each, tsMin=OCTOBER['from'], tsMax=OCTOBER['to'], granularity='year', aggregationType='sum')[0]['value']:,g}"
+        for each in (CLICKS, QUEUE)
+    ]
+    assert totals[0] == "Whole range: total"
+    assert [float(total.replace(",", "")) for total in totals[1:3]] == [float(each.replace(",", "")) for each in sums]
     assert rows[0] == ["timestamp", CLICKS, QUEUE, f"{CLICKS} (previous period)", f"{QUEUE} (previous period)"]
     form = {"granularity": "hour", "aggregationType": "sum", "timezone": zone, "fill": "null", "timestamp": "bucket"}
     windows = [(OCTOBER["from"], OCTOBER["to"]), ("2026-08-31T00:00:00Z", "2026-09-30T23:59:59.999Z")]
@@ -375,7 +268,7 @@ def test_without_events_in_the_range_it_offers_the_latest(open_page):
 def test_the_api_s_refusals_are_shown(open_page):
     page = open_page(link(CLICKS, range="5y", granularity="minute"))
 
-    message = "granularity: More than 100000 items; choose a shorter window, or a coarser granularity such as hour."
+    message = f"{CLICKS}: granularity: More than 100000 items; choose a shorter window, or a coarser granularity such as hour."
     expect(page.locator("#text")).to_have_text(message)
     refused(page)
 
@@ -425,11 +318,6 @@ def test_the_granularity_follows_the_range(open_page, env, range_, unit):
     expect(page.locator("#summary")).to_contain_text(f"Count by {unit}")
 
 
-def accessible(page):
-    results = Axe().run(page)
-    assert results.violations_count == 0, results.generate_report()
-
-
 PAGES = {
     "chart": october(*(CLICKS, QUEUE, "Frontend/pageView", "Frontend/signUp", "Server-1/cpuUtilization"), compare=1),
     "table": october(CLICKS, QUEUE, compare=1, view="table"),
@@ -449,7 +337,7 @@ def test_it_fits_any_screen_and_anyone(open_page, env, name):
     for width, scheme in SCREENS:
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme=scheme)
-        page.wait_for_function("document.documentElement.scrollWidth <= innerWidth", timeout=10_000)
+        until(page, "document.documentElement.scrollWidth <= innerWidth")
         accessible(page)
         if directory := os.environ.get("SCREENSHOTS"):
             page.screenshot(path=f"{directory}/{name}-{width}-{scheme}.png", full_page=True)

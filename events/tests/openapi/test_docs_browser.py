@@ -1,6 +1,7 @@
 """``/api/docs/`` in Chromium: a client of the service tries the calls. Nothing here touches Django: see ``browser.chromium``."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,9 @@ def page(env):
     with browser.chromium() as chromium:
         page = browser.new_context(chromium).new_page()
         page.on("request", lambda request: request.url.startswith((origin, "data:")) or problems.append(request.url))
-        page.on("response", lambda response: response.ok or problems.append(f"{response.status} {response.url}"))
+        page.on(
+            "response", lambda response: response.status < 400 or problems.append(f"{response.status} {response.url}")
+        )
         page.on("pageerror", lambda error: problems.append(str(error)))
         # what a policy forbids is said there too
         page.on("console", lambda said: said.type in ("error", "warning") and problems.append(said.text))
@@ -36,6 +39,7 @@ def page(env):
 def test_a_client_gets_a_token_and_tries_the_calls(page, env):
     page.get_by_role("button", name="Authorize").click()
     dialog = page.locator(".modal-ux")
+    expect(dialog.locator(".auth-container")).to_have_count(1)
     dialog.get_by_label("client_id").fill(env["client_id"])
     dialog.get_by_label("client_secret").fill(env["client_secret"])
     with page.expect_response("**/o/token/") as token:
@@ -61,3 +65,16 @@ def attempt(page, method, path):
         call.get_by_role("button", name="Execute").click()
     expect(call.locator(".live-responses-table .response-col_status").last).to_contain_text(str(answer.value.status))
     return answer.value
+
+
+def test_it_leads_back_and_fits_and_is_dark_where_that_is_wanted(page):
+    expect(page.locator(".opblock").first).to_be_visible()
+    for width in (360, 1280, 2560):
+        for scheme in ("light", "dark"):
+            page.set_viewport_size({"width": width, "height": 800})
+            page.emulate_media(color_scheme=scheme)
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (width, scheme)
+            if directory := os.environ.get("SCREENSHOTS"):
+                page.screenshot(path=f"{directory}/docs-{width}-{scheme}.png")
+    page.get_by_role("link", name="Tracking API").click()
+    expect(page.get_by_role("heading", name="Log in to the Tracking API")).to_be_visible()

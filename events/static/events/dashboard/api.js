@@ -39,3 +39,14 @@ export function aggregates(series, question, signal) {
   const path = series.split("/").map(encodeURIComponent).join("/");
   return get(`${root}/${path}?${new URLSearchParams(question)}`, signal);
 }
+
+// Of the events of a series in a window altogether: count, sum, avg, min, max; and the unit of its values.
+export function statistics(series, window, signal) {
+  const path = series.split("/").map(encodeURIComponent).join("/");
+  return get(`${document.body.dataset.overview}/${path}?${new URLSearchParams(window)}`, signal);
+}
+
+// A page of the series, with how each is going.
+export function overview({ search, order, page, hidden }, signal) {
+  return get(`${document.body.dataset.overview}?${new URLSearchParams({ search, order, page, hidden: hidden ? "yes" : "no" })}`, signal);
+}

@@ -1,6 +1,7 @@
 // The chart: uPlot, in the page's colours and the chosen time zone.
 
 import uPlot from "../vendor/uplot-1.6.32/uPlot.esm.js";
+import { scaleOf } from "./scales.js";
 
 const NO = null;
 const [DATE, CLOCK] = ["{D} {MMM} {YYYY}", "{HH}:{mm}"];
@@ -12,12 +13,46 @@ const TICKS = [
   [60, CLOCK, `\n${DATE}`, NO, "\n{D} {MMM}", NO, NO, NO, 1],
   [1, `${CLOCK}:{ss}`, `\n${DATE}`, NO, "\n{D} {MMM}", NO, NO, NO, 1],
 ];
-const cssColor = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`);
+export const cssColor = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const faint = (color, share) => color + Math.round(share * 2.55).toString(16).padStart(2, "0");
 const labelWidth = (plot, labels) => 24 + 7 * Math.max(3, ...(labels ?? []).map((label) => label.length));
+const [DASH, PREVIOUS] = [[3, 4], [8, 5]];
 
 // Lines end at gaps; a value between two gaps would be no line at all, and is drawn as a point.
-const lonely = (values) =>
-  [...values.keys()].filter((i) => values[i] != null && values[i - 1] == null && values[i + 1] == null);
+function lonely(values) {
+  const rows = [];
+  const isValue = (row, by) => {
+    while (values[row] === undefined && row >= 0 && row < values.length) row += by;
+    return values[row] != null;
+  };
+  for (let row = 0; row < values.length; row++) {
+    if (values[row] != null && !isValue(row - 1, -1) && !isValue(row + 1, 1)) rows.push(row);
+  }
+  return rows;
+}
+
+// Gaps that are no longer than three times what usually lies between two values are no gaps: those values come
+// regularly, but not in each bucket.
+function joinedUp(values, gaps) {
+  if (gaps === "show") return values;
+  const spaces = [];
+  let before = -1;
+  for (let row = 0; row < values.length; row++) {
+    if (values[row] == null) continue;
+    if (before >= 0) spaces.push(row - before);
+    before = row;
+  }
+  const usual = spaces.sort((a, b) => a - b)[spaces.length >> 1] ?? 1;
+  const most = gaps === "join" ? Infinity : usual === 1 ? 1 : 3 * usual;
+  if (most === 1) return values;
+  const joined = values.slice();
+  for (let row = 0, last = -1; row < joined.length; row++) {
+    if (values[row] == null) continue;
+    if (last >= 0 && row - last > 1 && row - last <= most) joined.fill(undefined, last + 1, row);
+    last = row;
+  }
+  return joined;
+}
 
 export class Chart {
   constructor(place, onZoom, onHover) {
@@ -31,35 +66,144 @@ export class Chart {
   }
 
   // Where only the data are new, touches nothing else and keeps the cursor.
-  show(picture, zone) {
-    const lines = JSON.stringify([zone, picture.columns.map(({ label }) => label)]);
-    const isOther = lines !== this.lines;
-    Object.assign(this, { picture, zone, lines });
-    if (isOther) this.draw();
-    else this.plot.setData(this.data());
+  show(picture, state) {
+    Object.assign(this, { picture, zone: state.timezone, look: state });
+    this.prepare();
+    const shape = JSON.stringify([state.timezone, state.kind, this.scales.map(({ key, unit }) => [key, unit]),
+      this.lines.map(({ column, part, scale }) => [column.label, column.series, part, scale])]);
+    const isOther = shape !== this.shape;
+    this.shape = shape;
+    if (isOther || !this.plot) this.draw();
+    else this.plot.setData(this.data);
   }
 
-  data() {
-    const { texts, columns } = this.picture;
-    return [texts.map((text) => Date.parse(text) / 1000), ...columns.map(({ values }) => values)];
+  // The lines, and what uPlot is given of each: whole buckets, and apart from them those of which only a part is there.
+  prepare() {
+    const { picture: { columns, cut, instants, type }, look } = this;
+    const isStacked = look.kind === "stacked";
+    const shown = columns.filter((column) => !look.hidden.includes(column.text ?? look.series[column.series]));
+    const units = [...new Set(shown.map(({ unit }) => unit))];
+    const scaleKey = (column) => {
+      if (look.axes === "own") return `own${column.series}`;
+      if (column.formula !== undefined && shown.some(({ formula }) => formula === undefined)) return "second";
+      const isSecond = units.length > 1 ? column.unit !== units[0] : column.series !== shown[0]?.series;
+      return look.axes === "two" && isSecond ? "second" : "y";
+    };
+    const sums = new Map();
+    const drawn = shown.map((column) => {
+      const isPile = isStacked && !column.previous && column.formula === undefined;
+      const key = scaleKey(column);
+      if (!isPile) return { column, key, isPile, values: column.values };
+      const below = sums.get(key) ?? [];
+      const values = column.values.map((value, row) => (value == null && below[row] == null ? value : (value ?? 0) + (below[row] ?? 0)));
+      sums.set(key, values);
+      return { column, key, isPile, values };
+    });
+    const isLog = look.scale === "log" && !isStacked;
+    const fromZero = ["sum", "count"].includes(type) || look.kind !== "line";
+    this.scales = [...new Set(drawn.map(({ key }) => key))].map((key) => {
+      const own = drawn.filter((each) => each.key === key);
+      const unit = own.every(({ column }) => column.unit === own[0].column.unit) ? own[0].column.unit : "";
+      return { key, unit, ...scaleOf(own.map(({ values }) => values), unit, { fromZero, isLog }) };
+    });
+    const parts = Object.keys(cut).map(Number);
+    this.lines = [];
+    this.data = [instants.map((each) => each / 1000)];
+    for (const { column, key, isPile, values } of drawn) {
+      const { to } = this.scales.find((scale) => scale.key === key);
+      const scaled = values.map((value) => (value == null ? value : to(value)));
+      const isBars = look.kind === "bars" && column.formula === undefined && !column.previous;
+      const full = isBars ? scaled.slice() : joinedUp(scaled, look.gaps);
+      const partial = parts.length ? Array(scaled.length).fill(null) : null;
+      for (const row of parts) {
+        partial[row] = scaled[row];
+        if (!isBars) { // a line leads there from the next whole bucket
+          const step = row === 0 ? 1 : -1;
+          let beside = row + step;
+          while (full[beside] === undefined && beside >= 0 && beside < full.length) beside += step;
+          if (full[beside] != null) {
+            partial[beside] = full[beside];
+            if (beside !== row + step) for (let gap = row + step; gap !== beside; gap += step) partial[gap] = undefined;
+          }
+        }
+      }
+      const whole = full.slice();
+      for (const row of parts) whole[row] = null;
+      for (const [part, part_values] of [["full", whole], ["partial", partial]]) {
+        if (!part_values) continue;
+        this.lines.push({ column, part, scale: key, isPile, isBars });
+        this.data.push(part_values);
+      }
+    }
   }
 
   draw() {
+    const cursor = this.plot?.cursor;
     this.plot?.destroy();
     const grid = { stroke: cssColor("line"), width: 1 };
     const axis = { stroke: cssColor("quiet"), grid, ticks: grid };
-    const lines = this.picture.columns.map(({ label, series, previous }) => ({
-      label, stroke: cssColor(`s${series + 1}`), ...(previous ? { width: 1.5, dash: [6, 5] } : { width: 2 }),
-      points: { fill: cssColor("card"), filter: (plot, index, all) => (all ? null : lonely(plot.data[index])) },
-    }));
+    const scaleAxis = (key, more) => ({ ...axis, scale: key, size: labelWidth, ...more,
+      splits: () => this.scale(key).splits, values: () => this.scale(key).labels,
+      // uPlot's own steps end at 17 digits; any that is longer than the axis makes it ask for the splits above
+      incrs: (plot, index, min, max) => [Math.max(5, max - min)] });
+    const axes = this.scales.filter(({ key }) => key === "y" || key === "second").map(({ key }) =>
+      scaleAxis(key, key === "second" ? { side: 1, grid: { show: false } } : {}));
+    const scales = Object.fromEntries(this.scales.map(({ key }) => [key, { range: () => this.scale(key).range }]));
     this.plot = new uPlot({
-      ...this.size(), series: [{}, ...lines],
-      axes: [{ ...axis, values: TICKS, space: 70 }, { ...axis, size: labelWidth }],
-      legend: { show: false }, cursor: { drag: { x: true, y: false, setScale: false } },
-      scales: { x: { range: () => [this.picture.from / 1000, this.picture.to / 1000] } },
+      ...this.size(), series: [{}, ...this.lines.map((line, index) => this.line(line, index))], axes: [{ ...axis, values: TICKS, space: 70 }, ...axes],
+      bands: this.bands(), legend: { show: false },
+      cursor: { drag: { x: true, y: false, setScale: false }, bind: { dblclick: () => null },
+        points: { size: 9, width: 2, fill: (plot, index) => this.color(this.lines[index - 1]), stroke: () => cssColor("card") } },
+      scales: { x: { range: () => [this.picture.from / 1000, this.picture.to / 1000] }, ...scales },
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), this.zone),
-      hooks: { setCursor: [(plot) => this.onHover(plot.cursor.idx ?? null)], setSelect: [(plot) => this.zoom(plot)] },
-    }, this.data(), this.place);
+      hooks: { setCursor: [(plot) => this.onHover(plot.cursor.idx ?? null, plot)], setSelect: [(plot) => this.zoom(plot)] },
+    }, this.data, this.place);
+    if (cursor?.left >= 0) this.plot.setCursor({ left: cursor.left, top: cursor.top });
+  }
+
+  scale(key) {
+    return this.scales.find((each) => each.key === key) ?? { range: [0, 1], splits: [], labels: [] };
+  }
+
+  color({ column }) {
+    return cssColor(`s${column.series + 1}`);
+  }
+
+  line(line, index) {
+    const { column, part, scale, isPile, isBars } = line;
+    const [color, isPart] = [this.color(line), part === "partial"];
+    const stroke = isPart ? faint(color, 70) : color;
+    const isFilled = (isPile || (this.look.kind === "area" && !column.previous && column.formula === undefined)) && !isBars;
+    const shape = { label: column.label, scale, stroke, width: column.previous ? 1.5 : 2,
+      dash: isPart && !isBars ? DASH : column.previous ? PREVIOUS : undefined,
+      fill: isBars ? faint(color, isPart ? 25 : 75) : isFilled ? faint(color, isPart ? 10 : isPile ? 45 : 25) : undefined,
+      fillTo: (plot, at, low) => (this.look.scale === "log" && !isPile ? this.scale(scale).range[0] : 0),
+      points: { size: 6, fill: stroke, filter: (plot, at, all) => (all ? null : lonely(plot.data[at])) } };
+    return isBars ? { ...shape, width: 1, dash: isPart ? DASH : undefined, points: { show: false }, paths: this.bars(line) } : shape;
+  }
+
+  // The bars of a bucket stand beside each other, from its start on.
+  bars({ column }) {
+    const together = [...new Set(this.lines.filter((each) => each.isBars).map((each) => each.column))];
+    const width = () => {
+      const [xs] = this.data;
+      let least = Infinity;
+      for (let row = 1; row < xs.length; row++) least = Math.min(least, xs[row] - xs[row - 1]);
+      return (Number.isFinite(least) ? least : (this.picture.to - this.picture.from) / 1000) * 0.9 / together.length;
+    };
+    const place = together.indexOf(column);
+    return uPlot.paths.bars({ disp: {
+      x0: { unit: 1, values: () => { const own = width(); return this.data[0].map((x) => x + own * (place + 0.05)); } },
+      size: { unit: 1, values: () => [width()] },
+    } });
+  }
+
+  bands() {
+    const piles = (part) => this.lines.flatMap((line, index) => (line.isPile && line.part === part ? [[index + 1, line.scale]] : []));
+    return ["full", "partial"].flatMap((part) => piles(part).flatMap(([above, scale], index, all) => {
+      const below = all.slice(0, index).findLast((each) => each[1] === scale);
+      return below ? [{ series: [above, below[0]] }] : [];
+    }));
   }
 
   zoom(plot) {

@@ -1,19 +1,24 @@
-// The dashboard: a state, the picture that the API gives of it, and the controls that change it.
+// The chart's page: a state, the picture that the API gives of it, and the controls that change it.
 
 import { APIError, catalogue, lineOf, MOST_LISTED } from "./api.js";
 import { Chart } from "./chart.js";
 import { byId, element } from "./dom.js";
-import { legend, legendValues } from "./legend.js";
-import { take } from "./picture.js";
-import { png, save } from "./save.js";
-import { CHOSEN, lengthOf, MOST_SERIES, read, windowOf, write, zoomed } from "./state.js";
+import { parsed, without } from "./formulas.js";
+import { gestures } from "./gestures.js";
+import { latestRow, legend, legendStatistics, legendValues } from "./legend.js";
+import { short } from "./numbers.js";
+import { emptied, take } from "./picture.js";
+import { fileName, png, save } from "./save.js";
+import { CHOSEN, lengthOf, MOST_FORMULAS, MOST_SERIES, moved, read, widened, windowOf, write, zoomed } from "./state.js";
 import { csv, table } from "./table.js";
+import { Tooltip } from "./tooltip.js";
 import { instantOf, localText, zonedText } from "./time.js";
 
-const DAY = 864e5;
+const [DAY, LOADING_MILLISECONDS] = [864e5, 100];
 const fields = byId("controls").elements;
+const tooltip = new Tooltip(byId("stage"));
 const chart = new Chart(byId("chart"), (from, to) => change(zoomed(state, from, to)), hover);
-let state, picture, drawn, timer, loading, known, isWhole, searching;
+let state, picture, drawn, timer, loading, known = new Map(), isWhole, searching, unzoomed, noted;
 
 const bySeries = (lines) => new Map(lines.map((line) => [`${line.namespace}/${line.name}`, line]));
 const offer = (found) =>
@@ -45,6 +50,19 @@ function search({ target: { value } }) {
 const lastOf = (series) => Math.max(...series.map((each) => Date.parse(known.get(each)?.lastTimestamp ?? 0)));
 const ending = (of, last, length) => zoomed(of, last + 1000 - length, last + 1000);
 
+// From the first event of the shown series to the last.
+function extent() {
+  const lines = state.series.map((each) => known.get(each)).filter(Boolean);
+  if (!lines.length) return windowOf(state);
+  return [Math.min(...lines.map((line) => Date.parse(line.firstTimestamp))), lastOf(state.series)];
+}
+
+function all() {
+  const [first] = extent();
+  const last = lastOf(state.series);
+  change(zoomed(state, first, Math.max(last + 1000, first + 1000)));
+}
+
 // What the URL leaves open: the series with the newest event, and a range that shows it, and all of a young series.
 function completed(found) {
   const newest = [...known.keys()].sort((a, b) => lastOf([b]) - lastOf([a])).slice(0, 1);
@@ -63,6 +81,10 @@ function spacing() {
   return lines.length ? Math.min(...lines.map((line) => age(line) / (line.count - 1))) : 0;
 }
 
+const formulasOf = ({ formulas, series }) =>
+  formulas.flatMap((text) => [parsed(text, series.length)].filter(Boolean).map((formula) => ({ text, ...formula })));
+
+// What stands beside the controls at once, before anything is asked: the legend, so that any series can be removed.
 function change(to, { replace = false } = {}) {
   state = to;
   history[replace ? "replaceState" : "pushState"](null, "", write(state));
@@ -73,48 +95,130 @@ function change(to, { replace = false } = {}) {
   const isTable = state.view === "table";
   byId("view").setAttribute("aria-pressed", isTable);
   byId("table").hidden = !(byId("chart").hidden = byId("png").hidden = isTable);
+  byId("order").hidden = !isTable;
+  byId("zoom-out").disabled = windowOf(widened(state, extent())).join() === windowOf(state).join();
+  document.title = `${state.series.join(", ") || "Chart"} – ${fields.type.selectedOptions[0].text} – Tracking API`;
+  legend(state, formulasOf(state), { remove, toggle });
   load();
 }
 
+// The focus stays in the list: on the next entry's button, or else in the field that adds one.
+function remove(key) {
+  const place = [...byId("legend").children].findIndex((entry) => entry.dataset.key === key);
+  const at = state.series.indexOf(key);
+  const formulas = at < 0 ? state.formulas.filter((each) => each !== key) : without(state.formulas, at, state.series.length);
+  change({ ...state, series: state.series.filter((each) => each !== key), formulas, hidden: state.hidden.filter((each) => each !== key) });
+  const entries = byId("legend").children;
+  (entries[Math.min(place, entries.length - 1)]?.querySelector(".remove") ?? byId("picker")).focus();
+}
+
+function toggle(key) {
+  const hidden = state.hidden.includes(key) ? state.hidden.filter((each) => each !== key) : [...state.hidden, key];
+  change({ ...state, hidden });
+  [...byId("legend").children].find((entry) => entry.dataset.key === key)?.querySelector(".name").focus();
+}
+
+// Whatever goes wrong, a refresh is followed by the next one.
 async function load() {
   clearTimeout(timer);
   loading?.abort();
   const { signal } = (loading = new AbortController());
-  const outcome = await take(state, spacing(), signal).catch((error) => error);
-  if (signal.aborted) return;
-  if (outcome instanceof Error) fail(outcome);
-  else draw(outcome);
-  if (state.refresh > 0) timer = setTimeout(() => document.hidden || load(), state.refresh * 1000);
+  const mine = state;
+  const waiting = setTimeout(() => setLoading(true), LOADING_MILLISECONDS);
+  try {
+    const taken = await take(mine, spacing(), signal);
+    if (signal.aborted) return;
+    const isAll = taken.failures.length === mine.series.length && mine.series.length > 0;
+    if (!isAll) draw(taken);
+    else if (drawn !== mine) draw(emptied(mine));
+    if (taken.failures.length) failed(taken.failures, isAll && drawn === mine && picture.texts.length > 0);
+  } catch (error) {
+    if (signal.aborted) return;
+    say("This can’t be drawn.", "", true);
+    reportError(error);
+  } finally {
+    if (!signal.aborted) {
+      clearTimeout(waiting);
+      setLoading(false);
+      if (mine.refresh > 0) timer = setTimeout(() => document.hidden || load(), mine.refresh * 1000);
+    } else clearTimeout(waiting);
+  }
+}
+
+function setLoading(isLoading) {
+  byId("stage").classList.toggle("loading", isLoading);
+  byId("stage").setAttribute("aria-busy", isLoading);
 }
 
 function draw(taken) {
   picture = taken;
-  byId("csv").disabled = byId("png").disabled = false;
-  const remove = (series) => change({ ...state, series: state.series.filter((each) => each !== series) });
-  if (drawn !== state) legend(state, remove); // not for a mere refresh: one of its buttons might have the focus
+  byId("csv").disabled = byId("png").disabled = !picture.texts.length;
   drawn = state;
   const [from, to] = [picture.from, picture.to].map((end) => localText(end, state.timezone).replace("T", " "));
   const unit = picture.granularity === "none" ? "event" : picture.granularity;
   picture.summary = `${fields.type.selectedOptions[0].text} by ${unit}, ${from} to ${to}, ${state.timezone}`;
-  byId("chart").setAttribute("aria-label", `Chart of ${state.series.join(", ")}. The table shows the same.`);
-  if (state.view === "table") byId("table").replaceChildren(table(picture, state.timezone));
-  else chart.show(picture, state.timezone);
-  hover(state.view === "table" ? null : chart.plot.cursor.idx ?? null);
+  byId("chart").setAttribute("aria-label", `Chart of ${state.series.join(", ")}. Arrow keys read it value by value; the table shows the same.`);
+  byId("parts").textContent = partsText(picture);
+  legendStatistics(picture);
+  if (state.view === "table") table(picture, state);
+  else chart.show(picture, state);
+  hover(state.view === "table" ? null : chart.plot.cursor.idx ?? null, chart.plot);
   const isEmpty = picture.columns.every(({ values }) => values.every((value) => value == null));
+  const missing = state.series.filter((each) => !known.has(each));
   if (!state.series.length) say("Add a series to see it.");
-  else say(isEmpty ? "No events in this range." : "", isEmpty && lastOf(state.series) > 0 ? "latest" : "");
+  else if (missing.length) say(`There is no series ${missing.map((each) => `“${each}”`).join(" nor ")}.`);
+  else if (noted !== state) say(isEmpty ? "No events in this range." : "", isEmpty && lastOf(state.series) > 0 ? "latest" : "");
 }
 
-function hover(row) {
-  legendValues(picture, row);
-  byId("summary").textContent = row === null ? picture.summary : zonedText(picture.texts[row], state.timezone);
+// What is dashed, in words.
+function partsText({ cut, instants, granularity }) {
+  const [first, last] = [cut[0], cut[instants.length - 1]];
+  const words = [];
+  if (first === "cut") words.push(`the first ${granularity} is cut by the range’s start`);
+  if (last === "filling") words.push(`the last ${granularity} is still filling`);
+  else if (last === "cut" && instants.length > 1) words.push(`the last ${granularity} is cut by the range’s end`);
+  return words.length ? `Dashed: ${words.join(", and ")}.` : "";
+}
+
+const classOf = ({ series }) => `s${series + 1}`;
+
+function hover(row, plot) {
+  if (!picture) return;
+  const at = row !== null && row < picture.texts.length ? row : null;
+  legendValues(picture, at, (series) => known.has(series) || !isWhole);
+  const note = at === null ? "" : { filling: " (still filling)", cut: " (part)" }[picture.cut[at]] ?? "";
+  byId("summary").textContent = at === null ? picture.summary : zonedText(picture.texts[at], state.timezone) + note;
+  if (at === null || !plot || !(plot.cursor.left >= 0) || state.view === "table") return tooltip.hide();
+  const lines = picture.columns.filter((column) => !state.hidden.includes(column.text ?? state.series[column.series]))
+    .map((column) => ({ mark: classOf(column), label: column.label, value: short(column.values[at], column.unit, 6) }));
+  tooltip.show(plot, zonedText(picture.texts[at], state.timezone).replace("T", " ") + note, lines);
+}
+
+// What answers something that was just done stays until something else is shown, whatever is drawn meanwhile.
+function note(text) {
+  say(text, "", true);
+  noted = state;
 }
 
 // With a way out: "latest" or "login". What is said already is left alone, so that it isn't read out again.
 function say(text, way = "", isBad = false) {
   if (byId("text").textContent !== text) byId("text").textContent = text;
+  byId("message").hidden = !text;
   byId("message").classList.toggle("bad", isBad);
   for (const each of ["latest", "login"]) byId(each).hidden = each !== way;
+}
+
+// One sentence for each refusal, with the series that it is about, where not all of several say the same.
+function failed(failures, isOld) {
+  const broken = failures.find(({ error }) => !(error instanceof APIError));
+  if (broken) throw broken.error;
+  const out = failures.find(({ error }) => [401, 403].includes(error.status));
+  if (out) return fail(out.error);
+  const texts = new Map();
+  for (const { series, error } of failures) texts.set(error.message, [...(texts.get(error.message) ?? []), series]);
+  const isOfAll = failures.length === state.series.length && texts.size === 1 && failures[0].error.status === 0;
+  const words = [...texts].map(([text, series]) => (isOfAll ? text : `${series.join(", ")}: ${text}`)).join(" ");
+  say(isOld ? `${words} What is shown is older.` : words, "", true);
 }
 
 function fail(error) {
@@ -130,9 +234,9 @@ async function pick({ target, type, inputType = "insertReplacementText" }) {
   const series = target.value;
   if (!series || (type === "input" && inputType !== "insertReplacementText")) return;
   clearTimeout(searching);
-  if (!(await isThere(series))) return say(`There is no series “${series}”.`, "", true);
+  if (!(await isThere(series))) return note(`There is no series “${series}”.`);
   target.value = "";
-  if (state.series.length >= MOST_SERIES) say(`No more than ${MOST_SERIES} series: remove one first.`, "", true);
+  if (state.series.length >= MOST_SERIES) note(`No more than ${MOST_SERIES} series: remove one first.`);
   else if (!state.series.includes(series)) change({ ...state, series: [...state.series, series] });
 }
 
@@ -140,7 +244,28 @@ function showCustom(event) {
   event.preventDefault();
   const [from, to] = [fields.from, fields.to].map(({ value }) => instantOf(value, state.timezone));
   if (from < to) change({ ...state, from, to });
-  else say("The range must end after it begins.", "", true);
+  else note("The range must end after it begins.");
+}
+
+function addFormula() {
+  const text = fields.formula.value.trim();
+  if (!text) return;
+  if (!parsed(text, state.series.length)) return note("A formula is such as “hit rate = A / B”, with the letters of the series below.");
+  if (state.formulas.length >= MOST_FORMULAS) return note(`No more than ${MOST_FORMULAS} formulas: remove one first.`);
+  fields.formula.value = "";
+  if (!state.formulas.includes(text)) change({ ...state, formulas: [...state.formulas, text] });
+}
+
+// Back to before the first zoom in a row; where there was none, to all events.
+function reset() {
+  if (unzoomed) change(unzoomed);
+  else all();
+  unzoomed = null;
+}
+
+function zoomTo(to) {
+  unzoomed ??= state;
+  change(to);
 }
 
 function wire() {
@@ -149,21 +274,31 @@ function wire() {
   const on = (id, does, event = "click") => byId(id).addEventListener(event, does);
   on("controls", showCustom, "submit");
   on("controls", ({ target: { name, value } }) => {
+    if (name === "formula") return addFormula();
     const [from, to] = windowOf(state);
+    unzoomed = null;
     if (!["from", "to"].includes(name)) change({ ...state, from, to, [name]: value, compare: fields.compare.checked });
   }, "change");
+  chart.onZoom = (from, to) => zoomTo(zoomed(state, from, to));
+  gestures(byId("chart"), { plotOf: () => chart.plot, onMove: (by) => change(moved(state, by)), onReset: reset,
+    onZoom: (factor) => zoomTo(factor > 1 ? widened(state, extent()) : zoomed(state, ...windowOf(state), factor)) });
+  on("earlier", () => change(moved(state, -1 / 2)));
+  on("later", () => change(moved(state, 1 / 2)));
   on("zoom-in", () => change(zoomed(state, ...windowOf(state), 1 / 2)));
-  on("zoom-out", () => change(zoomed(state, ...windowOf(state), 2)));
+  on("zoom-out", () => change(widened(state, extent())));
+  on("all", () => refreshCatalogue().then(all, fail));
   const toLatest = () => change(ending(state, lastOf(state.series), picture.to - picture.from));
   on("latest", () => refreshCatalogue().then(toLatest, fail));
+  on("dismiss", () => { byId("message").hidden = true; });
   on("view", () => change({ ...state, view: state.view === "table" ? "chart" : "table" }));
-  on("csv", () => save(new Blob([csv(picture, state.timezone)], { type: "text/csv" }), "events.csv"));
-  on("png", async () => save(await png(chart.plot, picture), "events.png"));
+  on("csv", () => save(new Blob([csv(picture, state.timezone)], { type: "text/csv" }), fileName(picture, "csv")));
+  on("png", async () => save(await png(chart.plot, picture, latestRow), fileName(picture, "png")));
   on("picker", () => refreshCatalogue().catch(fail), "focus");
   on("picker", search, "input");
   for (const event of ["input", "change"]) on("picker", (of) => pick(of).catch(fail), event);
   addEventListener("popstate", () => change(completed(read(location.search)), { replace: true }));
   document.addEventListener("visibilitychange", () => document.hidden || (state?.refresh > 0 && load()));
+  byId("more").open = matchMedia("(min-width: 48rem)").matches;
 }
 
 // Waits for the first event, and then shows those that follow as they come.
@@ -175,6 +310,5 @@ async function start(found) {
   else setTimeout(() => start({ ...found, refresh: "5" }).catch(fail), 5000);
 }
 
-for (const place of document.querySelectorAll(".origin")) place.textContent = location.origin;
 wire();
 start(read(location.search)).catch(fail);

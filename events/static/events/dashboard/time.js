@@ -35,3 +35,23 @@ export function instantOf(text, zone) {
 export function isZone(name) {
   try { return Boolean(partsOf(0, name)); } catch { return false; }
 }
+
+// The instant at which a bucket that starts at an instant is over, by the calendar of the zone.
+export function endOfBucket(start, granularity, zone) {
+  if (granularity === "minute") return start + 6e4;
+  if (granularity === "hour") return start + 36e5;
+  const clock = new Date(`${localText(start, zone)}Z`);
+  if (granularity === "day") clock.setUTCDate(clock.getUTCDate() + 1);
+  else if (granularity === "week") clock.setUTCDate(clock.getUTCDate() + 7);
+  else if (granularity === "month") clock.setUTCMonth(clock.getUTCMonth() + 1);
+  else clock.setUTCFullYear(clock.getUTCFullYear() + 1);
+  return !(clock.getUTCFullYear() <= 9999) ? Infinity : instantOf(clock.toISOString().slice(0, 19), zone);
+}
+
+// How long ago, in one word: 3 min ago.
+export function ago(instant, now = Date.now()) {
+  const seconds = Math.round((now - instant) / 1000);
+  if (seconds < 0) return "in the future";
+  const [size, unit] = [[86400 * 365, "y"], [86400, "d"], [3600, "h"], [60, "min"], [1, "s"]].find(([each]) => seconds >= each) ?? [1, "s"];
+  return `${Math.floor(seconds / size)} ${unit} ago`;
+}

@@ -1,0 +1,197 @@
+"""Reads the last value and the latest hours of many series at once, in SQL that asks for each by its own window."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from math import isfinite
+from typing import Any, NamedTuple
+
+from django.db import connection
+from django.db.models import Count, Max, Min, Sum
+
+from events.database import partitions
+from events.database.dialect import choose, is_postgresql
+from events.log.models import Event
+from events.log.series import SeriesKey, from_series
+from events.rollups.models import Resolution, Rollup, Watermark
+from events.rollups.statements import start_of
+
+HOUR = timedelta(hours=1)
+# A sum of this many values of a tail can't overflow; what is larger is left out of the hours.
+_MOST_SUMMED = 1e290
+
+_LAST_VALUE = f"""
+    SELECT namespace, name, (
+        SELECT value FROM {Event._meta.db_table} AS event
+        WHERE event.namespace = series.namespace AND event.name = series.name{{of_partition}}
+        ORDER BY event.timestamp DESC, event.id DESC LIMIT 1
+    )
+"""  # noqa: S608
+_EACH = "hour.bucket, hour.count, hour.sum, hour.min, hour.max"
+_TOGETHER = "min(hour.bucket), CAST(sum(hour.count) AS bigint), sum(hour.sum), min(hour.min), max(hour.max)"
+# Two windows of a series are read as the one from the start of the first to the end of the second, without what lies
+# between them.
+_FROM = {
+    # OFFSET keeps PostgreSQL from reading the hours of every series there is instead of those of each window
+    "postgresql": f"""
+        FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[])
+            AS series (namespace, name, first, gap, middle, last)
+        CROSS JOIN LATERAL (
+            SELECT * FROM {Rollup._meta.db_table} AS rollup
+            WHERE rollup.resolution = %s AND rollup.namespace = series.namespace AND rollup.name = series.name
+                AND rollup.bucket >= series.first AND rollup.bucket <= series.last
+                AND NOT (rollup.bucket >= series.gap AND rollup.bucket < series.middle){{of_partition}}
+            OFFSET 0
+        ) AS hour
+    """,  # noqa: S608
+    "sqlite": f"""
+        FROM json_each(%s) AS series
+        CROSS JOIN {Rollup._meta.db_table} AS hour
+        WHERE hour.resolution = %s
+            AND hour.namespace = json_extract(series.value, '$[0]') AND hour.name = json_extract(series.value, '$[1]')
+            AND hour.bucket >= json_extract(series.value, '$[2]') AND hour.bucket <= json_extract(series.value, '$[5]')
+            AND NOT (hour.bucket >= json_extract(series.value, '$[3]')
+                AND hour.bucket < json_extract(series.value, '$[4]')){{of_partition}}
+    """,
+}
+_MIDDLE = {"postgresql": "series.middle", "sqlite": "json_extract(series.value, '$[4]')"}
+Window = tuple[datetime, datetime]
+Windows = dict[SeriesKey, Window]
+
+
+class Hour(NamedTuple):
+    """What the events of one hour are together; the sum is None where it is not known."""
+
+    events: int
+    sum: float | None
+    min: float
+    max: float
+
+    def merged(self, other: Hour) -> Hour:
+        """Return the hour with the events of both."""
+        total = None if self.sum is None or other.sum is None else self.sum + other.sum
+        return Hour(self.events + other.events, total, min(self.min, other.min), max(self.max, other.max))
+
+
+def last_values(keys: Sequence[SeriesKey]) -> dict[SeriesKey, float | None]:
+    """Return the value of the newest event of each series, the last one stored of several; None where none is left.
+
+    One query for each partition, which reads an entry of the index for each series.
+    """
+    found: dict[SeriesKey, float | None] = {}
+    for partition, of_partition in partitions.by_partition(keys).items():
+        source, parameters = from_series(of_partition)
+        select = _LAST_VALUE.format(of_partition=_of_partition("event", partition))
+        with connection.cursor() as cursor:
+            cursor.execute(select + source, parameters)
+            found |= {SeriesKey(namespace, name): value for namespace, name, value in cursor.fetchall()}
+    return found
+
+
+def _of_partition(table: str, partition: int | None) -> str:
+    return "" if partition is None else f" AND {table}.partition = {partition}"
+
+
+def hours_of(windows: Windows) -> dict[SeriesKey, dict[datetime, Hour]]:
+    """Return the hours of each series that hold events, from the hour of its window's start to that of its end.
+
+    To be called in a snapshot. Two queries for each partition, the watermark and the rollups, and one for the tail.
+    """
+    found: dict[SeriesKey, dict[datetime, Hour]] = defaultdict(dict)
+    if not windows:
+        return found
+    whole = {key: (first, first, first, last) for key, (first, last) in windows.items()}
+    rolled_up = ((key, start, hour) for key, start, _, hour in _rolled_up(whole, _EACH))
+    for key, start, hour in chain(rolled_up, _tail(windows)):
+        of_series = found[key]
+        of_series[start] = of_series[start].merged(hour) if start in of_series else hour
+    return found
+
+
+def totals_of(windows: dict[SeriesKey, tuple[Window, Window]]) -> dict[tuple[SeriesKey, bool], Hour]:
+    """Return what the hours of each of two windows of a series are together, the earlier one (False) and the later one.
+
+    A window without events has no entry. To be called in a snapshot. The queries are those of ``hours_of``, and at most
+    two rows for each series come.
+    """
+    found: dict[tuple[SeriesKey, bool], Hour] = {}
+    if not windows:
+        return found
+
+    def add(key: SeriesKey, is_later: bool, hour: Hour) -> None:
+        place = key, is_later
+        found[place] = found[place].merged(hour) if place in found else hour
+
+    whole = {
+        key: (before[0], before[1] + HOUR if before[1] < later[0] else later[0], later[0], later[1])
+        for key, (before, later) in windows.items()
+    }
+    for key, _, is_later, hour in _rolled_up(whole, _TOGETHER):
+        add(key, is_later, hour)
+    for key, start, hour in _tail({key: (first, last) for key, (first, _, _, last) in whole.items()}):
+        before, later = windows[key]
+        if start <= before[1] or start >= later[0]:
+            add(key, start >= later[0], hour)
+    return found
+
+
+def _rolled_up(
+    windows: dict[SeriesKey, tuple[datetime, datetime, datetime, datetime]], columns: str
+) -> Iterator[tuple[SeriesKey, datetime, bool, Hour]]:
+    """Yield the hours of the windows by the rollups, each or together, and whether they are past the middle."""
+    for partition, keys in partitions.by_partition(windows).items():
+        of_partition = {SeriesKey(*key): windows[SeriesKey(*key)] for key in keys}
+        yield from _rolled_up_of(partition, of_partition, columns)
+
+
+def _rolled_up_of(
+    partition: int | None, windows: dict[SeriesKey, tuple[datetime, datetime, datetime, datetime]], columns: str
+) -> Iterator[tuple[SeriesKey, datetime, bool, Hour]]:
+    # hours, or minutes where the rollups have no hours, and then of the last hour too
+    resolution = Watermark.objects.current(partition).finest_first[-1]
+    rows: list[tuple[Any, ...]] = [
+        (*key, *times, last + (HOUR - timedelta(minutes=1))) for key, (*times, last) in windows.items()
+    ]
+    select = "series.namespace, series.name" if is_postgresql() else "hour.namespace, hour.name"
+    if is_postgresql():
+        given: list[Any] = [list(column) for column in zip(*rows, strict=True)]
+    else:
+        given = [json.dumps([(*row[:2], *map(_sqlite_text, row[2:])) for row in rows])]
+    table = choose(postgresql="rollup", sqlite="hour")
+    source = choose(**_FROM).format(of_partition=_of_partition(table, partition))
+    sql = f"SELECT {select}, hour.bucket >= {choose(**_MIDDLE)}, {columns} {source}"
+    with connection.cursor() as cursor:
+        cursor.execute(f"{sql} GROUP BY 1, 2, 3" if columns is _TOGETHER else sql, [*given, resolution.value])
+        for namespace, name, is_later, bucket, count, total, least, most in cursor.fetchall():
+            hour = Hour(count, total if isfinite(total) else None, least, most)
+            yield SeriesKey(namespace, name), _utc(bucket).replace(minute=0), bool(is_later), hour
+
+
+def _tail(windows: Windows) -> Iterator[tuple[SeriesKey, datetime, Hour]]:
+    """Yield the hours of the windows by the events that no rollup holds yet."""
+    first, last = min(start for start, _ in windows.values()), max(end for _, end in windows.values())
+    tail = Event.objects.tail().within(first, last + (HOUR - timedelta.resolution))
+    rows = (
+        tail.filter(value__range=(-_MOST_SUMMED, _MOST_SUMMED))
+        .order_by()
+        .annotate(hour=start_of("timestamp", Resolution.HOUR))
+        .values_list("namespace", "name", "hour")
+        .annotate(Count("pk"), Sum("value"), Min("value"), Max("value"))
+    )
+    for namespace, name, start, *figures in rows:
+        key = SeriesKey(namespace, name)
+        if key in windows and windows[key][0] <= _utc(start) <= windows[key][1]:
+            yield key, _utc(start), Hour(*figures)
+
+
+def _sqlite_text(instant: datetime) -> str:
+    return str(instant.replace(tzinfo=None))
+
+
+def _utc(given: datetime | str) -> datetime:
+    instant = datetime.fromisoformat(given) if isinstance(given, str) else given
+    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)

@@ -1,0 +1,110 @@
+"""What the tests of the dashboard's pages do in a browser. Nothing here touches Django: see ``browser.chromium``."""
+
+import json
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
+
+from events.tests.support import service, waiting
+
+OCTOBER = {"from": "2026-10-01T00:00:00.000Z", "to": "2026-11-01T00:00:00.000Z"}
+CLICKS = "Frontend/subscribeButtonClick"
+QUEUE = "Back-end/queueLength"
+
+
+@contextmanager
+def served(prepared, directory, script):
+    """A server with the first visit's user, client and demo data, changed by a script."""
+    with prepared(directory) as env:
+        done = service.manage("shell", "-v", "0", "-c", script, env=env)
+        assert done.returncode == 0, done.stderr
+        with service.served(env):
+            yield env
+
+
+def origin(env):
+    return f"http://127.0.0.1:{env['PORT']}"
+
+
+def go_to(page, env, path):
+    response = page.goto(origin(env) + path)
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+
+
+def credentials(env):
+    return json.loads(Path(env["LOCAL_DIR"], "credentials.json").read_text())
+
+
+def log_in(page, env, **fields):
+    for name in ("username", "password"):
+        page.get_by_label(name.capitalize()).fill(fields.get(name) or credentials(env)[name])
+    page.get_by_role("button", name="Log in").click()
+
+
+def link(*series, **fields):
+    return f"/chart?{urlencode([*(('series', each) for each in series), *fields.items()])}"
+
+
+def october(*series, **fields):
+    return link(*series, **OCTOBER, **fields)
+
+
+def state_of(page):
+    return parse_qs(urlsplit(page.url).query)
+
+
+def shown(page):
+    """The table's rows, each a list of texts."""
+    page.locator("#table tbody tr").first.wait_for()
+    return page.evaluate(
+        "[...document.querySelectorAll('#table tr')].map((row) => [...row.cells].map((cell) => cell.innerText))"
+    )
+
+
+def ask(env, series, **query):
+    """The API's own answer, to a token."""
+    path = f"/api/events/{'/'.join(map(quote, series.split('/')))}?{urlencode(query)}"
+    status, _, body = service.call(env, "GET", path, Authorization=f"Bearer {env['TOKEN']}")
+    assert status == 200, body
+    return json.loads(body)
+
+
+def track(env, namespace, name, *events):
+    """Each event a timestamp, as text, unix time or datetime, and a value."""
+    body = [
+        {
+            "namespace": namespace,
+            "name": name,
+            "timestamp": timestamp.isoformat() if isinstance(timestamp, datetime) else timestamp,
+            "value": value,
+        }
+        for timestamp, value in events
+    ]
+    headers = {"Authorization": f"Bearer {env['TOKEN']}", "Content_Type": "application/json"}
+    assert service.call(env, "POST", "/api/track/", json.dumps(body), **headers)[0] == 201
+
+
+def refused(page):
+    """Takes note that the service refused something, which Chromium reports as well."""
+    assert page.problems
+    assert all(problem.startswith("Failed to load resource: the server responded with") for problem in page.problems)
+    page.problems.clear()
+
+
+def downloaded(page, button):
+    with page.expect_download() as download:
+        page.get_by_role("button", name=button).click()
+    return Path(download.value.path()).read_bytes()
+
+
+def accessible(page):
+    from axe_playwright_python.sync_playwright import Axe
+
+    results = Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
+
+
+def until(page, script):
+    """Waits until a script's value is true. ``wait_for_function`` evaluates in the page, which its policy forbids."""
+    waiting.wait_until(lambda: page.evaluate(script))
