@@ -23,7 +23,12 @@ from events.tests.support import browser, service
 from events.tests.support.examples import few_of
 from events.worker import roll_up
 
-_NEED_A_BROWSER = ["test_admin_browser.py", "test_dashboard_browser.py", "test_docs_browser.py"]
+_NEED_A_BROWSER = [
+    "test_admin_browser.py",
+    "test_dashboard_browser.py",
+    "test_docs_browser.py",
+    "test_tracking_js_browser.py",
+]
 _NEED_POSTGRESQL = [
     "test_migration_locks.py",
     "test_other_servers.py",
