@@ -42,7 +42,14 @@ def make_tracker(env, way):
     made = []
 
     def make(**options):
-        arguments = {"url": way.url, "backoff": QUICKLY, "batch_seconds": 0.05, **options}
+        largest = options.get("batch_events", 1_000)
+        arguments = {
+            "url": way.url,
+            "backoff": QUICKLY,
+            "batch_seconds": 0.05,
+            "largest_batch_events": largest,
+            **options,
+        }
         client_id, client_secret = credentials(env)
         made.append(Tracker(**{"client_id": client_id, "client_secret": client_secret, **arguments}))
         return made[-1]

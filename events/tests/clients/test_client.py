@@ -3,7 +3,6 @@
 import gzip
 import logging
 import os
-import random
 import re
 import sqlite3
 import statistics
@@ -16,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 from tracking_client import Counts, RequestRefused, Tracker, TrackingError, Unreachable
@@ -87,7 +87,9 @@ def make_tracker(scripted):
     made = []
 
     def make(**options):
-        options = {"backoff": Backoff(0.01, 0.02), "batch_seconds": 0.01, "timeout_seconds": 2, **options}
+        largest = options.get("batch_events", 1_000)
+        soon = {"backoff": Backoff(0.01, 0.02), "batch_seconds": 0.01, "timeout_seconds": 2}
+        options = {**soon, "largest_batch_events": largest, **options}
         made.append(Tracker(options.pop("url", scripted.url), "id", "secret", **options))
         return made[-1]
 
@@ -102,7 +104,7 @@ def test_what_may_be_well_later_is_sent_again_alike(make_tracker, scripted, stat
     tracker = make_tracker()
     tracker.track("Shop", "order", 1)
 
-    assert tracker.flush(10)
+    assert tracker.flush(60)
     assert scripted.paths() == ["/o/token/", *["/api/track/"] * 4]
     assert len({headers["Idempotency-Key"] for _, _, headers, _ in scripted.calls[1:]}) == 1
     assert len({body for _, _, _, body in scripted.calls[1:]}) == 1
@@ -116,7 +118,7 @@ def test_what_is_refused_for_good_is_dropped_and_said(make_tracker, scripted, st
     tracker = make_tracker(on_refused=told.append)
     tracker.track("Shop", "order", 1, 2)
 
-    assert tracker.flush(10)
+    assert tracker.flush(60)
     assert scripted.paths() == ["/o/token/", "/api/track/"]
     assert tracker.counts == Counts(taken=1, refused=1)
     [refused] = told
@@ -132,46 +134,66 @@ def test_items_that_a_grant_leaves_out_are_dropped_alone(make_tracker, scripted)
     for value in range(3):
         tracker.track("Shop", "order", value)
 
-    assert tracker.flush(10)
+    assert tracker.flush(60)
     assert tracker.counts == Counts(taken=3, stored=2, refused=1)
     assert [(each.event["value"], each.reason) for each in told] == [(1.0, "namespace: The client is not granted it.")]
+
+
+def test_what_waits_by_then_goes_with_a_batch(make_tracker, scripted):
+    scripted.answers.append((503, {"Retry-After": "1"}, b""))
+    tracker = make_tracker(batch_events=10, largest_batch_events=50)
+    for value in range(130):
+        tracker.track("Shop", "order", value)
+
+    assert tracker.flush(60)
+    bodies = [gzip.decompress(body) for _, path, _, body in scripted.calls if path == "/api/track/"]
+    counts = [len(body.splitlines()) for body in bodies[1:]]  # the first is sent twice
+    assert sum(counts) == 130
+    assert max(counts) == 50
 
 
 def test_a_callback_that_fails_stops_nothing(make_tracker, scripted, caplog):
     scripted.answers.append((404, {}, b""))
     tracker = make_tracker(on_refused=lambda refused: 1 / 0)
     tracker.track("Shop", "order")
-    assert tracker.flush(10)
+    assert tracker.flush(60)
     tracker.track("Shop", "order")
 
-    assert tracker.flush(10)
+    assert tracker.flush(60)
     assert tracker.counts == Counts(taken=2, stored=1, refused=1)
     assert "ZeroDivisionError" in caplog.text
 
 
 def test_a_token_that_is_refused_is_replaced_at_once_and_once(make_tracker, scripted, caplog):
     scripted.answers += [(401, {}, b"")] * 2
-    tracker = make_tracker(backoff=Backoff(0.3, 0.3))
+    waits = []
+    tracker = make_tracker(backoff=SimpleNamespace(seconds=lambda failures, _=None: waits.append(failures) or 0.01))
     tracker.track("Shop", "order")
 
-    assert tracker.flush(10)
+    assert tracker.flush(60)
     assert scripted.paths() == ["/o/token/", "/api/track/"] * 3
-    assert scripted.calls[3][0] - scripted.calls[1][0] < 0.25
+    assert waits == [2]
     assert "1 events wait for" in caplog.text
 
 
-def test_a_token_is_renewed_before_it_expires_and_shared(make_tracker, scripted):
-    scripted.token_answers += [(200, {}, b'{"access_token": "short", "expires_in": 0.4}')]
+def test_a_token_is_renewed_before_it_expires_and_shared(make_tracker, scripted, monkeypatch):
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr("tracking_client.tokens.time", clock)
+    scripted.token_answers += [(200, {}, b'{"access_token": "short", "expires_in": 100}')]
     tracker = make_tracker(senders=4, batch_events=1)
     for value in range(20):
         tracker.track("Shop", "order", value)
-    assert tracker.flush(10)
+    assert tracker.flush(60)
     assert scripted.paths().count("/o/token/") == 1
     assert {headers["Authorization"] for _, _, headers, _ in scripted.calls[1:]} == {"Bearer short"}
 
-    time.sleep(0.4)
+    clock.now = 89.9
     tracker.track("Shop", "order", 0)
-    assert tracker.flush(10)
+    assert tracker.flush(60)
+    assert scripted.paths().count("/o/token/") == 1
+    clock.now = 90.1
+    tracker.track("Shop", "order", 0)
+    assert tracker.flush(60)
     assert scripted.paths().count("/o/token/") == 2
     assert scripted.calls[-1][2]["Authorization"] == "Bearer token"
 
@@ -179,7 +201,7 @@ def test_a_token_is_renewed_before_it_expires_and_shared(make_tracker, scripted)
 def test_a_token_is_asked_for_as_rfc_6749_has_it(scripted):
     with Tracker(scripted.url, "a:ü", "b c%") as tracker:
         tracker.track("Shop", "order")
-        assert tracker.flush(10)
+        assert tracker.flush(60)
 
     _, _, headers, body = scripted.calls[0]
     assert headers["Authorization"] == "Basic YSUzQSVDMyVCQzpiJTIwYyUyNQ=="
@@ -192,8 +214,8 @@ def test_it_comes_back_when_the_service_says(make_tracker, scripted, status):
     tracker = make_tracker()
     tracker.track("Shop", "order")
 
-    assert tracker.flush(10)
-    assert 1 <= scripted.calls[2][0] - scripted.calls[1][0] < 3
+    assert tracker.flush(60)
+    assert scripted.calls[2][0] - scripted.calls[1][0] >= 1
 
 
 def test_no_answer_in_time_is_a_reason_to_send_again(make_tracker):
@@ -292,7 +314,7 @@ def test_past_the_limit_events_are_dropped_and_counted(
         tracker.track("Shop", "order", value)
 
     assert tracker.waiting == 7
-    assert tracker.flush(10)
+    assert tracker.flush(60)
     assert sent_values(scripted) == kept
     assert tracker.counts == Counts(taken=12, stored=7, dropped=5)
     assert "7 events wait, and no more may" in caplog.text
@@ -307,7 +329,7 @@ def test_past_the_limit_it_may_wait(make_tracker, scripted, tmp_path, spool):
         tracker.track("Shop", "order", value)
         assert tracker.waiting <= 7
 
-    assert tracker.flush(10)
+    assert tracker.flush(60)
     assert sorted(set(sent_values(scripted))) == [*range(30)]
     assert tracker.counts == Counts(taken=30, stored=30)
 
@@ -357,8 +379,8 @@ def test_trackers_share_a_path_and_send_what_others_left(make_tracker, scripted,
     second.track("Shop", "order", 4)
 
     wait_until(lambda: sorted(sent_values(scripted)) == [*range(5)])
-    assert first.flush(10)
-    assert second.flush(10)
+    assert first.flush(60)
+    assert second.flush(60)
     # the second's own is the fourth where the first one already had all that were left
     assert len([path for path in tmp_path.iterdir() if "-w" not in path.name]) in (3, 4)
 
@@ -369,7 +391,7 @@ def test_a_spool_that_cant_be_used_is_said_and_memory_serves(make_tracker, scrip
     for value in range(3):
         tracker.track("Shop", "order", value)
 
-    assert tracker.flush(10)
+    assert tracker.flush(60)
     assert sent_values(scripted) == [0, 1, 2]
     assert "can't be opened; events wait in memory: file is not a database" in caplog.text
 
@@ -381,7 +403,7 @@ def test_a_spool_that_is_full_is_said_and_memory_serves(make_tracker, scripted, 
     for value in range(1, 200):
         tracker.track("Shop", "order", value)
 
-    assert tracker.flush(10)
+    assert tracker.flush(60)
     assert sorted(sent_values(scripted)) == [*range(200)]
     assert "can't be written; events wait in memory: database or disk is full" in caplog.text
 
@@ -454,7 +476,7 @@ def test_tracking_raises_nothing(make_tracker):
     for arguments in ((None, None), (b"", object()), ("Shop", "order", "x"), ("Shop", "order", 1, object())):
         tracker.track(*arguments)
 
-    tracker.flush(10)
+    tracker.flush(60)
     assert len(told) == 3  # null is for the service to judge
     assert tracker.counts == Counts(taken=4, refused=3, stored=1)
 
@@ -583,12 +605,12 @@ print(sorted(name for name in sys.modules if name.split(".")[0] in ("django", "r
 
 
 def test_threads_share_a_tracker(make_tracker, scripted):
-    tracker = make_tracker(senders=3, batch_events=random.choice([1, 7, 100]))
+    tracker = make_tracker(senders=3, batch_events=7)
     threads = [
         threading.Thread(
-            target=lambda first: [tracker.track("Shop", "order", first + n) for n in range(200)], args=(first,)
+            target=lambda first: [tracker.track("Shop", "order", first + n) for n in range(100)], args=(first,)
         )
-        for first in range(0, 1_600, 200)
+        for first in range(0, 800, 100)
     ]
     for thread in threads:
         thread.start()
@@ -596,4 +618,4 @@ def test_threads_share_a_tracker(make_tracker, scripted):
         thread.join()
 
     assert tracker.flush(60)
-    assert sorted(sent_values(scripted)) == [*range(1_600)]
+    assert sorted(sent_values(scripted)) == [*range(800)]

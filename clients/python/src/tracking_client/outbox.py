@@ -24,14 +24,15 @@ class Outbox:
     """Events that wait to be sent. With a spool they are in its file first, and in memory only where that fails."""
 
     def __init__(
-        self, spool: Path | None, batch_events: int, batch_seconds: float, most_events: int, when_full: WhenFull,
-        complaints: Complaints,
+        self, spool: Path | None, batch_events: int, batch_seconds: float, largest_batch_events: int, most_events: int,
+        when_full: WhenFull, complaints: Complaints,
     ) -> None:  # fmt: skip
         if when_full not in get_args(WhenFull):
             raise ValueError(f"when_full is one of {', '.join(get_args(WhenFull))}; not {when_full!r}.")
         self.path = spool
         self.batch_events = batch_events
         self.batch_seconds = batch_seconds
+        self.largest_batch_events = max(batch_events, largest_batch_events)
         self.most_events = most_events
         self.when_full = when_full
         self._complaints = complaints
@@ -151,7 +152,7 @@ class Outbox:
                 wait = self._next_due()
                 if wait is not None and wait <= 0:
                     for source in self._sources():
-                        batch = source.take(self.batch_events)
+                        batch = source.take(self.largest_batch_events)
                         if batch:
                             self._oldest_at = time.monotonic()
                             return batch

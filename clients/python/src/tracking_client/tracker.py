@@ -47,6 +47,7 @@ class Tracker:
         spool: str | os.PathLike[str] | None = None,
         batch_events: int = 1_000,
         batch_seconds: float = 1.0,
+        largest_batch_events: int = 5_000,
         most_events: int | None = None,
         when_full: WhenFull = "drop_oldest",
         senders: int = 1,
@@ -57,9 +58,9 @@ class Tracker:
         """Make a tracker. It connects when there is something to send. Raises ValueError for what can't work.
 
         A batch is sent once ``batch_events`` wait, or the oldest has waited ``batch_seconds``, one at a time by each of
-        ``senders`` threads. ``most_events`` may wait: 100,000 in memory, a million in a spool. ``on_refused`` is called
-        for each event that is refused, mostly by the thread that sends. ``enabled=False`` makes a tracker that does
-        nothing and needs no address.
+        ``senders`` threads; of more that wait by then, up to ``largest_batch_events`` go with it. ``most_events`` may
+        wait: 100,000 in memory, a million in a spool. ``on_refused`` is called for each event that is refused, mostly
+        by the thread that sends. ``enabled=False`` makes a tracker that does nothing and needs no address.
         """
         self.enabled = enabled
         if not enabled:
@@ -71,7 +72,9 @@ class Tracker:
         backoff = backoff or Backoff()
         self._complaints = Complaints()
         path = None if spool is None else Path(spool).absolute()
-        self._outbox = Outbox(path, batch_events, batch_seconds, most_events, when_full, self._complaints)
+        self._outbox = Outbox(
+            path, batch_events, batch_seconds, largest_batch_events, most_events, when_full, self._complaints
+        )
         self._transport = Transport(_setting(url, "TRACKING_URL"), timeout_seconds, senders + 3)
         self._tokens = Tokens(
             self._transport,
