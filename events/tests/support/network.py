@@ -79,7 +79,10 @@ class Network:
         ]
         length = int(lengths[0]) if lengths else 0
         while len(body) < length:
-            body += connection.recv(65_536)
+            piece = connection.recv(65_536)
+            if not piece:
+                return b""
+            body += piece
         return head + b"\r\n\r\n" + body
 
     def close(self):
