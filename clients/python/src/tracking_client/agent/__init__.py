@@ -1,0 +1,1 @@
+"""The agent: reads how a host is, and tracks it."""

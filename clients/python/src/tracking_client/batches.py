@@ -1,0 +1,60 @@
+"""Owns the batch: events that are sent together, under one key."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+def new_key() -> str:
+    """Return an ``Idempotency-Key`` that no other batch has."""
+    return uuid.uuid4().hex
+
+
+@dataclass(eq=False)
+class Batch:
+    """Events that are sent together, with the key that they keep however often they are sent."""
+
+    source: Source  # where they wait
+    lines: list[str]  # an event each, as NDJSON
+    ids: list[int] = field(default_factory=list)  # of the events, where the source has such
+    key: str = field(default_factory=new_key)
+
+
+class Source(Protocol):
+    """Where events wait. Whoever calls it holds the lock of the outbox."""
+
+    # how many events wait that are in no batch yet
+    unbatched: int
+
+    @property
+    def has_batches(self) -> bool:
+        """Tell whether there are batches that nobody is sending."""
+
+    def put(self, line: str) -> None:
+        """Let an event wait."""
+
+    def take(self, most_events: int) -> Batch | None:
+        """Return the oldest batch that nobody is sending, or make one; None where nothing waits.
+
+        From then on its events and its key belong together, whatever happens to the process.
+        """
+
+    def give_back(self, batch: Batch) -> None:
+        """Let a batch that was taken be taken again."""
+
+    def done(self, batch: Batch) -> None:
+        """Forget a batch."""
+
+    def replace(self, batch: Batch, parts: list[list[int]]) -> None:
+        """Make batches with keys of their own of a batch that the service refused; ``parts`` are indices of its lines.
+
+        Events that are in none of them are forgotten.
+        """
+
+    def drop_oldest(self) -> bool:
+        """Forget the oldest event that is in no batch; False where there is none."""
+
+    def owns(self, batch: Batch) -> bool:
+        """Tell whether the batch is here."""

@@ -1,0 +1,59 @@
+"""Lets events wait in memory."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from tracking_client.batches import Batch
+
+
+class MemorySource:
+    """Events in memory, which end with the process."""
+
+    def __init__(self) -> None:
+        self.unbatched = 0
+        self._lines: deque[str] = deque()
+        self._batches: deque[Batch] = deque()
+
+    @property
+    def has_batches(self) -> bool:
+        """Tell whether there are batches that nobody is sending."""
+        return bool(self._batches)
+
+    def put(self, line: str) -> None:
+        """Let an event wait."""
+        self._lines.append(line)
+        self.unbatched += 1
+
+    def take(self, most_events: int) -> Batch | None:
+        """Return the oldest batch that nobody is sending, or make one; None where nothing waits."""
+        if self._batches:
+            return self._batches.popleft()
+        count = min(most_events, len(self._lines))
+        if not count:
+            return None
+        self.unbatched -= count
+        return Batch(self, [self._lines.popleft() for _ in range(count)])
+
+    def give_back(self, batch: Batch) -> None:
+        """Let a batch that was taken be taken again."""
+        self._batches.appendleft(batch)
+
+    def done(self, batch: Batch) -> None:
+        """Forget a batch, which is held by who sends it alone."""
+
+    def replace(self, batch: Batch, parts: list[list[int]]) -> None:
+        """Make batches with keys of their own of a batch."""
+        self._batches.extendleft(Batch(self, [batch.lines[index] for index in part]) for part in reversed(parts))
+
+    def drop_oldest(self) -> bool:
+        """Forget the oldest event that is in no batch; False where there is none."""
+        if not self._lines:
+            return False
+        self._lines.popleft()
+        self.unbatched -= 1
+        return True
+
+    def owns(self, batch: Batch) -> bool:
+        """Tell whether the batch is of this memory."""
+        return batch.source is self

@@ -1,0 +1,262 @@
+"""Keeps events until they are stored: within its limit, for many threads, and across forks."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+from tracking_client.batches import Batch, Source
+from tracking_client.complaints import Complaints
+from tracking_client.counts import Counts
+from tracking_client.memory import MemorySource
+from tracking_client.spool import Spool, open_left, open_own
+
+WhenFull = Literal["drop_oldest", "drop_newest", "block"]
+# how often is looked for spools that other processes have left
+_LOOK_SECONDS = 30.0
+
+
+class Outbox:
+    """Events that wait to be sent. With a spool they are in its file first, and in memory only where that fails."""
+
+    def __init__(
+        self, spool: Path | None, batch_events: int, batch_seconds: float, largest_batch_events: int, most_events: int,
+        when_full: WhenFull, complaints: Complaints,
+    ) -> None:  # fmt: skip
+        if when_full not in get_args(WhenFull):
+            raise ValueError(f"when_full is one of {', '.join(get_args(WhenFull))}; not {when_full!r}.")
+        self.path = spool
+        self.batch_events = batch_events
+        self.batch_seconds = batch_seconds
+        self.largest_batch_events = max(batch_events, largest_batch_events)
+        self.most_events = most_events
+        self.when_full = when_full
+        self._complaints = complaints
+        self.start_afresh()
+
+    def start_afresh(self) -> None:
+        """Begin empty, as in a forked process: what waits in the parent is sent by the parent."""
+        self.counts = Counts()
+        self.is_closed = False
+        # some attempt failed, and the next one waits for its time
+        self.is_failing = False
+        self._flushing = 0
+        self._memory = MemorySource()
+        self._spool: Spool | None = None
+        self._left: list[Spool] = []
+        self._sending: set[str] = set()
+        self._look_at = 0.0
+        self._open_again_at = 0.0
+        self._oldest_at = 0.0  # when the oldest event came that is in no batch
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+
+    @property
+    def waiting(self) -> int:
+        """Return how many events were taken and are neither stored nor refused nor dropped."""
+        return self.counts.taken - self.counts.settled
+
+    @property
+    def waiting_in_memory(self) -> int:
+        """Return how many events would be lost if the process ended now."""
+        return self.waiting if self.path is None else self._memory.unbatched
+
+    def count_refused(self) -> None:
+        """Count an event that is none."""
+        with self._lock:
+            self.counts.taken += 1
+            self.counts.refused += 1
+
+    def put(self, line: str) -> None:
+        """Take an event in. Where there is no room, one is dropped, or room is waited for."""
+        with self._lock:
+            counts = self.counts
+            counts.taken += 1
+            if self.is_closed or (self.waiting > self.most_events and not self._make_room()):
+                counts.dropped += 1
+                return
+            source = self._own()
+            try:
+                source.put(line)
+            except sqlite3.Error as error:
+                self._complaints.say(
+                    "spool", "The spool %s can't be written; events wait in memory: %s", self.path, error
+                )
+                source = self._memory
+                source.put(line)
+            if source.unbatched == 1:
+                self._oldest_at = time.monotonic()
+                self._changed.notify_all()
+            elif source.unbatched == self.batch_events:
+                self._changed.notify_all()
+
+    def _make_room(self) -> bool:
+        if self.when_full == "block":
+            while self.waiting > self.most_events and not self.is_closed:
+                self._changed.wait()
+            return not self.is_closed
+        self._complaints.say(
+            "full", "%d events wait, and no more may: %s. Dropped until now: %d.",
+            self.most_events, "the oldest are dropped" if self.when_full == "drop_oldest" else "new ones are dropped",
+            self.counts.dropped + 1,
+        )  # fmt: skip
+        if self.when_full == "drop_oldest" and any(source.drop_oldest() for source in self._sources()):
+            self.counts.dropped += 1
+            return True
+        return False
+
+    def _own(self) -> Source:
+        if self.path is None:
+            return self._memory
+        if self._spool is None:
+            if time.monotonic() < self._open_again_at:
+                return self._memory
+            try:
+                self._spool = self._found(open_own(self.path, self._sending))
+            except (sqlite3.Error, OSError) as error:
+                self._open_again_at = time.monotonic() + _LOOK_SECONDS
+                self._complaints.say(
+                    "spool", "The spool %s can't be opened; events wait in memory: %s", self.path, error
+                )
+                return self._memory
+        return self._spool
+
+    def _found(self, spool: Spool) -> Spool:
+        self.counts.taken += spool.count
+        return spool
+
+    def _sources(self) -> Sequence[Source]:
+        return [*self._left, *([self._spool] if self._spool else []), self._memory]
+
+    def _look_for_left(self) -> None:
+        """Take over what other processes have left, and leave files that are empty."""
+        if self.path is None or time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + _LOOK_SECONDS
+        self._own()
+        for spool in [each for each in self._left if not each.count]:
+            self._left.remove(spool)
+            spool.close()
+        open_here = {spool.path for spool in (self._spool, *self._left) if spool}
+        self._left += map(self._found, open_left(self.path, open_here, self._sending))
+
+    def take(self) -> Batch | None:
+        """Wait for a batch that is due, and return it; None once the outbox is closed."""
+        with self._lock:
+            while not self.is_closed:
+                self._look_for_left()
+                wait = self._next_due()
+                if wait is not None and wait <= 0:
+                    for source in self._sources():
+                        batch = source.take(self.largest_batch_events)
+                        if batch:
+                            self._oldest_at = time.monotonic()
+                            return batch
+                if self.path is not None:
+                    wait = min(_LOOK_SECONDS, wait if wait is not None else _LOOK_SECONDS)
+                self._changed.wait(wait)
+            return None
+
+    def _next_due(self) -> float | None:
+        """Return in how many seconds a batch is due; None where nothing waits."""
+        sources = self._sources()
+        if any(source.has_batches for source in sources):
+            return 0
+        unbatched = [source.unbatched for source in sources if source.unbatched]
+        if not unbatched:
+            return None
+        if self._flushing or max(unbatched) >= self.batch_events or any(each.unbatched for each in self._left):
+            return 0
+        return self._oldest_at + self.batch_seconds - time.monotonic()
+
+    def give_back(self, batch: Batch) -> None:
+        """Let a batch be taken again."""
+        with self._lock:
+            if owner := self._owner(batch):
+                owner.give_back(batch)
+
+    def stored(self, batch: Batch) -> None:
+        """Forget a batch that the service has stored."""
+        with self._lock:
+            if owner := self._owner(batch):
+                owner.done(batch)
+                self.counts.stored += len(batch.lines)
+            self.is_failing = False
+            self._changed.notify_all()
+
+    def refused(self, batch: Batch, indices: Sequence[int]) -> None:
+        """Forget those events of a batch that the service refuses; the others become a batch with another key."""
+        with self._lock:
+            kept = sorted(set(range(len(batch.lines))) - set(indices))
+            if owner := self._owner(batch):
+                owner.replace(batch, [kept] if kept else [])
+                self.counts.refused += len(batch.lines) - len(kept)
+            self.is_failing = False
+            self._changed.notify_all()
+
+    def halve(self, batch: Batch) -> None:
+        """Make two batches of one that is too large."""
+        with self._lock:
+            middle = len(batch.lines) // 2
+            if owner := self._owner(batch):
+                owner.replace(batch, [[*range(middle)], [*range(middle, len(batch.lines))]])
+
+    def _owner(self, batch: Batch) -> Source | None:
+        """Return where the batch is; None where another process has its file now, and sends it under its key."""
+        return next((source for source in self._sources() if source.owns(batch)), None)
+
+    def flush(self, timeout_seconds: float | None) -> bool:
+        """Have all events sent that wait by now, and return whether they are settled within the time."""
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        with self._lock:
+            wanted = self.counts.taken
+            self._flushing += 1
+            self._changed.notify_all()
+            try:
+                while self.counts.settled < wanted and not self.is_closed:
+                    left = None if deadline is None else deadline - time.monotonic()
+                    if left is not None and left <= 0:
+                        return False
+                    self._changed.wait(left)
+                return self.counts.settled >= wanted
+            finally:
+                self._flushing -= 1
+
+    def close(self) -> None:
+        """Take nothing more, wake whoever waits, and close the files."""
+        with self._lock:
+            self.is_closed = True
+            self.close_files()
+            self._changed.notify_all()
+
+    def close_files(self) -> None:
+        """Close the files; they are opened again where they are needed."""
+        for spool in (self._spool, *self._left):
+            if spool:
+                spool.close()
+        self._spool, self._left, self._look_at = None, [], 0.0
+
+    def wait(self, seconds: float) -> bool:
+        """Wait before the next attempt; return whether the outbox was closed meanwhile."""
+        deadline = time.monotonic() + seconds
+        with self._lock:
+            self.is_failing = True
+            self._changed.notify_all()
+            while not self.is_closed and (left := deadline - time.monotonic()) > 0:
+                self._changed.wait(left)
+            return self.is_closed
+
+    def hold(self) -> None:
+        """Keep all other threads out, and no file open: a process is about to fork."""
+        self._lock.acquire()
+        # counted again when they are opened again
+        self.counts.taken -= sum(spool.count for spool in (self._spool, *self._left) if spool)
+        self.close_files()
+
+    def release(self) -> None:
+        """Let other threads in again."""
+        self._lock.release()

@@ -1,0 +1,124 @@
+"""Asks for aggregates and the catalogue."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from tracking_client.errors import RequestRefused, Unreachable
+from tracking_client.retries import RETRIED, Backoff, retry_after_of
+from tracking_client.tokens import Tokens, TryLater
+from tracking_client.transport import Answer, Transport
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Time = datetime | date | float | str
+_PAGE_SERIES = 1_000
+
+
+class Aggregate(list[tuple[datetime, float | None]]):
+    """The items of an aggregate, ordered by time: (timestamp, value), with None where an empty bucket is filled so."""
+
+    def to_pandas(self) -> pd.Series[float]:
+        """Return the items as a pandas Series whose index has the timestamps. Raises ImportError without pandas."""
+        import pandas as pd
+
+        index = pd.DatetimeIndex([timestamp for timestamp, _ in self], tz="UTC")
+        return pd.Series([value for _, value in self], index=index, dtype="float64")
+
+
+@dataclass(frozen=True)
+class Series:
+    """A series of the catalogue."""
+
+    namespace: str
+    name: str
+    count: int
+    first_timestamp: datetime
+    last_timestamp: datetime
+
+
+class Reader:
+    """Asks, and asks again where the service says so, for as long as ``timeout_seconds``."""
+
+    def __init__(self, transport: Transport, tokens: Tokens, backoff: Backoff, timeout_seconds: float) -> None:
+        self._transport = transport
+        self._tokens = tokens
+        self._backoff = backoff
+        self._timeout_seconds = timeout_seconds
+
+    def aggregate(self, namespace: str, name: str, parameters: Mapping[str, Time | None]) -> Aggregate:
+        """Return the aggregate of a series. Raises TrackingError."""
+        path = f"/api/events/{quote(namespace, safe='')}/{quote(name, safe='')}"
+        items = self._get(path + _query(parameters), "aggregation").json()
+        return Aggregate((datetime.fromisoformat(item["aggregatedTimestamp"]), item["value"]) for item in items)
+
+    def catalogue(self, namespace: str | None, search: str | None) -> list[Series]:
+        """Return all series, page by page. Raises TrackingError."""
+        path = "/api/events/" if namespace is None else f"/api/events/{quote(namespace, safe='')}"
+        found: list[Series] = []
+        after: str | None = None
+        while True:
+            query = _query({"limit": _PAGE_SERIES, "search": search, "after": after})
+            answer = self._get(path + query, "read")
+            page = [_series(item) for item in answer.json()]
+            found += page
+            if not page or 'rel="next"' not in answer.headers.get("Link", ""):
+                return found
+            after = f"{page[-1].namespace}/{page[-1].name}"
+
+    def _get(self, path: str, scope: str) -> Answer:
+        deadline = time.monotonic() + self._timeout_seconds
+        failures = 0
+        refused_token = ""
+        while True:
+            failures += 1
+            failure: Exception
+            retry_after = None
+            try:
+                token = self._tokens.get(scope)
+                headers = {"Authorization": f"Bearer {token}", "Accept": "application/json", "Accept-Encoding": "gzip"}
+                answer = self._transport.request("GET", path, headers)
+                if answer.status == 200:
+                    return answer
+                failure = RequestRefused(answer.status, answer.text)
+                if answer.status == 401 and not refused_token:
+                    self._tokens.forget(token)
+                    refused_token = token
+                    continue
+                if answer.status not in RETRIED:
+                    raise failure
+                retry_after = retry_after_of(answer.headers)
+            except TryLater as later:
+                failure = RequestRefused(later.answer.status, later.answer.text)
+                retry_after = later.retry_after
+            except Unreachable as error:
+                failure = error
+            wait = self._backoff.seconds(failures, retry_after)
+            if time.monotonic() + wait > deadline:
+                raise failure
+            time.sleep(wait)
+
+
+def _query(parameters: Mapping[str, Time | None]) -> str:
+    given = {
+        key: value.isoformat() if isinstance(value, date) else str(value)
+        for key, value in parameters.items()
+        if value is not None
+    }
+    return "?" + urlencode(given) if given else ""
+
+
+def _series(item: dict[str, Any]) -> Series:
+    return Series(
+        item["namespace"],
+        item["name"],
+        item["count"],
+        datetime.fromisoformat(item["firstTimestamp"]),
+        datetime.fromisoformat(item["lastTimestamp"]),
+    )

@@ -1,0 +1,63 @@
+"""A tracker for the tests of applications: it sends nothing, and remembers what was tracked."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import SupportsFloat
+
+from tracking_client.encoding import NoEventError, decode, encode
+from tracking_client.tracker import Tracker
+
+_MOST_CHARACTERS = 255
+_FORBIDDEN = re.compile("[/\0\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class TrackedEvent:
+    """An event as it was tracked."""
+
+    namespace: str
+    name: str
+    value: float
+    timestamp: datetime | float
+
+
+class FakeTracker(Tracker):
+    """Takes the place of a Tracker. What the service would refuse raises ValueError here, so that tests find it."""
+
+    def __init__(self) -> None:
+        super().__init__(enabled=False)
+        self.events: list[TrackedEvent] = []
+
+    def track(
+        self, namespace: str, name: str, value: SupportsFloat = 1.0, timestamp: datetime | float | None = None
+    ) -> None:
+        """Remember the event. Raises ValueError for one that the service would refuse for its name or its value."""
+        for field, text in (("namespace", namespace), ("name", name)):
+            if not 0 < len(text) <= _MOST_CHARACTERS or not text.strip():
+                raise NoEventError(f"{field}: text of 1 to {_MOST_CHARACTERS} characters is required, not {text!r}.")
+            if _FORBIDDEN.search(text) or text in (".", ".."):
+                raise NoEventError(f"{field}: may not be {text!r}, as this is one segment of a path.")
+        event = decode(encode(namespace, name, value, timestamp))
+        if timestamp is None:
+            timestamp = datetime.fromtimestamp(event["timestamp"], UTC)
+        self.events.append(TrackedEvent(namespace, name, event["value"], timestamp))
+
+    def of(self, namespace: str, name: str) -> list[TrackedEvent]:
+        """Return the events of a series, in the order in which they were tracked."""
+        return [event for event in self.events if (event.namespace, event.name) == (namespace, name)]
+
+    def assert_tracked(self, namespace: str, name: str, value: float | None = None, times: int | None = None) -> None:
+        """Raise AssertionError unless such events were tracked: one at least, or exactly as many as ``times``."""
+        found = [event for event in self.of(namespace, name) if value is None or event.value == value]
+        if len(found) != times if times is not None else not found:
+            wanted = "at least once" if times is None else f"{times} times"
+            with_value = "" if value is None else f" with the value {value}"
+            raise AssertionError(f"{namespace}/{name}{with_value}: wanted {wanted}; tracked was {self.events}.")
+
+    def assert_nothing_tracked(self) -> None:
+        """Raise AssertionError where anything was tracked."""
+        if self.events:
+            raise AssertionError(f"Nothing was to be tracked; tracked was {self.events}.")

@@ -1,0 +1,240 @@
+"""``tracking.js`` in Chromium, in a page of another origin. Nothing here touches Django: see ``browser.chromium``."""
+
+import json
+import threading
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from events.tests.clients.conftest import VARIABLES
+from events.tests.clients.test_client_delivery import keys_of
+from events.tests.support import browser, service
+from events.tests.support.network import network
+from events.tests.support.waiting import wait_until
+
+SCRIPT = service.PROJECT_DIR / "clients/javascript/tracking.js"
+PAGE = """<!doctype html><title>%s</title><script type="module">
+import { Tracker } from "/tracking.js";
+window.refused = [];
+const getToken = async (refused) => (await fetch(`/token?refused=${refused ?? ""}`)).text();
+const onRefused = (event, reason) => window.refused.push([event.value, reason]);
+window.make = (options) => (window.tracker = new Tracker({ url: "%s", getToken, batchSeconds: 0.1, onRefused, ...options }));
+</script>"""
+
+
+class Site(ThreadingHTTPServer):
+    """The site whose pages track: it serves them, the script, and tokens."""
+
+    daemon_threads = True
+
+    def __init__(self, port):
+        super().__init__(("127.0.0.1", port), SiteHandler)
+        self.origin = f"http://127.0.0.1:{port}"
+        self.tokens = []
+        self.url = ""
+
+
+class SiteHandler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        with suppress(BrokenPipeError, ConnectionResetError):  # the page is gone
+            self.answer()
+
+    def answer(self):
+        site, kind = self.server, "text/html"
+        if self.path == "/tracking.js":
+            body, kind = SCRIPT.read_text(), "text/javascript"
+        elif self.path.startswith("/token"):
+            site.tokens.append(self.path)
+            body = site.bad if site.bad and len(site.tokens) == 1 else service.fetch_token(site.env)
+        else:
+            body = PAGE % (self.path, site.url)
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(scope="module")
+def site(prepared, tmp_path_factory):
+    """The site, and a service that lets its pages in, and takes 20 events a request."""
+    site = Site(service.free_port())
+    threading.Thread(target=site.serve_forever, args=(0.01,), daemon=True).start()
+    variables = {**VARIABLES, "CORS_ALLOWED_ORIGINS": site.origin, "MAX_EVENTS": 20}
+    with prepared(tmp_path_factory.mktemp("site"), **variables) as site.env, service.served(site.env):
+        yield site
+    site.shutdown()
+    site.server_close()
+
+
+@pytest.fixture
+def way(site):
+    with network(int(site.env["PORT"])) as way:
+        site.url, site.bad = way.url, ""
+        site.tokens.clear()
+        yield way
+
+
+@pytest.fixture
+def page(chromium, site, way):
+    context = browser.new_context(chromium)
+    page = context.new_page()
+    page.errors = []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    go(page, site, "/a")
+    yield page
+    assert page.errors == []
+    context.close()
+
+
+def go(page, site, path):
+    page.goto(site.origin + path)
+    page.wait_for_function("window.make")
+
+
+def stored(site, namespace):
+    return service.query(site.env, f"SELECT name, value FROM events_event WHERE namespace = '{namespace}' ORDER BY id")
+
+
+def track(page, namespace, values):
+    page.evaluate("([namespace, values]) => values.forEach((value) => tracker.track(namespace, 'click', value))", [namespace, values])  # fmt: skip
+
+
+def waiting(page):
+    """What the page keeps in its storage."""
+    return json.loads(page.evaluate("JSON.stringify(Object.values(localStorage).map(JSON.parse))"))
+
+
+def clicks(count):
+    return [("click", float(value)) for value in range(count)]
+
+
+def test_events_arrive_in_batches_from_another_origin(page, site, way, namespace):
+    page.evaluate("make({ batchEvents: 10 })")
+    track(page, namespace, [*range(25)])
+    assert sum(len(batch["events"]) for kept in waiting(page) for batch in kept["batches"]) == 25
+
+    wait_until(lambda: stored(site, namespace) == clicks(25))
+    wait_until(lambda: waiting(page) == [])
+    assert len(set(keys_of(way))) == len(keys_of(way)) == 3
+    assert len(site.tokens) == 1
+    assert "origin: " + site.origin in way.requests[0].lower()
+    assert "cookie" not in way.requests[0].lower()
+
+
+def test_the_time_of_an_event_is_its_own(page, site, way, namespace):
+    page.evaluate("make()")
+    page.evaluate("(namespace) => tracker.track(namespace, 'at', 1, new Date('2020-11-12T11:10:00.5Z'))", namespace)
+
+    wait_until(lambda: stored(site, namespace))
+    [(at,)] = service.query(site.env, f"SELECT timestamp FROM events_event WHERE namespace = '{namespace}'")
+    assert str(at).startswith("2020-11-12 11:10:00.5")
+
+
+@pytest.mark.parametrize("leave", ["another page", "close", "call"])
+def test_a_page_view_has_the_seconds_on_the_page(page, site, way, namespace, leave):
+    page.evaluate("make()")
+    track(page, namespace, [5])
+    wait_until(lambda: stored(site, namespace))
+    page.evaluate("(namespace) => { window.end = tracker.trackPageView(namespace); }", namespace)
+    page.wait_for_timeout(300)
+    if leave == "another page":
+        go(page, site, "/b")
+    elif leave == "close":
+        page.close(run_before_unload=True)
+    else:
+        page.evaluate("{ end(); end(); }")
+
+    wait_until(lambda: len(stored(site, namespace)) == 2)
+    (_, click), (name, seconds) = stored(site, namespace)
+    assert (click, name) == (5.0, "pageView")
+    assert 0.3 <= seconds < 60
+
+
+def test_what_the_service_never_got_is_sent_by_the_next_page(page, site, way, namespace):
+    way.cut()
+    page.evaluate("make()")
+    track(page, namespace, [0, 1])
+    page.wait_for_function("tracker.failures > 0")
+    go(page, site, "/b")
+    assert stored(site, namespace) == []
+
+    way.mend()
+    page.evaluate("make()")
+    wait_until(lambda: stored(site, namespace) == clicks(2))
+    wait_until(lambda: waiting(page) == [])
+
+
+def test_an_answer_that_is_lost_stores_nothing_twice(page, site, way, namespace):
+    way.answers_to_lose = 2
+    page.evaluate("make()")
+    track(page, namespace, [0, 1])
+    wait_until(lambda: way.lost)
+    wait_until(lambda: page.evaluate("tracker.failures") or way.lost == 2)
+    go(page, site, "/b")
+    page.evaluate("make()")
+
+    wait_until(lambda: waiting(page) == [])
+    assert way.lost == 2
+    assert len(way.requests) > 2
+    assert stored(site, namespace) == clicks(2)
+    assert len(set(keys_of(way))) == 1
+
+
+def test_two_pages_at_once_send_their_own(page, site, way, namespace):
+    way.cut()
+    page.evaluate("make()")
+    track(page, namespace, [0])
+    other = page.context.new_page()
+    go(other, site, "/b")
+    other.evaluate("make()")
+    track(other, namespace, [1])
+    other.wait_for_function("tracker.failures > 0")
+    assert other.evaluate("tracker.waiting") == 1
+
+    way.mend()
+    wait_until(lambda: sorted(stored(site, namespace)) == clicks(2))
+
+
+def test_what_is_refused_is_dropped_alone_and_told(page, site, way, namespace):
+    page.evaluate("make()")
+    page.evaluate(
+        "(namespace) => { for (const name of ['click', 'a/b', 'click']) tracker.track(namespace, name, 0); }", namespace
+    )
+
+    wait_until(lambda: stored(site, namespace) == [("click", 0.0)] * 2)
+    assert page.evaluate("refused") == [[0, {"name": ["This field may not contain “/” nor be “.” or “..”."]}]]
+    wait_until(lambda: waiting(page) == [])
+
+
+def test_a_batch_that_is_too_large_is_halved(page, site, way, namespace):
+    page.evaluate("make()")
+    track(page, namespace, [*range(50)])
+
+    wait_until(lambda: sorted(stored(site, namespace), key=lambda row: row[1]) == clicks(50))
+    assert len(way.requests) == 7
+    assert page.evaluate("refused") == []
+
+
+def test_a_token_that_is_refused_is_replaced(page, site, way, namespace):
+    site.bad = "no-such-token"
+    page.evaluate("make()")
+    track(page, namespace, [0])
+
+    wait_until(lambda: stored(site, namespace) == clicks(1))
+    assert site.tokens == ["/token?refused=", "/token?refused=no-such-token"]
+
+
+def test_past_the_limit_the_oldest_are_dropped(page, site, way, namespace):
+    way.cut()
+    page.evaluate("make({ mostEvents: 20, batchEvents: 10 })")
+    track(page, namespace, [*range(35)])
+
+    assert page.evaluate("[tracker.waiting, tracker.dropped]") in ([15, 20], [20, 15])
+
+
+def test_the_script_is_short():
+    assert len(SCRIPT.read_text().splitlines()) < 150
