@@ -50,6 +50,14 @@ ELSEWHERE = {
     "printf %s": "test_long_lived_tokens.py::test_the_command_prints_a_token_and_nothing_else",
     ".venv/bin/gunicorn": "test_other_servers.py::test_the_api_is_the_same",
     "manage migrate": "test_deploy.py::test_the_commands_exist_with_these_options",
+    "pip install './clients/python[agent]'": "test_agent.py::test_a_dry_run_prints_what_the_document_names_and_sends_nothing",
+    "pip install ./clients/python": "test_client_package.py::test_it_is_installed_with_its_command_and_its_types",
+    "python3 -m venv /opt/tracking-agent": "test_agent.py::test_the_unit_is_one",
+    "PYTHONPATH=clients/python/src": "test_client_kills.py::test_a_process_that_is_killed_loses_nothing_and_stores_nothing_twice",
+    "curl -s -i": "test_replica.py::test_only_who_asks_for_the_replica_gets_what_it_has",
+    "sudo -u postgres pg_basebackup": "test_replica.py::test_only_who_asks_for_the_replica_gets_what_it_has",
+    "gzip -c events.ndjson": "test_senders.py::test_a_file_is_sent_by_curl_once",
+    "#!/bin/sh\nexport TRACKING_URL": "test_senders.py::test_rsyslog",
     "DATABASE_URL=postgres://": "test_checks.py::test_the_documented_production_settings_are_silent",
 }
 

@@ -178,4 +178,6 @@ function wire() {
 }
 
 wire();
-change(read(), false);
+const [given, typed] = [read(), byId("search").value]; // somebody may type before this runs
+if (typed && typed !== given.search) change({ ...given, search: typed, page: 1 });
+else change(given, false);
