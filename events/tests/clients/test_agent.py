@@ -51,23 +51,32 @@ def agent(env, *arguments, **variables):
     return subprocess.run(command, env={**env, **variables}, capture_output=True, text=True, timeout=60)
 
 
-def test_a_dry_run_prints_what_the_document_names_and_sends_nothing(tmp_path):
+@pytest.fixture
+def napping(tmp_path_factory):
+    """A process with a name that no other one has, whose blank is part of it."""
+    program = tmp_path_factory.mktemp("napping") / f"nap {os.getpid()}"
+    shutil.copy(shutil.which("sleep"), program)
+    with subprocess.Popen([program, "60"]) as process:
+        yield program.name
+        process.kill()
+
+
+def test_a_dry_run_prints_what_the_document_names_and_sends_nothing(tmp_path, napping):
     env = {
         "PATH": os.environ["PATH"],
         "HOME": str(tmp_path),
         "PYTHONPATH": str(service.PROJECT_DIR / "clients/python/src"),
     }
-    done = agent(env, "--dry-run", TRACKING_AGENT_PROCESSES=psutil.Process().name())
+    done = agent(env, "--dry-run", TRACKING_AGENT_PROCESSES=napping)
 
     assert (done.returncode, done.stderr) == (0, "")
-    # a process may have a blank in its name
     rows = [re.fullmatch(r"(\S+) +(.*\S) +(\S+)", line).groups() for line in done.stdout.splitlines()]
     assert {namespace for namespace, _, _ in rows} == {socket.gethostname()}
     names = [name for _, name, _ in rows]
     assert len(names) == len(set(names))
     assert [name for name in names if not any(re.fullmatch(pattern, name) for pattern in documented())] == []
     assert {"cpu.percent", "cpu.user_percent", "load.1m", "memory.available_bytes", "swap.used_bytes", "processes.count",
-            f"process.{psutil.Process().name()}.rss_bytes", f"process.{psutil.Process().name()}.cpu_percent"} <= set(names)  # fmt: skip
+            f"process.{napping}.rss_bytes", f"process.{napping}.cpu_percent"} <= set(names)  # fmt: skip
     assert any(re.fullmatch(r"disk\..*\.percent", name) for name in names)
     assert any(re.fullmatch(r"network\..*\.received_bytes_per_second", name) for name in names)
     assert all(float(value) >= 0 for _, _, value in rows)
