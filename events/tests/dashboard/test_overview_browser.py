@@ -59,6 +59,7 @@ def test_who_logs_in_sees_at_a_glance_what_is_there_and_how_it_is_going(open_pag
 
 def test_a_series_is_found_as_one_types(open_page, env):
     page = open_page("/")
+    expect(page.locator("#text")).to_have_text(all_from(1, 50))
 
     page.get_by_label("Find series").press_sequentially("LOAD-11")
 
@@ -213,6 +214,7 @@ def test_it_fits_any_screen_and_anyone(open_page, path):
 def test_by_keyboard_alone_series_are_found_ticked_and_opened(open_page, env):
     page = open_page("/")
     assert credentials(env)
+    expect(page.get_by_label("Find series")).to_be_visible()
     page.get_by_label("Find series").focus()
     page.keyboard.type("queueLength")
     expect(page.locator("#text")).to_have_text("1 to 1 of 1 series")

@@ -76,10 +76,10 @@ def client_with_token(package, served):
 
 
 def test_a_python_client_works(generate, served):
-    package = generate("tracking_client", "--config", "openapi-python-client.yaml")
-    models = importlib.import_module("tracking_client.models")
+    package = generate("generated_client", "--config", "openapi-python-client.yaml")
+    models = importlib.import_module("generated_client.models")
     track, aggregate, list_series, list_series_of_namespace = (
-        importlib.import_module(f"tracking_client.api.events.{name}")
+        importlib.import_module(f"generated_client.api.events.{name}")
         for name in ("track", "aggregate", "list_series", "list_series_of_namespace")
     )
     client = client_with_token(package, served)

@@ -178,6 +178,4 @@ function wire() {
 }
 
 wire();
-const [given, typed] = [read(), byId("search").value]; // somebody may type before this runs
-if (typed && typed !== given.search) change({ ...given, search: typed, page: 1 });
-else change(given, false);
+change(read(), false);
