@@ -49,7 +49,6 @@ _NEED_POSTGRESQL = [
 # Pages, commands, HTTP, descriptions: what is the same on both, and takes minutes.
 _ON_SQLITE_ALONE = [
     *_NEED_A_BROWSER,
-    *([] if IS_THOROUGH else ["test_client_delivery.py"]),  # test_client_kills.py has the same way on both
     "test_agent.py",
     "test_buckets.py",
     "test_client.py",
@@ -96,6 +95,8 @@ _LEFT_OUT = {
     *(_ON_SQLITE_ALONE if connection.vendor == "postgresql" else _NEED_POSTGRESQL),
     *(name for library, names in _NEED.items() if not importlib.util.find_spec(library) for name in names),
 }
+# What senders, agents and pages do, which takes minutes: with --thorough, or where a file is named.
+_WHERE_NAMED = {"test_agent.py", "test_client_delivery.py", "test_senders.py", "test_tracking_js_browser.py"}
 # These begin, or one process would wait for another's at the end.
 _TAKE_LONGEST = [
     "test_chart_browser.py",
@@ -113,8 +114,10 @@ _TAKE_LONGEST = [
 ]
 
 
-def pytest_ignore_collect(collection_path):
-    return True if collection_path.name in _LEFT_OUT else None
+def pytest_ignore_collect(collection_path, config):
+    name = collection_path.name
+    is_for_later = name in _WHERE_NAMED and not IS_THOROUGH and not any(name in argument for argument in config.args)
+    return True if name in _LEFT_OUT or is_for_later else None
 
 
 def _belongs(item):
