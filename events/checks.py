@@ -24,7 +24,7 @@ from events.database.postgresql.session import NODES_HOLD, SETTINGS
 from events.database.private_files import files_of, open_to_others
 from events.database.reading import REPLICA
 from events.database.statement_timeout import statement_limit
-from events.distribution.cluster import COORDINATOR
+from events.distribution.cluster import COORDINATOR, is_distributed
 from events.models import Event, Watermark
 
 Apps = Sequence[AppConfig] | None
@@ -38,7 +38,6 @@ _PERSISTENCE = f"SELECT relpersistence FROM pg_class WHERE oid = '{_TABLE}'::reg
 _SEQUENCE_CACHE = (
     f"SELECT seqcache FROM pg_sequence WHERE seqrelid = pg_get_serial_sequence('{_TABLE}', 'id')::regclass"  # noqa: S608
 )
-_IS_DISTRIBUTED = f"SELECT EXISTS (SELECT 1 FROM pg_dist_partition WHERE logicalrelid = to_regclass('{_TABLE}'))"  # noqa: S608
 _MOST_RECOVERY_SECONDS = 5
 _DURABLE = {"fsync": "on", "synchronous_commit": "on"}
 _RECOVERY = "citus.recover_2pc_interval"
@@ -247,9 +246,7 @@ def _most_connections(connection: BaseDatabaseWrapper, needed: int) -> Iterator[
 
 def _cluster(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
     """Check the nodes of a cluster (E007, E008, W008); nothing where the tables are not distributed."""
-    if not _ask(connection, "SELECT to_regclass('pg_dist_partition') IS NOT NULL"):
-        return
-    if not _ask(connection, _IS_DISTRIBUTED):
+    if not is_distributed(connection):
         return
     if _ask(connection, "SELECT groupid FROM pg_dist_local_group") != COORDINATOR:
         yield checks.Error(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 from django import forms
@@ -101,10 +102,11 @@ class SeriesPage(DashboardView):
     def _settings(self) -> SeriesSettings:
         namespace, name = self.kwargs["namespace"], self.kwargs["name"]
         found = SeriesSettings.objects.of_series(namespace, name).first()
-        if found is None and self._line() is None:
+        if found is None and self._line is None:
             raise Http404(f"There is no series “{namespace}/{name}”.")
         return found or SeriesSettings(namespace=namespace, name=name)
 
+    @cached_property
     def _line(self) -> Series | None:
         """Return the series' line in the catalogue; None where it has no events."""
         namespace, name = self.kwargs["namespace"], self.kwargs["name"]
@@ -121,5 +123,5 @@ class SeriesPage(DashboardView):
         may_change = self.request.user.has_perm(CHANGE_SERIES)
         for field in form.fields.values():
             field.disabled = not may_change
-        context = self.get_context_data(form=form, line=self._line(), may_change=may_change, **self.kwargs)
+        context = self.get_context_data(form=form, line=self._line, may_change=may_change, **self.kwargs)
         return self.render_to_response(context, status=status)

@@ -249,13 +249,7 @@ class AggregationQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any])
     @override
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Turn days into their first and last instants, and refuse a window that ends before it starts."""
-        first, last, zone = attrs["ts_min"], attrs["ts_max"], attrs["zone"]
-        attrs["ts_min"] = first_of_day(first, zone) if _is_day(first) else first
-        attrs["ts_max"] = last_of_day(last, zone) if _is_day(last) else last
-        # days are compared as days: one that a zone leaves out would seem to end before it starts
-        start, end = (first, last) if _is_day(first) and _is_day(last) else (attrs["ts_min"], attrs["ts_max"])
-        if start and end and start > end:
-            raise serializers.ValidationError({"tsMin": ["Must not be later than tsMax."]})
+        _read_window(attrs, attrs["zone"])
         attrs.pop("format")  # the content negotiation reads it
         return attrs
 
@@ -354,11 +348,7 @@ class StatisticsQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any]):
     @override
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Turn days of UTC into their first and last instants, and refuse a window that ends before it starts."""
-        first, last = attrs["ts_min"], attrs["ts_max"]
-        attrs["ts_min"] = first_of_day(first, UTC) if _is_day(first) else first
-        attrs["ts_max"] = last_of_day(last, UTC) if _is_day(last) else last
-        if first and last and attrs["ts_min"] > attrs["ts_max"]:
-            raise serializers.ValidationError({"tsMin": ["Must not be later than tsMax."]})
+        _read_window(attrs, UTC)
         return attrs
 
 
@@ -366,6 +356,17 @@ def _repeated(data: Mapping[str, Any]) -> Sequence[str]:
     if isinstance(data, QueryDict):
         return [key for key, values in data.lists() if len(values) > 1]
     return data.repeated if isinstance(data, JSONObject) else ()
+
+
+def _read_window(attrs: dict[str, Any], zone: tzinfo) -> None:
+    """Turn days of a zone into their first and last instants. Raises ValidationError where the window is reversed."""
+    first, last = attrs["ts_min"], attrs["ts_max"]
+    attrs["ts_min"] = first_of_day(first, zone) if _is_day(first) else first
+    attrs["ts_max"] = last_of_day(last, zone) if _is_day(last) else last
+    # days are compared as days: one that a zone leaves out would seem to end before it starts
+    start, end = (first, last) if _is_day(first) and _is_day(last) else (attrs["ts_min"], attrs["ts_max"])
+    if start and end and start > end:
+        raise serializers.ValidationError({"tsMin": ["Must not be later than tsMax."]})
 
 
 def _is_day(end: datetime | date | None) -> bool:

@@ -9,8 +9,8 @@ _SQLITE_AWAY = {
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL,
     sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
 }  # fmt: skip
-# Django knows them as InternalError, as it does mistakes of the database.
 _NODE_AWAY = "failure on connection marked as essential"  # what Citus says where a node goes away within a transaction
+# Django knows them as InternalError, as it does mistakes of the database.
 _POSTGRESQL_AWAY = (
     psycopg2.errors.ReadOnlySqlTransaction,  # another server has taken over, or there is no room
     psycopg2.errors.IdleInTransactionSessionTimeout,

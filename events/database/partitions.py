@@ -11,12 +11,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from hashlib import md5
+from typing import TypeVar
 
 from django.db import connection
 
 # The key of the only partition. Its events have no key, which costs them no byte.
 ONLY = 1
 _WATERMARKS = "events_watermark"
+
+_KeyT = TypeVar("_KeyT", bound=tuple[str, str])
 
 _known: tuple[int, ...] | None = None
 
@@ -47,12 +50,17 @@ def partition_of(namespace: str, name: str) -> int | None:
     return _partition_of(namespace, name) if keys() else None
 
 
-def by_partition(series: Iterable[tuple[str, str]]) -> dict[int | None, list[tuple[str, str]]]:
+def by_partition(series: Iterable[_KeyT]) -> dict[int | None, list[_KeyT]]:
     """Return the series of each partition that has any of them."""
-    found: defaultdict[int | None, list[tuple[str, str]]] = defaultdict(list)
-    for namespace, name in series:
-        found[partition_of(namespace, name)].append((namespace, name))
+    found: defaultdict[int | None, list[_KeyT]] = defaultdict(list)
+    for key in series:
+        found[partition_of(*key)].append(key)
     return dict(found)
+
+
+def and_within(partition: int | None, table: str) -> str:
+    """Write the rest of a condition that chooses the rows of a partition; nothing for the only one, which is None."""
+    return "" if partition is None else f" AND {table}.partition = {partition}"
 
 
 def forget() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import connection
 
@@ -17,7 +17,7 @@ from events.log.models import Event
 
 COORDINATOR = 0  # its group; the workers' are above
 _LOG = Event._meta.db_table
-_IS_DISTRIBUTED = f"SELECT EXISTS (SELECT 1 FROM pg_dist_partition WHERE logicalrelid = '{_LOG}'::regclass)"  # noqa: S608
+_IS_DISTRIBUTED = f"SELECT EXISTS (SELECT 1 FROM pg_dist_partition WHERE logicalrelid = to_regclass('{_LOG}'))"  # noqa: S608
 # A prepared transaction keeps its locks on the shards when it holds none on the coordinator any more: that is how a
 # commit looks of which one node has not heard yet. {mine} are the backends that work for this very session.
 _WRITERS = f"""
@@ -58,7 +58,12 @@ def is_cluster() -> bool:
 
 @cache
 def _is_distributed(keys: tuple[int, ...]) -> bool:
-    with connection.cursor() as cursor:
+    return is_distributed(connection)
+
+
+def is_distributed(database: Any) -> bool:
+    """Tell whether the log is distributed in the database of a connection, which is PostgreSQL."""
+    with database.cursor() as cursor:
         cursor.execute("SELECT to_regclass('pg_dist_partition') IS NOT NULL")
         if not cursor.fetchone()[0]:
             return False

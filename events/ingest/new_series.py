@@ -57,7 +57,7 @@ def _learn(keys: Collection[SeriesKey]) -> int:
     there: set[int] = set()
     for partition, of_partition in partitions.by_partition(keys).items():
         clause, parameters = from_series(of_partition)
-        is_there = _IS_THERE.format(of_partition="" if partition is None else f" AND stored.partition = {partition}")
+        is_there = _IS_THERE.format(of_partition=partitions.and_within(partition, "stored"))
         with connection.cursor() as cursor:
             cursor.execute(f"SELECT series.namespace, series.name {clause} WHERE {is_there}", parameters)
             there |= {hash(SeriesKey(*row)) for row in cursor.fetchall()}

@@ -85,15 +85,11 @@ def last_values(keys: Sequence[SeriesKey]) -> dict[SeriesKey, float | None]:
     found: dict[SeriesKey, float | None] = {}
     for partition, of_partition in partitions.by_partition(keys).items():
         source, parameters = from_series(of_partition)
-        select = _LAST_VALUE.format(of_partition=_of_partition("event", partition))
+        select = _LAST_VALUE.format(of_partition=partitions.and_within(partition, "event"))
         with connection.cursor() as cursor:
             cursor.execute(select + source, parameters)
             found |= {SeriesKey(namespace, name): value for namespace, name, value in cursor.fetchall()}
     return found
-
-
-def _of_partition(table: str, partition: int | None) -> str:
-    return "" if partition is None else f" AND {table}.partition = {partition}"
 
 
 def hours_of(windows: Windows) -> dict[SeriesKey, dict[datetime, Hour]]:
@@ -144,8 +140,7 @@ def _rolled_up(
 ) -> Iterator[tuple[SeriesKey, datetime, bool, Hour]]:
     """Yield the hours of the windows by the rollups, each or together, and whether they are past the middle."""
     for partition, keys in partitions.by_partition(windows).items():
-        of_partition = {SeriesKey(*key): windows[SeriesKey(*key)] for key in keys}
-        yield from _rolled_up_of(partition, of_partition, columns)
+        yield from _rolled_up_of(partition, {key: windows[key] for key in keys}, columns)
 
 
 def _rolled_up_of(
@@ -162,7 +157,7 @@ def _rolled_up_of(
     else:
         given = [json.dumps([(*row[:2], *map(_sqlite_text, row[2:])) for row in rows])]
     table = choose(postgresql="rollup", sqlite="hour")
-    source = choose(**_FROM).format(of_partition=_of_partition(table, partition))
+    source = choose(**_FROM).format(of_partition=partitions.and_within(partition, table))
     sql = f"SELECT {select}, hour.bucket >= {choose(**_MIDDLE)}, {columns} {source}"
     with connection.cursor() as cursor:
         cursor.execute(f"{sql} GROUP BY 1, 2, 3" if columns is _TOGETHER else sql, [*given, resolution.value])

@@ -42,21 +42,16 @@ def settle(patience: Callable[[], bool]) -> Settled | None:
         return None
     if not cluster.is_cluster():
         return Settled(last, partitions.every())
-    first = cluster.ask_for_writers()
-    answered = set(first.partitions)
+    answered = set(partitions.keys())
 
     def writers_on_shards() -> set[str]:
         found = cluster.ask_for_writers()
         answered.intersection_update(found.partitions)
-        return _by_node(found)
+        return {f"{group} {each}" for group, result in found.by_group.items() for each in result.split()}
 
-    if _by_node(first) and not _wait_until_gone(writers_on_shards, patience, _by_node(first)):
+    if not _wait_until_gone(writers_on_shards, patience):
         return None
     return Settled(last, sorted(answered))
-
-
-def _by_node(found: cluster.Answers) -> set[str]:
-    return {f"{group} {each}" for group, result in found.by_group.items() for each in result.split()}
 
 
 def _last_id() -> int:
@@ -67,11 +62,9 @@ def _last_id() -> int:
         return int(cursor.fetchone()[0])
 
 
-def _wait_until_gone(
-    writers: Callable[[], set[str]], patience: Callable[[], bool], waited_for: set[str] | None = None
-) -> bool:
-    """Wait until none is left of those who write now, or who are given; tell whether that came about in time."""
-    left = writers() if waited_for is None else waited_for
+def _wait_until_gone(writers: Callable[[], set[str]], patience: Callable[[], bool]) -> bool:
+    """Wait until none is left of those who write now; tell whether that came about in time."""
+    left = writers()
     while left:
         if not patience():
             return False
