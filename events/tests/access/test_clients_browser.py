@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from events.tests.support import browser, service
-from events.tests.support.dashboard import accessible, go_to, log_in, origin, served, until
+from events.tests.support.dashboard import accessible, fits_any_screen_and_anyone, go_to, log_in, origin, served, until
 
 EVE = """
 from django.contrib.auth.models import User
@@ -43,26 +43,15 @@ def open_page(chromium, env):
     assert problems == []
 
 
-def fits_and_is_for_anyone(page, name):
-    for width in (360, 1280, 2560):
-        for scheme in ("light", "dark"):
-            page.set_viewport_size({"width": width, "height": 800})
-            page.emulate_media(color_scheme=scheme)
-            until(page, "document.documentElement.scrollWidth <= innerWidth")
-            accessible(page)
-            if directory := os.environ.get("SCREENSHOTS"):
-                page.screenshot(path=f"{directory}/client-{name}-{width}-{scheme}.png", full_page=True)
-
-
 def test_who_registers_a_client_gets_its_id_its_secret_and_commands_that_work(open_page, env):
     page = open_page("/o/applications/register/", permissions=["clipboard-read", "clipboard-write"])
-    fits_and_is_for_anyone(page, "register")
+    fits_any_screen_and_anyone(page, "client-register")
     page.get_by_label("Name", exact=True).fill("Till")
     page.get_by_label("In the namespaces").fill("Shop's\nTill-*")
     page.get_by_role("button", name="Register").click()
 
     expect(page.get_by_role("heading", name="Till")).to_be_visible()
-    fits_and_is_for_anyone(page, "made")
+    fits_any_screen_and_anyone(page, "client-made")
     copied = {}
     for name in ("client id", "client secret", "commands"):
         page.get_by_role("button", name=f"Copy the {name}").click()
@@ -99,11 +88,11 @@ def test_the_secret_is_not_shown_again_and_another_one_can_be_made(open_page, en
     assert page.locator("#client-id").input_value() == client_id
     assert secret not in page.content()
     assert "$" not in page.locator(".card").inner_text().split("Try it")[0]  # nor a digest
-    fits_and_is_for_anyone(page, "client")
+    fits_any_screen_and_anyone(page, "client-client")
 
     page.get_by_role("link", name="Change").click()
     page.get_by_label("Namespaces for write").fill("Kiosk-*")
-    fits_and_is_for_anyone(page, "update")
+    fits_any_screen_and_anyone(page, "client-update")
     page.get_by_role("button", name="Save").click()
     expect(page.locator(".card")).to_contain_text("write: Kiosk-*")
     page.get_by_role("button", name="Make another secret").click()

@@ -21,6 +21,7 @@ from events.tests.support.dashboard import (
     ask,
     credentials,
     downloaded,
+    fits_any_screen_and_anyone,
     link,
     log_in,
     october,
@@ -30,7 +31,6 @@ from events.tests.support.dashboard import (
     shown,
     state_of,
     track,
-    until,
 )
 
 
@@ -324,7 +324,6 @@ PAGES = {
     "empty": link(CLICKS, **{"from": "2020-01-01", "to": "2020-01-08"}),
     "error": link(CLICKS, range="5y", granularity="minute"),
 }
-SCREENS = [(width, scheme) for width in (360, 1280, 2560) for scheme in ("light", "dark")]
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -334,13 +333,7 @@ def test_it_fits_any_screen_and_anyone(open_page, env, name):
     expect(page.locator("#text" if name in ("empty", "error") else "#summary")).not_to_be_empty()
     if name == "error":
         refused(page)
-    for width, scheme in SCREENS:
-        page.set_viewport_size({"width": width, "height": 900})
-        page.emulate_media(color_scheme=scheme)
-        until(page, "document.documentElement.scrollWidth <= innerWidth")
-        accessible(page)
-        if directory := os.environ.get("SCREENSHOTS"):
-            page.screenshot(path=f"{directory}/{name}-{width}-{scheme}.png", full_page=True)
+    fits_any_screen_and_anyone(page, name)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,6 +1,5 @@
 """The overview in Chromium, before a server of its own. Nothing here touches Django: see ``browser.chromium``."""
 
-import os
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -8,7 +7,18 @@ import pytest
 from playwright.sync_api import expect
 
 from events.tests.support import service
-from events.tests.support.dashboard import CLICKS, QUEUE, accessible, ask, credentials, log_in, served, track, until
+from events.tests.support.dashboard import (
+    CLICKS,
+    QUEUE,
+    accessible,
+    ask,
+    credentials,
+    fits_any_screen_and_anyone,
+    log_in,
+    served,
+    track,
+    until,
+)
 
 SCRIPT = """
 from datetime import UTC, datetime, timedelta
@@ -200,15 +210,7 @@ def test_it_fits_any_screen_and_anyone(open_page, path):
     page = open_page(path, color_scheme="light", viewport={"width": 360, "height": 900})
     if path == "/":
         expect(page.locator("#text")).not_to_be_empty()
-    for width in (360, 1280, 2560):
-        for scheme in ("light", "dark"):
-            page.set_viewport_size({"width": width, "height": 900})
-            page.emulate_media(color_scheme=scheme)
-            until(page, "document.documentElement.scrollWidth <= innerWidth")
-            accessible(page)
-            if directory := os.environ.get("SCREENSHOTS"):
-                name = "overview" if path == "/" else "series"
-                page.screenshot(path=f"{directory}/{name}-{width}-{scheme}.png")
+    fits_any_screen_and_anyone(page, "overview" if path == "/" else "series")
 
 
 def test_by_keyboard_alone_series_are_found_ticked_and_opened(open_page, env):

@@ -212,7 +212,7 @@ def test_the_well_known_way(clone, env):
 
     run(before_serving, env, clone)
 
-    collected = run("source env/bin/activate && pytest --collect-only --quiet", env, clone)
+    collected = run("source env/bin/activate && pytest --collect-only --quiet events/tests/ingest", env, clone)
     assert "events/tests/ingest/test_track.py::" in collected
     command = f"source env/bin/activate && exec {serve} --noreload {env['PORT']}"
     with service.served(env, command=["bash", "-c", command], cwd=clone):

@@ -10,6 +10,12 @@ IS_THERE = bool(
 )
 
 _PATIENCE_MILLISECONDS = 120_000
+# In each new window the popups of the address bar, which nobody sees, would take a second of CPU time. This switch stands
+# for Playwright's own, so what that says of pages is repeated.
+_WITHOUT = (
+    "AvoidUnnecessaryBeforeUnloadCheckSync,HttpsUpgrades,PaintHolding,ThirdPartyStoragePartitioning,"
+    "WebUIOmniboxAimPopup,WebUIOmniboxFullPopup,WebUIOmniboxPopup"
+)
 
 
 @contextmanager
@@ -20,7 +26,9 @@ def chromium():
     expect.set_options(timeout=_PATIENCE_MILLISECONDS)
     with sync_playwright() as playwright:
         # root, as in a container, has no sandbox
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", f"--disable-features={_WITHOUT}"]
+        )
         try:
             yield browser
         finally:

@@ -1,12 +1,14 @@
 """What the tests of the dashboard's pages do in a browser. Nothing here touches Django: see ``browser.chromium``."""
 
 import json
+import os
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from events.tests.support import service, waiting
+from events.tests.support.examples import IS_THOROUGH
 
 OCTOBER = {"from": "2026-10-01T00:00:00.000Z", "to": "2026-11-01T00:00:00.000Z"}
 CLICKS = "Frontend/subscribeButtonClick"
@@ -103,6 +105,19 @@ def accessible(page):
 
     results = Axe().run(page)
     assert results.violations_count == 0, results.generate_report()
+
+
+def fits_any_screen_and_anyone(page, name):
+    """As the window grows and the colors change; with the screenshots' directory in SCREENSHOTS it leaves pictures."""
+    for width in (360, 1280, 2560):
+        for scheme in ("light", "dark"):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.emulate_media(color_scheme=scheme)
+            until(page, "document.documentElement.scrollWidth <= innerWidth")
+            if IS_THOROUGH or (width, scheme) in ((360, "light"), (1280, "dark")):
+                accessible(page)
+            if directory := os.environ.get("SCREENSHOTS"):
+                page.screenshot(path=f"{directory}/{name}-{width}-{scheme}.png", full_page=True)
 
 
 def until(page, script):
