@@ -1,23 +1,54 @@
 """Fixtures of the tests of clients: a served service, and trackers for it."""
 
 import json
+import os
+import signal
+import threading
 from pathlib import Path
 
 import pytest
 from tracking_client import Tracker
 from tracking_client.retries import Backoff
 
+from events.tests.clients.scripted import Scripted
 from events.tests.support import service
 from events.tests.support.network import network
 
 QUICKLY = Backoff(first_seconds=0.05, most_seconds=0.2)
 
 
+class Server:
+    """A served service that may be killed and started again."""
+
+    def __init__(self, env):
+        self.env = env
+        self.start()
+
+    def start(self):
+        self._served = service.served(self.env)
+        self.process = self._served.__enter__()
+
+    def kill(self):
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.stop()
+
+    def stop(self):
+        self._served.__exit__(None, None, None)
+
+
 @pytest.fixture(scope="module")
-def env(prepared, tmp_path_factory):
-    """The environment of a service that all tests of a file share."""
-    with prepared(tmp_path_factory.mktemp("service"), **VARIABLES) as env, service.served(env):
-        yield env
+def server(prepared, tmp_path_factory):
+    """A service that all tests of a file share."""
+    with prepared(tmp_path_factory.mktemp("service"), **VARIABLES) as env:
+        server = Server(env)
+        yield server
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def env(server):
+    """The environment of that service."""
+    return server.env
 
 
 # so that what a test asks for is done at once, and no test waits for another's limits
@@ -74,3 +105,29 @@ def stored(env, request):
 def namespace(request):
     """A namespace for this test alone."""
     return request.node.name
+
+
+@pytest.fixture
+def scripted():
+    server = Scripted()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def make_scripted_tracker(scripted):
+    """Makes trackers of a service that answers as the test says."""
+    made = []
+
+    def make(**options):
+        largest = options.get("batch_events", 1_000)
+        soon = {"backoff": Backoff(0.01, 0.02), "batch_seconds": 0.01, "timeout_seconds": 2}
+        options = {**soon, "largest_batch_events": largest, **options}
+        made.append(Tracker(options.pop("url", scripted.url), "id", "secret", **options))
+        return made[-1]
+
+    yield make
+    for tracker in made:
+        tracker.close(0)

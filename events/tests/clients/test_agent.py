@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from tracking_client.agent.__main__ import main
 from tracking_client.agent.collector import Collector, Metric
 from tracking_client.agent.commands import Commands
 from tracking_client.agent.configuration import Configuration, WrongConfigurationError, configured
@@ -23,7 +23,6 @@ from tracking_client.agent.rates import Rates
 from tracking_client.complaints import Complaints
 from tracking_client.testing import FakeTracker
 
-from events.tests.clients.test_client_delivery import client_environment
 from events.tests.support import service
 from events.tests.support.waiting import wait_until
 
@@ -46,11 +45,6 @@ def clock(monkeypatch):
     return clock
 
 
-def agent(env, *arguments, **variables):
-    command = [sys.executable, "-m", "tracking_client.agent", *arguments]
-    return subprocess.run(command, env={**env, **variables}, capture_output=True, text=True, timeout=60)
-
-
 @pytest.fixture
 def napping(tmp_path_factory):
     """A process with a name that no other one has, whose blank is part of it."""
@@ -66,8 +60,10 @@ def test_a_dry_run_prints_what_the_document_names_and_sends_nothing(tmp_path, na
         "PATH": os.environ["PATH"],
         "HOME": str(tmp_path),
         "PYTHONPATH": str(service.PROJECT_DIR / "clients/python/src"),
+        "TRACKING_AGENT_PROCESSES": napping,
     }
-    done = agent(env, "--dry-run", TRACKING_AGENT_PROCESSES=napping)
+    command = [sys.executable, "-m", "tracking_client.agent", "--dry-run"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
 
     assert (done.returncode, done.stderr) == (0, "")
     rows = [re.fullmatch(r"(\S+) +(.*\S) +(\S+)", line).groups() for line in done.stdout.splitlines()]
@@ -81,58 +77,6 @@ def test_a_dry_run_prints_what_the_document_names_and_sends_nothing(tmp_path, na
     assert any(re.fullmatch(r"network\..*\.received_bytes_per_second", name) for name in names)
     assert all(float(value) >= 0 for _, _, value in rows)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_once_sends_prints_and_ends(env, tmp_path):
-    variables = client_environment(
-        env, TRACKING_AGENT_SPOOL=str(tmp_path / "state/spool"), TRACKING_AGENT_NAMESPACE="once"
-    )
-    done = agent(variables, "--once")
-
-    assert (done.returncode, done.stderr) == (0, "")
-    rows = service.query(env, "SELECT name FROM events_event WHERE namespace = 'once' ORDER BY id")
-    assert [name for (name,) in rows] == [line.split()[1] for line in done.stdout.splitlines()]
-    assert len(rows) > 20
-    assert len(service.query(env, "SELECT DISTINCT timestamp FROM events_event WHERE namespace = 'once'")) == 1
-
-
-def test_once_says_where_nothing_arrives(env, tmp_path):
-    variables = client_environment(env, TRACKING_AGENT_SPOOL=str(tmp_path / "spool"), TRACKING_AGENT_NAMESPACE="a/b")
-    done = agent(variables, "--once", TRACKING_AGENT_PROCESSES="")
-
-    assert done.returncode == 1
-    assert "events were refused, 0 wait." in done.stderr
-    assert "This field may not contain “/”" in done.stderr
-
-
-def test_it_goes_on_until_it_is_told_to_end(env, tmp_path):
-    variables = client_environment(
-        env,
-        TRACKING_AGENT_SPOOL=str(tmp_path / "spool"),
-        TRACKING_AGENT_NAMESPACE="on",
-        TRACKING_AGENT_INTERVAL_SECONDS="0.3",
-    )
-    process = subprocess.Popen([sys.executable, "-m", "tracking_client.agent"], env=variables)
-    turns = "SELECT count(*) FROM events_event WHERE namespace = 'on' AND name = 'load.1m'"
-    wait_until(lambda: service.query(env, turns)[0][0] >= 3)
-    process.send_signal(signal.SIGTERM)
-
-    assert process.wait(30) == 0
-    [(first,)] = service.query(env, "SELECT count(*) FROM events_event WHERE namespace = 'on' AND name = 'cpu.percent'")
-    assert first == service.query(env, turns)[0][0] - 1  # from the second turn on
-
-
-def test_the_script_tracks_this_machine_until_the_service_ends(env, tmp_path):
-    server = subprocess.Popen(["sleep", "1000"])
-    script = [sys.executable, str(service.PROJECT_DIR / "script/agent"), str(server.pid)]
-    process = subprocess.Popen(script, env=env, stdout=subprocess.PIPE, text=True)
-    sql = f"SELECT count(*) FROM events_event WHERE namespace = '{socket.gethostname()}'"
-    wait_until(lambda: service.query(env, sql)[0][0] > 10)
-    server.kill()
-    server.wait()
-
-    assert process.communicate(timeout=30)[0] == f"Tracking this machine's health under “{socket.gethostname()}”.\n"
-    assert process.returncode == 0
 
 
 # Reading.
@@ -344,20 +288,16 @@ def test_what_cant_be_configured_is_named(tmp_path, text, reason):
         configured(tmp_path / "agent.toml", {})
 
 
-def test_the_command_says_what_is_wrong(tmp_path):
-    env = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(tmp_path),
-        "PYTHONPATH": str(service.PROJECT_DIR / "clients/python/src"),
-    }
+def test_the_command_says_what_is_wrong(capsys, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("TRACKING_")]:
+        monkeypatch.delenv(name)
 
-    done = agent(env)
-    assert (done.returncode, done.stderr) == (
-        2,
-        "tracking-agent: TRACKING_URL is not set, and nothing is given instead.\n",
+    assert main([]) == 2
+    assert capsys.readouterr().err == "tracking-agent: TRACKING_URL is not set, and nothing is given instead.\n"
+    assert main(["--config", "missing.toml"]) == 2
+    assert (
+        capsys.readouterr().err == "tracking-agent: missing.toml: [Errno 2] No such file or directory: 'missing.toml'\n"
     )
-    done = agent(env, "--config", "missing.toml")
-    assert (done.returncode, done.stderr) == (2, "tracking-agent: missing.toml: [Errno 2] No such file or directory: 'missing.toml'\n")  # fmt: skip
 
 
 def test_the_example_names_every_setting(tmp_path):

@@ -10,11 +10,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pandas
@@ -30,73 +28,10 @@ from events.serializers import EventSerializer
 from events.tests.support.service import PROJECT_DIR
 from events.tests.support.waiting import wait_until
 
-TOKEN = (200, {}, b'{"access_token": "token", "expires_in": 3600}')
-ACCEPTED = (201, {}, b'{"accepted": 1}')
-
-
-class Scripted(ThreadingHTTPServer):
-    """Gives tokens, and to all else the answers that were put in; 201 once there are none left."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.answers = deque()
-        self.token_answers = deque()
-        self.calls = []
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-    def paths(self):
-        return [path for _, path, _, _ in self.calls]
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        server = self.server
-        server.calls.append((time.monotonic(), self.path, self.headers, body))
-        if self.path == "/o/token/":
-            answer = server.token_answers.popleft() if server.token_answers else TOKEN
-        else:
-            answer = server.answers.popleft() if server.answers else ACCEPTED
-        status, headers, content = answer
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(content))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
-
-    do_GET = do_POST
-
-    def log_message(self, *arguments):
-        pass
-
 
 @pytest.fixture
-def scripted():
-    server = Scripted()
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture
-def make_tracker(scripted):
-    made = []
-
-    def make(**options):
-        largest = options.get("batch_events", 1_000)
-        soon = {"backoff": Backoff(0.01, 0.02), "batch_seconds": 0.01, "timeout_seconds": 2}
-        options = {**soon, "largest_batch_events": largest, **options}
-        made.append(Tracker(options.pop("url", scripted.url), "id", "secret", **options))
-        return made[-1]
-
-    yield make
-    for tracker in made:
-        tracker.close(0)
+def make_tracker(make_scripted_tracker):
+    return make_scripted_tracker
 
 
 @pytest.mark.parametrize("status", [408, 429, 502, 503, 504])

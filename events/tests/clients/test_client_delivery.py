@@ -1,8 +1,9 @@
-"""The Python client against a real service: whatever happens between them, each event is stored once."""
+"""The Python client, and the agent, against a real service: whatever happens between them, each event is stored once."""
 
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,9 +12,11 @@ from datetime import UTC, datetime
 
 import pytest
 from tracking_client import Counts, CredentialsRefused, Tracker
+from tracking_client.agent.__main__ import main
 
-from events.tests.clients.conftest import VARIABLES, credentials
+from events.tests.clients.conftest import credentials
 from events.tests.support import service
+from events.tests.support.examples import IS_THOROUGH
 from events.tests.support.waiting import wait_until
 
 
@@ -314,23 +317,84 @@ for value in range(1_500):
     assert stored() == [*range(1_500)]
 
 
-def test_the_service_is_killed_and_started_again(prepared, tmp_path, namespace):
+def test_the_service_is_killed_and_started_again(server, make_tracker, namespace, stored, tmp_path):
     """Between two events, again and again."""
-    with prepared(tmp_path, **VARIABLES) as env:
-        tracker = Tracker(
-            client_url(env), *credentials(env), backoff=None, batch_seconds=0.01, spool=tmp_path / "spool"
-        )
-        value = 0
-        for _ in range(2):
-            with service.served(env) as process:
-                settled = tracker.counts.stored
-                while tracker.counts.stored < settled + 300:
-                    tracker.track(namespace, "value", value)
-                    value += 1
-                    time.sleep(0.001)
-                os.killpg(process.pid, signal.SIGKILL)
-        with service.served(env):
-            assert tracker.flush(60)
-            tracker.close()
-        rows = service.query(env, f"SELECT value FROM events_event WHERE namespace = '{namespace}' ORDER BY id")
-        assert [row for (row,) in rows] == [*range(value)]
+    tracker = make_tracker(batch_seconds=0.01, spool=tmp_path / "spool")
+    tracked = 0
+    deadline = time.monotonic() + 300
+    for _ in range(2 if IS_THOROUGH else 1):
+        settled = tracker.counts.stored
+        while tracker.counts.stored < settled + 300:
+            assert time.monotonic() < deadline, str(tracker.counts)
+            tracker.track(namespace, "value", tracked)
+            tracked += 1
+            time.sleep(0.001)
+        server.kill()
+        tracker.track(namespace, "value", tracked)
+        tracked += 1
+        assert not tracker.flush(0.1)
+        server.start()
+
+    assert tracker.flush(60)
+    assert stored() == [*range(tracked)]
+
+
+# The agent.
+
+
+def agent(env, *arguments):
+    command = [sys.executable, "-m", "tracking_client.agent", *arguments]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+
+
+def test_once_sends_prints_and_ends(env, tmp_path):
+    variables = client_environment(
+        env, TRACKING_AGENT_SPOOL=str(tmp_path / "state/spool"), TRACKING_AGENT_NAMESPACE="once"
+    )
+    done = agent(variables, "--once")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = service.query(env, "SELECT name FROM events_event WHERE namespace = 'once' ORDER BY id")
+    assert [name for (name,) in rows] == [line.split()[1] for line in done.stdout.splitlines()]
+    assert len(rows) > 20
+    assert len(service.query(env, "SELECT DISTINCT timestamp FROM events_event WHERE namespace = 'once'")) == 1
+
+
+def test_once_says_where_nothing_arrives(env, tmp_path, monkeypatch, capsys, caplog):
+    variables = client_environment(env, TRACKING_AGENT_SPOOL=str(tmp_path / "spool"), TRACKING_AGENT_NAMESPACE="a/b")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    assert main(["--once"]) == 1
+    assert "events were refused, 0 wait." in capsys.readouterr().err
+    assert "This field may not contain “/”" in caplog.text
+
+
+def test_it_goes_on_until_it_is_told_to_end(env, tmp_path):
+    variables = client_environment(
+        env,
+        TRACKING_AGENT_SPOOL=str(tmp_path / "spool"),
+        TRACKING_AGENT_NAMESPACE="on",
+        TRACKING_AGENT_INTERVAL_SECONDS="0.3",
+    )
+    process = subprocess.Popen([sys.executable, "-m", "tracking_client.agent"], env=variables)
+    turns = "SELECT count(*) FROM events_event WHERE namespace = 'on' AND name = 'load.1m'"
+    wait_until(lambda: service.query(env, turns)[0][0] >= 3)
+    process.send_signal(signal.SIGTERM)
+
+    assert process.wait(30) == 0
+    [(first,)] = service.query(env, "SELECT count(*) FROM events_event WHERE namespace = 'on' AND name = 'cpu.percent'")
+    assert first == service.query(env, turns)[0][0] - 1  # from the second turn on
+
+
+def test_the_script_tracks_this_machine_until_the_service_ends(env, tmp_path):
+    server = subprocess.Popen(["sleep", "1000"])
+    script = [sys.executable, str(service.PROJECT_DIR / "script/agent"), str(server.pid)]
+    process = subprocess.Popen(script, env=env, stdout=subprocess.PIPE, text=True)
+    sql = f"SELECT count(*) FROM events_event WHERE namespace = '{socket.gethostname()}'"
+    wait_until(lambda: service.query(env, sql)[0][0] > 10)
+    server.kill()
+    server.wait()
+
+    assert process.communicate(timeout=30)[0] == f"Tracking this machine's health under “{socket.gethostname()}”.\n"
+    assert process.returncode == 0

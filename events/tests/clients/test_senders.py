@@ -33,12 +33,7 @@ def needs(program):
 
 @pytest.fixture(scope="module")
 def token(env):
-    application = service.query(env, "SELECT client_id FROM oauth2_provider_application")[0][0]
-    done = service.manage(
-        "create_token", application, "--expires", "1d", "--scope", "write", "--name", "sender", env=env
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return service.fetch_token(env)
 
 
 def stored(env, namespace):

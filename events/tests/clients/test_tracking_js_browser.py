@@ -46,7 +46,7 @@ class SiteHandler(BaseHTTPRequestHandler):
             body, kind = SCRIPT.read_text(), "text/javascript"
         elif self.path.startswith("/token"):
             site.tokens.append(self.path)
-            body = site.bad if site.bad and len(site.tokens) == 1 else service.fetch_token(site.env)
+            body = site.bad if site.bad and len(site.tokens) == 1 else site.token
         else:
             body = PAGE % (self.path, site.url)
         self.send_response(200)
@@ -65,6 +65,7 @@ def site(prepared, tmp_path_factory):
     threading.Thread(target=site.serve_forever, args=(0.01,), daemon=True).start()
     variables = {**VARIABLES, "CORS_ALLOWED_ORIGINS": site.origin, "MAX_EVENTS": 20}
     with prepared(tmp_path_factory.mktemp("site"), **variables) as site.env, service.served(site.env):
+        site.token = service.fetch_token(site.env)
         yield site
     site.shutdown()
     site.server_close()
@@ -78,16 +79,30 @@ def way(site):
         yield way
 
 
+@pytest.fixture(scope="module")
+def window(chromium):
+    """A window for all tests, as each of its own takes longer than most of them."""
+    window = browser.new_context(chromium)
+    yield window
+    window.close()
+
+
 @pytest.fixture
-def page(chromium, site, way):
-    context = browser.new_context(chromium)
-    page = context.new_page()
-    page.errors = []
-    page.on("pageerror", lambda error: page.errors.append(str(error)))
+def page(window, site, way):
+    page = next((page for page in window.pages if not page.is_closed()), None) or window.new_page()
+    errors = []
+
+    def listener(error):
+        errors.append(str(error))
+
+    page.on("pageerror", listener)
     go(page, site, "/a")
+    page.evaluate("localStorage.clear()")  # of what an earlier test left
     yield page
-    assert page.errors == []
-    context.close()
+    page.remove_listener("pageerror", listener)
+    for other in window.pages[1:]:
+        other.close()
+    assert errors == []
 
 
 def go(page, site, path):
@@ -144,7 +159,8 @@ def test_a_page_view_has_the_seconds_on_the_page(page, site, way, namespace, lea
     if leave == "another page":
         go(page, site, "/b")
     elif leave == "close":
-        page.close(run_before_unload=True)
+        with page.expect_event("close"):
+            page.close(run_before_unload=True)
     else:
         page.evaluate("{ end(); end(); }")
 

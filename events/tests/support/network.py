@@ -55,14 +55,16 @@ class Network:
                     request = self._message(near)
                     if not request:
                         break
+                    is_to_track = request.startswith(b"POST /api/track/")
+                    if is_to_track:
+                        # before it is sent on: whoever sees its events stored has it in the list too
+                        self.requests.append(request.partition(b"\r\n\r\n")[0].decode())
                     far.sendall(request)
                     answer = self._message(far)
-                    if request.startswith(b"POST /api/track/"):
-                        self.requests.append(request.partition(b"\r\n\r\n")[0].decode())
-                        if self.answers_to_lose:
-                            self.answers_to_lose -= 1
-                            self.lost += 1
-                            break
+                    if is_to_track and self.answers_to_lose:
+                        self.answers_to_lose -= 1
+                        self.lost += 1
+                        break
                     near.sendall(answer)
                 self._open -= {near, far}
 

@@ -20,7 +20,7 @@ class Complaints:
 
     def forget_locks(self) -> None:
         """Make locks anew, as in a forked process, where a thread of the parent may have held them."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # as a signal's handler may interrupt whoever holds it
 
     def say(self, topic: str, message: str, *arguments: object, level: int = logging.WARNING) -> None:
         """Log the message, unless another one on the topic was logged within the last minute."""

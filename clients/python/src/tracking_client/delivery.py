@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import threading
 from collections.abc import Callable
 
 from tracking_client.batches import Batch
@@ -33,42 +34,50 @@ class Delivery:
         self._on_refused = on_refused
 
     def run(self) -> None:
-        """Send until the outbox is closed."""
+        """Send until the outbox is closed, whatever goes wrong meanwhile."""
+        self._outbox.senders.add(threading.get_ident())
         failures = 0
         while True:
+            batch = None
             try:
                 batch = self._outbox.take()
                 if batch is None:
                     return
                 self._deliver(batch)
                 failures = 0
+                continue
             except sqlite3.Error as error:
-                failures += 1
                 self._complaints.say("spool", "The spool %s can't be used: %s", self._outbox.path, error)
-                self._outbox.wait(self._backoff.seconds(failures))
+            except (Exception, SystemExit) as error:
+                # if this thread ended, events would wait for good, and so would who flushes
+                self._complaints.say("thread", "Sending failed, and is tried again: %r", error, level=logging.ERROR)
+            if batch:
+                self._outbox.give_back(batch)
+            failures += 1
+            self._outbox.wait(self._backoff.seconds(failures))
 
     def _deliver(self, batch: Batch) -> None:
         """Send a batch until there is an answer for good. The key stays the same, so it is stored once."""
         body = packed(batch.lines)
         failures = 0
-        refused_token = ""
+        is_renewed = False
         while True:
             failures += 1
             try:
                 token = self._tokens.get("write")
                 answer = self._send(batch, body, token)
-                if answer.status == 401 and token != refused_token:
-                    # expired early or revoked: a new one, and at once
+                if answer.status == 401:
                     self._tokens.forget(token)
-                    refused_token = token
+                    if is_renewed:
+                        raise RequestRefused(answer.status, answer.text)
+                    # expired early or revoked: a new one, and at once
+                    is_renewed = True
                     continue
-                if answer.status != 401:
-                    if answer.status not in RETRIED:
-                        self._settle(batch, answer)
-                        return
-                    raise TryLater(answer)
-                self._tokens.forget(token)
-                raise RequestRefused(answer.status, answer.text)
+                if answer.status not in RETRIED:
+                    self._settle(batch, answer)
+                    return
+                is_renewed = False
+                raise TryLater(answer)
             except TryLater as later:
                 reason, wait = str(later), self._backoff.seconds(failures, later.retry_after)
             except (Unreachable, RequestRefused) as error:

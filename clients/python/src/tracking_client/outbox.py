@@ -5,7 +5,9 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -30,20 +32,23 @@ class Outbox:
         if when_full not in get_args(WhenFull):
             raise ValueError(f"when_full is one of {', '.join(get_args(WhenFull))}; not {when_full!r}.")
         self.path = spool
-        self.batch_events = batch_events
+        # who waits for room waits for a batch to be sent
+        self.batch_events = min(batch_events, most_events)
         self.batch_seconds = batch_seconds
         self.largest_batch_events = max(batch_events, largest_batch_events)
         self.most_events = most_events
         self.when_full = when_full
         self._complaints = complaints
+        self.is_closed = False
         self.start_afresh()
 
     def start_afresh(self) -> None:
         """Begin empty, as in a forked process: what waits in the parent is sent by the parent."""
         self.counts = Counts()
-        self.is_closed = False
+        self.senders: set[int] = set()  # threads, by their idents
         # some attempt failed, and the next one waits for its time
         self.is_failing = False
+        self._is_held = False  # files are closed only for a fork
         self._flushing = 0
         self._memory = MemorySource()
         self._spool: Spool | None = None
@@ -52,6 +57,8 @@ class Outbox:
         self._look_at = 0.0
         self._open_again_at = 0.0
         self._oldest_at = 0.0  # when the oldest event came that is in no batch
+        # what is to be logged once the lock is free: a handler of the log may track, or wait for a thread that does
+        self._notes: deque[tuple[str, str, tuple[object, ...]]] = deque()
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
 
@@ -74,40 +81,60 @@ class Outbox:
     def put(self, line: str) -> None:
         """Take an event in. Where there is no room, one is dropped, or room is waited for."""
         with self._lock:
-            counts = self.counts
-            counts.taken += 1
-            if self.is_closed or (self.waiting > self.most_events and not self._make_room()):
-                counts.dropped += 1
-                return
-            source = self._own()
-            try:
-                source.put(line)
-            except sqlite3.Error as error:
-                self._complaints.say(
-                    "spool", "The spool %s can't be written; events wait in memory: %s", self.path, error
-                )
-                source = self._memory
-                source.put(line)
-            if source.unbatched == 1:
-                self._oldest_at = time.monotonic()
-                self._changed.notify_all()
-            elif source.unbatched == self.batch_events:
-                self._changed.notify_all()
+            self._put(line)
+        if self._notes:
+            self._log_notes()
+
+    def _put(self, line: str) -> None:
+        counts = self.counts
+        counts.taken += 1
+        if self.is_closed or (self.waiting > self.most_events and not self._make_room()):
+            counts.dropped += 1
+            return
+        source = self._own()
+        try:
+            source.put(line)
+        except sqlite3.Error as error:
+            self._note("spool", "The spool %s can't be written; events wait in memory: %s", self.path, error)
+            source = self._memory
+            source.put(line)
+        if source.unbatched == 1:
+            self._oldest_at = time.monotonic()
+            self._changed.notify_all()
+        elif source.unbatched == self.batch_events:
+            self._changed.notify_all()
 
     def _make_room(self) -> bool:
-        if self.when_full == "block":
+        # a thread that sends, and tracks as it is called back, would wait for itself
+        if self.when_full == "block" and threading.get_ident() not in self.senders:
             while self.waiting > self.most_events and not self.is_closed:
                 self._changed.wait()
             return not self.is_closed
-        self._complaints.say(
+        self._note(
             "full", "%d events wait, and no more may: %s. Dropped until now: %d.",
             self.most_events, "the oldest are dropped" if self.when_full == "drop_oldest" else "new ones are dropped",
             self.counts.dropped + 1,
         )  # fmt: skip
-        if self.when_full == "drop_oldest" and any(source.drop_oldest() for source in self._sources()):
+        if self.when_full == "drop_oldest" and any(map(self._drop_oldest, self._sources())):
             self.counts.dropped += 1
             return True
         return False
+
+    def _drop_oldest(self, source: Source) -> bool:
+        try:
+            return source.drop_oldest()
+        except sqlite3.Error as error:
+            self._note("spool", "The spool %s can't be written; new events are dropped: %s", self.path, error)
+            return False
+
+    def _note(self, topic: str, message: str, *arguments: object) -> None:
+        self._notes.append((topic, message, arguments))
+
+    def _log_notes(self) -> None:
+        with suppress(IndexError):  # another thread logs them too
+            while True:
+                topic, message, arguments = self._notes.popleft()
+                self._complaints.say(topic, message, *arguments)
 
     def _own(self) -> Source:
         if self.path is None:
@@ -119,9 +146,7 @@ class Outbox:
                 self._spool = self._found(open_own(self.path, self._sending))
             except (sqlite3.Error, OSError) as error:
                 self._open_again_at = time.monotonic() + _LOOK_SECONDS
-                self._complaints.say(
-                    "spool", "The spool %s can't be opened; events wait in memory: %s", self.path, error
-                )
+                self._note("spool", "The spool %s can't be opened; events wait in memory: %s", self.path, error)
                 return self._memory
         return self._spool
 
@@ -142,24 +167,39 @@ class Outbox:
             self._left.remove(spool)
             spool.close()
         open_here = {spool.path for spool in (self._spool, *self._left) if spool}
-        self._left += map(self._found, open_left(self.path, open_here, self._sending))
+        with suppress(OSError):  # a directory that may not be looked into
+            self._left += map(self._found, open_left(self.path, open_here, self._sending))
+
+    def open(self) -> None:
+        """Open the spool, so that what an earlier process left waits here from now on."""
+        with self._lock:
+            self._look_for_left()
+        self._log_notes()
 
     def take(self) -> Batch | None:
         """Wait for a batch that is due, and return it; None once the outbox is closed."""
-        with self._lock:
-            while not self.is_closed:
-                self._look_for_left()
-                wait = self._next_due()
-                if wait is not None and wait <= 0:
-                    for source in self._sources():
-                        batch = source.take(self.largest_batch_events)
-                        if batch:
-                            self._oldest_at = time.monotonic()
-                            return batch
-                if self.path is not None:
-                    wait = min(_LOOK_SECONDS, wait if wait is not None else _LOOK_SECONDS)
-                self._changed.wait(wait)
-            return None
+        while not self.is_closed:
+            with self._lock:
+                batch = self._take_or_wait()
+            self._log_notes()
+            if batch:
+                return batch
+        return None
+
+    def _take_or_wait(self) -> Batch | None:
+        self._look_for_left()
+        wait = self._next_due()
+        if wait is not None and wait <= 0:
+            for source in self._sources():
+                batch = source.take(self.largest_batch_events)
+                if batch:
+                    self._oldest_at = time.monotonic()
+                    return batch
+        if self.path is not None:
+            wait = min(_LOOK_SECONDS, wait if wait is not None else _LOOK_SECONDS)
+        if not (self.is_closed or self._notes):
+            self._changed.wait(wait)
+        return None
 
     def _next_due(self) -> float | None:
         """Return in how many seconds a batch is due; None where nothing waits."""
@@ -207,21 +247,30 @@ class Outbox:
 
     def _owner(self, batch: Batch) -> Source | None:
         """Return where the batch is; None where another process has its file now, and sends it under its key."""
-        return next((source for source in self._sources() if source.owns(batch)), None)
+        owner = next((source for source in self._sources() if source.owns(batch)), None)
+        if owner is None:
+            self._sending.discard(batch.key)  # sent again if the file comes back with it
+        return owner
 
     def flush(self, timeout_seconds: float | None) -> bool:
-        """Have all events sent that wait by now, and return whether they are settled within the time."""
+        """Have all events sent that wait by now, and return whether they are settled within the time.
+
+        A thread that sends, and flushes as it is called back, can't wait for itself: it returns at once.
+        """
+        if threading.get_ident() in self.senders:
+            timeout_seconds = 0.0
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         with self._lock:
             wanted = self.counts.taken
             self._flushing += 1
             self._changed.notify_all()
             try:
-                while self.counts.settled < wanted and not self.is_closed:
+                # at a fork the child may take over some of them, and none of those is settled here
+                while self.counts.settled < min(wanted, self.counts.taken) and not self.is_closed:
                     left = None if deadline is None else deadline - time.monotonic()
                     if left is not None and left <= 0:
                         return False
-                    self._changed.wait(left)
+                    self._changed.wait(None if left is None else min(left, threading.TIMEOUT_MAX))
                 return self.counts.settled >= wanted
             finally:
                 self._flushing -= 1
@@ -253,10 +302,18 @@ class Outbox:
     def hold(self) -> None:
         """Keep all other threads out, and no file open: a process is about to fork."""
         self._lock.acquire()
-        # counted again when they are opened again
-        self.counts.taken -= sum(spool.count for spool in (self._spool, *self._left) if spool)
-        self.close_files()
+        if self._spool or self._left:
+            # counted again when they are opened again
+            self.counts.taken -= sum(spool.count for spool in (self._spool, *self._left) if spool)
+            self.close_files()
+            self._is_held = True
 
     def release(self) -> None:
-        """Let other threads in again."""
-        self._lock.release()
+        """Open the files again, and let other threads in."""
+        try:
+            if self._is_held:
+                self._is_held = False
+                self._look_for_left()
+                self._changed.notify_all()
+        finally:
+            self._lock.release()

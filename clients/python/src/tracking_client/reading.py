@@ -55,7 +55,7 @@ class Reader:
     def aggregate(self, namespace: str, name: str, parameters: Mapping[str, Time | None]) -> Aggregate:
         """Return the aggregate of a series. Raises TrackingError."""
         path = f"/api/events/{quote(namespace, safe='')}/{quote(name, safe='')}"
-        items = self._get(path + _query(parameters), "aggregation").json()
+        items = _items(self._get(path + _query(parameters), "aggregation"))
         return Aggregate((datetime.fromisoformat(item["aggregatedTimestamp"]), item["value"]) for item in items)
 
     def catalogue(self, namespace: str | None, search: str | None) -> list[Series]:
@@ -66,7 +66,7 @@ class Reader:
         while True:
             query = _query({"limit": _PAGE_SERIES, "search": search, "after": after})
             answer = self._get(path + query, "read")
-            page = [_series(item) for item in answer.json()]
+            page = [_series(item) for item in _items(answer)]
             found += page
             if not page or 'rel="next"' not in answer.headers.get("Link", ""):
                 return found
@@ -103,6 +103,13 @@ class Reader:
             if time.monotonic() + wait > deadline:
                 raise failure
             time.sleep(wait)
+
+
+def _items(answer: Answer) -> list[dict[str, Any]]:
+    items = answer.json()
+    if not isinstance(items, list):  # something on the way answers in place of the service
+        raise RequestRefused(answer.status, answer.text)
+    return items
 
 
 def _query(parameters: Mapping[str, Time | None]) -> str:

@@ -11,6 +11,8 @@ from email.utils import parsedate_to_datetime
 # What says that the same request may be well later: too many requests, busy; and what a proxy says of a server that it
 # doesn't reach or that takes too long, or a server of a body that came too slowly. Nothing else is sent again.
 RETRIED = frozenset({408, 429, 502, 503, 504})
+# nobody means to be left alone for longer, and a date in another century is no time that can be waited for
+_LONGEST_RETRY_AFTER_SECONDS = 3_600.0
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,13 @@ class Backoff:
     def seconds(self, failures: int, retry_after: float | None = None) -> float:
         """Return how long to wait after so many failures in a row, at least as long as the service asks for.
 
-        What is asked of many clients at once is spread too, so they don't all come back at the same moment.
+        An hour is the most that the service may ask for. What is asked of many clients at once is spread too, so they
+        don't all come back at the same moment.
         """
         most = min(self.most_seconds, self.first_seconds * 2 ** min(failures - 1, 30))
         if retry_after is None:
             return random.uniform(0, most)  # noqa: S311 (no secret)
-        return retry_after + random.uniform(0, min(most, self.first_seconds))  # noqa: S311
+        return min(retry_after, _LONGEST_RETRY_AFTER_SECONDS) + random.uniform(0, min(most, self.first_seconds))  # noqa: S311
 
 
 def retry_after_of(headers: Mapping[str, str]) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
 from tracking_client.batches import Batch, new_key
@@ -79,8 +80,9 @@ class Spool:
         """Return the oldest batch that nobody is sending, or make one; None where nothing waits."""
         for key in self._keys:
             if key not in self._sending:
+                batch = self._read(key)
                 self._sending.add(key)
-                return self._read(key)
+                return batch
         if not self.unbatched:
             return None
         rows = self._connection.execute(
@@ -122,7 +124,7 @@ class Spool:
         gone = [(event_id,) for event_id in batch.ids if event_id not in kept]
         with self._connection as connection:
             connection.execute("BEGIN")
-            if kept:
+            if kept or not gone:
                 connection.executemany("DELETE FROM event WHERE id = ?", gone)
             else:
                 connection.execute("DELETE FROM event WHERE id BETWEEN ? AND ?", (batch.ids[0], batch.ids[-1]))
@@ -136,8 +138,9 @@ class Spool:
 
     def _shorten_log(self) -> None:
         log = Path(f"{self.path}-wal")
-        if log.exists() and log.stat().st_size > _MOST_LOG_BYTES:
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with suppress(OSError, sqlite3.Error):  # the next batch tries again
+            if log.stat().st_size > _MOST_LOG_BYTES:
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def drop_oldest(self) -> bool:
         """Forget the oldest event that is in no batch; False where there is none."""

@@ -43,7 +43,7 @@ class Tokens:
 
     def forget_locks(self) -> None:
         """Make locks anew, as in a forked process, where a thread of the parent may have held them."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # as a signal's handler may interrupt whoever holds it
 
     def get(self, scope: str) -> str:
         """Return a token with this scope, a new one where there is none or it is about to expire.

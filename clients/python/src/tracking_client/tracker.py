@@ -6,6 +6,7 @@ import atexit
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -85,11 +86,15 @@ class Tracker:
         self._delivery = Delivery(self._outbox, self._transport, self._tokens, backoff, self._complaints, on_refused)
         self._senders = senders
         self._threads: list[threading.Thread] = []
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()
         if enabled:
-            _trackers.add(self)
+            with _registering:
+                _trackers.add(self)
+                _open.add(self)
             if spool is not None:
-                self._start()  # what an earlier process left is sent without waiting for an event
+                # what an earlier process left is sent without waiting for an event
+                self._outbox.open()
+                self._start()
 
     def track(
         self, namespace: str, name: str, value: SupportsFloat = 1.0, timestamp: datetime | float | None = None
@@ -162,7 +167,9 @@ class Tracker:
 
     def flush(self, timeout: float | None = None) -> bool:
         """Send what waits, and return whether all of it is stored or refused within the time, in seconds."""
-        return not self.enabled or self._outbox.flush(timeout)
+        if not self._threads and self._outbox.waiting:
+            self._start()
+        return not self.enabled or self._outbox.flush(timeout if self._threads else 0)
 
     def close(self, timeout: float = _EXIT_SECONDS) -> None:
         """Send what waits, for as long as ``timeout`` seconds, and end; called at the end of the program too.
@@ -176,7 +183,8 @@ class Tracker:
         if self._threads and not (outbox.path and outbox.is_failing):
             outbox.flush(timeout)
         outbox.close()
-        _trackers.discard(self)
+        with _registering:
+            _open.discard(self)
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(_LAST_ANSWER_SECONDS)
@@ -198,12 +206,14 @@ class Tracker:
             if self._threads or self._outbox.is_closed:
                 return
             _close_with_multiprocessing()
-            self._threads = [
-                threading.Thread(target=self._delivery.run, name=f"tracking-{number}", daemon=True)
-                for number in range(self._senders)
-            ]
-            for thread in self._threads:
-                thread.start()
+            for number in range(self._senders):
+                thread = threading.Thread(target=self._delivery.run, name=f"tracking-{number}", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:  # too many in this process, or it is ending
+                    self._complaints.say("thread", "No thread can be started to send events: %s", error)
+                    return
+                self._threads.append(thread)
 
     def _before_fork(self) -> None:
         self._outbox.hold()
@@ -217,7 +227,7 @@ class Tracker:
         self._tokens.forget_locks()
         self._complaints.forget_locks()
         self._threads = []
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()
 
 
 def _setting(given: str | None, variable: str) -> str:
@@ -227,30 +237,39 @@ def _setting(given: str | None, variable: str) -> str:
     return found
 
 
-# Trackers that are open, for what concerns the whole process, and those that are held while it forks.
-_trackers: set[Tracker] = set()
+# For what concerns the whole process: all trackers, and those that are open, which end with it even where the program
+# has forgotten them. Whoever forks holds the lock until that is done, and so no two threads hold trackers at a time.
+_trackers: weakref.WeakSet[Tracker] = weakref.WeakSet()
+_open: set[Tracker] = set()
+_registering = threading.RLock()
 _held: list[Tracker] = []
 
 
 def _close_all() -> None:
-    for tracker in list(_trackers):
+    for tracker in list(_open):
         tracker.close()
 
 
 def _before_fork() -> None:
-    _held[:] = _trackers
-    for tracker in _held:
+    _registering.acquire()
+    for tracker in list(_trackers):
+        _held.append(tracker)
         tracker._before_fork()
 
 
 def _after_fork_in_parent() -> None:
-    for tracker in _held:
-        tracker._after_fork_in_parent()
+    try:
+        while _held:
+            _held.pop()._after_fork_in_parent()
+    finally:
+        _registering.release()
 
 
 def _after_fork_in_child() -> None:
-    for tracker in _held:
-        tracker._after_fork_in_child()
+    global _registering
+    _registering = threading.RLock()
+    while _held:
+        _held.pop()._after_fork_in_child()
 
 
 def _close_with_multiprocessing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import queue
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,39 @@ from urllib.parse import urlsplit
 import urllib3
 
 from tracking_client.errors import Unreachable
+
+
+class _Unused(queue.LifoQueue[Any]):
+    """Connections of a pool that are not in use, without the lock of a LifoQueue.
+
+    A process that forks while another thread holds that lock leaves it locked in the child for good, where the
+    pool's end would wait for it.
+    """
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Return a connection. Raises queue.Empty; it never waits."""
+        try:
+            return self.queue.pop()
+        except IndexError:
+            raise queue.Empty from None
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Take a connection in. Raises queue.Full; it never waits."""
+        if len(self.queue) >= self.maxsize:
+            raise queue.Full
+        self.queue.append(item)
+
+    def qsize(self) -> int:
+        """Return how many there are."""
+        return len(self.queue)
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    QueueCls = _Unused
+
+
+class _SecurePool(urllib3.HTTPSConnectionPool):
+    QueueCls = _Unused
 
 
 @dataclass(frozen=True)
@@ -50,6 +84,7 @@ class Transport:
     def forget_connections(self) -> None:
         """Begin without connections, as in a forked process, where those there are belong to the parent."""
         self._pool = urllib3.PoolManager(maxsize=self._connections, timeout=self._timeout, retries=False)
+        self._pool.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
 
     def close(self) -> None:
         """Close all connections that are not in use."""

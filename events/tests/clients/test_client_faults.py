@@ -1,0 +1,414 @@
+"""What might keep the Python client waiting for good: faults of threads, locks, files, forks and answers."""
+
+import json
+import logging
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from types import SimpleNamespace
+
+import pytest
+from tracking_client import Counts, RequestRefused
+from tracking_client import tracker as tracker_module
+from tracking_client.retries import Backoff
+from tracking_client.spool import Spool
+
+from events.tests.clients.scripted import ACCEPTED
+from events.tests.support.service import PROJECT_DIR
+from events.tests.support.waiting import wait_until
+
+BUSY = (503, {"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, b"")
+
+
+@pytest.fixture
+def make_tracker(make_scripted_tracker):
+    return make_scripted_tracker
+
+
+def run(script, *arguments, **variables):
+    """What a program prints that ends by itself."""
+    env = {**os.environ, "PYTHONPATH": str(PROJECT_DIR / "clients/python/src"), **variables}
+    command = [sys.executable, "-W", "error", "-W", "ignore::ResourceWarning", "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+# Answers.
+
+
+def test_tokens_that_are_all_refused_are_asked_for_with_waits_between(make_tracker, scripted):
+    """As a service does it, each token is another one; a thread that asks on and on never ends."""
+    scripted.token_answers += [(200, {}, json.dumps({"access_token": f"token {n}"}).encode()) for n in range(100)]
+    scripted.answers += [(401, {}, b"")] * 7
+    waits = []
+    tracker = make_tracker(backoff=SimpleNamespace(seconds=lambda failures, _=None: waits.append(failures) or 0.01))
+    tracker.track("Shop", "order")
+
+    assert tracker.flush(60)
+    assert waits == [2, 3, 4, 5, 6, 7]
+    assert [headers["Authorization"] for _, path, headers, _ in scripted.calls if path == "/api/track/"] == [
+        f"Bearer token {number}" for number in range(8)
+    ]
+
+
+def test_a_date_that_is_far_away_is_waited_for_an_hour(make_tracker, scripted):
+    assert 3_600 <= Backoff().seconds(1, 1e12) <= 3_600.5
+    scripted.answers.append(BUSY)
+    waits = []
+    backoff = Backoff(0.01, 0.02)
+    tracker = make_tracker(
+        backoff=SimpleNamespace(seconds=lambda *arguments: waits.append(backoff.seconds(*arguments)) or 0.01)
+    )
+    tracker.track("Shop", "order")
+
+    assert tracker.flush(60)
+    assert [round(wait) for wait in waits] == [3_600]
+
+
+def test_a_time_without_end_may_be_given(make_tracker):
+    tracker = make_tracker()
+    tracker.track("Shop", "order")
+
+    assert tracker.flush(float("inf"))
+
+
+@pytest.mark.parametrize(
+    "token_answer",
+    [
+        (200, {}, b'{"access_token": "two\\r\\nlines"}'),
+        (200, {}, '{"access_token": "„token“"}'.encode()),
+        (200, {}, b"[" * 100_000),
+    ],
+)
+def test_an_answer_that_nobody_expects_ends_no_thread(make_tracker, scripted, token_answer, caplog):
+    """A header can't have such a token, and no decoder follows so many brackets."""
+    scripted.token_answers.append(token_answer)
+    tracker = make_tracker()
+    tracker.track("Shop", "order")
+    wait_until(lambda: "Sending failed, and is tried again" in caplog.text)
+    tracker._tokens._tokens.clear()
+
+    assert tracker.flush(60)
+    assert tracker.counts == Counts(taken=1, stored=1)
+
+
+def test_a_service_that_never_answers_keeps_nobody(make_tracker):
+    """Neither who closes, nor who asks meanwhile."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        tracker = make_tracker(url=url, timeout_seconds=0.3)
+        tracker.track("Shop", "order")
+        assert not tracker.flush(0.1)
+        tracker.close(0.1)
+
+    assert tracker.counts == Counts(taken=1)
+
+
+def test_a_page_of_something_on_the_way_is_no_aggregate(make_tracker, scripted):
+    scripted.answers += [(200, {}, b"<h1>Log in to the airport's network</h1>")] * 2
+    tracker = make_tracker()
+
+    with pytest.raises(RequestRefused, match="airport"):
+        tracker.aggregate("Shop", "order")
+    with pytest.raises(RequestRefused, match="airport"):
+        tracker.catalogue()
+
+
+# Threads and locks.
+
+
+def test_who_is_called_back_may_track_flush_and_close(make_tracker, scripted):
+    """By the only thread that sends, where there is no room, and it would wait for itself."""
+    scripted.answers.append((404, {}, b""))
+    told = []
+
+    def on_refused(refused):
+        tracker.track("Shop", "refused")
+        told.append(tracker.flush())
+        tracker.close()
+
+    tracker = make_tracker(most_events=1, when_full="block", on_refused=on_refused)
+    tracker.track("Shop", "order")
+
+    wait_until(lambda: tracker.counts == Counts(taken=2, refused=1, dropped=1), 10)
+    assert told == [False]
+
+
+def test_who_waits_for_room_does_not_wait_for_a_batch_that_never_fills(make_tracker):
+    tracker = make_tracker(most_events=3, when_full="block", batch_seconds=1_000)
+    for _ in range(10):
+        tracker.track("Shop", "order")
+
+    assert tracker.counts.taken == 10
+
+
+def test_a_callback_that_ends_its_thread_does_not(make_tracker, scripted):
+    scripted.answers.append((404, {}, b""))
+    calls = []
+
+    def on_refused(refused):
+        calls.append(refused)
+        if len(calls) == 1:
+            sys.exit()
+
+    tracker = make_tracker(on_refused=on_refused)
+    tracker.track("Shop", "order")
+
+    assert tracker.flush(60)
+    assert tracker.counts == Counts(taken=1, stored=1)
+
+
+@pytest.mark.parametrize("spool", [False, True])
+def test_a_handler_of_the_log_may_wait_for_who_tracks(make_tracker, tmp_path, spool, monkeypatch):
+    """So nothing is logged while tracking is locked."""
+    stuck = []
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            thread = threading.Thread(target=tracker.track, args=("Shop", "logged"), daemon=True)
+            thread.start()
+            thread.join(2)
+            stuck.append(thread.is_alive())
+
+    options = {"url": "http://127.0.0.1:9", "batch_seconds": 1_000}
+    if spool:
+        tracker = make_tracker(spool=tmp_path / "spool", **options)
+        monkeypatch.setattr(Spool, "put", failing(Spool.put))
+    else:
+        tracker = make_tracker(most_events=1, when_full="drop_newest", **options)
+    logger, handler = logging.getLogger("tracking_client"), Handler()
+    logger.addHandler(handler)
+    try:
+        for _ in range(3):
+            tracker.track("Shop", "order")
+    finally:
+        logger.removeHandler(handler)
+
+    assert set(stuck) == {False}
+
+
+def test_a_signals_handler_may_track_whatever_it_interrupts(make_tracker):
+    """Where the interrupted thread holds the locks, nobody else can let go of them."""
+    tracker = make_tracker(url="http://127.0.0.1:9")
+    done = []
+
+    def work():
+        for lock in (tracker._complaints._lock, tracker._tokens._lock, tracker._starting, tracker._outbox._lock):
+            lock.acquire()
+        tracker.track("Shop", "order")
+        tracker._complaints.say("topic", "words")
+        tracker._tokens.forget("token")
+        done.append(tracker.counts.taken)
+        for lock in (tracker._complaints._lock, tracker._tokens._lock, tracker._starting, tracker._outbox._lock):
+            lock.release()
+
+    # in a thread, as one that waits for itself is not to end these tests
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(5)
+
+    assert done == [1]
+
+
+def test_where_no_thread_can_be_started_nothing_is_raised_and_nobody_waits(make_tracker, monkeypatch, caplog):
+    tracker = make_tracker()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", lambda self: exec('raise RuntimeError("can\'t start new thread")'))
+        tracker.track("Shop", "order")
+        assert not tracker.flush()
+        assert tracker.counts == Counts(taken=1)
+    assert "No thread can be started to send events: can't start new thread" in caplog.text
+
+    assert tracker.flush(60)
+    assert tracker.counts == Counts(taken=1, stored=1)
+
+
+# Files.
+
+
+def test_what_an_earlier_process_left_is_flushed_too(make_tracker, tmp_path):
+    left = Spool(tmp_path / "spool", set())
+    for _ in range(3):
+        left.put('{"namespace":"Shop","name":"order","timestamp":0,"value":1.0}')
+    left.close()
+    tracker = make_tracker(spool=tmp_path / "spool")
+
+    assert tracker.flush(60)
+    assert tracker.counts == Counts(taken=3, stored=3)
+
+
+def failing(method, times=1):
+    """Fails so often first."""
+    left = [times]
+
+    def fail(self, *arguments):
+        if left[0]:
+            left[0] -= 1
+            raise sqlite3.OperationalError("disk I/O error")
+        return method(self, *arguments)
+
+    return fail
+
+
+@pytest.mark.parametrize("name", ["_read", "_add", "_replace", "_shorten_log"])
+def test_a_disk_that_fails_for_a_moment_keeps_nothing_back(make_tracker, scripted, tmp_path, monkeypatch, name):
+    scripted.answers += [(413, {}, b""), ACCEPTED]
+    tracker = make_tracker(spool=tmp_path / "spool", batch_events=2)
+    method = getattr(Spool, name)
+    if name == "_shorten_log":
+        monkeypatch.setattr("tracking_client.spool._MOST_LOG_BYTES", -1)
+        tracker._outbox._spool._connection = Failing(tracker._outbox._spool._connection)
+    else:
+        monkeypatch.setattr(Spool, name, failing(method))
+    tracker.track("Shop", "order", 0)
+    tracker.track("Shop", "order", 1)
+
+    assert tracker.flush(60)
+    assert tracker.counts == Counts(taken=2, stored=2)
+    assert tracker._outbox._spool.count == 0
+
+
+class Failing:
+    """A connection whose log can't be shortened."""
+
+    def __init__(self, connection):
+        self._connection = connection
+
+    def execute(self, sql, *arguments):
+        if "wal_checkpoint" in sql:
+            raise sqlite3.OperationalError("disk I/O error")
+        return self._connection.execute(sql, *arguments)
+
+    def __enter__(self):
+        return self._connection.__enter__()
+
+    def __exit__(self, *arguments):
+        return self._connection.__exit__(*arguments)
+
+    def close(self):
+        self._connection.close()
+
+
+def test_tracking_raises_nothing_where_the_oldest_cant_be_dropped(make_tracker, tmp_path, monkeypatch, caplog):
+    tracker = make_tracker(url="http://127.0.0.1:9", spool=tmp_path / "spool", most_events=2, batch_seconds=1_000)
+    monkeypatch.setattr(Spool, "drop_oldest", failing(Spool.drop_oldest))
+    for _ in range(4):
+        tracker.track("Shop", "order")
+
+    assert tracker.counts == Counts(taken=4, dropped=2)
+    assert "can't be written; new events are dropped: disk I/O error" in caplog.text
+
+
+# Forks.
+
+
+def test_who_flushes_does_not_wait_for_what_a_child_has_taken_over(make_tracker, tmp_path):
+    tracker = make_tracker(url="http://127.0.0.1:9", spool=tmp_path / "spool", batch_seconds=1_000)
+    for _ in range(3):
+        tracker.track("Shop", "order")
+    outbox, found = tracker._outbox, []
+    flushing = threading.Thread(target=lambda: found.append(tracker.flush()), daemon=True)
+    flushing.start()
+    wait_until(lambda: outbox._flushing)
+    outbox.hold()
+    child = Spool(tmp_path / "spool", set())
+    outbox.release()
+    flushing.join(10)
+
+    assert found == [False]
+    assert tracker.counts == Counts()
+    assert child.count == 3
+    child.close()
+
+
+def test_a_fork_leaves_files_with_the_parent(make_tracker, tmp_path):
+    tracker = make_tracker(url="http://127.0.0.1:9", spool=tmp_path / "spool", batch_seconds=1_000)
+    for _ in range(3):
+        tracker.track("Shop", "order")
+    tracker._outbox.hold()
+    assert tracker.waiting == 0
+    tracker._outbox.release()
+
+    assert tracker.waiting == 3
+    assert tracker._outbox._spool.path == tmp_path / "spool"
+
+
+def test_a_batch_that_a_child_left_again_is_sent(make_tracker, scripted, tmp_path):
+    """This process had it under way when the child took the file over, and lost sight of it."""
+    tracker = make_tracker(spool=tmp_path / "spool", batch_seconds=1_000)
+    outbox = tracker._outbox
+    with outbox._lock:
+        outbox.put('{"namespace":"Shop","name":"order","timestamp":0,"value":1.0}')
+        batch = outbox._spool.take(10)
+        outbox.close_files()
+        outbox.counts.taken = 0
+        child = Spool(tmp_path / "spool", set())
+    outbox.stored(batch)
+    child.close()
+    with outbox._lock:
+        outbox._look_at = 0
+        outbox.open()
+
+    assert tracker.flush(60)
+    assert tracker.counts == Counts(taken=1, stored=1)
+
+
+LOCKS = """
+import os, sys, threading
+from tracking_client import Tracker
+tracker = Tracker(batch_seconds=0.01)
+tracker.track("fork", "value")
+assert tracker.flush(10)
+closed = Tracker()
+closed.close()
+[pool] = [tracker._transport._pool.pools[key] for key in tracker._transport._pool.pools.keys()]
+locks = [pool.pool.mutex, tracker._tokens._lock, tracker._complaints._lock, tracker._starting]
+held, done = threading.Event(), threading.Event()
+def hold():
+    for lock in locks:
+        lock.acquire()
+    held.set()
+    done.wait()
+    for lock in locks:
+        lock.release()
+holding = threading.Thread(target=hold)
+holding.start()
+held.wait()
+pid = os.fork()
+if not pid:
+    closed.track("fork", "value")
+    tracker.track("fork", "value")
+    sys.exit(not tracker.flush(10))
+_, status = os.waitpid(pid, 0)
+done.set()
+holding.join()
+print(status, flush=True)
+"""
+
+
+def test_a_lock_that_another_thread_held_at_a_fork_keeps_no_child(scripted):
+    variables = {f"TRACKING_{name}": value for name, value in (("URL", scripted.url), ("CLIENT_ID", "id"), ("CLIENT_SECRET", "secret"))}  # fmt: skip
+
+    assert run(LOCKS, **variables) == "0\n"
+    assert scripted.paths().count("/api/track/") == 2
+
+
+def test_a_fork_waits_for_another_threads_fork(make_tracker):
+    """A tracker that is made meanwhile is held by the second one alone."""
+    first = make_tracker()
+    tracker_module._before_fork()
+    second = make_tracker()
+    other = threading.Thread(target=lambda: (tracker_module._before_fork(), tracker_module._after_fork_in_parent()))
+    other.start()
+    other.join(0.2)
+    tracker_module._after_fork_in_parent()
+    other.join(10)
+
+    for tracker in (first, second):
+        tracker.track("Shop", "order")
+        assert tracker.flush(60)
