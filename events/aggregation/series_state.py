@@ -48,11 +48,12 @@ def state_of(namespace: str, name: str) -> SeriesState:
     """Look up the state of a series. One query, and a second one while nothing is rolled up yet."""
     series = namespace, name
     partition = partitions.partition_of(namespace, name)
-    sql = _state_sql(partition, Watermark.objects.origins())
+    sql = _state_sql(partition, partitions.origins())
     found: Any = next(iter(Watermark.objects.raw(sql, [*series, *series])), None)
     if found is None:
         newest = Event.objects.of_partition(partition).order_by("-pk").values_list("pk", flat=True)
         return SeriesState(Watermark.objects.at_start(partition), None, 0, None, newest.first() or 0)
+    partitions.learn_origins(found.marks.by_origin)
     first, last = _aware(found.first_timestamp), _aware(found.last_timestamp)
     rolled_up = Span(first, last) if first and last else None
     # the other partitions have as many of these ids

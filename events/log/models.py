@@ -70,7 +70,7 @@ class EventQuerySet(models.QuerySet["Event"]):
 
     def past_watermarks(self) -> EventQuerySet:
         """Choose the events past the watermark of their partition, where there are several partitions."""
-        return self.filter(past_watermark(Watermark.objects.origins()))
+        return self.filter(past_watermark(partitions.origins()))
 
     def tail(self) -> EventQuerySet:
         """Choose the events of every series that are past the watermark. One query looks it up where there is one."""

@@ -16,6 +16,8 @@ from django.db.models import BigIntegerField, Case, F, Func, Q, TextField, Value
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Cast, Coalesce, Concat
 
+from events.database.partitions import NODE
+
 ORIGIN_BITS = 48
 FIRST = 0  # the only server, or the coordinator
 _MOST = 1 << 63 - ORIGIN_BITS  # more than any origin's number
@@ -97,7 +99,7 @@ def past_watermark(origins: tuple[int, ...]) -> Q:
     within = Q()
     for origin, end in ends(origins):
         within |= Q(pk__gt=_mark_of(origin), pk__lte=end)
-    by_node = _of_node(Concat(Value("node"), Cast(F("pk").bitrightshift(ORIGIN_BITS), TextField())), Value(0))
+    by_node = _of_node(Concat(Value(NODE.format("")), Cast(F("pk").bitrightshift(ORIGIN_BITS), TextField())), Value(0))
     its_own = Case(When(pk__lt=1 << ORIGIN_BITS, then=F("partition__event_id")), default=by_node)
     return within & Q(pk__gt=its_own)
 
@@ -106,13 +108,13 @@ def mark_sql(watermark: str, origin: int) -> str:
     """Write the mark of an origin in a table of watermarks; the id before its first one where there is no mark."""
     if origin == FIRST:
         return f"{watermark}.event_id"
-    return f"coalesce(CAST({watermark}.of_nodes ->> 'node{origin}' AS bigint), {origin << ORIGIN_BITS})"
+    return f"coalesce(CAST({watermark}.of_nodes ->> '{NODE.format(origin)}' AS bigint), {origin << ORIGIN_BITS})"
 
 
 def _mark_of(origin: int) -> Combinable:
     if origin == FIRST:
         return F("partition__event_id")
-    return _of_node(Value(f"node{origin}"), Value(origin << ORIGIN_BITS))
+    return _of_node(Value(NODE.format(origin)), Value(origin << ORIGIN_BITS))
 
 
 def _of_node(key: Combinable, otherwise: Combinable) -> Combinable:

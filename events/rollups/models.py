@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -88,11 +87,6 @@ class Rollup(models.Model):
         return not raw and super()._save_table(raw, *args, **kwargs)  # type: ignore[misc]  # not in the stubs
 
 
-_NODE = "node{}"  # a key of JSON; SQLite would take one of digits for the place in a list
-_ORIGINS_SECONDS = 60
-_origins: tuple[float, tuple[int, ...]] | None = None  # when they were looked up, and which there are
-
-
 class WatermarkManager(models.Manager["Watermark"]):
     """Reads, locks and stores the watermarks, one for each partition; the only partition is None."""
 
@@ -111,27 +105,8 @@ class WatermarkManager(models.Manager["Watermark"]):
 
     def move(self, partition: int | None, marks: Marks, **values: Any) -> None:
         """Move the watermark of a partition to the marks, and set other fields of it as well."""
-        of_nodes = {_NODE.format(origin): last for origin, last in marks.by_origin.items() if origin != FIRST}
+        of_nodes = {partitions.NODE.format(origin): last for origin, last in marks.by_origin.items() if origin != FIRST}
         self.of_partition(partition).update(event_id=marks.by_origin.get(FIRST, 0), of_nodes=of_nodes or None, **values)
-
-    def origins(self) -> tuple[int, ...]:
-        """Return the origins that any watermark has a mark of, in order.
-
-        One query a minute where there are several partitions, and none elsewhere. What goes by them must be right for
-        origins that came since, too.
-        """
-        global _origins
-        if not partitions.are_several():
-            return (FIRST,)
-        if _origins is None or time.monotonic() - _origins[0] > _ORIGINS_SECONDS:
-            found = {origin for watermark in self.only("of_nodes") for origin in _by_origin(watermark.of_nodes)}
-            _origins = time.monotonic(), tuple(sorted({FIRST, *found}))
-        return _origins[1]
-
-    def forget_origins(self) -> None:
-        """Look up the origins again when they are needed next."""
-        global _origins
-        _origins = None
 
     def of_series(self, namespace: str, name: str) -> tuple[Watermark, datetime | None]:
         """Return the watermark of a series, and the start of its first hour that is not pruned. One query.
@@ -204,7 +179,7 @@ class Watermark(models.Model):
 
 
 def _by_origin(of_nodes: Mapping[str, int] | None) -> dict[int, int]:
-    return {int(node.removeprefix("node")): last for node, last in (of_nodes or {}).items()}
+    return {int(node.removeprefix(partitions.NODE.format(""))): last for node, last in (of_nodes or {}).items()}
 
 
 class PrunedQuerySet(models.QuerySet["Pruned"]):

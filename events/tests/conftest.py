@@ -4,7 +4,6 @@ import importlib.util
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from math import inf
 from types import SimpleNamespace
 
 import psycopg2.extensions
@@ -23,8 +22,6 @@ from events.database import partitions
 from events.distribution import layout
 from events.ingest import new_series
 from events.models import Event
-from events.rollups import models as rollup_models
-from events.rollups.marks import FIRST
 from events.tests.support import browser, partitioned, service
 from events.tests.support.examples import IS_THOROUGH, few_of
 from events.worker import roll_up
@@ -204,9 +201,9 @@ def django_db_setup(django_db_setup, django_db_blocker):
 
 @pytest.fixture(autouse=True)
 def known_partitions(monkeypatch):
-    """No test's first query is the one that asks which partitions there are, or whose ids."""
+    """No test's first query is the one that asks which partitions there are."""
     monkeypatch.setattr(partitions, "_known", partitioned.keys_of_all())
-    monkeypatch.setattr(rollup_models, "_origins", (inf, (FIRST,)))
+    monkeypatch.setattr(partitions, "_origins", (0,))
 
 
 @pytest.fixture(params=["as it is"] if partitioned.EVERYWHERE else [1, len(partitioned.KEYS)])

@@ -87,6 +87,7 @@ def _take_step(partition: int | None, looked: datetime, settled: Marks, most_eve
         if watermark is None:
             return None
         locked = time.monotonic()
+        partitions.learn_origins(watermark.marks.by_origin)
         events = Event.objects.of_partition(partition)
         reached, is_full = _next_ids(events, watermark.marks.ranges_to(settled), most_events or step_events())
         if not reached:

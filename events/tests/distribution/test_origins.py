@@ -18,7 +18,6 @@ from events.database import partitions
 from events.distribution import layout
 from events.models import Event, Rollup, Watermark
 from events.observability.health import read_lag
-from events.rollups import models as rollup_models
 from events.rollups.marks import ORIGIN_BITS, Marks, Range
 from events.tests.support import partitioned
 from events.tests.support.examples import IS_THOROUGH
@@ -82,7 +81,6 @@ def nodes(request, monkeypatch):
     if not partitioned.EVERYWHERE:
         layout.divide(partitioned.KEYS)
     partitions.keys()
-    monkeypatch.setattr(rollup_models, "_origins", None)
     nodes = Nodes(getattr(request, "param", 1))
     monkeypatch.setattr(roll_up, "settle", nodes.settle)
     yield nodes
@@ -137,7 +135,7 @@ def test_whatever_happens_in_whatever_order_every_event_is_in_every_answer_once(
         Event.objects.of_series(*choose(SERIES)).filter(value__lt=1).delete()
 
     def learn():
-        Watermark.objects.forget_origins()
+        monkeypatch.setattr(partitions, "_origins", choose([(0,), (0, 3), ORIGINS]))
 
     does = [nodes.store] * 8 + [nodes.begin] * 3 + [roll] * 4 + [kill, change, move, delete, learn]
     for number in range(48):
@@ -214,7 +212,7 @@ def test_what_is_past_a_watermark_does_not_depend_on_the_origins_that_a_process_
     for origin in ORIGINS:
         nodes.store(SERIES[0], origin)
     roll_up_all()
-    monkeypatch.setattr(rollup_models, "_origins", (float("inf"), known))
+    monkeypatch.setattr(partitions, "_origins", known)
     assert (count_of(SERIES[0]), list(Event.objects.past_watermarks())) == (3, [])
 
     for origin in (1, 2):  # one of them is new
@@ -263,3 +261,16 @@ def test_ranges_lie_between_marks():
     assert [marks.hold(each) for each in (5, 6, 1 << ORIGIN_BITS, (1 << ORIGIN_BITS) + 8, high)] == [
         True, False, True, False, False,
     ]  # fmt: skip
+
+
+@pytest.mark.only_on("postgresql")
+def test_a_process_knows_the_origins_once_it_knows_the_partitions(nodes, monkeypatch, django_assert_num_queries):
+    for origin in ORIGINS:
+        nodes.store(SERIES[0], origin)
+    roll_up_all()
+    partitions.forget()
+    monkeypatch.setattr(partitions, "_origins", (0,))
+
+    with django_assert_num_queries(1):
+        assert len(partitions.keys()) > 1
+        assert partitions.origins() == ORIGINS
