@@ -24,7 +24,7 @@ from events.database.postgresql.session import NODES_HOLD, SETTINGS
 from events.database.private_files import files_of, open_to_others
 from events.database.reading import REPLICA
 from events.database.statement_timeout import statement_limit
-from events.distribution.cluster import COORDINATOR, is_distributed
+from events.distribution.cluster import find_unshared, is_coordinator, is_distributed
 from events.models import Event, Watermark
 
 Apps = Sequence[AppConfig] | None
@@ -248,13 +248,12 @@ def _cluster(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
     """Check the nodes of a cluster (E007, E008, W008); nothing where the tables are not distributed."""
     if not is_distributed(connection):
         return
-    if _ask(connection, "SELECT groupid FROM pg_dist_local_group") != COORDINATOR:
+    if unshared := [] if is_coordinator(connection) else find_unshared(connection):
         yield checks.Error(
-            "DATABASE_URL leads to a worker of the cluster: events would be passed by.",
-            hint="Let it lead to the coordinator.",
+            f"DATABASE_URL leads to a worker of the cluster, which doesn't know {', '.join(unshared)}.",
+            hint="Run manage.py distribute on the coordinator again, which shares tables that came since.",
             id="events.E007",
         )
-        return
     with connection.cursor() as cursor:
         cursor.execute(_SETTINGS_OF_NODES)
         nodes = {f"{host}:{port}": json.loads(result) for host, port, result in cursor.fetchall()}

@@ -91,7 +91,7 @@ class Answer:
         seen = snapshot_id() if state.tail > _LONG_TAIL and not partitions.are_several() else None
         if state.tail and seen is None:
             tail = Event.objects.tail_of_series(
-                question.namespace, question.name, state.watermark.event_id, state.tail
+                question.namespace, question.name, state.watermark.marks, state.tail
             )  # fmt: skip
             count += tail.count()
         # “exact sums” tells these answers from the ones of older releases, whose last digits may differ

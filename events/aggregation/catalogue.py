@@ -25,6 +25,7 @@ from events.database.statement_timeout import restart_clock
 from events.log.models import Event
 from events.log.namespace_patterns import EVERYWHERE, Namespaces
 from events.log.series import SeriesKey
+from events.rollups.marks import Marks
 from events.rollups.models import Rollup, Watermark
 from events.worker import pacing
 
@@ -55,7 +56,7 @@ class Page(NamedTuple):
 
 
 class _TailState(NamedTuple):
-    event_id: int | None  # the watermark; None where each of several partitions has its own
+    marks: Marks | None  # of the watermark; None where each of several partitions has its own
     tail: int  # how many ids are past it; events, where there are several partitions
 
 
@@ -105,7 +106,7 @@ class Catalogue:
             state, parts = _tail_state(), _parts(self.namespaces, after)
             while some := list(islice(parts, _PARTS_A_STATEMENT)):
                 rolled_up = chain.from_iterable(_iterated(self._rolled_up(part)) for part in some)
-                yield from _merged(rolled_up, _iterated(self._tail(some, state.event_id)) if state.tail else ())
+                yield from _merged(rolled_up, _iterated(self._tail(some, state.marks)) if state.tail else ())
 
     def _page(self, state: _TailState, limit: int, after: SeriesKey | None) -> Page:
         parts = _parts(self.namespaces, after)
@@ -119,7 +120,7 @@ class Catalogue:
         rows = _fetch([self._rolled_up(part)[:most] for part in parts], most)
         if not state.tail:
             return map(_series, rows)
-        tail = self._tail(parts, state.event_id, SeriesKey(*rows[-1][:2]) if len(rows) == most else None)
+        tail = self._tail(parts, state.marks, SeriesKey(*rows[-1][:2]) if len(rows) == most else None)
         return islice(_merged(rows, tail[:most]), most)
 
     def _rolled_up(self, part: Q) -> _Rows:
@@ -128,10 +129,10 @@ class Catalogue:
         rows: _Rows = rollups.filter(part).order_by(*keys).values_list(*_COLUMNS)
         return rows
 
-    def _tail(self, parts: Sequence[Q], event_id: int | None, last: SeriesKey | None = None) -> _Rows:
+    def _tail(self, parts: Sequence[Q], marks: Marks | None, last: SeriesKey | None = None) -> _Rows:
         """Choose the series of the tail up to ``last``; events are read by id, and only fitting ones are grouped."""
         keys = {f"{field}_key": _by_code_point(field, of_rollups=False) for field in SeriesKey._fields}
-        past = Event.objects.past_watermarks() if event_id is None else Event.objects.after(event_id)
+        past = Event.objects.past_watermarks() if marks is None else Event.objects.after(marks)
         tail = self._searched(past.order_by().annotate(**keys))
         fits = reduce(or_, parts)
         if last is not None:
@@ -183,7 +184,7 @@ def _tail_state() -> _TailState:
         event_id, newest_id = 0, Event.objects.order_by("-pk").values_list("pk", flat=True).first()
     else:
         event_id, newest_id = ids
-    return _TailState(event_id, max(0, (newest_id or 0) - event_id))
+    return _TailState(Marks.of_the_only_origin(event_id), max(0, (newest_id or 0) - event_id))
 
 
 def _is_to_shorten(state: _TailState) -> bool:

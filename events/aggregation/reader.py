@@ -146,7 +146,7 @@ class Reader:
     def _read_exact(self) -> list[Bucket]:
         events, parts = self._all_events(), []
         if self.state.is_pruned(self.first):
-            events = events.filter(Q(timestamp__gte=self.state.pruned_before) | Q(pk__gt=self.state.watermark.event_id))
+            events = events.filter(Q(timestamp__gte=self.state.pruned_before) | self.state.watermark.marks.after())
             for piece in self._pieces():
                 if self.state.is_pruned(piece.first):
                     parts.append(self._of_rollups(piece, only_exact=False))
@@ -196,7 +196,7 @@ class Reader:
     def _parts(self) -> list[models.QuerySet[Any]]:
         parts = [self._piece(piece) for piece in self._pieces()]
         if tail := self.state.tail:
-            events = Event.objects.tail_of_series(self.namespace, self.name, self.state.watermark.event_id, tail)
+            events = Event.objects.tail_of_series(self.namespace, self.name, self.state.watermark.marks, tail)
             parts.append(self._events(events.within(self.first, self.last)))
         return parts
 
@@ -219,7 +219,7 @@ class Reader:
     def _piece(self, piece: Piece) -> models.QuerySet[Any]:
         if piece.resolution is None and not self.state.is_pruned(piece.first):
             events = Event.objects.of_series(self.namespace, self.name).within(piece.first, piece.last)
-            return self._events(events.up_to(self.state.watermark.event_id))
+            return self._events(events.up_to(self.state.watermark.marks))
         if self.aligned and piece.resolution is not None and piece.resolution.granularity is self.granularity:
             columns = {
                 "total": Case(When(is_exact=True, then=F("sum")), default=Value(inf)),

@@ -11,18 +11,22 @@ from typing import Any
 from events.calendar.spans import Span
 from events.database import partitions
 from events.log.models import Event
+from events.rollups.marks import ends, mark_sql
 from events.rollups.models import Pruned, Resolution, Rollup, Watermark
 
 # Written in SQL, as the ORM would take longer to build the statement than the database takes to answer it.
 _STATE = f"""
     SELECT watermark.*, pruned.before, whole.count, whole.first_timestamp, whole.last_timestamp,
-        (SELECT max(id) FROM {Event._meta.db_table}{{of_partition}}) AS newest_id
+        {{past}} AS past
     FROM {Watermark._meta.db_table} AS watermark
     LEFT JOIN {Pruned._meta.db_table} AS pruned ON pruned.namespace = %s AND pruned.name = %s{{of_pruned}}
     LEFT JOIN {Rollup._meta.db_table} AS whole
         ON whole.resolution = {Resolution.SERIES.value} AND whole.namespace = %s AND whole.name = %s{{of_whole}}
     WHERE watermark.id = {{id}}
 """  # noqa: S608
+
+
+_LOG = Event._meta.db_table
 
 
 @dataclass(frozen=True)
@@ -44,24 +48,32 @@ def state_of(namespace: str, name: str) -> SeriesState:
     """Look up the state of a series. One query, and a second one while nothing is rolled up yet."""
     series = namespace, name
     partition = partitions.partition_of(namespace, name)
-    found: Any = next(iter(Watermark.objects.raw(_state_sql(partition), [*series, *series])), None)
+    sql = _state_sql(partition, partitions.origins())
+    found: Any = next(iter(Watermark.objects.raw(sql, [*series, *series])), None)
     if found is None:
         newest = Event.objects.of_partition(partition).order_by("-pk").values_list("pk", flat=True)
         return SeriesState(Watermark.objects.at_start(partition), None, 0, None, newest.first() or 0)
+    partitions.learn_origins(found.marks.by_origin)
     first, last = _aware(found.first_timestamp), _aware(found.last_timestamp)
     rolled_up = Span(first, last) if first and last else None
-    ids = (found.newest_id or 0) - found.event_id
-    tail = ceil(ids / len(partitions.every()))  # the other partitions have as many of these ids
+    # the other partitions have as many of these ids
+    tail = ceil((found.past or 0) / len(partitions.every()))
     return SeriesState(found, _aware(found.before), found.count or 0, rolled_up, tail)
 
 
 @cache
-def _state_sql(partition: int | None) -> str:
+def _state_sql(partition: int | None, origins: tuple[int, ...]) -> str:
     if partition is None:
-        return _STATE.format(id=partitions.ONLY, of_partition="", of_pruned="", of_whole="")
+        past = f"(SELECT max(id) FROM {_LOG}) - watermark.event_id"  # noqa: S608
+        return _STATE.format(id=partitions.ONLY, past=past, of_pruned="", of_whole="")
+    past = " + ".join(
+        f"coalesce((SELECT max(id) FROM {_LOG} WHERE partition = {partition}"  # noqa: S608
+        f" AND id > {mark_sql('watermark', origin)} AND id <= {end}) - {mark_sql('watermark', origin)}, 0)"
+        for origin, end in ends(origins)
+    )
     return _STATE.format(
         id=partition,
-        of_partition=f" WHERE partition = {partition}",
+        past=past,
         of_pruned=" AND pruned.partition = watermark.id",
         of_whole=" AND whole.partition = watermark.id",
     )

@@ -7,6 +7,7 @@ otherwise.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -15,13 +16,22 @@ from typing import TypeVar
 
 from django.db import connection
 
+from events.database.dialect import choose
+
 # The key of the only partition. Its events have no key, which costs them no byte.
 ONLY = 1
+NODE = "node{}"  # a key of a watermark's JSON; SQLite would take one of digits for the place in a list
 _WATERMARKS = "events_watermark"
+# By the whole row, as the tables may be older than this column.
+_KEYS = {
+    "postgresql": f"SELECT mark.id, to_jsonb(mark) ->> 'of_nodes' FROM {_WATERMARKS} AS mark ORDER BY mark.id",  # noqa: S608
+    "sqlite": f"SELECT id, NULL FROM {_WATERMARKS} ORDER BY id",  # noqa: S608
+}
 
 _KeyT = TypeVar("_KeyT", bound=tuple[str, str])
 
 _known: tuple[int, ...] | None = None
+_origins: tuple[int, ...] = (0,)
 
 
 def keys() -> tuple[int, ...]:
@@ -29,9 +39,11 @@ def keys() -> tuple[int, ...]:
     global _known
     if _known is None:
         with connection.cursor() as cursor:
-            cursor.execute(f"SELECT id FROM {_WATERMARKS} ORDER BY id")  # noqa: S608
-            found = tuple(key for (key,) in cursor.fetchall())
-        _known = found if len(found) > 1 else ()
+            cursor.execute(choose(**_KEYS))
+            rows = cursor.fetchall()
+        _known = tuple(key for key, _ in rows) if len(rows) > 1 else ()
+        for _, of_nodes in rows:
+            learn_origins(int(node.removeprefix(NODE.format(""))) for node in json.loads(of_nodes or "{}"))
     return _known
 
 
@@ -43,6 +55,21 @@ def every() -> tuple[int | None, ...]:
 def are_several() -> bool:
     """Tell whether the log has several partitions."""
     return bool(keys())
+
+
+def origins() -> tuple[int, ...]:
+    """Return the origins of ids that this process has seen a mark of, in order. No query.
+
+    Others may have come since, so this is for finding events fast, and must not decide which ones are found.
+    """
+    return _origins
+
+
+def learn_origins(found: Iterable[int]) -> None:
+    """Remember that there are these origins."""
+    global _origins
+    if new := set(found).difference(_origins):
+        _origins = tuple(sorted(new.union(_origins)))
 
 
 def partition_of(namespace: str, name: str) -> int | None:

@@ -83,3 +83,8 @@ def still_kept() -> models.Q:
 def have_stored() -> models.Q:
     """Choose the bookmarks of imports that have stored events."""
     return models.Q(events__gt=0)
+
+
+def have_marks_of_nodes() -> models.Q:
+    """Choose the watermarks that are past ids of other nodes than the coordinator."""
+    return models.Q(of_nodes__isnull=False)

@@ -5,36 +5,64 @@ Nothing here asks anything where the tables are not distributed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Collection, Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
 from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
 
 from events.database import partitions
 from events.database.dialect import is_postgresql
 from events.log.models import Event
+from events.rollups.marks import ORIGIN_BITS
 
-COORDINATOR = 0  # its group; the workers' are above
+_COORDINATOR = 0  # its group; the workers' are above
 _LOG = Event._meta.db_table
 _IS_DISTRIBUTED = f"SELECT EXISTS (SELECT 1 FROM pg_dist_partition WHERE logicalrelid = to_regclass('{_LOG}'))"  # noqa: S608
-# A prepared transaction keeps its locks on the shards when it holds none on the coordinator any more: that is how a
-# commit looks of which one node has not heard yet. {mine} are the backends that work for this very session.
+_WRITER_MODES = "('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')"
+_GRANTED = f"""
+    locks.locktype = 'relation' AND locks.granted AND locks.mode IN {_WRITER_MODES}
+        AND locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""  # noqa: S608
+# The order counts: the last id is read, then the locks are looked at, then the clock. {mine} is the session that asks.
+_ENTRIES = f"""
+    SELECT jsonb_build_object('last_id', last_id, 'writers', writers, 'clock', clock_timestamp())
+    FROM (
+        SELECT last_id, (
+            SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_array(locks.virtualtransaction, active.global_pid)), '[]')
+            FROM pg_locks AS locks LEFT JOIN get_all_active_transactions() AS active ON active.process_id = locks.pid
+            WHERE last_id IS NOT NULL AND {_GRANTED} AND locks.relation = '{_LOG}'::regclass
+                AND locks.pid IS DISTINCT FROM pg_backend_pid() AND active.global_pid IS DISTINCT FROM {{mine}}
+        ) AS writers
+        FROM (
+            SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('{_LOG}', 'id')::regclass), 0) AS last_id
+            OFFSET 0
+        ) AS ids
+        OFFSET 0
+    ) AS looked
+"""  # noqa: S608
+# A prepared transaction keeps its locks on the shards when it holds none on the log any more: that is how a commit
+# looks of which one node has not heard yet. Of the others, those count that may have ids from before the look at the
+# entries: they began before it on the node that they entered by, or their session was writing then.
 _WRITERS = f"""
     SELECT coalesce(string_agg(DISTINCT locks.virtualtransaction, ' '), '')
     FROM pg_locks AS locks JOIN pg_class ON pg_class.oid = locks.relation
-    WHERE locks.locktype = 'relation' AND pg_class.relname ~ '^{_LOG}_[0-9]+$'
-        AND locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-        AND locks.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
-        AND locks.granted AND locks.pid IS DISTINCT FROM pg_backend_pid()
-        AND NOT EXISTS (SELECT 1 FROM pg_stat_activity AS activity
-            WHERE activity.pid = locks.pid AND activity.application_name = '{{mine}}')
+    WHERE {_GRANTED} AND pg_class.relname ~ '^{_LOG}_[0-9]+$'
+        AND locks.pid IS DISTINCT FROM pg_backend_pid()
+        AND NOT EXISTS (
+            SELECT 1 FROM get_all_active_transactions() AS active
+            WHERE active.process_id = locks.pid AND (active.global_pid = {{mine}} OR (
+                active.transaction_stamp > ('{{clocks}}'::jsonb ->> active.initiator_node_identifier::text)::timestamptz
+                AND active.global_pid <> ALL('{{sessions}}'::bigint[])
+            ))
+        )
 """  # noqa: S608
 _ASK_EVERY_NODE = """
-    SELECT node.groupid, answer.success, answer.result
-    FROM run_command_on_all_nodes(
-        replace(%s, '{mine}', 'citus_internal gpid=' || citus_backend_gpid()), true, true
-    ) AS answer JOIN pg_dist_node AS node USING (nodeid)
+    SELECT node.nodeid, node.groupid, answer.success, answer.result
+    FROM run_command_on_all_nodes(replace(%s, '{mine}', citus_backend_gpid()::text), true, true) AS answer
+    JOIN pg_dist_node AS node USING (nodeid)
 """
 _GROUP_OF_EACH_KEY = f"""
     SELECT watermark.id, placement.groupid
@@ -44,11 +72,14 @@ _GROUP_OF_EACH_KEY = f"""
 """  # noqa: S608
 
 
-class Answers(NamedTuple):
-    """What the nodes answered, by their groups, and the partitions that lie on nodes that did."""
+class Entries(NamedTuple):
+    """What the nodes that answer say of the events that enter by them."""
 
-    by_group: dict[int, str]
-    partitions: list[int]
+    last_ids: dict[int, int]  # the last id that each origin has handed out
+    groups: set[int]  # of the nodes
+    writers: set[str]  # the transactions that hold a writer's lock on the log
+    sessions: set[int]  # of these transactions
+    clocks: dict[int, str]  # when each node looked, by its own clock
 
 
 def is_cluster() -> bool:
@@ -71,6 +102,22 @@ def is_distributed(database: Any) -> bool:
         return bool(cursor.fetchone()[0])
 
 
+def is_coordinator(database: Any) -> bool:
+    """Tell whether a connection to a cluster leads to its coordinator."""
+    with database.cursor() as cursor:
+        cursor.execute("SELECT groupid FROM pg_dist_local_group")
+        return bool(cursor.fetchone()[0] == _COORDINATOR)
+
+
+def find_unshared(database: Any) -> list[str]:
+    """List the tables of the models that only the coordinator has, or that this node lacks."""
+    with database.cursor() as cursor:
+        cursor.execute("SELECT logicalrelid::regclass::text FROM pg_dist_partition")
+        shared = {table.strip('"') for (table,) in cursor.fetchall()}
+    tables = {*database.introspection.django_table_names(), MigrationRecorder.Migration._meta.db_table}
+    return sorted(tables - shared)
+
+
 def forget() -> None:
     """Look up again whether the tables are distributed when that is needed next."""
     _is_distributed.cache_clear()
@@ -83,8 +130,7 @@ def find_obstacles() -> Iterator[str]:
         if cursor.fetchone() is None:
             yield "The database has no Citus: CREATE EXTENSION citus on every node, and citus_add_node() on the first."
             return
-        cursor.execute("SELECT groupid FROM pg_dist_local_group")
-        if cursor.fetchone()[0] != COORDINATOR:
+        if not is_coordinator(connection):
             yield "DATABASE_URL leads to a worker; it must lead to the coordinator."
             return
         cursor.execute("SELECT count(*) FROM pg_dist_node WHERE isactive AND shouldhaveshards")
@@ -98,16 +144,42 @@ def find_obstacles() -> Iterator[str]:
             yield f"{others} other sessions are connected: stop the service and its workers first."
 
 
-def ask_every_node(sql: str) -> Answers:
-    """Run a statement on every node, and return the text that each answers; those that are away are left out."""
+def ask_every_node(sql: str) -> dict[int, str]:
+    """Run a statement on every node, and return the text that each answers, by group; those away are left out."""
+    return {group: result for _, group, result in _answers(sql)}
+
+
+def ask_for_entries() -> Entries:
+    """Ask every node for the last id that it has handed out, and for the transactions that may have such ids."""
+    entries = Entries({}, set(), set(), set(), {})
+    for node, group, result in _answers(_ENTRIES):
+        answer = json.loads(result)
+        if answer["last_id"]:
+            entries.last_ids[answer["last_id"] >> ORIGIN_BITS] = answer["last_id"]
+        entries.groups.add(group)
+        entries.clocks[node] = answer["clock"]
+        for transaction, session in answer["writers"]:
+            entries.writers.add(f"{group} {transaction}")
+            if session is not None:
+                entries.sessions.add(session)
+    return entries
+
+
+def ask_for_writers(entries: Entries) -> dict[int, set[str]]:
+    """List, for each node, the transactions with a writer's lock on a shard that may have ids of the entries."""
+    sql = _WRITERS.replace("{clocks}", json.dumps(entries.clocks))
+    sql = sql.replace("{sessions}", f"{{{','.join(map(str, entries.sessions))}}}")
+    return {group: set(result.split()) for group, result in ask_every_node(sql).items()}
+
+
+def partitions_on(groups: Collection[int]) -> list[int]:
+    """List the keys of the partitions that lie on nodes of these groups, in order."""
+    with connection.cursor() as cursor:
+        cursor.execute(_GROUP_OF_EACH_KEY, [list(partitions.keys())])
+        return sorted(key for key, group in cursor.fetchall() if group in groups)
+
+
+def _answers(sql: str) -> list[tuple[int, int, str]]:
     with connection.cursor() as cursor:
         cursor.execute(_ASK_EVERY_NODE, [sql])
-        by_group = {group: result for group, success, result in cursor.fetchall() if success}
-        cursor.execute(_GROUP_OF_EACH_KEY, [list(partitions.keys())])
-        on_nodes = sorted(key for key, group in cursor.fetchall() if group in by_group)
-    return Answers(by_group, on_nodes)
-
-
-def ask_for_writers() -> Answers:
-    """List, for each node, the transactions that hold a lock on a shard of the log as strong as a writer's."""
-    return ask_every_node(_WRITERS)
+        return [(node, group, result) for node, group, success, result in cursor.fetchall() if success]

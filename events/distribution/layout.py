@@ -15,6 +15,17 @@ from events.log.models import Event
 from events.rollups.models import Pruned, Rollup, Watermark
 from events.rollups.statements import STEP_TABLE
 
+# Of tables that refer to each other, sharing one shares the others.
+_SHARE = """
+    SELECT citus_add_local_table_to_metadata(%s, cascade_via_foreign_keys => true)
+    WHERE NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = %s::regclass)
+"""
+_SEQUENCES = """
+    SELECT sequence, pg_sequence_last_value(sequence::regclass)
+    FROM pg_attribute CROSS JOIN pg_get_serial_sequence(attrelid::regclass::text, attname) AS sequence
+    WHERE attrelid = ANY(%s::regclass[]) AND attidentity <> ''
+        AND pg_sequence_last_value(sequence::regclass) IS NOT NULL
+"""
 _PROBE = "events_partition_probe"
 _DIVIDED: tuple[type[models.Model], ...] = (Event, Rollup, Pruned)
 # On PostgreSQL the keys hold the partition, as on a cluster nothing else can be unique.
@@ -62,15 +73,37 @@ def distribute(shards: int, progress: Callable[[str], object]) -> None:
             progress(f"Distributing {table}.")
             _create_distributed(cursor, table, column, f"colocate_with => '{_PROBE}'")
         cursor.execute(f"DROP TABLE {_PROBE}")
-    progress("Removing what the coordinator still holds, and setting up the nodes.")
+    progress("Removing what the coordinator still holds.")
     with connection.cursor() as cursor:
         for table in columns:
             cursor.execute("SELECT truncate_local_data_after_distributing_table(%s)", [table])
+    cluster.forget()
+    set_up_nodes()
+
+
+def set_up_nodes() -> None:
+    """Give every node the settings that answers depend on; done again, those that came since too."""
+    with connection.cursor() as cursor:
         name = connection.ops.quote_name(connection.settings_dict["NAME"])
         for setting, value in NODES_HOLD.items():
             command = f"ALTER DATABASE {name} SET {setting} = {value if ', ' in value else repr(value)}"
             cursor.execute("SELECT run_command_on_all_nodes(%s)", [command])
-    cluster.forget()
+
+
+def share_tables(progress: Callable[[str], object]) -> None:
+    """Let every node know the tables that stay on the coordinator, so that a service may be led to any of them.
+
+    Done again, it shares tables that came since.
+    """
+    tables = cluster.find_unshared(connection)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(_SEQUENCES, [tables])
+        last_ids = cursor.fetchall()
+        for table in tables:
+            progress(f"Sharing {table}.")
+            cursor.execute(_SHARE, [table, table])
+        for sequence, last_id in last_ids:  # Citus makes a new sequence, which begins at 1
+            cursor.execute("SELECT setval(%s, %s)", [sequence, last_id])
 
 
 def _create_distributed(cursor: Any, table: str, column: str, options: str) -> None:

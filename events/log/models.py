@@ -11,13 +11,14 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, models
-from django.db.models import F, Value
+from django.db.models import Value
 from django.db.models.functions import Concat
 from typing_extensions import override
 
 from events.calendar import timestamps
 from events.database import partitions
 from events.database.dialect import is_postgresql
+from events.rollups.marks import Marks, past_watermark
 from events.rollups.models import Pruned, Watermark
 from events.rollups.rebuild import rebuilding
 
@@ -63,32 +64,32 @@ class EventQuerySet(models.QuerySet["Event"]):
             events = events.filter(timestamp__lte=ts_max)
         return events
 
-    def after(self, event_id: int) -> EventQuerySet:
+    def after(self, marks: Marks) -> EventQuerySet:
         """Choose the events past a watermark, which are not in the rollups."""
-        return self.filter(pk__gt=event_id)
+        return self.filter(marks.after())
 
     def past_watermarks(self) -> EventQuerySet:
         """Choose the events past the watermark of their partition, where there are several partitions."""
-        return self.filter(pk__gt=F("partition__event_id"))
+        return self.filter(past_watermark(partitions.origins()))
 
     def tail(self) -> EventQuerySet:
         """Choose the events of every series that are past the watermark. One query looks it up where there is one."""
         if partitions.are_several():
             return self.past_watermarks()
-        return self.after(Watermark.objects.current(None).event_id)
+        return self.after(Watermark.objects.current(None).marks)
 
-    def tail_of_series(self, namespace: str, name: str, event_id: int, tail: int) -> EventQuerySet:
+    def tail_of_series(self, namespace: str, name: str, marks: Marks, tail: int) -> EventQuerySet:
         """Choose the events of one series past a watermark; ``tail`` is the number of ids past it, of all series."""
-        events = self.after(event_id)
+        events = self.after(marks)
         if is_postgresql() or tail > settings.ROLLUP_TAIL_EVENTS:
             return events.of_series(namespace, name)
         # Comparing texts that no index has keeps SQLite from reading the whole series for the sake of a few new events.
         texts = {f"{field}_text": Concat(field, Value("")) for field in ("namespace", "name")}
         return events.alias(**texts).filter(**dict(zip(texts, (namespace, name), strict=True)))
 
-    def up_to(self, event_id: int) -> EventQuerySet:
+    def up_to(self, marks: Marks) -> EventQuerySet:
         """Choose the events up to a watermark, which are in the rollups."""
-        return self.filter(pk__lte=event_id)
+        return self.filter(marks.up_to())
 
     def namespaces(self) -> Iterator[str]:
         """Yield the distinct namespaces in order. One query for each, which reads a single entry of an index."""
@@ -225,8 +226,8 @@ class Event(models.Model):
         if not self.pk:
             return False
         later = Pruned.objects.of_series(self.namespace, self.name).filter(before__gt=self.timestamp)
-        watermark = Watermark.objects.of_partition(partitions.partition_of(self.namespace, self.name))
-        return later.exists() and watermark.filter(event_id__gte=self.pk).exists()
+        partition = partitions.partition_of(self.namespace, self.name)
+        return later.exists() and Watermark.objects.current(partition).marks.hold(self.pk)
 
     def natural_key(self) -> tuple[str, str, datetime, float]:
         """Return the content by which a fixture tells an event from others, whatever its id."""

@@ -76,8 +76,9 @@ def check() -> Health:
         if missing:
             detail = f"Not applied: {', '.join(missing)}. Run manage.py migrate."
             return Health(None, detail, "Not known before the migrations are applied.")
-        lag = read_lag()
-        rollups_detail = _lag_detail(lag) if lag.events else _silence_detail()
+        answering = _answering()
+        lag = read_lag(answering)
+        rollups_detail = _lag_detail(lag) if lag.events else _silence_detail(answering)
     except (DatabaseError, InterfaceError) as error:
         # the log alone gets the error's text, as it may tell whoever asks about the network
         logger.error("Not ready: %s: %s", type(error).__name__, str(error).strip().partition("\n")[0])
@@ -85,10 +86,10 @@ def check() -> Health:
     return Health(None, None, rollups_detail, lag)
 
 
-def read_lag() -> Lag:
-    """Return the lag. Two queries on one snapshot; one where there are several partitions."""
+def read_lag(keys: Sequence[int] | None = None) -> Lag:
+    """Return the lag, of some of several partitions. Two queries on one snapshot; one for several partitions."""
     if partitions.are_several():
-        return _read_lag_of_all()
+        return _read_lag_of(partitions.keys() if keys is None else keys)
     with snapshot():
         watermark = Watermark.objects.current(None)
         newest = Event.objects.order_by("pk").values_list("pk", flat=True).last() or 0
@@ -96,13 +97,10 @@ def read_lag() -> Lag:
     return Lag(events, _seconds_since(watermark.complete_at) if events else 0)
 
 
-def _read_lag_of_all() -> Lag:
-    """Return the events past the watermarks of several partitions, and the oldest look at one that has any.
-
-    Partitions on nodes that are away don't count: the series of the others can be served.
-    """
+def _read_lag_of(keys: Sequence[int]) -> Lag:
+    """Return the events past the watermarks of several partitions, and the oldest look at one that has any."""
     looked = F("partition__complete_at")
-    past = Event.objects.past_watermarks().filter(partition__in=_answering()).order_by()
+    past = Event.objects.past_watermarks().filter(partition__in=keys).order_by()
     # NULL, where no worker has looked, counts as the oldest
     found = past.aggregate(events=Count("pk"), looked=Min(looked), known=Count(looked))
     if not found["events"]:
@@ -111,8 +109,10 @@ def _read_lag_of_all() -> Lag:
 
 
 def _answering() -> Sequence[int]:
-    """List the keys of the partitions whose node answers."""
-    return cluster.ask_every_node("SELECT 1").partitions if cluster.is_cluster() else partitions.keys()
+    """List the keys of the partitions whose node answers, as their series can be served. None of a single one."""
+    if not cluster.is_cluster():
+        return partitions.keys()
+    return cluster.partitions_on(cluster.ask_every_node("SELECT 1"))
 
 
 def _seconds_since(looked: datetime | None) -> float | None:
@@ -128,10 +128,10 @@ def _lag_detail(lag: Lag) -> str | None:
     return f"{lag.events} events behind for {lag.seconds:.0f} s, more than READY_LAG_SECONDS={limit} s."
 
 
-def _silence_detail() -> str | None:
+def _silence_detail(answering: Sequence[int]) -> str | None:
     """Describe a missing worker; None where one is there: even an idle one notes every few seconds that it looked."""
     limit = settings.READY_LAG_SECONDS
-    watermarks = Watermark.objects.filter(pk__in=_answering() or [partitions.ONLY])
+    watermarks = Watermark.objects.filter(pk__in=answering or [partitions.ONLY])
     looked = watermarks.aggregate(looked=Min("complete_at"))["looked"]
     if limit == 0 or looked is None:
         return None

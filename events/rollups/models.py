@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from django.db.models import F, Max, Subquery, Sum
 from events.calendar import timestamps
 from events.calendar.granularity import Granularity
 from events.database import partitions
+from events.rollups.marks import FIRST, Marks
 
 
 class Resolution(models.IntegerChoices):
@@ -101,6 +103,11 @@ class WatermarkManager(models.Manager["Watermark"]):
         resolutions = ",".join(settings.ROLLUP_RESOLUTIONS)
         return Watermark(pk=partition or partitions.ONLY, event_id=0, resolutions=resolutions)
 
+    def move(self, partition: int | None, marks: Marks, **values: Any) -> None:
+        """Move the watermark of a partition to the marks, and set other fields of it as well."""
+        of_nodes = {partitions.NODE.format(origin): last for origin, last in marks.by_origin.items() if origin != FIRST}
+        self.of_partition(partition).update(event_id=marks.by_origin.get(FIRST, 0), of_nodes=of_nodes or None, **values)
+
     def of_series(self, namespace: str, name: str) -> tuple[Watermark, datetime | None]:
         """Return the watermark of a series, and the start of its first hour that is not pruned. One query.
 
@@ -137,6 +144,10 @@ class Watermark(models.Model):
         primary_key=True, default=partitions.ONLY, editable=False, help_text="The key of the partition."
     )
     event_id = models.BigIntegerField(default=0)
+    of_nodes = models.JSONField(
+        null=True,
+        help_text="The same for ids that other nodes of a cluster than the coordinator hand out, by “node” and number.",
+    )
     changes = models.BigIntegerField(default=0, help_text="How often stored events were changed or deleted.")
     resolutions = models.CharField(max_length=50, help_text="The resolutions of the rollups, finest first.")
     complete_at = models.DateTimeField(
@@ -149,16 +160,26 @@ class Watermark(models.Model):
         default_permissions = ()
 
     def __str__(self) -> str:
-        return f"{self.event_id} by {self.resolutions}"
+        nodes = "".join(f", {last} of {node}" for node, last in sorted((self.of_nodes or {}).items()))
+        return f"{self.event_id}{nodes} by {self.resolutions}"
 
     # A fixture's watermark is not stored, as its rollups are not.
     def _save_table(self, raw: bool = False, *args: Any, **kwargs: Any) -> bool:
         return not raw and super()._save_table(raw, *args, **kwargs)  # type: ignore[misc]  # not in the stubs
 
     @property
+    def marks(self) -> Marks:
+        """The last id of each origin that the rollups hold."""
+        return Marks({FIRST: self.event_id, **_by_origin(self.of_nodes)})
+
+    @property
     def finest_first(self) -> list[Resolution]:
         """List the resolutions that the rollups have besides that of the whole series, finest first."""
         return [Resolution[name.upper()] for name in self.resolutions.split(",")]
+
+
+def _by_origin(of_nodes: Mapping[str, int] | None) -> dict[int, int]:
+    return {int(node.removeprefix(partitions.NODE.format(""))): last for node, last in (of_nodes or {}).items()}
 
 
 class PrunedQuerySet(models.QuerySet["Pruned"]):

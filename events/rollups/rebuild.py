@@ -67,7 +67,7 @@ def _by_watermark(
         if key not in watermarks:
             watermarks[key] = Watermark.objects.locked(key)
         part = events if key is None else events.filter(partition=key)
-        yield part.filter(pk__lte=watermarks[key].event_id)
+        yield part.filter(watermarks[key].marks.up_to())
 
 
 def rebuild(
@@ -90,7 +90,7 @@ def rebuild(
     resolutions = watermark.finest_first
     rollups = Rollup.objects.of_series(namespace, name)
     partition = partitions.partition_of(namespace, name)
-    events = log.of_series(namespace, name).filter(pk__lte=watermark.event_id)
+    events = log.of_series(namespace, name).filter(watermark.marks.up_to())
     for start in range(0, len(ranges), _RANGES_A_STATEMENT):
         part = ranges[start : start + _RANGES_A_STATEMENT]
         within = reduce(or_, (Q(bucket__range=each) for each in part))

@@ -102,7 +102,7 @@ def _series(policy: Sequence[tuple[str, timedelta | None]], now: datetime | None
 def prunable(series: Series) -> EventQuerySet:
     """Choose the events that pruning deletes: the rolled up ones of the series' past."""
     events = Event.objects.of_series(series.namespace, series.name)
-    return events.filter(timestamp__lt=series.before).up_to(Watermark.objects.current(series.partition).event_id)
+    return events.filter(timestamp__lt=series.before).up_to(Watermark.objects.current(series.partition).marks)
 
 
 def prune(series: Series) -> Iterator[int]:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import reduce
+from itertools import chain
+from math import ceil
+from operator import or_
 from typing import NamedTuple
 
-from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 
 from events.database import partitions
 from events.database.dialect import choose, is_postgresql
-from events.log.models import Event
+from events.log.models import Event, EventQuerySet
+from events.rollups.marks import Marks, Range
 from events.rollups.models import Pruned, Resolution, Rollup, Watermark
 from events.rollups.rebuild import PrunedError
 from events.rollups.statements import add_step, fill_step
@@ -48,7 +52,7 @@ def take_step(patience: Callable[[], bool] = lambda: False, most_events: int | N
         return None
     Watermark.objects.ensure_stored()  # outside of the transaction, or others who store it would wait for its end
     behind = _behind(settled.partitions, looked)
-    taken = [_take_step(partition, looked, settled.event_id, most_events) for partition in behind]
+    taken = [_take_step(partition, looked, settled.marks, most_events) for partition in behind]
     steps = [step for step in taken if step is not None]
     if not steps:
         return None
@@ -76,29 +80,49 @@ def _behind(of: Sequence[int | None], looked: datetime) -> Sequence[int | None]:
     return behind
 
 
-def _take_step(partition: int | None, looked: datetime, settled: int, most_events: int | None) -> Step | None:
+def _take_step(partition: int | None, looked: datetime, settled: Marks, most_events: int | None) -> Step | None:
     with transaction.atomic():
         of_partition = Watermark.objects.of_partition(partition)
         watermark = of_partition.select_for_update(skip_locked=True).first()
         if watermark is None:
             return None
         locked = time.monotonic()
-        new = Event.objects.of_partition(partition).after(watermark.event_id)
-        ids = new.up_to(settled).order_by("pk").values_list("pk", flat=True)
-        limit = most_events or step_events()
-        full = ids[limit - 1 : limit].first()
-        last = full or ids.last()
-        if last is None:
+        partitions.learn_origins(watermark.marks.by_origin)
+        events = Event.objects.of_partition(partition)
+        reached, is_full = _next_ids(events, watermark.marks.ranges_to(settled), most_events or step_events())
+        if not reached:
             # the stored time is in the future where the clock was set back, and the lag would be counted from it
             if watermark.complete_at is None or abs(looked - watermark.complete_at) > _IDLE:
                 of_partition.update(complete_at=looked)
             return None
         _give_room()
         resolutions = watermark.finest_first
-        count = fill_step(new.up_to(last), resolutions[0], partition)
+        count = fill_step(events.filter(reduce(or_, (each.holds() for each in reached))), resolutions[0], partition)
         add_step([*resolutions, Resolution.SERIES], finest=resolutions[0], partition=partition)
-        of_partition.update(event_id=last, complete_at=watermark.complete_at if full else looked)
-    return Step(count, last, full is not None, time.monotonic() - locked)
+        marks = watermark.marks.moved({each.origin: each.up_to for each in reached})
+        Watermark.objects.move(partition, marks, complete_at=watermark.complete_at if is_full else looked)
+    return Step(count, max(each.up_to for each in reached), is_full, time.monotonic() - locked)
+
+
+def _next_ids(events: EventQuerySet, ranges: Sequence[Range], limit: int) -> tuple[list[Range], bool]:
+    """Cut ranges to the ids of the next events, and tell whether there may be more; ranges without any are left out.
+
+    Each range has the same share of the limit, so that no origin waits until another has nothing more to roll up. One
+    query, and none where there are no ranges.
+    """
+    if not ranges:
+        return [], False
+    share = ceil(limit / len(ranges))
+    parts = [events.filter(each.holds()).order_by("id").values_list("id")[:share] for each in ranges]
+    statements = [part.query.sql_with_params() for part in parts]
+    sql = " UNION ALL ".join(
+        f"SELECT {number}, max(id), count(*) FROM ({text}) AS ids"  # noqa: S608
+        for number, (text, _) in enumerate(statements)
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(sql, list(chain.from_iterable(parameters for _, parameters in statements)))
+        found = [(ranges[number]._replace(up_to=last), count) for number, last, count in cursor.fetchall() if count]
+    return [each for each, _ in found], any(count == share for _, count in found)
 
 
 def step_events() -> int:
@@ -128,7 +152,7 @@ def start_over(*, accept_loss: bool = False) -> None:
             raise PrunedError(f"Events of {count} series are pruned; their rollups can't be made anew.")
         held = Rollup.objects.event_count()
         there = sum(
-            Event.objects.of_partition(partition).up_to(watermark.event_id).count()
+            Event.objects.of_partition(partition).up_to(watermark.marks).count()
             for partition, watermark in watermarks.items()
         )
         if there < held and not accept_loss:
@@ -138,6 +162,6 @@ def start_over(*, accept_loss: bool = False) -> None:
             )
         for partition in watermarks:
             Rollup.objects.of_partition(partition)._raw_delete(connection.alias)
-            of_partition = Watermark.objects.of_partition(partition)
-            of_partition.update(event_id=0, resolutions=",".join(settings.ROLLUP_RESOLUTIONS))
+            at_start = Watermark.objects.at_start(partition)
+            Watermark.objects.move(partition, at_start.marks, resolutions=at_start.resolutions)
             Watermark.objects.bump_changes(partition)

@@ -1,4 +1,4 @@
-"""Finds the id up to which every event is settled: it is committed, or it will never be."""
+"""Finds the ids up to which every event is settled: it is committed, or it will never be."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from events.database import partitions
 from events.database.dialect import is_postgresql
 from events.distribution import cluster
 from events.log.models import Event
+from events.rollups.marks import Marks
 
 _POLL_SECONDS = 0.005
 
 
 class Settled(NamedTuple):
-    """The id, and the partitions that it holds for: all but those on nodes that are away."""
+    """The last settled id of each origin, and the partitions that holds for: those on nodes that answer."""
 
-    event_id: int
+    marks: Marks
     partitions: Sequence[int | None]
 
 
@@ -30,31 +31,41 @@ def settle(patience: Callable[[], bool]) -> Settled | None:
     CREATE INDEX CONCURRENTLY does, this waits for the transactions that hold a writer's lock on the log now. A writer
     takes the lock before its ids, so every id handed out by now belongs to one of these transactions or to one that
     has ended. Unlike LOCK TABLE, waiting holds no writer up. On SQLite writers come one at a time, and leave no gaps.
-
-    On a cluster a transaction may have ended for its client, but not yet on every node. So this waits for the locks on
-    the log first, and then for those on its shards.
     """
-    if not is_postgresql():
-        newest = Event.objects.order_by("pk").values_list("pk", flat=True).last()
-        return None if newest is None else Settled(newest, partitions.every())
+    if cluster.is_cluster():
+        return _settle_cluster(patience)
     last = _last_id()
-    if not _wait_until_gone(_writers, patience):
+    if last is None or not _wait_until_gone(_writers, patience):
         return None
-    if not cluster.is_cluster():
-        return Settled(last, partitions.every())
-    answered = set(partitions.keys())
+    return Settled(Marks.of_the_only_origin(last), partitions.every())
+
+
+def _settle_cluster(patience: Callable[[], bool]) -> Settled | None:
+    """Do the same for the ids of each node. The ids of a node that is away are left for later.
+
+    A transaction takes ids on the node that it enters by, and holds the lock on the log there. When it has ended for
+    its client, other nodes may not have heard of that yet, and still hold its locks on their shards. So this waits for
+    the locks on the log first, and then for those on its shards.
+    """
+    entries = cluster.ask_for_entries()
+    if not _wait_until_gone(lambda: cluster.ask_for_entries().writers, patience, entries.writers):
+        return None
+    answering = set(entries.groups)
 
     def writers_on_shards() -> set[str]:
-        found = cluster.ask_for_writers()
-        answered.intersection_update(found.partitions)
-        return {f"{group} {each}" for group, result in found.by_group.items() for each in result.split()}
+        found = cluster.ask_for_writers(entries)
+        answering.intersection_update(found)
+        return {f"{group} {each}" for group, writers in found.items() for each in writers}
 
     if not _wait_until_gone(writers_on_shards, patience):
         return None
-    return Settled(last, sorted(answered))
+    return Settled(Marks(entries.last_ids), cluster.partitions_on(answering))
 
 
-def _last_id() -> int:
+def _last_id() -> int | None:
+    """Return the last id that was handed out; None where there is none on SQLite."""
+    if not is_postgresql():
+        return Event.objects.order_by("pk").values_list("pk", flat=True).last()
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_get_serial_sequence(%s, 'id')", [Event._meta.db_table])
         sequence = cursor.fetchone()[0]
@@ -62,9 +73,11 @@ def _last_id() -> int:
         return int(cursor.fetchone()[0])
 
 
-def _wait_until_gone(writers: Callable[[], set[str]], patience: Callable[[], bool]) -> bool:
+def _wait_until_gone(
+    writers: Callable[[], set[str]], patience: Callable[[], bool], left: set[str] | None = None
+) -> bool:
     """Wait until none is left of those who write now; tell whether that came about in time."""
-    left = writers()
+    left = writers() if left is None else left
     while left:
         if not patience():
             return False
@@ -75,6 +88,8 @@ def _wait_until_gone(writers: Callable[[], set[str]], patience: Callable[[], boo
 
 def _writers() -> set[str]:
     """List the other transactions that hold a lock on the log as strong as a writer's, or stronger."""
+    if not is_postgresql():
+        return set()
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT virtualtransaction FROM pg_locks WHERE locktype = 'relation' AND relation = %s::regclass"

@@ -130,7 +130,7 @@ def differences(stretch: Stretch) -> tuple[int, list[Difference]]:
         events = Event.objects.of_series(stretch.namespace, stretch.name).within(start, stretch.end)
         for resolution in (finest, *coarser):
             rows = of_series.filter(resolution=resolution, bucket__range=(start, stretch.end))
-            computed = _computed(statements.of_events(events.up_to(watermark.event_id), resolution, partition))
+            computed = _computed(statements.of_events(events.up_to(watermark.marks), resolution, partition))
             result += _compare(stretch, resolution, _by_bucket(rows.values_list(*_STORED)), computed)
         count += sum(aggregate["count"] for aggregate in computed.values())
     return count, result

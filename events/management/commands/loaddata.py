@@ -8,7 +8,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 from typing_extensions import override
 
+from events.distribution import cluster
 from events.models import Event
+from events.rollups.marks import ORIGIN_BITS
 
 
 class Command(loaddata.Command):
@@ -30,7 +32,10 @@ class Command(loaddata.Command):
         """
         super().reset_sequences(connection, set(models) - {Event})
         if Event in models and connection.vendor == "postgresql":
-            _raise_next_id(connection)
+            if cluster.is_cluster():
+                _raise_next_ids(connection)
+            else:
+                _raise_next_id(connection)
 
 
 def _raise_next_id(connection: BaseDatabaseWrapper) -> None:
@@ -44,3 +49,18 @@ def _raise_next_id(connection: BaseDatabaseWrapper) -> None:
         if cursor.fetchone():  # the fixture has events with higher ids
             cursor.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")  # so that nobody takes an id meanwhile
             cursor.execute(f"SELECT setval(%s, max(id)) {is_behind}", [sequence])
+
+
+def _raise_next_ids(connection: BaseDatabaseWrapper) -> None:
+    """Do the same on each node of a cluster, for its own ids."""
+    table = Event._meta.db_table
+    # writers of every node wait meanwhile
+    with connection.cursor() as cursor:
+        cursor.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
+        sequence = f"pg_get_serial_sequence('{table}', 'id')::regclass"
+        for group, last in cluster.ask_every_node(f"SELECT coalesce(pg_sequence_last_value({sequence}), 0)").items():
+            start, end = group << ORIGIN_BITS, (group + 1) << ORIGIN_BITS
+            cursor.execute(f"SELECT max(id) FROM {table} WHERE id > %s AND id < %s", [max(int(last), start), end])  # noqa: S608
+            if newest := cursor.fetchone()[0]:
+                is_its_own = f"(SELECT groupid FROM pg_dist_local_group) = {group}"  # noqa: S608
+                cluster.ask_every_node(f"SELECT CASE WHEN {is_its_own} THEN setval({sequence}, {newest}) END")

@@ -16,7 +16,8 @@ from typing_extensions import override
 
 from events.management.progress import progress_bar
 from events.management.system_checks import OWN_CHECKS
-from events.models import Event, Watermark
+from events.models import Watermark
+from events.observability.health import read_lag
 from events.rollups.rebuild import PrunedError
 from events.worker import retention, roll_up
 from events.worker.expired_tokens import ExpiredTokens
@@ -78,7 +79,7 @@ class Command(BaseCommand):
             except PrunedError as error:
                 raise CommandError(str(error)) from None
         if watch is None:
-            self._catch_up()
+            self._catch_up(read_lag().events)
         else:
             self._watch(watch)
             if self.deleted:
@@ -129,16 +130,13 @@ class Command(BaseCommand):
     def _is_wanted(self) -> bool:
         return not self.stopping.is_set() and self.parent in {None, os.getppid()}
 
-    def _catch_up(self) -> float:
-        """Roll up all events; return for how many seconds the steps held their lock."""
+    def _catch_up(self, about: int | None = None) -> float:
+        """Roll up all events, which are about so many; return for how many seconds the steps held their lock."""
         worked = 0.0
-        newest = Event.objects.order_by("pk").values_list("pk", flat=True).last() or 0
-        start = Watermark.objects.highest()
-        with progress_bar(max(newest - start, 0)) as bar:
+        with progress_bar(about) as bar:
             for step in self.roller.catch_up(self._is_wanted, self.stopping.wait):
                 worked += step.seconds
                 self.added += step.events
                 self.steps += 1
-                bar.update(step.event_id - start)
-                start = step.event_id
+                bar.update(step.events)
         return worked

@@ -1,29 +1,39 @@
 """What a real cluster is put through; collected where TEST_DISTRIBUTED says that the tests have one."""
 
+import json
 import time
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
-from django.core.management import call_command
+from django.core.checks import run_checks
+from django.core.management import CommandError, call_command
 from django.db import connection
 from rest_framework.test import APIClient
 
 from events.aggregation.answer import aggregate
 from events.aggregation.question import Question
 from events.database import partitions
-from events.distribution import cluster
+from events.distribution import cluster, layout
 from events.log.append import Row, append
-from events.models import Event, Rollup, Watermark
+from events.models import Bookmark, Event, Rollup
 from events.observability.health import check
 from events.tests.support.cutting_proxy import cutting_proxy
 from events.tests.support.rolling_up import roll_up_all
 from events.tests.support.waiting import wait_until
 from events.worker import roll_up
 
-pytestmark = pytest.mark.django_db(transaction=True)
+# later than others, whose tables are emptied sooner while the coordinator alone knows most of them
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.later]
 
 START = int(datetime(2024, 3, 1, tzinfo=UTC).timestamp()) * 1_000_000
 SERIES = [("Cluster", f"metric {number}") for number in range(40)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_tables(django_db_setup, django_db_blocker):
+    with django_db_blocker.unblock():
+        layout.share_tables(lambda text: None)
 
 
 @pytest.fixture
@@ -71,6 +81,19 @@ def query(sql, parameters=None):
         return cursor.fetchall()
 
 
+@contextmanager
+def entering_by(host, port):
+    """Lead every connection of the test to another node."""
+    given = {key: connection.settings_dict[key] for key in ("HOST", "PORT")}
+    connection.close()
+    connection.settings_dict |= {"HOST": host, "PORT": port}
+    try:
+        yield
+    finally:
+        connection.close()
+        connection.settings_dict |= given
+
+
 def batch(number):
     return [Row(*series, START + 60_000_000 * number, float(number)) for series in SERIES]
 
@@ -85,18 +108,27 @@ def count_of(series):
 
 def test_the_tables_lie_on_every_node(nodes):
     assert cluster.is_cluster()
-    assert sorted(cluster.ask_for_writers().by_group.values()) == [""] * (len(nodes) + 1)
-    assert cluster.ask_for_writers().partitions == list(partitions.keys())
+    writers = cluster.ask_for_writers(cluster.ask_for_entries())
+    assert writers == {group: set() for group in range(len(nodes) + 1)}
+    assert cluster.partitions_on(writers) == list(partitions.keys())
     assert len(query("SELECT DISTINCT nodeport FROM citus_shards WHERE table_name = 'events_event'::regclass")) == len(
         nodes
     )
 
 
 def test_a_commit_that_one_node_has_not_heard_of_loses_nothing(proxied):
-    proxy, of_node = proxied
+    lose_commits(*proxied, times=20)
+
+
+def test_nor_does_one_that_entered_by_another_node(nodes, proxied):
+    with entering_by(*min(nodes.items())[1]):
+        lose_commits(*proxied, times=5)
+
+
+def lose_commits(proxy, of_node, times):
     on_it = [series for series in SERIES if partitions.partition_of(*series) in of_node]
     longest = 0.0
-    for number in range(20):
+    for number in range(times):
         proxy.cut_once_at(b"COMMIT PREPARED")
         append(batch(number))  # returns, so it is acknowledged
         began = time.monotonic()
@@ -115,6 +147,120 @@ def test_a_commit_that_one_node_has_not_heard_of_loses_nothing(proxied):
     assert query("SELECT count(*) FROM pg_prepared_xacts") == [(0,)]
     assert Event.objects.count() == Rollup.objects.event_count()
     call_command("verify_rollups")
+
+
+def test_events_enter_by_every_node_and_are_in_every_answer_at_once(nodes):
+    entries = [(connection.settings_dict["HOST"], connection.settings_dict["PORT"]), *nodes.values()]
+    for number in range(3):
+        for entry in entries:
+            with entering_by(*entry):
+                append(batch(number))
+                append([Row(*SERIES[0], START, 1.0)])
+        for turn, entry in enumerate(entries, start=1):
+            with entering_by(*entry):
+                if turn % 2:  # any node can roll up, and sees what others have rolled up
+                    roll_up.take_step(most_events=50)
+                counts = [(number + 1) * len(entries) * (1 + (series == SERIES[0])) for series in SERIES]
+                assert [count_of(series) for series in SERIES] == counts
+
+    origins = {number >> 48 for number in Event.objects.values_list("pk", flat=True)}
+    assert origins == set(range(len(entries)))
+    roll_up_all()
+    assert Rollup.objects.event_count() == Event.objects.count() == 3 * len(entries) * (len(SERIES) + 1)
+    assert not Event.objects.past_watermarks().exists()
+    call_command("verify_rollups")
+
+
+def test_a_service_that_is_led_to_a_node_does_what_any_does(nodes, make_token):
+    headers = {"Authorization": f"Bearer {make_token('write read aggregation')}"}
+    event = {"namespace": "Cluster", "name": "metric 1", "timestamp": "2024-03-01T10:00:00", "value": 1}
+    for number, (_, entry) in enumerate(sorted(nodes.items()), start=1):
+        with entering_by(*entry):
+            client = APIClient(headers=headers)
+            key = {"Idempotency-Key": f"of {number}"}
+            assert client.post("/api/track/", [event, {**event, "name": "other"}], headers=key).status_code == 201
+            assert client.post("/api/track/", [event, {**event, "name": "other"}], headers=key).status_code == 201
+            assert client.post("/api/track/", event, headers=key).status_code == 422
+            answer = client.get("/api/events/Cluster/metric 1?aggregationType=count&granularity=day")
+            assert answer.json() == [{"aggregatedTimestamp": "2024-03-01T10:00:00Z", "value": number}]
+            assert [each["count"] for each in client.get("/api/events/").json()] == [number] * 2
+            roll_up_all()
+            assert check().is_ready
+            assert run_checks(tags=["database"], databases=["default"]) == []
+            with pytest.raises(CommandError, match="must lead to the coordinator"):
+                call_command("distribute")
+
+
+def test_a_worker_that_lacks_a_table_says_so_and_gets_it_when_the_command_runs_again(nodes):
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TABLE events_bookmark")
+    with connection.schema_editor() as editor:
+        editor.create_model(Bookmark)
+    Bookmark.objects.create(source="a")
+    with entering_by(*nodes[max(nodes)]):
+        [fault] = run_checks(tags=["database"], databases=["default"])
+        assert (fault.id, fault.msg) == (
+            "events.E007", "DATABASE_URL leads to a worker of the cluster, which doesn't know events_bookmark.",
+        )  # fmt: skip
+
+    call_command("distribute")
+
+    Bookmark.objects.create(source="b")  # its ids go on
+    with entering_by(*nodes[max(nodes)]):
+        assert run_checks(tags=["database"], databases=["default"]) == []
+        Bookmark.objects.create(source="c")
+        assert Bookmark.objects.count() == 3
+
+
+def test_a_step_waits_for_no_transaction_that_began_after_it(nodes):
+    def begin(host, port):
+        other = connection.copy()
+        other.settings_dict |= {"HOST": host, "PORT": port}
+        other.set_autocommit(False)
+        with other.cursor() as cursor:
+            for series in SERIES[:8]:
+                cursor.execute(
+                    "INSERT INTO events_event (namespace, name, timestamp, value, partition)"
+                    " VALUES (%s, %s, now(), 1, %s)",
+                    [*series, partitions.partition_of(*series)],
+                )
+        return other
+
+    first, second = list(nodes.values())[:2]
+    old, new = begin(*first), []
+
+    def patience():
+        if not new:
+            new.append(begin(*second))
+            old.commit()
+        return len(looks) < 100 and not looks.append(1)
+
+    looks = []
+    try:
+        assert roll_up.take_step(patience).events == 8
+        assert Event.objects.past_watermarks().count() == 0
+        new[0].commit()
+        assert roll_up.take_step().events == 8
+    finally:
+        for each in (old, *new):
+            each.close()
+
+
+def test_after_a_fixture_each_node_goes_on_past_its_ids(nodes, tmp_path):
+    with entering_by(*nodes[max(nodes)]):
+        append(batch(0))
+    last = Event.objects.order_by("pk").last()
+    fixture = tmp_path / "events.json"
+    fields = {"namespace": "Cluster", "name": "of a fixture", "timestamp": "2024-03-01T10:00:00Z", "value": 1}
+    fixture.write_text(json.dumps([{"model": "events.event", "pk": last.pk + 5, "fields": fields}]))
+    call_command("loaddata", str(fixture), verbosity=0)
+
+    with entering_by(*nodes[max(nodes)]):
+        append([Row(*SERIES[0], START, 1.0)])
+    append([Row(*SERIES[0], START, 1.0)])
+    assert Event.objects.order_by("pk").last().pk == last.pk + 6
+    roll_up_all()
+    assert Rollup.objects.event_count() == Event.objects.count() == len(SERIES) + 3
 
 
 def test_a_node_that_is_away_is_missed_by_its_own_series_alone(proxied, make_token):
@@ -144,8 +290,8 @@ def test_a_node_that_is_away_is_missed_by_its_own_series_alone(proxied, make_tok
         for answer, status in ((post(elsewhere), 201), (get(elsewhere), 200)):
             assert answer.status_code == status, (turn, answer.content)
     roll_up_all()
-    for key in set(partitions.keys()) - of_node:
-        assert not Event.objects.filter(partition=key, pk__gt=Watermark.objects.current(key).event_id).exists()
+    elsewhere_keys = set(partitions.keys()) - of_node
+    assert not Event.objects.past_watermarks().filter(partition__in=elsewhere_keys).exists()
     assert count_of(elsewhere) == 6
     health = check()
     assert health.is_ready

@@ -4,6 +4,7 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 
 from events.models import Event
+from events.rollups.marks import Marks
 
 pytestmark = pytest.mark.usefixtures("partition_count")
 
@@ -49,7 +50,7 @@ def test_the_tail_of_a_series_is_found_by_its_ids_where_it_is_short(make_event, 
     make_event(name="other")
     make_event(namespace="other")
 
-    events = Event.objects.tail_of_series("Frontend", "pageView", old.pk, tail)
+    events = Event.objects.tail_of_series("Frontend", "pageView", Marks.of_the_only_origin(old.pk), tail)
 
     assert list(events.order_by("pk")) == expected
     assert events.count() == 2

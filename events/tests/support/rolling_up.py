@@ -22,9 +22,9 @@ def events(count, name="cpu", step=timedelta(seconds=25), start=START):
 def expected(resolutions=(60, 3600, 0)):
     """The rollups that the events up to their watermark make, computed in Python."""
     found = {}
-    reached = {each: Watermark.objects.current(each).event_id for each in partitions.every()}
+    reached = {each: Watermark.objects.current(each).marks for each in partitions.every()}
     for event in Event.objects.order_by("pk"):
-        if event.pk > reached[event.partition_id]:
+        if not reached[event.partition_id].hold(event.pk):
             continue
         for resolution in resolutions:
             seconds = int(event.timestamp.timestamp())
