@@ -161,9 +161,10 @@ class AggregationView(ReplicaView):
         """Yield the lines of a long answer, which is read later and perhaps by another thread."""
         with snapshot():
             answer = Answer(question)
+            items = answer.iterate()
             # the version of what is sent now, as an event may have come since the answer was made
             _mark(response, answer, _etag(answer, renderer))
-            yield from renderer.lines(answer.iterate())
+            yield from renderer.lines(items)
         _shorten_tail(answer)
 
 

@@ -278,6 +278,7 @@ CACHE_URL = environment.cache("CACHE_URL", "memory://")
 
 ROLLUP_RESOLUTIONS = environment.choices("ROLLUP_RESOLUTIONS", ["minute", "hour"], ["minute", "hour"])
 ROLLUP_TAIL_EVENTS = environment.integer("ROLLUP_TAIL_EVENTS", 50_000, minimum=1)
+ROLLUP_HISTOGRAMS = environment.namespaces("ROLLUP_HISTOGRAMS")
 RETENTION = environment.retention("RETENTION")
 RETENTION_MAY_DELETE_MOST = environment.boolean("RETENTION_MAY_DELETE_MOST", default=False)
 STATEMENT_TIMEOUT_SECONDS = environment.integer("STATEMENT_TIMEOUT_SECONDS", 30, minimum=1)

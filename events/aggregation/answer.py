@@ -13,7 +13,8 @@ from typing import TypedDict
 from django.conf import settings
 from rest_framework.exceptions import ValidationError
 
-from events.aggregation import event_bounds
+from events.aggregation import event_bounds, histogram_reader
+from events.aggregation.histogram_reader import HistogramReader
 from events.aggregation.question import Question, fraction_of
 from events.aggregation.reader import Bucket, Reader, in_order
 from events.aggregation.readers import reader_of
@@ -24,6 +25,7 @@ from events.calendar.spans import Span
 from events.database import partitions
 from events.database.snapshot import snapshot, snapshot_id
 from events.log.models import Event
+from events.rollups.bins import ACCURACY
 
 _LONG_TAIL = 10_000
 
@@ -78,16 +80,13 @@ class Answer:
     def __init__(self, question: Question) -> None:
         self.question = question
         self.state = state_of(question.namespace, question.name)
+        # how accurate the values are, as far as they are read; None for types whose values are always exact
+        self.accuracy = None if fraction_of(question.aggregation_type) is None else "exact"
 
     @property
     def has_long_tail(self) -> bool:
         """Tell whether so many events are past the watermark that rolling them up would make answers faster."""
         return self.state.tail > settings.ROLLUP_TAIL_EVENTS
-
-    @property
-    def accuracy(self) -> str | None:
-        """How accurate the values are; None for types whose values are always exact."""
-        return None if fraction_of(self.question.aggregation_type) is None else "exact"
 
     def version(self) -> str:
         """Return a version that changes whenever the answer may have changed: events added, pruned or changed.
@@ -105,6 +104,8 @@ class Answer:
             count += tail.count()
         # “exact sums” tells these answers from the ones of older releases, whose last digits may differ
         rules = f"exact sums {zones.version()} {settings.MAX_ITEMS}"
+        if self.accuracy:
+            rules += f" {settings.PERCENTILE_EVENTS} {histogram_reader.may_answer(question)}"
         text = f"{question} {rules} {state.watermark.changes} {state.pruned_before} {count} {seen}"
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -134,13 +135,14 @@ class Answer:
         span = self.extent
         if span and (window := self._window(span)):
             self._check_filled(window)
-            if part := window.within(span):
+            part = window.within(span)
+            if part and self._from_histograms(part) is None:
                 self._check_events(part)
             if self.state.pruned_before:
                 self._value_before(window.first, span.first)  # it raises where that value depends on pruned events
 
     def iterate(self) -> Iterator[Item]:
-        """Yield the items of ``items`` one after the other, however many there are.
+        """Return an iterator of the items of ``items``, however many there are; it raises before the first one.
 
         A sum that is beyond what a double holds is None. Otherwise raises ValidationError as ``items`` does, and also
         where a filled window has more than ``MAX_STREAM_ITEMS`` buckets.
@@ -148,14 +150,16 @@ class Answer:
         span = self.extent
         window = span and self._window(span)
         if not span or not window:
-            return
+            return iter(())
         self._check_filled(window)
         found: Iterator[_Found] = iter(())
         if part := window.within(span):
-            self._check_events(part)
-            buckets = self._reader(part).iterate()
+            buckets: Iterable[Bucket] | None = self._from_histograms(part)
+            if buckets is None:
+                self._check_events(part)
+                buckets = self._reader(part).iterate()
             found = (bucket if isfinite(bucket[1]) else self._finite(bucket, part) for bucket in buckets)
-        yield from self._items(found, window, self._value_before(window.first, span.first))
+        return self._items(found, window, self._value_before(window.first, span.first))
 
     # The window.
 
@@ -258,7 +262,18 @@ class Answer:
     def _reader(self, span: Span) -> Reader:
         return reader_of(self.question, span, self.state)
 
+    def _from_histograms(self, span: Span) -> list[Bucket] | None:
+        """Read the buckets from histograms, where there are such for all of them; None elsewhere."""
+        if not self.accuracy or not histogram_reader.may_answer(self.question):
+            return None
+        found = HistogramReader.of(self.question, span, self.state).read_approximate()
+        if found is not None:
+            self.accuracy = str(ACCURACY)
+        return found
+
     def _read(self, span: Span) -> Sequence[_Found]:
+        if (approximate := self._from_histograms(span)) is not None:
+            return approximate
         self._check_events(span)
         reader = self._reader(span)
         is_ungrouped = self.question.granularity == "none"
@@ -294,8 +309,10 @@ class Answer:
             return None
         bucket_start = question.granularity.start_of(latest, question.zone)
         span = Span(max(first, bucket_start), end)
-        self._check_events(span, is_before=True)
-        found = self._reader(span).read()
+        found = self._from_histograms(span)
+        if found is None:
+            self._check_events(span, is_before=True)
+            found = self._reader(span).read()
         bucket = next(each for each in reversed(found) if self._start(each[0]) == bucket_start)
         return (bucket if isfinite(bucket[1]) else self._finite(bucket, span))[1]
 

@@ -265,7 +265,7 @@ aggregate = _call(
         _segment("namespace", "Shop"), _segment("name", "order"), AggregationQuerySerializer, *_READ_HEADERS,
         _header("If-None-Match", "The `ETag` of an answer."),
         _header("ETag", "Another one whenever the answer may be another.", 200, 304),
-        _header(ACCURACY_HEADER, "Of percentiles: `exact`.", 200, 304),
+        _header(ACCURACY_HEADER, "Of percentiles: `exact`, or `0.01` where they come from histograms.", 200, 304),
     ],
     examples=[
         OpenApiExample("Such as", "2020-11-01", parameter_only=("tsMin", "query")),

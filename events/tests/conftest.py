@@ -78,7 +78,7 @@ _ON_SQLITE_ALONE = [
 _NEED = {
     "fakeredis": ["test_counters.py"],
     "hypothesis": [
-        "test_buckets.py", "test_ingest.py", "test_percentiles.py", "test_planner.py", "test_prune_events.py", "test_rollups_stateful.py",
+        "test_buckets.py", "test_histograms.py", "test_ingest.py", "test_percentiles.py", "test_planner.py", "test_prune_events.py", "test_rollups_stateful.py",
         "test_schema.py", "test_sums.py", "test_times.py",
     ],
     "openapi_python_client": ["test_generated_clients.py"],

@@ -15,7 +15,8 @@ from django.utils import timezone
 from events.database import partitions
 from events.database.dialect import choose, is_postgresql
 from events.log.models import Event
-from events.rollups.models import Pruned, Resolution, Rollup, Watermark
+from events.rollups import histograms
+from events.rollups.models import Histogram, Pruned, Resolution, Rollup, Watermark
 from events.rollups.rebuild import PrunedError
 from events.rollups.statements import add_step, fill_step
 from events.worker.settled import settle
@@ -96,6 +97,7 @@ def _take_step(partition: int | None, looked: datetime, settled: int, most_event
         _give_room()
         resolutions = watermark.finest_first
         count = fill_step(new.up_to(last), resolutions[0], partition)
+        histograms.add(new.up_to(last), partition)  # it looks at what the rollups hold so far
         add_step([*resolutions, Resolution.SERIES], finest=resolutions[0], partition=partition)
         of_partition.update(event_id=last, complete_at=watermark.complete_at if full else looked)
     return Step(count, last, full is not None, time.monotonic() - locked)
@@ -138,6 +140,7 @@ def start_over(*, accept_loss: bool = False) -> None:
             )
         for partition in watermarks:
             Rollup.objects.of_partition(partition)._raw_delete(connection.alias)
+            Histogram.objects.of_partition(partition)._raw_delete(connection.alias)
             of_partition = Watermark.objects.of_partition(partition)
             of_partition.update(event_id=0, resolutions=",".join(settings.ROLLUP_RESOLUTIONS))
             Watermark.objects.bump_changes(partition)

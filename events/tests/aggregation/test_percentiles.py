@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import numpy
 import pytest
+from django.conf import settings
 from django.db import connection
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from events.aggregation.answer import aggregate, stream
 from events.aggregation.question import Question, fraction_of
 from events.calendar.granularity import Granularity
+from events.log.namespace_patterns import Namespaces
 from events.models import Event
 from events.tests.support.examples import few_of
 from events.tests.support.rolling_up import roll_up_all
@@ -277,7 +279,12 @@ def reckoned(kind, events, bounds):
         return float(exact.sum() / seconds), 1e-13 * peak * len(values)
     if kind == "stddev":
         return (None if len(values) == 1 else float(numpy.std(exact, ddof=1))), 1e-12 * peak
-    return float(numpy.percentile(exact, fraction_of(kind) * 100)), 1e-14 * peak
+    fraction = fraction_of(kind)
+    if settings.ROLLUP_HISTOGRAMS:
+        rank = fraction * (len(values) - 1)
+        low, high = sorted(values)[math.floor(rank)], sorted(values)[math.ceil(rank)]
+        return float(numpy.percentile(exact, fraction * 100)), 0.01 * max(abs(low), abs(high)) + 1e-300
+    return float(numpy.percentile(exact, fraction * 100)), 1e-14 * peak
 
 
 def by_numpy(events, aggregation_type, granularity, zone, ts_min, ts_max):
@@ -304,14 +311,17 @@ def agree(found, expected):
 
 @pytest.mark.one_partition
 @pytest.mark.django_db(transaction=True)
-def test_it_answers_what_numpy_does():
+@pytest.mark.parametrize("namespaces", ["", "Shop"])
+def test_it_answers_what_numpy_does(settings, namespaces):
+    settings.ROLLUP_HISTOGRAMS = Namespaces.of(namespaces)
+
     @hypothesis_settings(
         max_examples=few_of(60), derandomize=True, database=None, suppress_health_check=list(HealthCheck)
     )
-    @given(rows, st.integers(0, 60), st.lists(questions, min_size=12, max_size=16))
+    @given(rows, st.integers(0, 60), st.lists(questions, min_size=6, max_size=8))
     def check(events, tail, asked):
         with connection.cursor() as cursor:
-            for table in ("events_event", "events_rollup", "events_watermark"):
+            for table in ("events_event", "events_rollup", "events_histogram", "events_watermark"):
                 cursor.execute(f"DELETE FROM {table}")
         head = max(len(events) - tail, 0)
         for part in (events[:head], events[head:]):
