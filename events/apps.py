@@ -16,6 +16,7 @@ class EventsConfig(AppConfig):
 
         from events import checks  # noqa: F401
         from events.access.oauth2 import client_secrets
+        from events.aggregation import event_sql  # noqa: F401
         from events.database import trunc_clock  # noqa: F401
         from events.http.cookies import read_in_linear_time
 

@@ -3,7 +3,7 @@
 from events.access.models import ClientUsage, Grant, LongLivedToken
 from events.ingest.models import IdempotencyKey
 from events.log.models import Event, EventQuerySet, validate_path_segment
-from events.rollups.models import Pruned, Resolution, Rollup, Watermark
+from events.rollups.models import Histogram, Pruned, Resolution, Rollup, Watermark
 from events.series.models import SeriesSettings
 from events.transfer.models import Bookmark
 
@@ -13,6 +13,7 @@ __all__ = [
     "Event",
     "EventQuerySet",
     "Grant",
+    "Histogram",
     "IdempotencyKey",
     "LongLivedToken",
     "Pruned",

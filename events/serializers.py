@@ -14,7 +14,7 @@ from django.http import QueryDict
 from rest_framework import serializers
 from typing_extensions import override
 
-from events.aggregation.question import AGGREGATION_TYPES, FILLS, LABELS
+from events.aggregation.question import AGGREGATION_TYPES, FILLS, LABELS, fraction_of
 from events.calendar import timestamps, zones
 from events.calendar.granularity import Granularity, first_of_day, last_of_day
 from events.log.models import validate_path_segment
@@ -148,6 +148,20 @@ class NamedChoiceField(serializers.ChoiceField):
         return super().to_internal_value(data[:50] if isinstance(data, str) else data)
 
 
+class AggregationTypeField(NamedChoiceField):
+    """A word, or a percentile: the letter p and a number from 0 to 100; the error lists the words."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__([*AGGREGATION_TYPES, "p50", "p75", "p90", "p95", "p99"], **kwargs)
+        others = "Another percentile is a “p” and a number from 0 to 100, such as p99.9."
+        self.error_messages["invalid_choice"] += f" {others}"
+
+    @override
+    def to_internal_value(self, data: Any) -> Any:
+        is_percentile = isinstance(data, str) and fraction_of(data) is not None
+        return data if is_percentile else super().to_internal_value(data)
+
+
 class TimeZoneField(serializers.Field[tzinfo, Any, str, Any]):
     """A time zone by its IANA name, as in the package tzdata, on any machine."""
 
@@ -214,11 +228,12 @@ class AggregationQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any])
         help_text="The calendar unit that events are grouped by; `week` starts on Monday, `none` groups equal "
         "timestamps only and is never filled.",
     )
-    aggregationType = NamedChoiceField(
-        choices=AGGREGATION_TYPES,
+    aggregationType = AggregationTypeField(
         source="aggregation_type",
         default="avg",
-        help_text="How the values of a bucket become one.",
+        help_text="How the values of a bucket become one: `avg`, `min`, `max`, `sum`, `count`; `rate`, the sum by the "
+        "second; `first`, `last`; `stddev`, that of a sample; a percentile, which is a `p` and a number from 0 to 100 "
+        "such as `p95` or `p99.9`; `median`, which is `p50`.",
     )
     timezone = TimeZoneField(
         source="zone",

@@ -144,7 +144,7 @@ class AggregationView(ReplicaView):
             response: HttpResponseBase = known or self._respond(answer, request.accepted_renderer)
         if not response.streaming:  # a long answer is still to be read
             _shorten_tail(answer)
-        response["ETag"] = etag
+        _mark(response, answer, etag)
         return response
 
     def _respond(self, answer: Answer, renderer: BaseRenderer) -> HttpResponseBase:
@@ -161,9 +161,10 @@ class AggregationView(ReplicaView):
         """Yield the lines of a long answer, which is read later and perhaps by another thread."""
         with snapshot():
             answer = Answer(question)
+            items = answer.iterate()
             # the version of what is sent now, as an event may have come since the answer was made
-            response["ETag"] = _etag(answer, renderer)
-            yield from renderer.lines(answer.iterate())
+            _mark(response, answer, _etag(answer, renderer))
+            yield from renderer.lines(items)
         _shorten_tail(answer)
 
 
@@ -219,6 +220,13 @@ class CatalogueView(ReplicaView):
 
 def _etag(answer: Answer, renderer: BaseRenderer) -> str:
     return quote_etag(f"{answer.version()}-{renderer.format}")
+
+
+def _mark(response: HttpResponseBase, answer: Answer, etag: str) -> None:
+    """Say which version of the answer the response has, and how accurate it is where not all such answers are exact."""
+    response["ETag"] = etag
+    if answer.accuracy is not None:
+        response[operations.ACCURACY_HEADER] = answer.accuracy
 
 
 def _lines_of(renderer: StreamRenderer, catalogue: Catalogue, after: SeriesKey | None) -> Generator[bytes, None, None]:

@@ -17,7 +17,7 @@ from events.access.local_secrets import kept
 from events.calendar.ages import age
 from events.database.postgresql import session
 from events.database.private_files import PrivateConnection
-from events.log.namespace_patterns import validate_patterns
+from events.log.namespace_patterns import Namespaces, validate_patterns
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}
@@ -156,6 +156,17 @@ def retention(name: str) -> list[tuple[str, timedelta | None]]:
                 f"{name} must list namespaces and ages such as Shop-*=30d,Audit=keep,*=365d, not {part!r}."
             ) from None
     return policy
+
+
+def namespaces(name: str) -> Namespaces:
+    """Read a list of patterns of namespaces; each is a name, or the beginning of one up to an asterisk."""
+    patterns = texts(name, [])
+    try:
+        for pattern in patterns:
+            validate_patterns(pattern)
+    except ValidationError:
+        raise ImproperlyConfigured(f"{name} must list namespaces such as Shop-*,Audit, not {pattern!r}.") from None
+    return Namespaces.of("\n".join(patterns))
 
 
 def database(name: str, default: str, *, timeout_seconds: int) -> dict[str, Any]:

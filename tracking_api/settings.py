@@ -224,8 +224,8 @@ CORS_ALLOW_HEADERS = [
     "x-request-id",
 ]  # fmt: skip
 CORS_EXPOSE_HEADERS = [
-    "ETag", "Link", "Retry-After", "RateLimit", "RateLimit-Policy", "Tracking-Read", "WWW-Authenticate",
-    "X-Request-ID",
+    "ETag", "Link", "Retry-After", "RateLimit", "RateLimit-Policy", "Tracking-Accuracy", "Tracking-Read",
+    "WWW-Authenticate", "X-Request-ID",
 ]  # fmt: skip
 
 # Logs on standard error: what goes wrong, and a line for each request
@@ -260,6 +260,7 @@ MAX_BODY_BYTES = environment.integer("MAX_BODY_BYTES", 10_000_000, minimum=1)
 MAX_FORM_BYTES = DATA_UPLOAD_MAX_MEMORY_SIZE = environment.integer("MAX_FORM_BYTES", 65_536, minimum=1_024)
 MAX_ITEMS = environment.integer("MAX_ITEMS", 100_000, minimum=1)
 MAX_STREAM_ITEMS = environment.integer("MAX_STREAM_ITEMS", 5_000_000, minimum=1)
+PERCENTILE_EVENTS = environment.integer("PERCENTILE_EVENTS", 2_000_000, minimum=1)
 MAX_SERIES = environment.integer("MAX_SERIES", 10_000, minimum=1)
 RETRY_AFTER_SECONDS = environment.integer("RETRY_AFTER_SECONDS", 1, minimum=1)
 IDEMPOTENCY_KEEP_HOURS = environment.integer("IDEMPOTENCY_KEEP_HOURS", 48, minimum=1)
@@ -277,6 +278,7 @@ CACHE_URL = environment.cache("CACHE_URL", "memory://")
 
 ROLLUP_RESOLUTIONS = environment.choices("ROLLUP_RESOLUTIONS", ["minute", "hour"], ["minute", "hour"])
 ROLLUP_TAIL_EVENTS = environment.integer("ROLLUP_TAIL_EVENTS", 50_000, minimum=1)
+ROLLUP_HISTOGRAMS = environment.namespaces("ROLLUP_HISTOGRAMS")
 RETENTION = environment.retention("RETENTION")
 RETENTION_MAY_DELETE_MOST = environment.boolean("RETENTION_MAY_DELETE_MOST", default=False)
 STATEMENT_TIMEOUT_SECONDS = environment.integer("STATEMENT_TIMEOUT_SECONDS", 30, minimum=1)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
-from math import isfinite
+from math import isfinite, isnan
 from operator import itemgetter
 from typing import TypedDict
 
 from django.conf import settings
 from rest_framework.exceptions import ValidationError
 
-from events.aggregation.question import Question
+from events.aggregation import event_bounds, histogram_reader
+from events.aggregation.histogram_reader import HistogramReader
+from events.aggregation.question import Question, fraction_of
 from events.aggregation.reader import Bucket, Reader, in_order
+from events.aggregation.readers import reader_of
 from events.aggregation.series_state import state_of
 from events.calendar import timestamps, zones
 from events.calendar.granularity import MICROSECOND, Granularity
@@ -22,9 +25,12 @@ from events.calendar.spans import Span
 from events.database import partitions
 from events.database.snapshot import snapshot, snapshot_id
 from events.log.models import Event
+from events.rollups.bins import ACCURACY
 
 _LONG_TAIL = 10_000
 
+# A bucket that holds events, as it is answered: what ``Bucket`` has, but None for a value that isn't known.
+_Found = tuple[str, float | None]
 # A bucket's start, its timestamp and its value.
 _Labelled = tuple[datetime, str, float | None]
 
@@ -74,6 +80,8 @@ class Answer:
     def __init__(self, question: Question) -> None:
         self.question = question
         self.state = state_of(question.namespace, question.name)
+        # how accurate the values are, as far as they are read; None for types whose values are always exact
+        self.accuracy = None if fraction_of(question.aggregation_type) is None else "exact"
 
     @property
     def has_long_tail(self) -> bool:
@@ -96,6 +104,8 @@ class Answer:
             count += tail.count()
         # “exact sums” tells these answers from the ones of older releases, whose last digits may differ
         rules = f"exact sums {zones.version()} {settings.MAX_ITEMS}"
+        if self.accuracy:
+            rules += f" {settings.PERCENTILE_EVENTS} {histogram_reader.may_answer(question)}"
         text = f"{question} {rules} {state.watermark.changes} {state.pruned_before} {count} {seen}"
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -125,13 +135,14 @@ class Answer:
         span = self.extent
         if span and (window := self._window(span)):
             self._check_filled(window)
-            if part := window.within(span):
-                self._check_pruned(part)
+            part = window.within(span)
+            if part and self._from_histograms(part) is None:
+                self._check_events(part)
             if self.state.pruned_before:
                 self._value_before(window.first, span.first)  # it raises where that value depends on pruned events
 
     def iterate(self) -> Iterator[Item]:
-        """Yield the items of ``items`` one after the other, however many there are.
+        """Return an iterator of the items of ``items``, however many there are; it raises before the first one.
 
         A sum that is beyond what a double holds is None. Otherwise raises ValidationError as ``items`` does, and also
         where a filled window has more than ``MAX_STREAM_ITEMS`` buckets.
@@ -139,14 +150,16 @@ class Answer:
         span = self.extent
         window = span and self._window(span)
         if not span or not window:
-            return
+            return iter(())
         self._check_filled(window)
-        found: Iterator[tuple[str, float | None]] = iter(())
+        found: Iterator[_Found] = iter(())
         if part := window.within(span):
-            self._check_pruned(part)
-            buckets = self._reader(part).iterate()
+            buckets: Iterable[Bucket] | None = self._from_histograms(part)
+            if buckets is None:
+                self._check_events(part)
+                buckets = self._reader(part).iterate()
             found = (bucket if isfinite(bucket[1]) else self._finite(bucket, part) for bucket in buckets)
-        yield from self._items(found, window, self._value_before(window.first, span.first))
+        return self._items(found, window, self._value_before(window.first, span.first))
 
     # The window.
 
@@ -216,6 +229,16 @@ class Answer:
         advice = "choose a shorter window" + (f", or a coarser granularity such as {fits}." if fits else ".")
         return ValidationError({"granularity": [f"More than {most} items{setting}; {advice}"]})
 
+    def _check_events(self, span: Span, *, is_before: bool = False) -> None:
+        """Refuse a span whose events are pruned and missed, or too many to be read. Raises ValidationError.
+
+        ``is_before`` is for a span before the window, whose value is to fill the window's first buckets.
+        """
+        if event_bounds.needs_events(self.question):
+            event_bounds.check(self.question, span, self.state, is_before=is_before)
+        else:
+            self._check_pruned(span)
+
     def _check_pruned(self, span: Span) -> None:
         """Refuse a span that can't be answered from the rollups of its pruned events. Raises ValidationError."""
         if self.state.pruned_before is None:
@@ -237,20 +260,38 @@ class Answer:
     # Buckets that hold events.
 
     def _reader(self, span: Span) -> Reader:
-        return Reader.of(self.question, span, self.state)
+        return reader_of(self.question, span, self.state)
 
-    def _read(self, span: Span) -> list[Bucket]:
-        self._check_pruned(span)
+    def _from_histograms(self, span: Span) -> list[Bucket] | None:
+        """Read the buckets from histograms, where there are such for all of them; None elsewhere."""
+        if not self.accuracy or not histogram_reader.may_answer(self.question):
+            return None
+        found = HistogramReader.of(self.question, span, self.state).read_approximate()
+        if found is not None:
+            self.accuracy = str(ACCURACY)
+        return found
+
+    def _read(self, span: Span) -> Sequence[_Found]:
+        if (approximate := self._from_histograms(span)) is not None:
+            return approximate
+        self._check_events(span)
         reader = self._reader(span)
         is_ungrouped = self.question.granularity == "none"
         found = reader.read_ungrouped(settings.MAX_ITEMS + 1) if is_ungrouped else reader.read()
-        infinite = [bucket for bucket in found if not isfinite(bucket[1])]
-        if infinite:
-            exact = dict(self._from_events(infinite, span))
-            found = [bucket if isfinite(bucket[1]) else (bucket[0], exact[bucket[0]]) for bucket in found]
-            if not all(isfinite(value) for _, value in found):
-                raise ValidationError({"aggregationType": ["The sum of a bucket is beyond what a double holds."]})
-        return found
+        unfinished = [bucket for bucket in found if not isfinite(bucket[1])]
+        return self._finished(found, unfinished, span) if unfinished else found
+
+    def _finished(self, found: list[Bucket], unfinished: list[Bucket], span: Span) -> list[_Found]:
+        """Read infinite values anew, from the events alone. A value that isn't known, which is NaN, is None."""
+        infinite = [bucket for bucket in unfinished if not isnan(bucket[1])]
+        exact = dict(self._from_events(infinite, span)) if infinite else {}
+        if not all(isfinite(exact[timestamp]) for timestamp, _ in infinite):
+            what = "standard deviation" if self.question.aggregation_type == "stddev" else "sum"
+            raise ValidationError({"aggregationType": [f"The {what} of a bucket is beyond what a double holds."]})
+        return [
+            (timestamp, None if isnan(value) else value if isfinite(value) else exact[timestamp])
+            for timestamp, value in found
+        ]  # fmt: skip
 
     def _value_before(self, start: datetime, first: datetime) -> float | None:
         """Return the value of the last bucket with events before the window; None where there is none or no need.
@@ -268,13 +309,20 @@ class Answer:
             return None
         bucket_start = question.granularity.start_of(latest, question.zone)
         span = Span(max(first, bucket_start), end)
-        self._check_pruned(span)
-        found = self._reader(span).read()
+        found = self._from_histograms(span)
+        if found is None:
+            self._check_events(span, is_before=True)
+            found = self._reader(span).read()
         bucket = next(each for each in reversed(found) if self._start(each[0]) == bucket_start)
         return (bucket if isfinite(bucket[1]) else self._finite(bucket, span))[1]
 
-    def _finite(self, bucket: Bucket, span: Span) -> tuple[str, float | None]:
-        """Read a bucket from its events alone, as its rollups don't hold the sum; a sum beyond a double is None."""
+    def _finite(self, bucket: Bucket, span: Span) -> _Found:
+        """Read a bucket from its events alone, as its rollups don't hold the sum; a sum beyond a double is None.
+
+        A value that isn't known, which is NaN, is None too.
+        """
+        if isnan(bucket[1]):
+            return bucket[0], None
         value = dict(self._from_events([bucket], span))[bucket[0]]
         return bucket[0], value if isfinite(value) else None
 
@@ -296,7 +344,7 @@ class Answer:
 
     # Buckets as items.
 
-    def _items(self, found: Iterable[tuple[str, float | None]], window: Span, before: float | None) -> Iterator[Item]:
+    def _items(self, found: Iterable[_Found], window: Span, before: float | None) -> Iterator[Item]:
         """Yield the buckets as items; where they are to be filled, with every empty one in the window.
 
         ``before`` is the value of the last bucket before the window.

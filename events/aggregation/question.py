@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 
 from events.calendar.granularity import Granularity
 
-AGGREGATION_TYPES = ("avg", "min", "max", "sum", "count")
+AGGREGATION_TYPES = ("avg", "min", "max", "sum", "count", "rate", "first", "last", "stddev", "median")
+"""All types but the percentiles, which are a ``p`` and a number of percent."""
+PERCENTILE = r"p(100(\.0{1,10})?|[0-9]{1,2}(\.[0-9]{1,10})?)"
 FILLS = ("none", "null", "zero", "previous")
 LABELS = ("first", "bucket")
+
+
+def fraction_of(aggregation_type: str) -> float | None:
+    """Return which part of the values lies below a percentile, 0.95 for ``p95``; None for all other types."""
+    if aggregation_type == "median":
+        return 0.5
+    return float(aggregation_type[1:]) / 100 if re.fullmatch(PERCENTILE, aggregation_type) else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from heapq import heappop, heappush
 from itertools import chain, groupby
 from math import inf
 from operator import add, itemgetter
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -90,7 +90,7 @@ class Reader:
     """Whether averages are kept between the least and the most value, as sums may not be exact."""
 
     @classmethod
-    def of(cls, question: Question, span: Span, state: SeriesState) -> Reader:
+    def of(cls, question: Question, span: Span, state: SeriesState) -> Self:
         """Make the reader of the buckets that a question asks for in a span."""
         return cls(
             question.namespace,
@@ -172,6 +172,13 @@ class Reader:
                     return ends
         return None
 
+    def reaches_pruned(self) -> bool:
+        """Tell whether events were pruned between both instants. One query where some were pruned of the series."""
+        before = self.state.pruned_before
+        if before is None or not self.first < before:
+            return False
+        return self._stored(Piece(None, self.first, min(self.last, before - MICROSECOND))).exists()
+
     def find_last(self) -> datetime | None:
         """Find the timestamp of the last event between both instants; None where there is none.
 
@@ -221,23 +228,25 @@ class Reader:
             events = Event.objects.of_series(self.namespace, self.name).within(piece.first, piece.last)
             return self._events(events.up_to(self.state.watermark.marks))
         if self.aligned and piece.resolution is not None and piece.resolution.granularity is self.granularity:
-            columns = {
-                "total": Case(When(is_exact=True, then=F("sum")), default=Value(inf)),
-                "missed": NullIf("rest", Value(0.0)), "units": _NO_TEXT,
-                "number": F("count"), "least": F("min"), "most": F("max"),
-            }  # fmt: skip
-            stored = self._stored(piece).annotate(**columns, first=_text("first_timestamp"))
+            stored = self._stored(piece).annotate(**self._stored_columns(), first=text_of("first_timestamp"))
             return stored.values_list(*self._row())
         return self._of_rollups(piece)
 
+    def _stored_columns(self) -> dict[str, Any]:
+        return {
+            "total": Case(When(is_exact=True, then=F("sum")), default=Value(inf)),
+            "missed": NullIf("rest", Value(0.0)), "units": _NO_TEXT,
+            "number": F("count"), "least": F("min"), "most": F("max"),
+        }  # fmt: skip
+
     def _of_rollups(self, piece: Piece, *, only_exact: bool = True) -> models.QuerySet[Any]:
-        units: models.expressions.Combinable = _text(sums_sql.Units("sum", "rest", peak=inf))
+        units: models.expressions.Combinable = text_of(sums_sql.Units("sum", "rest", peak=inf))
         if only_exact:
             units = Case(When(inexact=1, then=_NO_TEXT), default=units)
         return self._grouped(
             self._stored(piece), "first_timestamp" if piece.resolution is None else "bucket",
             inexact=_INEXACT, total=_NO_DOUBLE, missed=_NO_DOUBLE, units=units,
-            first=_text(Min("first_timestamp")), number=Cast(Sum("count"), BigIntegerField()),
+            first=text_of(Min("first_timestamp")), number=Cast(Sum("count"), BigIntegerField()),
             least=Min("min"), most=Max("max"),
         )  # fmt: skip
 
@@ -258,12 +267,12 @@ class Reader:
             events, "timestamp",
             total=Case(When(number=1, then=F("least")), default=_NO_DOUBLE),
             missed=_NO_DOUBLE,
-            units=Case(When(number=1, then=_NO_TEXT), default=_text(units or sums_sql.Units("value"))),
+            units=Case(When(number=1, then=_NO_TEXT), default=text_of(units or sums_sql.Units("value"))),
         )  # fmt: skip
 
     def _grouped(self, rows: models.QuerySet[Any], time: str, **aggregates: Any) -> models.QuerySet[Any]:
         of_events = {
-            "first": _text(Min("timestamp")), "number": Count("pk"), "least": Min("value"), "most": Max("value")
+            "first": text_of(Min("timestamp")), "number": Count("pk"), "least": Min("value"), "most": Max("value")
         }  # fmt: skip
         grouped: models.QuerySet[Any] = (
             rows.order_by()
@@ -314,10 +323,10 @@ class Reader:
                 merged[key] = (min(known[0], row[0]), *bucket_sums.merged(known[1:], row[columns_start:]))
         in_order = sorted(merged.values(), key=itemgetter(0))
         if both:
-            return [(_iso(first), value) for first, value in in_order]
+            return [(iso_of(first), value) for first, value in in_order]
         average = bucket_sums.bounded_average if self.bounds else bucket_sums.average
         value_of: Callable[..., float] = average if self.aggregation_type == "avg" else bucket_sums.total
-        return [(_iso(first), value_of(*columns)) for first, *columns in in_order]
+        return [(iso_of(first), value_of(*columns)) for first, *columns in in_order]
 
 
 def in_order(found: Iterable[_Row], key: Callable[[_Row], datetime]) -> Iterator[_Row]:
@@ -337,7 +346,7 @@ def _first_timestamp(bucket: Bucket) -> datetime:
     return datetime.fromisoformat(bucket[0])
 
 
-def _iso(text: str) -> str:
+def iso_of(text: str) -> str:
     """Turn a timestamp's text from either database into the text of the API."""
     text = text.removesuffix("+00")
     if len(text) > _SECOND_CHARACTERS:
@@ -365,7 +374,7 @@ class _KeyNumber(_KeyText):
         return f"EXTRACT(EPOCH FROM {sql})::bigint", parameters
 
 
-def _text(instant: Any) -> Cast:
+def text_of(instant: Any) -> Cast:
     """Build the text of an instant as the database writes it: reading a text costs a tenth of reading a datetime."""
     return Cast(instant, models.TextField())
 

@@ -99,6 +99,8 @@ def bucket_start(time: str, rules: Rules) -> models.Func:
 class TruncClock(models.Func):
     """An instant truncated to the minute or hour of a zone's clocks, as an instant; without ``rules`` in UTC.
 
+    In UTC it may be truncated to the day too.
+
     Where the clocks go back, the repeated hour is a bucket of its own. Django's truncation returns what the clocks
     show, which is equal for both hours. In UTC this is also much faster than Django's truncation, which on SQLite is a
     function in Python.
@@ -125,7 +127,7 @@ class TruncClock(models.Func):
         sql, parameters = compiler.compile(self.source_expressions[0])
         if self.rules:
             return _in_python(sql, self.rules), parameters
-        end, rest = {"minute": (16, ":00"), "hour": (13, ":00:00")}[self.granularity]
+        end, rest = {"minute": (16, ":00"), "hour": (13, ":00:00"), "day": (10, " 00:00:00")}[self.granularity]
         return f"SUBSTR({sql}, 1, {end}) || '{rest}'", parameters
 
 

@@ -23,6 +23,7 @@ from events.serializers import (
 )
 
 JSON, NDJSON, CSV = "application/json", "application/x-ndjson", "text/csv"
+ACCURACY_HEADER = "Tracking-Accuracy"
 READ_HEADER, SOURCES = "Tracking-Read", ("primary", "replica")
 URL_ENCODED, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
 
@@ -251,6 +252,9 @@ aggregate = _call(
     description=_limits(
         "The events of one series within a window, grouped by the calendar; exact, and as fresh as the last "
         "201.\n\n"
+        "Percentiles and `stddev` are read from {0.PERCENTILE_EVENTS} events at most; a window with more is a 400 "
+        "that names the longest one that fits. Of hours whose events are pruned, neither they nor `first` and `last` "
+        "are known.\n\n"
         "JSON has {0.MAX_ITEMS} items at most; a question with more is a 400 that names a coarser "
         "granularity. CSV and NDJSON have no limit to the items that are stored, and with `fill` one of "
         "{0.MAX_STREAM_ITEMS}: they are read from one snapshot, and sent with their `Content-Length` once "
@@ -261,6 +265,7 @@ aggregate = _call(
         _segment("namespace", "Shop"), _segment("name", "order"), AggregationQuerySerializer, *_READ_HEADERS,
         _header("If-None-Match", "The `ETag` of an answer."),
         _header("ETag", "Another one whenever the answer may be another.", 200, 304),
+        _header(ACCURACY_HEADER, "Of percentiles: `exact`, or `0.01` where they come from histograms.", 200, 304),
     ],
     examples=[
         OpenApiExample("Such as", "2020-11-01", parameter_only=("tsMin", "query")),

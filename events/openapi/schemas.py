@@ -13,6 +13,7 @@ from drf_spectacular.utils import Direction, extend_schema_field
 from typing_extensions import override
 
 from events import serializers
+from events.aggregation.question import AGGREGATION_TYPES, PERCENTILE
 from events.http.exceptions import MOST_ITEMS_NAMED
 from events.series.overview import PAGE_SERIES
 
@@ -236,6 +237,12 @@ for _field, _schema in {
     serializers.TextField: {"type": "string", "pattern": r"^[^\x00]*$"},
     serializers.SegmentField: SEGMENT,
     serializers.SeriesKeyField: SERIES_KEY,
+    # a pattern and no list, as of a list and a pattern together some generators make clients that nobody can read
+    serializers.AggregationTypeField: {
+        "type": "string",
+        "pattern": f"^({'|'.join(AGGREGATION_TYPES)}|{PERCENTILE})$",
+        "examples": ["p95"],
+    },
     serializers.TimeZoneField: {"type": "string", "pattern": ZONE_NAME, "examples": ["Europe/Berlin"]},
 }.items():
     extend_schema_field(_schema)(_field)

@@ -87,6 +87,52 @@ class Rollup(models.Model):
         return not raw and super()._save_table(raw, *args, **kwargs)  # type: ignore[misc]  # not in the stubs
 
 
+class HistogramQuerySet(models.QuerySet["Histogram"]):
+    """Bins of histograms, chosen by series and resolution."""
+
+    def of_series(self, namespace: str, name: str) -> HistogramQuerySet:
+        """Choose the bins of one series."""
+        return self.of_partition(partitions.partition_of(namespace, name)).filter(namespace=namespace, name=name)
+
+    def of_partition(self, partition: int | None) -> HistogramQuerySet:
+        """Choose the bins of one partition; all of them where there is a single one, which is None."""
+        return self if partition is None else self.filter(partition=partition)
+
+
+class Histogram(models.Model):
+    """How many events of a series, up to the watermark, have a value of one bin, in an hour or a day of UTC.
+
+    There are some for the namespaces that ROLLUP_HISTOGRAMS names; those of days are the sums of those of their hours.
+    """
+
+    class Resolution(models.IntegerChoices):
+        """The length of the stretch of time, in seconds."""
+
+        HOUR = 3600
+        DAY = 86400
+
+    pk = models.CompositePrimaryKey("resolution", "namespace", "name", "bucket", "bin")
+    bucket = models.DateTimeField(help_text="The start of the hour or day in UTC.")
+    count = models.BigIntegerField()
+    resolution = models.IntegerField(choices=Resolution.choices)
+    bin = models.IntegerField(help_text="Which values are counted; bins sort as their values do.")
+    namespace = models.CharField(max_length=255)
+    name = models.CharField(max_length=255)
+    partition = models.SmallIntegerField(null=True, editable=False)
+
+    objects = HistogramQuerySet.as_manager()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}, {self.get_resolution_display()} {timestamps.to_text(self.bucket)}"
+
+    # A fixture's histograms are not stored, as its rollups are not.
+    def _save_table(self, raw: bool = False, *args: Any, **kwargs: Any) -> bool:
+        return not raw and super()._save_table(raw, *args, **kwargs)  # type: ignore[misc]  # not in the stubs
+
+
 class WatermarkManager(models.Manager["Watermark"]):
     """Reads, locks and stores the watermarks, one for each partition; the only partition is None."""
 

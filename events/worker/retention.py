@@ -15,7 +15,7 @@ from events.database import partitions
 from events.database.dialect import choose, is_postgresql
 from events.log.models import Event, EventQuerySet
 from events.log.namespace_patterns import fits
-from events.rollups import rebuild
+from events.rollups import histograms, rebuild
 from events.rollups.models import Pruned, Resolution, Rollup, Watermark
 
 # On SQLite a step holds the lock that every writer waits for; on PostgreSQL commits wait while it writes to the disk.
@@ -157,6 +157,7 @@ def prune_rollups(series: Series) -> Iterator[int]:
                 return
             late = prunable(series).filter(timestamp__lt=end)
             late._raw_delete(connection.alias)
+            histograms.prune(series.namespace, series.name, end, series.partition)
             rebuild.rebuild_whole_series(watermark, series.namespace, series.name)
             if not of_series.exists():
                 Pruned.objects.of_series(series.namespace, series.name)._raw_delete(connection.alias)

@@ -18,8 +18,9 @@ from django.utils import timezone
 from events.database import partitions
 from events.database.dialect import choose, is_postgresql
 from events.log.models import Event, EventQuerySet
+from events.rollups import histograms
 from events.rollups.marks import Marks, Range
-from events.rollups.models import Pruned, Resolution, Rollup, Watermark
+from events.rollups.models import Histogram, Pruned, Resolution, Rollup, Watermark
 from events.rollups.rebuild import PrunedError
 from events.rollups.statements import add_step, fill_step
 from events.worker.settled import settle
@@ -97,7 +98,9 @@ def _take_step(partition: int | None, looked: datetime, settled: Marks, most_eve
             return None
         _give_room()
         resolutions = watermark.finest_first
-        count = fill_step(events.filter(reduce(or_, (each.holds() for each in reached))), resolutions[0], partition)
+        new = events.filter(reduce(or_, (each.holds() for each in reached)))
+        count = fill_step(new, resolutions[0], partition)
+        histograms.add(new, partition)  # it looks at what the rollups hold so far
         add_step([*resolutions, Resolution.SERIES], finest=resolutions[0], partition=partition)
         marks = watermark.marks.moved({each.origin: each.up_to for each in reached})
         Watermark.objects.move(partition, marks, complete_at=watermark.complete_at if is_full else looked)
@@ -162,6 +165,7 @@ def start_over(*, accept_loss: bool = False) -> None:
             )
         for partition in watermarks:
             Rollup.objects.of_partition(partition)._raw_delete(connection.alias)
+            Histogram.objects.of_partition(partition)._raw_delete(connection.alias)
             at_start = Watermark.objects.at_start(partition)
             Watermark.objects.move(partition, at_start.marks, resolutions=at_start.resolutions)
             Watermark.objects.bump_changes(partition)

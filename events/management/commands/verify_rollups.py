@@ -11,7 +11,7 @@ from events.management.progress import Bar, progress_bar
 from events.management.system_checks import OWN_CHECKS
 from events.models import Rollup
 from events.worker import verification
-from events.worker.verification import Difference
+from events.worker.verification import AnyDifference
 
 
 class Command(BaseCommand):
@@ -62,12 +62,13 @@ class Command(BaseCommand):
             raise CommandError(f"{count} rollups differ from their events. Rebuild them with --repair.")
         self.stdout.write(f"Repaired {count} rollups." if count else f"All rollups of {len(series)} series are right.")
 
-    def _compare(self, namespace: str, name: str, bar: Bar) -> Iterator[Difference]:
+    def _compare(self, namespace: str, name: str, bar: Bar) -> Iterator[AnyDifference]:
         differs = False
         for stretch in verification.stretches(namespace, name):
             events, found = verification.differences(stretch)
             bar.update(events)
             differs = differs or bool(found)
             yield from found
+            yield from verification.histogram_differences(stretch)
         if not differs and (whole := verification.series_difference(namespace, name)):
             yield whole

@@ -14,6 +14,8 @@ PATH = "/api/events/Frontend/pageView"
 CHOOSE = "Choose one of: "
 GRANULARITIES = ["minute", "hour", "day", "week", "month", "year", "none"]
 TYPES = ["avg", "min", "max", "sum", "count"]
+WORDS = [*TYPES, "rate", "first", "last", "stddev", "median", "p50", "p75", "p90", "p95", "p99"]
+PERCENTILES = "Another percentile is a “p” and a number from 0 to 100, such as p99.9."
 NO_TIMESTAMP = (
     "Must be ISO 8601 text such as 2020-11-12T11:10:00Z, or a unix timestamp as a number, within the years 1 to 9999."
 )
@@ -138,7 +140,7 @@ def test_a_series_without_events_is_an_empty_list(client, make_event):
         ("granularity=fortnight", {"granularity": [f"“fortnight” is not accepted. {CHOOSE}{', '.join(GRANULARITIES)}."]}),
         (f"granularity={'x' * 5000}", {"granularity": [f"“{'x' * 50}” is not accepted. {CHOOSE}{', '.join(GRANULARITIES)}."]}),
         ("granularity=Day", {"granularity": [f"“Day” is not accepted. {CHOOSE}{', '.join(GRANULARITIES)}."]}),
-        ("aggregationType=median", {"aggregationType": [f"“median” is not accepted. {CHOOSE}avg, min, max, sum, count."]}),
+        ("aggregationType=mode", {"aggregationType": [f"“mode” is not accepted. {CHOOSE}{', '.join(WORDS)}. {PERCENTILES}"]}),
         ("granularity=day&granularity=hour", {"granularity": ["This field may be given only once."]}),
         ("tsmin=1", {"tsmin": ["Unknown field. Accepted: tsMin, tsMax, granularity, aggregationType, timezone, fill, timestamp, format."]}),
         ("x=1", {"x": ["Unknown field. Accepted: tsMin, tsMax, granularity, aggregationType, timezone, fill, timestamp, format."]}),

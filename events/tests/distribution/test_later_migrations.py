@@ -2,11 +2,16 @@
 
 import pytest
 from django.contrib.postgres.operations import AddIndexConcurrently, RemoveIndexConcurrently
-from django.db import migrations, models
+from django.db import connection, migrations, models
 from django.db.migrations import AddField, AlterField, RemoveField
 from django.db.migrations.loader import MigrationLoader
 
-DIVIDED = {"event", "rollup", "pruned", "watermark"}
+from events.calendar.timestamps import EPOCH
+from events.log.namespace_patterns import Namespaces
+from events.models import Event, Histogram
+from events.tests.support.rolling_up import roll_up_all
+
+DIVIDED = {"event", "histogram", "rollup", "pruned", "watermark"}
 LATER = sorted(
     (
         migration
@@ -23,6 +28,8 @@ def is_refused(operation):
         return True  # nobody can tell what it does
     if getattr(operation, "model_name", getattr(operation, "name", "")).lower() not in DIVIDED:
         return False
+    if isinstance(operation, migrations.CreateModel):
+        return False  # JoinPartitions divides it
     if isinstance(operation, AddField):
         field = operation.field
         return field.unique or field.primary_key or not (field.null or field.has_db_default())
@@ -57,3 +64,25 @@ CASES = {
 @pytest.mark.parametrize(("operation", "refused"), CASES.values(), ids=CASES.keys())
 def test_the_rule_knows_what_a_cluster_refuses(operation, refused):
     assert is_refused(operation) == refused
+
+
+@pytest.mark.only_on("postgresql")
+@pytest.mark.not_on_a_cluster
+def test_a_table_that_comes_later_is_divided_as_the_log_is(partition_count, settings):
+    """And so its rows can be added to by their partition."""
+    settings.ROLLUP_HISTOGRAMS = Namespaces.of("*")
+    loader = MigrationLoader(connection)
+    migration = loader.get_migration("events", "0015_histograms")
+    with connection.schema_editor() as editor:
+        editor.delete_model(Histogram)
+        migration.apply(loader.project_state(migration.dependencies, at_end=True), editor)
+    for value in (1, 2):
+        Event.objects.create(namespace="Shop", name="order", timestamp=EPOCH, value=value)
+        roll_up_all()
+
+    with connection.cursor() as cursor:
+        key = connection.introspection.get_primary_key_columns(cursor, "events_histogram")
+    assert key == ["resolution", "namespace", "name", "bucket", "bin", *(["partition"] if partition_count > 1 else [])]
+    assert list(Histogram.objects.order_by("resolution", "bin").values_list("resolution", "count")) == [
+        (3600, 1), (3600, 1), (86400, 1), (86400, 1),
+    ]  # fmt: skip

@@ -60,7 +60,7 @@ def test_a_preflight_is_answered_without_a_token(db, path, method, headers):
         "access-control-allow-origin": ORIGIN,
         "access-control-allow-methods": "GET, POST",
         "access-control-max-age": "86400",
-        "access-control-expose-headers": "ETag, Link, Retry-After, RateLimit, RateLimit-Policy, Tracking-Read, WWW-Authenticate, X-Request-ID",
+        "access-control-expose-headers": "ETag, Link, Retry-After, RateLimit, RateLimit-Policy, Tracking-Accuracy, Tracking-Read, WWW-Authenticate, X-Request-ID",
     }
     assert response["Vary"] == "origin"
 
@@ -72,7 +72,7 @@ def test_a_preflight_from_elsewhere_is_told_nothing(db, origin):
 
 EXPOSED = {
     "access-control-allow-origin": ORIGIN,
-    "access-control-expose-headers": "ETag, Link, Retry-After, RateLimit, RateLimit-Policy, Tracking-Read, WWW-Authenticate, X-Request-ID",
+    "access-control-expose-headers": "ETag, Link, Retry-After, RateLimit, RateLimit-Policy, Tracking-Accuracy, Tracking-Read, WWW-Authenticate, X-Request-ID",
 }
 
 

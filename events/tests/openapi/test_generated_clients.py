@@ -102,7 +102,7 @@ def test_a_python_client_works(generate, served):
         sent = client.get_httpx_client().post("/api/track/", content=gzip.compress(lines), headers=packed)
         days = aggregate.sync(
             "Python", "order", client=client, ts_min="2020-11-01", ts_max=THIRD, timezone="Europe/Berlin",
-            granularity=models.AggregateGranularity.DAY, aggregation_type=models.AggregateAggregationType.SUM,
+            granularity=models.AggregateGranularity.DAY, aggregation_type="sum",
         )  # fmt: skip
         window = {"ts_min": FIRST, "ts_max": 1605225600, "format_": models.AggregateFormat.CSV}
         as_csv = client.get_httpx_client().request(**aggregate._get_kwargs("Python", "order", **window))

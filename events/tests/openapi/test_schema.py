@@ -125,6 +125,11 @@ def test_it_names_every_parameter_and_what_it_takes(schema):
     assert parameters.pop("timezone") == {
         "type": "string", "pattern": schemas.ZONE_NAME, "default": "UTC", "examples": ["Europe/Berlin"]
     }  # fmt: skip
+    # more of them than a list can hold
+    pattern = parameters.pop("aggregationType")["pattern"]
+    assert [word for word in fields["aggregationType"].choices if not re.fullmatch(pattern, word)] == []
+    assert [word for word in ("p99.9", "p0", "p100.0") if not re.fullmatch(pattern, word)] == []
+    assert [word for word in ("p101", "p100.1", "p", "mode", "AVG") if re.fullmatch(pattern, word)] == []
     for name, field in ((name, fields[name]) for name in parameters):
         assert parameters[name].get("enum", []) == list(getattr(field, "choices", [])), name
 

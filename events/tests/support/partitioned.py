@@ -19,6 +19,7 @@ _SHARDS = 8
 _TABLES = {
     "events_event": "id",
     "events_rollup": "resolution, namespace, name, bucket",
+    "events_histogram": "resolution, namespace, name, bucket, bin",
     "events_pruned": "namespace, name",
 }
 _keys_of_all: tuple[int, ...] = ()

@@ -100,7 +100,7 @@ export class Chart {
       return { column, key, isPile, values };
     });
     const isLog = look.scale === "log" && !isStacked;
-    const fromZero = ["sum", "count"].includes(type) || look.kind !== "line";
+    const fromZero = ["sum", "count", "rate"].includes(type) || look.kind !== "line";
     this.scales = [...new Set(drawn.map(({ key }) => key))].map((key) => {
       const own = drawn.filter((each) => each.key === key);
       const unit = own.every(({ column }) => column.unit === own[0].column.unit) ? own[0].column.unit : "";

@@ -5,6 +5,7 @@ import { whole } from "./numbers.js";
 import { zonedText } from "./time.js";
 
 const MOST_ROWS = 5000;
+// Of the other types nothing is known of the whole range.
 const TOTALS = { avg: "Average", min: "Minimum", max: "Maximum", sum: "Total", count: "Total" };
 const NOTES = { filling: " (so far)", cut: " (part)" };
 
@@ -28,7 +29,7 @@ export function table(picture, state) {
       ...head.map((label) => element("th", { scope: "col" }, label)))), element("tbody"), element("tfoot", {}, element("tr"))));
   }
   place.querySelector("caption").textContent = caption;
-  const isTotal = columns.some(({ statistics }) => statistics);
+  const isTotal = picture.type in TOTALS && columns.some(({ statistics }) => statistics);
   place.querySelector("tfoot tr").replaceChildren(...(isTotal ? foot : []).map((text, index) => (index
     ? element("td", {}, text) : element("th", { scope: "row" }, `${text}: ${TOTALS[picture.type].toLowerCase()}`))));
   const body = place.querySelector("tbody");

@@ -1,0 +1,161 @@
+"""Reads percentiles from histograms: whole days and hours of UTC from these, edges and tail from the events."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import cached_property
+from itertools import accumulate
+from math import ceil, floor
+from operator import itemgetter
+from typing import Any, cast
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Count, F
+from typing_extensions import override
+
+from events.aggregation.event_sql import interpolated
+from events.aggregation.plan import Piece, plan
+from events.aggregation.question import Question, fraction_of
+from events.aggregation.reader import Bucket, Reader, iso_of
+from events.calendar.granularity import MICROSECOND
+from events.database import reading
+from events.database.dialect import choose, is_postgresql
+from events.database.statement_timeout import restart_clock
+from events.log.models import Event, EventQuerySet
+from events.rollups.bins import Bin, value_of
+from events.rollups.models import Histogram
+
+_Hist = Histogram.Resolution
+_ROWS_AT_A_TIME = 500
+
+
+def may_answer(question: Question) -> bool:
+    """Tell whether histograms may be there for a question."""
+    return fraction_of(question.aggregation_type) is not None and question.namespace in settings.ROLLUP_HISTOGRAMS
+
+
+class HistogramReader(Reader):
+    """Reads percentiles of which each is interpolated between two values that are off by less than 1 %."""
+
+    @cached_property
+    @override
+    def aligned(self) -> bool:
+        return False  # so that every row has the key of its bucket
+
+    def read_approximate(self) -> list[Bucket] | None:
+        """Read the buckets; None where events or histograms would miss of some, or where no whole hour is read.
+
+        Two queries: how many events each bucket has, and in which bins the percentiles are.
+        """
+        pieces = self._histogram_pieces()
+        if pieces is None:
+            return None
+        counted = replace(self, aggregation_type="count")._counts()
+        found = self._between(self._binned_parts(pieces))
+        if {key: number for key, (_, number) in counted.items()} != {key: total for key, (total, _) in found.items()}:
+            return None
+        buckets = [(first, found[key]) for key, (first, _) in counted.items()]
+        return [(iso_of(first), value) for first, (_, value) in sorted(buckets, key=itemgetter(0))]
+
+    @property
+    def _fraction(self) -> float:
+        return cast(float, fraction_of(self.aggregation_type))
+
+    def _counts(self) -> dict[Any, tuple[str, int]]:
+        """Read the first timestamp, as text, and the number of events of each bucket, by its key."""
+        return dict(cast(Any, self.read()))
+
+    @override
+    def _row(self) -> Iterable[str]:
+        return ("first", "key", "number")
+
+    @override
+    def _merged(self, rows: Iterable[tuple[Any, ...]]) -> list[Any]:
+        merged: dict[Any, tuple[str, int]] = {}
+        for first, key, number in rows:
+            known = merged.get(key)
+            merged[key] = (min(known[0], first), known[1] + number) if known else (first, number)
+        return list(merged.items())
+
+    def _histogram_pieces(self) -> list[Piece] | None:
+        """Plan the read; None where histograms are of no use, or where pruned events would be needed."""
+        resolutions = [each for each in (_Hist.DAY, _Hist.HOUR) if self._composes(each.value)]
+        if _Hist.HOUR not in resolutions:
+            return None
+        ends = [(self.first, self.last)]
+        before = self.state.pruned_before
+        if before is not None and self.first < before <= self.last:
+            ends = [(self.first, before - MICROSECOND), (before, self.last)]
+        pieces = [piece for end in ends for piece in plan(*end, cast(Any, resolutions))]
+        if not any(piece.resolution for piece in pieces):
+            return None
+        edges = (piece for piece in pieces if piece.resolution is None and self.state.is_pruned(piece.first))
+        return None if any(self._stored(edge).exists() for edge in edges) else pieces
+
+    def _binned_parts(self, pieces: list[Piece]) -> list[models.QuerySet[Any]]:
+        marks = self.state.watermark.marks
+        parts: list[models.QuerySet[Any]] = []
+        for piece in pieces:
+            if piece.resolution is None:
+                events = Event.objects.of_series(self.namespace, self.name).within(piece.first, piece.last)
+                parts.append(self._binned_events(events.up_to(marks)))
+            else:
+                rows = Histogram.objects.of_series(self.namespace, self.name).filter(
+                    resolution=piece.resolution, bucket__range=(piece.first, piece.last)
+                )
+                binned = rows.order_by().annotate(start=self._start("bucket"), in_bin=F("bin"), events=F("count"))
+                parts.append(binned.values_list("start", "in_bin", "events"))
+        if tail := self.state.tail:
+            events = Event.objects.tail_of_series(self.namespace, self.name, marks, tail)
+            parts.append(self._binned_events(events.within(self.first, self.last)))
+        return parts
+
+    def _binned_events(self, events: EventQuerySet) -> models.QuerySet[Any]:
+        """Count the events of each bin of a bucket."""
+        binned: models.QuerySet[Any] = (
+            events.order_by()
+            .annotate(start=self._start("timestamp"), in_bin=Bin(F("value")))
+            .values("start", "in_bin")
+            .annotate(events=Count("pk"))
+            .values_list("start", "in_bin", "events")
+        )
+        return binned
+
+    def _between(self, parts: list[models.QuerySet[Any]]) -> dict[Any, tuple[int, float]]:
+        """Read how many events each bucket has by its bins, and its percentile, by the bucket's key.
+
+        The bins of a bucket come as a row, which PostgreSQL makes several times as fast as it finds ranks among them.
+        """
+        statements = [part.query.sql_with_params() for part in parts]
+        union = " UNION ALL ".join(sql for sql, _ in statements)
+        parameters = [each for _, some in statements for each in some]
+        key = choose(postgresql="EXTRACT(EPOCH FROM start)::bigint", sqlite="start")  # as the reader has it
+        arrays = choose(postgresql="array_agg", sqlite="json_group_array")
+        read: Callable[[Any], list[int]] = list if is_postgresql() else json.loads
+        sql = f"SELECT {key}, {arrays}(in_bin), {arrays}(events) FROM ({union}) AS part GROUP BY start"  # noqa: S608
+        found: dict[Any, tuple[int, float]] = {}
+        connection = reading.connection()
+        with connection.chunked_cursor() as cursor:
+            cursor.execute(sql, parameters)
+            while rows := cursor.fetchmany(_ROWS_AT_A_TIME):
+                found |= {key: self._percentile(read(bins), read(counts)) for key, bins, counts in rows}
+                restart_clock(connection)
+        return found
+
+    def _percentile(self, bins: list[int], counts: list[int]) -> tuple[int, float]:
+        """Return how many events there are, and the percentile, between the values of the bins that its ranks are in.
+
+        A bin may be there several times.
+        """
+        merged: dict[int, int] = {}
+        for number, count in zip(bins, counts, strict=True):
+            merged[number] = merged.get(number, 0) + count
+        numbers = sorted(merged)
+        up_to = list(accumulate(merged[number] for number in numbers))
+        rank = self._fraction * (up_to[-1] - 1)
+        low, high = (value_of(numbers[bisect_right(up_to, place)]) for place in (floor(rank), ceil(rank)))
+        return up_to[-1], low if low == high else interpolated(low, high, rank - floor(rank))
