@@ -28,8 +28,8 @@ NUMBER_TEXT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9
 
 
 def _is_text_only(field: serializers.Field[Any, Any, Any, Any]) -> bool:
-    """Tell whether the input is a form or a query, where a number can't be told from a text."""
-    return isinstance(field.root.initial_data, QueryDict)
+    """Tell whether the input is a form or a query, where a number can't be told from a text, or is read like one."""
+    return isinstance(field.root.initial_data, QueryDict) or getattr(field.root, "reads_text_as_queries", False)
 
 
 class JSONObject(dict[str, Any]):
@@ -156,6 +156,8 @@ class TimeZoneField(serializers.Field[tzinfo, Any, str, Any]):
     @override
     def to_internal_value(self, data: Any) -> tzinfo:
         """Return the zone; UTC is ``datetime.UTC``. Raises ValidationError."""
+        if not isinstance(data, str):
+            self.fail("invalid")
         try:
             return zones.zone_of(data)
         except LookupError:
@@ -250,7 +252,7 @@ class AggregationQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any])
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Turn days into their first and last instants, and refuse a window that ends before it starts."""
         _read_window(attrs, attrs["zone"])
-        attrs.pop("format")  # the content negotiation reads it
+        attrs.pop("format", None)  # the content negotiation reads it
         return attrs
 
 

@@ -8,6 +8,7 @@ from events.views import (
     CatalogueView,
     NamespaceCatalogueView,
     OverviewView,
+    QueryView,
     StatisticsView,
     TrackView,
 )
@@ -17,6 +18,7 @@ urlpatterns = [
     re_path(r"^events/?\Z", CatalogueView.as_view(), name="catalogue"),
     re_path(r"^events/(?P<namespace>[^/]+)/?\Z", NamespaceCatalogueView.as_view(), name="namespace-catalogue"),
     re_path(r"^events/(?P<namespace>[^/]+)/(?P<name>[^/]+)/?\Z", AggregationView.as_view(), name="aggregation"),
+    re_path(r"^query/?\Z", QueryView.as_view(), name="query"),
     re_path(r"^series/?\Z", OverviewView.as_view(), name="overview"),
     re_path(r"^series/(?P<namespace>[^/]+)/(?P<name>[^/]+)/?\Z", StatisticsView.as_view(), name="statistics"),
     re_path(r"^schema/?\Z", SchemaView.as_view(), name="api-schema"),

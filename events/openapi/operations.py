@@ -15,6 +15,7 @@ from events.ingest.decoding import MOST_KEY_CHARACTERS
 from events.ingest.parsers import EventJSONParser, EventNDJSONParser
 from events.ingest.unpacking import UNPACKERS
 from events.openapi.schemas import SEGMENT, Schema, array, ref
+from events.query.questions import MOST_QUESTIONS
 from events.serializers import (
     AggregationQuerySerializer,
     CatalogueQuerySerializer,
@@ -276,6 +277,38 @@ aggregate = _call(
         ),
         (403, JSON): _forbidden("aggregation", "FieldErrors", A_namespace=_not_granted("aggregation")),
         **_errors(404),
+    },
+)  # fmt: skip
+
+_QUESTION = {"namespace": "Shop", "name": "order", "granularity": "day", "aggregationType": "sum"}
+_REVERSED = {**_QUESTION, "tsMin": "2020-11-13", "tsMax": "2020-11-12"}
+_ANSWERS = [
+    {"status": 200, "body": _ITEMS},
+    {"status": 400, "body": {"tsMin": ["Must not be later than tsMax."]}},
+]
+
+query = _call(
+    operation_id="query",
+    summary="Aggregate several series at once",
+    description=_limits(
+        f"Up to {MOST_QUESTIONS} questions, each with the parameters of one aggregate. Each is answered or refused by "
+        "itself: the answer has, in the order of the questions, the `status` and the `body` that each has when it is "
+        "asked alone. All are read in one snapshot of the database.\n\n"
+        "All answers together have {0.MAX_ITEMS} items at most, and take {0.STATEMENT_TIMEOUT_SECONDS} s: of what goes "
+        "beyond the `status` is 413 or 503. A question counts as a request where requests are limited."
+    ),
+    parameters=_READ_HEADERS,
+    request={JSON: ref("Query")},
+    examples=[_request("Two questions", {"questions": [_QUESTION, _REVERSED]}, JSON)],
+    responses={
+        (200, JSON): _answer(ref("Answers"), "An answer to each question.", Two_answers={"answers": _ANSWERS}),
+        (400, JSON): _answer(
+            _any_of("Detail", "FieldErrors"),
+            "The body is none of questions: nothing was read.",
+            No_question={"questions": ["This list may not be empty."]},
+        ),
+        (403, JSON): _forbidden("aggregation"),
+        **_errors(413, 415),
     },
 )  # fmt: skip
 

@@ -10,10 +10,12 @@ from django.conf import settings
 from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import Direction, extend_schema_field
+from rest_framework.serializers import ChoiceField
 from typing_extensions import override
 
 from events import serializers
 from events.http.exceptions import MOST_ITEMS_NAMED
+from events.query.questions import MOST_QUESTIONS, QuestionSerializer
 from events.series.overview import PAGE_SERIES
 
 Schema = dict[str, Any]
@@ -139,6 +141,27 @@ def _object(properties: Mapping[str, Schema]) -> Schema:
     }
 
 
+def _question(event_fields: Mapping[str, Schema]) -> Schema:
+    """Return the schema of a question: the series, and the parameters of the aggregation endpoint but its format.
+
+    No default is named, as generated TypeScript clients would require what has one.
+    """
+    fields = QuestionSerializer().fields
+    choices = {
+        name: {"type": "string", "enum": list(field.choices)}
+        for name, field in fields.items()
+        if isinstance(field, ChoiceField)
+    }
+    zone: Schema = {"type": "string", "pattern": ZONE_NAME}
+    ends: dict[str, Schema] = {name: {"anyOf": [ref("TimestampText"), ref("UnixTime")]} for name in ("tsMin", "tsMax")}
+    series = {name: event_fields[name] for name in ("namespace", "name")}
+    described = _object({**series, **ends, **choices, "timezone": zone})
+    for name, schema in described["properties"].items():
+        if fields[name].help_text:
+            schema["description"] = str(fields[name].help_text)
+    return {**described, "required": list(series)}
+
+
 def components(event: Schema) -> dict[str, Schema]:
     """Return the schemas that operations refer to and that no serializer has."""
     fields, messages = event["properties"], array({"type": "string"})
@@ -149,6 +172,17 @@ def components(event: Schema) -> dict[str, Schema]:
         "StoredEvent": _object({**fields, "timestamp": _STORED, "value": {"type": "number"}}),
         "Accepted": _object({"accepted": {"type": "integer", "minimum": 0, "maximum": settings.MAX_EVENTS}}),
         "Item": _object({"aggregatedTimestamp": _STORED, "value": {"type": ["number", "null"]}}),
+        "Query": _object(
+            {"questions": {**array(ref("Question")), "minItems": 1, "maxItems": MOST_QUESTIONS}},
+        ),
+        "Question": _question(fields),
+        "Answers": _object({"answers": {**array(ref("Answer")), "maxItems": MOST_QUESTIONS}}),
+        "Answer": _object(
+            {
+                "status": {"type": "integer", "enum": [200, 400, 403, 413, 503]},
+                "body": {"anyOf": [array(ref("Item")), ref("Detail"), ref("FieldErrors")]},
+            }
+        ),
         "Series": _object(
             {
                 "namespace": {"type": "string"},
