@@ -49,6 +49,7 @@ from events.ingest.parsers import (
 from events.log.namespace_patterns import Namespaces
 from events.log.series import SeriesKey
 from events.openapi import operations
+from events.openapi.parts import READ_HEADER, SOURCES
 from events.query.questions import questions_of
 from events.query.replies import Replies
 from events.serializers import (
@@ -62,8 +63,6 @@ from events.serializers import (
 from events.series.overview import Overview
 from events.series.statistics import statistics
 from events.worker import pacing
-
-READ_HEADER = operations.READ_HEADER
 
 
 def _validated(serializer_class: type[serializers.Serializer[Any]], data: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,8 +116,8 @@ class ReplicaView(ReadView):
         Raises ValidationError for a header that isn't known.
         """
         wanted = request.META.get("HTTP_TRACKING_READ")
-        if wanted not in {None, *operations.SOURCES}:
-            choices = ", ".join(operations.SOURCES)
+        if wanted not in {None, *SOURCES}:
+            choices = ", ".join(SOURCES)
             raise ValidationError({READ_HEADER: [f"“{wanted}” is not accepted. Choose one of: {choices}."]})
         # the coordinator of a cluster doesn't know how far the standbys of the other nodes are
         response, source = replica.read_from("primary" if wanted is None or is_cluster() else wanted, answer)

@@ -200,7 +200,10 @@ SPECTACULAR_SETTINGS = {
     "VERSION": VERSION,
     "DESCRIPTION": "Collects events from applications and servers, and answers aggregates of them over time.",
     "SERVERS": [{"url": "/", "description": "Where this is from. Every path works with and without its last slash."}],
-    "TAGS": [{"name": "Events", "description": "Events in, and aggregates of them out."}],
+    "TAGS": [
+        {"name": "Events", "description": "Events in, and aggregates of them out."},
+        {"name": "Annotations", "description": "What happened: deployments, incidents."},
+    ],
     "PREPROCESSING_HOOKS": ["events.openapi.generator.without_slash"],
     "POSTPROCESSING_HOOKS": ["events.openapi.generator.add_components"],
     "SORT_OPERATIONS": False,

@@ -44,6 +44,8 @@ SEGMENT: Schema = {
     "pattern": f"^{_SEEN}$",
     "not": {"enum": [".", ".."]},
 }
+_ON_A_LINE = r"[^\x00-\x1f\x7f]"
+LINE: Schema = {"type": "string", "pattern": rf"^{_ON_A_LINE}*[^\x00-\x20\x7f{_WHITE}]{_ON_A_LINE}*$"}
 SERIES_KEY: Schema = {
     "type": "string",
     "pattern": "^[^/]{1,255}/[^/]{1,255}$",
@@ -235,12 +237,29 @@ def components(event: Schema) -> dict[str, Schema]:
                 "unit": {"type": "string"},
             }
         ),
+        "StoredAnnotation": _object(
+            {
+                "id": {"type": "string", "format": "uuid"},
+                "namespace": {"type": "string"},
+                "timestamp": _STORED,
+                "end": {**_STORED, "type": ["string", "null"]},
+                "title": {"type": "string"},
+                "text": {"type": "string"},
+                "tags": array({"type": "string"}),
+            }
+        ),
         "Detail": _object({"detail": {"type": "string"}}),
         "FieldErrors": {
             "type": "object",
             "description": "What is wrong, by field.",
             "minProperties": 1,
             "additionalProperties": messages,
+        },
+        "ListErrors": {
+            "type": "object",
+            "description": "What is wrong, by field; in a list by the index of what is wrong in it.",
+            "minProperties": 1,
+            "additionalProperties": {"anyOf": [messages, {"type": "object", "additionalProperties": messages}]},
         },
         "BatchErrors": {
             "type": "object",

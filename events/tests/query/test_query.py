@@ -147,7 +147,7 @@ def test_who_may_not_read_is_refused(client_with_scopes, db):
 
 def test_a_user_asks_by_the_session_with_the_token_of_the_page(make_event):
     make_event("Shop", "order")
-    user = User.objects.create_user("ann", password="ann")
+    user = User.objects.create(username="ann")
     browser = Client(enforce_csrf_checks=True)
     browser.force_login(user)
     browser.get("/accounts/login/?next=/")
