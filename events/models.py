@@ -2,6 +2,7 @@
 
 from events.access.models import ClientUsage, Grant, LongLivedToken
 from events.annotations.models import Annotation
+from events.boards.models import Board
 from events.ingest.models import IdempotencyKey
 from events.log.models import Event, EventQuerySet, validate_path_segment
 from events.rollups.models import Pruned, Resolution, Rollup, Watermark
@@ -10,6 +11,7 @@ from events.transfer.models import Bookmark
 
 __all__ = [
     "Annotation",
+    "Board",
     "Bookmark",
     "ClientUsage",
     "Event",

@@ -3,6 +3,7 @@
 from django.urls import re_path
 
 from events.annotations.views import AnnotationsView, AnnotationView
+from events.boards.public import PublicQueryView
 from events.openapi.views import DocumentationView, SchemaView
 from events.views import (
     AggregationView,
@@ -24,6 +25,7 @@ urlpatterns = [
     re_path(r"^series/(?P<namespace>[^/]+)/(?P<name>[^/]+)/?\Z", StatisticsView.as_view(), name="statistics"),
     re_path(r"^annotations/?\Z", AnnotationsView.as_view(), name="annotations"),
     re_path(r"^annotations/(?P<id>[^/]+)/?\Z", AnnotationView.as_view(), name="annotation"),
+    re_path(r"^boards/(?P<token>[^/]+)/query/?\Z", PublicQueryView.as_view(), name="public-query"),
     re_path(r"^schema/?\Z", SchemaView.as_view(), name="api-schema"),
     re_path(r"^docs/?\Z", DocumentationView.as_view(), name="api-docs"),
 ]

@@ -203,6 +203,7 @@ SPECTACULAR_SETTINGS = {
     "TAGS": [
         {"name": "Events", "description": "Events in, and aggregates of them out."},
         {"name": "Annotations", "description": "What happened: deployments, incidents."},
+        {"name": "Boards", "description": "What those may ask who have a board's public link."},
     ],
     "PREPROCESSING_HOOKS": ["events.openapi.generator.without_slash"],
     "POSTPROCESSING_HOOKS": ["events.openapi.generator.add_components"],
@@ -226,6 +227,8 @@ CORS_ALLOW_HEADERS = [
     "authorization", "content-type", "content-encoding", "idempotency-key", "if-none-match", "tracking-read",
     "x-request-id",
 ]  # fmt: skip
+# Pages of these origins may embed boards that are public by a link
+BOARD_FRAME_ANCESTORS = environment.origins("BOARD_FRAME_ANCESTORS")
 CORS_EXPOSE_HEADERS = [
     "ETag", "Link", "Retry-After", "RateLimit", "RateLimit-Policy", "Tracking-Read", "WWW-Authenticate",
     "X-Request-ID",
@@ -274,6 +277,8 @@ RATE_LIMIT_REQUESTS = environment.integer("RATE_LIMIT_REQUESTS", 0, minimum=0)
 RATE_LIMIT_EVENTS = environment.integer("RATE_LIMIT_EVENTS", 0, minimum=0)
 RATE_LIMIT_NEW_SERIES = environment.integer("RATE_LIMIT_NEW_SERIES", 0, minimum=0)
 RATE_LIMIT_TOKENS = environment.integer("RATE_LIMIT_TOKENS", 60, minimum=0)
+# questions a minute of a board's public link, of all who have it together
+RATE_LIMIT_BOARD_LINKS = environment.integer("RATE_LIMIT_BOARD_LINKS", 1_200, minimum=0)
 CACHE_URL = environment.cache("CACHE_URL", "memory://")
 
 # Rollups

@@ -1,7 +1,7 @@
 """Divides the log, its rollups and watermarks into partitions.
 
 All other tables stay whole, on a cluster as tables of its coordinator: users, clients and tokens, what is known of
-series, annotations. They are small, and no statement joins them with what is divided.
+series, annotations, boards. They are small, and no statement joins them with what is divided.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 
 from events.database.reversal import RefuseToLose
-from events.models import Bookmark, ClientUsage, Event, Grant, IdempotencyKey, Pruned
+from events.models import Annotation, Board, Bookmark, ClientUsage, Event, Grant, IdempotencyKey, Pruned
 
 MIGRATIONS = sorted(
     (migration for (app, _), migration in MigrationLoader(None).disk_migrations.items() if app == "events"),
@@ -92,6 +92,16 @@ KEPT = {
         lambda application: Grant.objects.create(application=application, new_series_a_day=3),
         "Not reversed, as that would lose 1 values of events_grant.new_series_a_day: how many series clients may start."
         " If they are to go, make a backup, and delete them first: UPDATE events_grant SET new_series_a_day = NULL",
+    ),
+    "0017_annotations_and_boards": (
+        lambda application: Annotation.objects.create(namespace="Shop", timestamp=datetime(2024, 1, 1, tzinfo=UTC), title="Release"),
+        "Not reversed, as that would lose 1 rows of events_annotation: annotations, which nothing else holds."
+        " If they are to go, make a backup, and delete them first: DELETE FROM events_annotation",
+    ),
+    "0017, a board": (
+        lambda application: Board.objects.create(name="Sales"),
+        "Not reversed, as that would lose 1 rows of events_board: boards, which nothing else holds."
+        " If they are to go, make a backup, and delete them first: DELETE FROM events_board",
     ),
 }  # fmt: skip
 
