@@ -34,7 +34,7 @@ class Card {
     this.chart = new Chart(this.one(".chart"), (from, to) => change(zoomed(state, from, to)), (row, plot) => this.hover(row, plot), {
       behind: (plot) => drawNotes(plot, this.notes), onDraw: (plot) => this.marks?.show(plot, this.notes, state.timezone) });
     const link = document.body.dataset.chart ? element("a", {}, this.title) : this.title;
-    this.one("h3").replaceChildren(link);
+    this.one(".title").replaceChildren(link);
     this.one(".chart").setAttribute("aria-label", `Chart: ${this.title}`);
     for (const button of place.querySelectorAll(".head button")) {
       button.setAttribute("aria-label", `Move “${this.title}” ${button.classList.contains("earlier") ? "up" : "down"}`);
@@ -48,7 +48,7 @@ class Card {
 
   async load(signal) {
     const mine = this.state;
-    const link = this.one("h3 a");
+    const link = this.one(".title a");
     if (link) link.href = document.body.dataset.chart + write(mine);
     const taken = await take(mine, 0, signal, ask);
     if (signal.aborted) return;
