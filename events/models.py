@@ -1,6 +1,8 @@
 """Gathers every table of the service where Django looks for them; each is defined in the package it belongs to."""
 
 from events.access.models import ClientUsage, Grant, LongLivedToken
+from events.annotations.models import Annotation
+from events.boards.models import Board
 from events.ingest.models import IdempotencyKey
 from events.log.models import Event, EventQuerySet, validate_path_segment
 from events.rollups.models import Histogram, Pruned, Resolution, Rollup, Watermark
@@ -8,6 +10,8 @@ from events.series.models import SeriesSettings
 from events.transfer.models import Bookmark
 
 __all__ = [
+    "Annotation",
+    "Board",
     "Bookmark",
     "ClientUsage",
     "Event",

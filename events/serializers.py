@@ -28,8 +28,8 @@ NUMBER_TEXT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9
 
 
 def _is_text_only(field: serializers.Field[Any, Any, Any, Any]) -> bool:
-    """Tell whether the input is a form or a query, where a number can't be told from a text."""
-    return isinstance(field.root.initial_data, QueryDict)
+    """Tell whether the input is a form or a query, where a number can't be told from a text, or is read like one."""
+    return isinstance(field.root.initial_data, QueryDict) or getattr(field.root, "reads_text_as_queries", False)
 
 
 class JSONObject(dict[str, Any]):
@@ -58,7 +58,7 @@ class StrictFieldsMixin(serializers.Serializer[Any]):
             unknown = sorted(set(data) - set(self.fields))
             accepted = ", ".join(self.fields) or "none"
             errors = {_printable(key): [f"Unknown field. Accepted: {accepted}."] for key in unknown[:20]}
-            errors |= {key: ["This field may be given only once."] for key in _repeated(data) if key in self.fields}
+            errors |= {key: ["This field may be given only once."] for key in self._repeated(data)}
         validated: dict[str, Any] = {}
         try:
             validated = super().to_internal_value(data)
@@ -67,6 +67,11 @@ class StrictFieldsMixin(serializers.Serializer[Any]):
         if errors:
             raise serializers.ValidationError(errors)
         return validated
+
+    def _repeated(self, data: Mapping[str, Any]) -> list[str]:
+        """Return the fields that were given more than once, except those of a query that are lists."""
+        may_repeat = serializers.ListField if isinstance(data, QueryDict) else ()
+        return [key for key in _repeated(data) if key in self.fields and not isinstance(self.fields[key], may_repeat)]
 
 
 class TextField(serializers.CharField):
@@ -170,6 +175,8 @@ class TimeZoneField(serializers.Field[tzinfo, Any, str, Any]):
     @override
     def to_internal_value(self, data: Any) -> tzinfo:
         """Return the zone; UTC is ``datetime.UTC``. Raises ValidationError."""
+        if not isinstance(data, str):
+            self.fail("invalid")
         try:
             return zones.zone_of(data)
         except LookupError:
@@ -264,8 +271,8 @@ class AggregationQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any])
     @override
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Turn days into their first and last instants, and refuse a window that ends before it starts."""
-        _read_window(attrs, attrs["zone"])
-        attrs.pop("format")  # the content negotiation reads it
+        read_window(attrs, attrs["zone"])
+        attrs.pop("format", None)  # the content negotiation reads it
         return attrs
 
 
@@ -363,7 +370,7 @@ class StatisticsQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any]):
     @override
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Turn days of UTC into their first and last instants, and refuse a window that ends before it starts."""
-        _read_window(attrs, UTC)
+        read_window(attrs, UTC)
         return attrs
 
 
@@ -373,7 +380,7 @@ def _repeated(data: Mapping[str, Any]) -> Sequence[str]:
     return data.repeated if isinstance(data, JSONObject) else ()
 
 
-def _read_window(attrs: dict[str, Any], zone: tzinfo) -> None:
+def read_window(attrs: dict[str, Any], zone: tzinfo) -> None:
     """Turn days of a zone into their first and last instants. Raises ValidationError where the window is reversed."""
     first, last = attrs["ts_min"], attrs["ts_max"]
     attrs["ts_min"] = first_of_day(first, zone) if _is_day(first) else first

@@ -12,14 +12,14 @@ from django.utils.cache import get_conditional_response, patch_cache_control, pa
 from django.utils.encoding import escape_uri_path
 from django.utils.http import quote_etag
 from rest_framework import serializers, status
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import APIException, PermissionDenied, ValidationError
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from typing_extensions import override
 
 from events.access.grants import check_namespace, check_rows, readable_namespaces
-from events.access.rate_limits import EVENTS
+from events.access.rate_limits import EVENTS, REQUESTS
 from events.access.tokens import (
     BearerAuthentication,
     BrowserAuthentication,
@@ -38,10 +38,20 @@ from events.http.negotiation import JSONUnlessNamed
 from events.http.renderers import CSVRenderer, JSONRenderer, NDJSONRenderer, SeriesCSVRenderer, StreamRenderer
 from events.ingest.decoding import Batch, idempotency_key_of, store
 from events.ingest.new_series import take_new_series
-from events.ingest.parsers import EventFormParser, EventJSONParser, EventMultiPartParser, EventNDJSONParser, EventParser
+from events.ingest.parsers import (
+    DocumentParser,
+    EventFormParser,
+    EventJSONParser,
+    EventMultiPartParser,
+    EventNDJSONParser,
+    EventParser,
+)
 from events.log.namespace_patterns import Namespaces
 from events.log.series import SeriesKey
 from events.openapi import operations
+from events.openapi.parts import ACCURACY_HEADER, READ_HEADER, SOURCES
+from events.query.questions import questions_of
+from events.query.replies import Replies
 from events.serializers import (
     AggregationQuerySerializer,
     CatalogueQuerySerializer,
@@ -53,8 +63,6 @@ from events.serializers import (
 from events.series.overview import Overview
 from events.series.statistics import statistics
 from events.worker import pacing
-
-READ_HEADER = operations.READ_HEADER
 
 
 def _validated(serializer_class: type[serializers.Serializer[Any]], data: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,7 +108,7 @@ class ReplicaView(ReadView):
     @override
     def default_response_headers(self) -> dict[str, str]:
         headers = super().default_response_headers
-        return {**headers, "Vary": f"{headers['Vary']}, {READ_HEADER}"}
+        return {**headers, "Vary": ", ".join([*filter(None, [headers.get("Vary")]), READ_HEADER])}
 
     def read(self, request: Request, answer: Callable[[], HttpResponseBase]) -> HttpResponseBase:
         """Answer from the database that the request chooses, and say from which one it was where it chooses any.
@@ -108,8 +116,8 @@ class ReplicaView(ReadView):
         Raises ValidationError for a header that isn't known.
         """
         wanted = request.META.get("HTTP_TRACKING_READ")
-        if wanted not in {None, *operations.SOURCES}:
-            choices = ", ".join(operations.SOURCES)
+        if wanted not in {None, *SOURCES}:
+            choices = ", ".join(SOURCES)
             raise ValidationError({READ_HEADER: [f"“{wanted}” is not accepted. Choose one of: {choices}."]})
         # the coordinator of a cluster doesn't know how far the standbys of the other nodes are
         response, source = replica.read_from("primary" if wanted is None or is_cluster() else wanted, answer)
@@ -166,6 +174,51 @@ class AggregationView(ReplicaView):
             _mark(response, answer, _etag(answer, renderer))
             yield from renderer.lines(items)
         _shorten_tail(answer)
+
+
+class QueryView(ReplicaView):
+    """``POST /api/query/``: aggregates of several series in one round trip."""
+
+    required_scope = "aggregation"
+    parser_classes = [DocumentParser]
+    throttle_classes = []  # counted by its questions
+
+    @operations.query
+    def post(self, request: Request) -> HttpResponseBase:
+        """Answer 200 with a reply to each question, in their order; all are read in one snapshot."""
+        questions = self._questions(request)
+        allowed = [self.allowed(request, each) if isinstance(each, Question) else each for each in questions]
+        return self.read(request, partial(self._answer, allowed))
+
+    def allowed(self, request: Request, question: Question) -> Question | APIException:
+        """Return a question that whoever asks may ask, or else why not."""
+        try:
+            check_namespace(grant_of(request), self.required_scope, question.namespace)
+        except PermissionDenied as error:
+            return error
+        return question
+
+    def count(self, request: Request, questions: int) -> None:
+        """Count so many questions against the limit of whoever asks. Raises what a rate limit does."""
+        REQUESTS.take(request, self, questions, called="questions")
+
+    def _questions(self, request: Request) -> list[Question | APIException]:
+        try:
+            questions = questions_of(request.data)
+        except APIException:
+            self.count(request, 1)
+            raise
+        self.count(request, len(questions))
+        return questions
+
+    def _answer(self, questions: list[Question | APIException]) -> HttpResponse:
+        found = Replies(questions)
+        if found.has_long_tail and not reading.is_of_replica():
+            pacing.catch_up_in_background()
+        response = json_response({"answers": found.replies}, status.HTTP_200_OK)
+        patch_vary_headers(response, ["Authorization", "Cookie"])
+        patch_cache_control(response, private=True, no_store=True)
+        return response
 
 
 class CatalogueView(ReplicaView):
@@ -226,7 +279,7 @@ def _mark(response: HttpResponseBase, answer: Answer, etag: str) -> None:
     """Say which version of the answer the response has, and how accurate it is where not all such answers are exact."""
     response["ETag"] = etag
     if answer.accuracy is not None:
-        response[operations.ACCURACY_HEADER] = answer.accuracy
+        response[ACCURACY_HEADER] = answer.accuracy
 
 
 def _lines_of(renderer: StreamRenderer, catalogue: Catalogue, after: SeriesKey | None) -> Generator[bytes, None, None]:

@@ -200,7 +200,11 @@ SPECTACULAR_SETTINGS = {
     "VERSION": VERSION,
     "DESCRIPTION": "Collects events from applications and servers, and answers aggregates of them over time.",
     "SERVERS": [{"url": "/", "description": "Where this is from. Every path works with and without its last slash."}],
-    "TAGS": [{"name": "Events", "description": "Events in, and aggregates of them out."}],
+    "TAGS": [
+        {"name": "Events", "description": "Events in, and aggregates of them out."},
+        {"name": "Annotations", "description": "What happened: deployments, incidents."},
+        {"name": "Boards", "description": "What those may ask who have a board's public link."},
+    ],
     "PREPROCESSING_HOOKS": ["events.openapi.generator.without_slash"],
     "POSTPROCESSING_HOOKS": ["events.openapi.generator.add_components"],
     "SORT_OPERATIONS": False,
@@ -223,6 +227,8 @@ CORS_ALLOW_HEADERS = [
     "authorization", "content-type", "content-encoding", "idempotency-key", "if-none-match", "tracking-read",
     "x-request-id",
 ]  # fmt: skip
+# Pages of these origins may embed boards that are public by a link
+BOARD_FRAME_ANCESTORS = environment.origins("BOARD_FRAME_ANCESTORS")
 CORS_EXPOSE_HEADERS = [
     "ETag", "Link", "Retry-After", "RateLimit", "RateLimit-Policy", "Tracking-Accuracy", "Tracking-Read",
     "WWW-Authenticate", "X-Request-ID",
@@ -272,6 +278,8 @@ RATE_LIMIT_REQUESTS = environment.integer("RATE_LIMIT_REQUESTS", 0, minimum=0)
 RATE_LIMIT_EVENTS = environment.integer("RATE_LIMIT_EVENTS", 0, minimum=0)
 RATE_LIMIT_NEW_SERIES = environment.integer("RATE_LIMIT_NEW_SERIES", 0, minimum=0)
 RATE_LIMIT_TOKENS = environment.integer("RATE_LIMIT_TOKENS", 60, minimum=0)
+# questions a minute of a board's public link, of all who have it together
+RATE_LIMIT_BOARD_LINKS = environment.integer("RATE_LIMIT_BOARD_LINKS", 1_200, minimum=0)
 CACHE_URL = environment.cache("CACHE_URL", "memory://")
 
 # Rollups

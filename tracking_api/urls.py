@@ -8,6 +8,7 @@ from django.views.generic import RedirectView
 
 from events.access.login_throttle import slow_log_ins
 from events.access.oauth2.views import ServerMetadataView
+from events.boards.pages import AddChartPage, BoardFile, BoardListPage, BoardView, PublicBoardPage
 from events.dashboard import ChartPage, OverviewPage, SeriesPage
 from events.observability.probes import PROBES
 
@@ -21,6 +22,12 @@ urlpatterns = [
     path("chart", ChartPage.as_view(), name="chart"),
     path("chart/", ChartPage.as_view()),
     re_path(r"^series/(?P<namespace>[^/]+)/(?P<name>[^/]+)/?\Z", SeriesPage.as_view(), name="series"),
+    path("boards/", BoardListPage.as_view(), name="boards"),
+    path("boards", BoardListPage.as_view()),
+    path("boards/add", AddChartPage.as_view(), name="board-add"),
+    path("boards/public/<token>/", PublicBoardPage.as_view(), name="public-board"),
+    path("boards/<key>/", BoardView.as_view(), name="board"),
+    path("boards/<key>/export", BoardFile.as_view(), name="board-export"),
     path("api/", include("events.urls")),
     path("o/", include("events.access.oauth2.views")),
     re_path(r"^\.well-known/oauth-authorization-server/?\Z", ServerMetadataView.as_view(), name="oauth2-metadata"),

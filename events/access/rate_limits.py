@@ -32,8 +32,10 @@ class RateLimit:
     span: str = "a minute"
     seconds: int = 60
 
-    def take(self, request: Request, view: APIView, cost: int) -> None:
+    def take(self, request: Request, view: APIView, cost: int, *, called: str | None = None) -> None:
         """Count what a client sends, and add header fields to the view's answer that say what is left.
+
+        ``called`` names what counts as the unit, where that is something else.
 
         Raises RateLimited where the client has to wait, and RequestTooLarge where waiting wouldn't help; nothing is
         counted then.
@@ -42,8 +44,8 @@ class RateLimit:
         if known is None or not quota:
             return
         if cost > quota:
-            allowed = f"this client may {self.what} {quota} {self.span}"
-            raise RequestTooLarge(f"The request has {cost} {self.unit}; {allowed}.")
+            allowed = f"this client may {self.what} {f'{quota} {self.unit}' if called else quota} {self.span}"
+            raise RequestTooLarge(f"The request has {cost} {called or self.unit}; {allowed}.")
         key = f"{self.unit} of {known.client}"
         taken = counters().take(key, quota, self.seconds, cost)
         window = counters().look(key, self.seconds)

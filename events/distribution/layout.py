@@ -1,4 +1,8 @@
-"""Divides the log, its rollups and watermarks into partitions."""
+"""Divides the log, its rollups and watermarks into partitions.
+
+All other tables stay whole, on a cluster as tables of its coordinator: users, clients and tokens, what is known of
+series, annotations, boards. They are small, and no statement joins them with what is divided.
+"""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ def decode_json(body: bytes) -> Batch:
         return Batch([_row_of_object(body)], single=True)
     except DECODE_ERRORS:
         _check_structure(body)
-        data = _load_json(body)
+        data = load_json(body)
     if not isinstance(data, list):
         return Batch([_validate(EventSerializer(data={}), data)], single=True)
     _check_count(len(data))
@@ -226,7 +226,7 @@ def decode_line(line: bytes) -> Row:
     try:
         return _row_of_object(line)
     except DECODE_ERRORS:
-        return _validate(EventSerializer(data={}), _load_json(line))
+        return _validate(EventSerializer(data={}), load_json(line))
 
 
 def decode_texts(records: Iterable[tuple[str, str, str, str]]) -> list[Row]:
@@ -293,7 +293,8 @@ def _check_structure(body: bytes) -> None:
         raise RequestTooLarge(f"The request has more values than {settings.MAX_EVENTS} events; no more are allowed.")
 
 
-def _load_json(body: bytes) -> Any:
+def load_json(body: bytes) -> Any:
+    """Decode JSON; floats know how they are written, objects which keys they have twice. Raises ParseError."""
     try:
         return json.loads(
             body.decode(), parse_float=timestamps.WrittenFloat, parse_constant=_refuse_constant,
@@ -311,7 +312,7 @@ def _load_json(body: bytes) -> Any:
 
 def _load_line(line: bytes) -> Any:
     try:
-        return _load_json(line)
+        return load_json(line)
     except ParseError as error:
         return error
 

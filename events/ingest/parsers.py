@@ -14,10 +14,12 @@ from rest_framework import parsers
 from rest_framework.exceptions import ParseError
 from typing_extensions import override
 
-from events.ingest.decoding import Batch, decode_form, decode_json, decode_ndjson
+from events.http.exceptions import RequestTooLarge
+from events.ingest.decoding import Batch, decode_form, decode_json, decode_ndjson, load_json
 from events.ingest.unpacking import read_body
 
 Context = Mapping[str, Any] | None
+_MOST_DOCUMENT_BYTES = 250_000
 
 
 class EventParser(parsers.BaseParser):
@@ -110,6 +112,20 @@ class EventMultiPartParser(EventParser):
             raise ParseError("The form is not UTF-8.") from None
         fields.update(parsed.files)  # no field takes a file, so the serializer refuses it
         return decode_form(fields)
+
+
+class DocumentParser(parsers.BaseParser):
+    """Reads a body of JSON that is about anything but events, packed or not, and gives it as it is."""
+
+    media_type = "application/json"
+
+    @override
+    def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Context = None) -> Any:
+        """Read the document. Raises ParseError, RequestTooLarge and UnsupportedMediaType."""
+        body = read_body(stream, (parser_context or {})["request"].META).removeprefix(BOM_UTF8)
+        if len(body) > _MOST_DOCUMENT_BYTES:
+            raise RequestTooLarge(f"The body has more than the {_MOST_DOCUMENT_BYTES} bytes allowed here.")
+        return load_json(body)
 
 
 def _utf8(latin: str) -> str:

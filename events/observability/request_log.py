@@ -7,6 +7,7 @@ import re
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from urllib.parse import quote
 
 import msgspec
@@ -18,6 +19,8 @@ _STANDARD_ERROR = 2
 _PATH_CHARACTERS = 1_000  # keeps a line below the 4096 bytes that a pipe takes in one piece
 _FIELD_CHARACTERS = 60
 _SAFE = "/~:@!$&'()*+,;=-._"
+# of these paths a part is the token of a board's public link
+_hide_token = partial(re.compile(r"\A(/(?:boards/public|api/boards)/)[^/]+").sub, r"\1***")
 _is_plain = re.compile(r"[\w/~:@!$&'()*+,;=.-]*", re.ASCII).fullmatch
 
 
@@ -41,7 +44,7 @@ def _on_one_line(text: str, encoding: str = "utf-8") -> str:
 
 
 def _path_text(path: str) -> str:
-    text = _on_one_line(path[: _PATH_CHARACTERS + 1], "latin-1")
+    text = _on_one_line(_hide_token(path)[: _PATH_CHARACTERS + 1], "latin-1")
     return text if len(text) <= _PATH_CHARACTERS else f"{text[:_PATH_CHARACTERS]}…"
 
 

@@ -17,7 +17,9 @@ from events.serializers import EventSerializer
 def add_components(result: Schema, **kwargs: Any) -> Schema:
     """Add the components that no serializer describes. drf-spectacular calls this last, and takes what it returns."""
     found = result["components"]["schemas"]
-    found["Event"]["additionalProperties"] = False
+    for each in found.values():
+        if each.get("type") == "object":
+            each["additionalProperties"] = False
     found |= components(found["Event"])
     return result
 

@@ -10,11 +10,13 @@ from django.conf import settings
 from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import Direction, extend_schema_field
+from rest_framework.serializers import ChoiceField
 from typing_extensions import override
 
 from events import serializers
 from events.aggregation.question import AGGREGATION_TYPES, PERCENTILE
 from events.http.exceptions import MOST_ITEMS_NAMED
+from events.query.questions import MOST_QUESTIONS, QuestionSerializer
 from events.series.overview import PAGE_SERIES
 
 Schema = dict[str, Any]
@@ -43,6 +45,8 @@ SEGMENT: Schema = {
     "pattern": f"^{_SEEN}$",
     "not": {"enum": [".", ".."]},
 }
+_ON_A_LINE = r"[^\x00-\x1f\x7f]"
+LINE: Schema = {"type": "string", "pattern": rf"^{_ON_A_LINE}*[^\x00-\x20\x7f{_WHITE}]{_ON_A_LINE}*$"}
 SERIES_KEY: Schema = {
     "type": "string",
     "pattern": "^[^/]{1,255}/[^/]{1,255}$",
@@ -140,6 +144,27 @@ def _object(properties: Mapping[str, Schema]) -> Schema:
     }
 
 
+def _question(event_fields: Mapping[str, Schema]) -> Schema:
+    """Return the schema of a question: the series, and the parameters of the aggregation endpoint but its format.
+
+    No default is named, as generated TypeScript clients would require what has one.
+    """
+    fields = QuestionSerializer().fields
+    choices = {
+        name: {"type": "string", "enum": list(field.choices)}
+        for name, field in fields.items()
+        if isinstance(field, ChoiceField)
+    }
+    zone: Schema = {"type": "string", "pattern": ZONE_NAME}
+    ends: dict[str, Schema] = {name: {"anyOf": [ref("TimestampText"), ref("UnixTime")]} for name in ("tsMin", "tsMax")}
+    series = {name: event_fields[name] for name in ("namespace", "name")}
+    described = _object({**series, **ends, **choices, "timezone": zone})
+    for name, schema in described["properties"].items():
+        if fields[name].help_text:
+            schema["description"] = str(fields[name].help_text)
+    return {**described, "required": list(series)}
+
+
 def components(event: Schema) -> dict[str, Schema]:
     """Return the schemas that operations refer to and that no serializer has."""
     fields, messages = event["properties"], array({"type": "string"})
@@ -150,6 +175,17 @@ def components(event: Schema) -> dict[str, Schema]:
         "StoredEvent": _object({**fields, "timestamp": _STORED, "value": {"type": "number"}}),
         "Accepted": _object({"accepted": {"type": "integer", "minimum": 0, "maximum": settings.MAX_EVENTS}}),
         "Item": _object({"aggregatedTimestamp": _STORED, "value": {"type": ["number", "null"]}}),
+        "Query": _object(
+            {"questions": {**array(ref("Question")), "minItems": 1, "maxItems": MOST_QUESTIONS}},
+        ),
+        "Question": _question(fields),
+        "Answers": _object({"answers": {**array(ref("Answer")), "maxItems": MOST_QUESTIONS}}),
+        "Answer": _object(
+            {
+                "status": {"type": "integer", "enum": [200, 400, 403, 413, 503]},
+                "body": {"anyOf": [array(ref("Item")), ref("Detail"), ref("FieldErrors")]},
+            }
+        ),
         "Series": _object(
             {
                 "namespace": {"type": "string"},
@@ -202,12 +238,29 @@ def components(event: Schema) -> dict[str, Schema]:
                 "unit": {"type": "string"},
             }
         ),
+        "StoredAnnotation": _object(
+            {
+                "id": {"type": "string", "format": "uuid"},
+                "namespace": {"type": "string"},
+                "timestamp": _STORED,
+                "end": {**_STORED, "type": ["string", "null"]},
+                "title": {"type": "string"},
+                "text": {"type": "string"},
+                "tags": array({"type": "string"}),
+            }
+        ),
         "Detail": _object({"detail": {"type": "string"}}),
         "FieldErrors": {
             "type": "object",
             "description": "What is wrong, by field.",
             "minProperties": 1,
             "additionalProperties": messages,
+        },
+        "ListErrors": {
+            "type": "object",
+            "description": "What is wrong, by field; in a list by the index of what is wrong in it.",
+            "minProperties": 1,
+            "additionalProperties": {"anyOf": [messages, {"type": "object", "additionalProperties": messages}]},
         },
         "BatchErrors": {
             "type": "object",

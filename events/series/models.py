@@ -30,6 +30,7 @@ class SeriesSettings(models.Model):
     is_hidden = models.BooleanField(default=False, help_text="Whether the overview leaves the series out.")
 
     objects = SeriesSettingsQuerySet.as_manager()
+    moved_by = ("namespace", "name")
 
     class Meta:
         # Serves the look-up of one series, and of the series of a page.

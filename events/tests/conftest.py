@@ -28,6 +28,7 @@ from events.worker import roll_up
 
 _NEED_A_BROWSER = [
     "test_admin_browser.py",
+    "test_boards_browser.py",
     "test_chart_browser.py",
     "test_chart_faults_browser.py",
     "test_clients_browser.py",

@@ -1,4 +1,4 @@
-"""Moves users, clients, their grants and tokens from one database to another, as a file.
+"""Moves users, clients, their grants and tokens, and what people wrote, from one database to another, as a file.
 
 Rows are known by name, never by id, as another database gives out other ids. The file holds secrets as they are stored:
 hashes of passwords and of clients' secrets, digests of tokens.
@@ -52,11 +52,15 @@ class Counts(NamedTuple):
 
 @cache
 def moved_models() -> tuple[type[models.Model], ...]:
-    """List the models that are moved: users, groups, clients, tokens, and every model of ours that refers to those."""
+    """List the models that are moved: users, groups, clients, tokens, and of ours those that refer to them.
+
+    Others of ours are moved too where their ``moved_by`` names the fields by which a row is known.
+    """
     ours = [
         model
         for model in apps.get_app_config("events").get_models()
-        if any(isinstance(field, models.ForeignKey) and field.related_model in _ROOTS for field in model._meta.fields)
+        if hasattr(model, "moved_by")
+        or any(isinstance(field, models.ForeignKey) and field.related_model in _ROOTS for field in model._meta.fields)
     ]
     return (*_ROOTS, *ours)
 
@@ -139,6 +143,8 @@ def _name_fields(model: type[models.Model]) -> tuple[str, ...]:
     """Return the names of the fields by which a row is known in any database: unique ones, but not its id."""
     if model in _NAMES:
         return _NAMES[model]
+    if hasattr(model, "moved_by"):
+        return tuple(model.moved_by)
     if hasattr(model, "USERNAME_FIELD"):
         return (model.USERNAME_FIELD,)
     return (next(field.name for field in _moved_fields(model) if field.unique),)

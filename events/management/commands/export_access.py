@@ -18,8 +18,9 @@ from events.transfer.files import PIPE
 
 class Command(BaseCommand):
     help = (
-        "Write users, groups, OAuth2 clients with their grants, and tokens that are valid to a new file that only its "
-        "owner can read. It holds hashes and digests of their secrets. import_access reads it."
+        "Write users, groups, OAuth2 clients with their grants, tokens that are valid, and what people wrote "
+        "(annotations, boards, texts about series) to a new file that only its owner can read. It holds hashes and "
+        "digests of their secrets. import_access reads it."
     )
     requires_system_checks = OWN_CHECKS
 

@@ -14,8 +14,9 @@ from oauth2_provider.models import Application
 from typing_extensions import override
 
 from events.access.local_secrets import kept
+from events.boards.documents import demo_board
 from events.management.system_checks import OWN_CHECKS
-from events.models import Event, Rollup
+from events.models import Board, Event, Rollup
 
 TRY_IT = """
 Get a token, send an event, read the aggregates:
@@ -57,8 +58,10 @@ class Command(BaseCommand):
         # secrets are printed once only, as what is printed at each start ends up in every log
         self._is_first = stored == made
         credentials = cast(Credentials, json.loads(stored))
-        self._prepare_demo_data()
+        has_demo_data = self._prepare_demo_data()
         self._prepare_user(credentials)
+        if has_demo_data:
+            self._prepare_demo_board()
         self._prepare_client(credentials)
 
     def _make_credentials(self) -> str:
@@ -70,12 +73,21 @@ class Command(BaseCommand):
         )
         return json.dumps(credentials, indent=2)
 
-    def _prepare_demo_data(self) -> None:
+    def _prepare_demo_data(self) -> bool:
+        """Load the demo data where nothing is stored yet; tell whether that was done."""
         if not Event.objects.exists() and not Rollup.objects.exists():  # rollups may be left where events are pruned
             fixture = json.loads((settings.BASE_DIR / "data.json").read_bytes())
             # loaddata would look for each event among those that are stored, and here are none
             Event.objects.bulk_create([Event(**each["fields"]) for each in fixture], batch_size=1000)
             self.stdout.write("Demo data: loaded")
+            return True
+        return False
+
+    def _prepare_demo_board(self) -> None:
+        if not Board.objects.exists():
+            board = demo_board()
+            board.owner, board.is_shared = User.objects.filter(is_superuser=True).first(), True
+            board.save()
 
     def _prepare_user(self, credentials: Credentials) -> None:
         username, password = credentials["username"], credentials["password"]

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from events.database import partitions
 from events.database.reversal import RefuseToLose
-from events.models import Bookmark, ClientUsage, Event, Grant, IdempotencyKey, Pruned, Watermark
+from events.models import Annotation, Board, Bookmark, ClientUsage, Event, Grant, IdempotencyKey, Pruned, Watermark
 from events.rollups.marks import Marks
 
 MIGRATIONS = sorted(
@@ -104,6 +104,16 @@ KEPT = {
         "Not reversed, as that would lose 1 values of events_watermark.of_nodes: how far the rollups go in the ids of each node,"
         " without which they hold events twice."
         " If they are to go, make a backup, and delete them first: UPDATE events_watermark SET of_nodes = NULL",
+    ),
+    "0017_annotations_and_boards": (
+        lambda application: Annotation.objects.create(namespace="Shop", timestamp=datetime(2024, 1, 1, tzinfo=UTC), title="Release"),
+        "Not reversed, as that would lose 1 rows of events_annotation: annotations, which nothing else holds."
+        " If they are to go, make a backup, and delete them first: DELETE FROM events_annotation",
+    ),
+    "0017, a board": (
+        lambda application: Board.objects.create(name="Sales"),
+        "Not reversed, as that would lose 1 rows of events_board: boards, which nothing else holds."
+        " If they are to go, make a backup, and delete them first: DELETE FROM events_board",
     ),
 }  # fmt: skip
 

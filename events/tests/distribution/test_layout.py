@@ -152,6 +152,9 @@ def test_every_statement_names_the_partition(filled, client_with_scopes, stateme
             response = client.get(f"/api/events/a/b?{query}")
             assert response.status_code == 200
             assert b"".join(response) if response.streaming else response.content
+        questions = [{"namespace": namespace, "name": name, "granularity": "day"} for namespace, name in SERIES]
+        answers = client.post("/api/query/", {"questions": questions}, format="json").json()["answers"]
+        assert {answer["status"] for answer in answers} == {200}
         Catalogue().page(3)
         roll_up_all()
         list(retention.prune(retention.Series("a", "b", datetime(2024, 3, 1, tzinfo=UTC))))

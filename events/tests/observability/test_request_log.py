@@ -116,6 +116,23 @@ def test_a_request_is_one_line_whatever_its_path(capfd, settings, log_format, pa
     assert (json.loads(lines[0])["path"] if log_format == "json" else lines[0].split(" ")[4]) == shown
 
 
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/boards/public/s3cret/", "/boards/public/***/"),
+        ("/api/boards/s3cret/query", "/api/boards/***/query"),
+        ("/boards/abc/", "/boards/abc/"),
+        (f"/boards/public/{'s3cret' * 1000}", "/boards/public/***"),
+    ],
+)
+def test_the_token_of_a_board_is_not_written_down(capfd, path, shown):
+    request(say(), path=path)
+
+    line = capfd.readouterr().err
+    assert f" GET {shown} 200 " in line
+    assert "s3cret" not in line
+
+
 def test_a_client_is_one_word_whatever_its_id(capfd):
     def answer(environ, start_response):
         current().client = "a b\nc€"

@@ -82,11 +82,18 @@ _BETWEEN_PARAMETERS = (
     b"Must not be later than tsMax.",
     b"Its calendar leaves the years 1 to 9999 in this window.",
     b"items; choose a shorter window",
+    b"Must not be earlier than timestamp.",
+    b"Must be the timestamp and the id of an annotation, with a slash between.",  # 30 February
 )
 
 
 @schemathesis.hook
 def filter_failure(context, failure, case, response):
+    # what is wrong with a question is said in its own answer
+    if case.operation.path.endswith("/query/") and response.status_code == 200 and "questions" in (case.body or ()):
+        return type(failure).__name__ != "AcceptedNegativeData"
+    if case.operation.path in {"/api/annotations/{id}", "/api/boards/{token}/query/"} and response.status_code == 404:
+        return False
     return response.status_code != 400 or not any(rule in response.content for rule in _BETWEEN_PARAMETERS)
 
 

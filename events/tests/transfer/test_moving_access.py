@@ -13,7 +13,7 @@ from django.db import models
 from django.utils import timezone
 from oauth2_provider.models import AccessToken, Application
 
-from events.models import Grant, LongLivedToken
+from events.models import Annotation, Grant, LongLivedToken, SeriesSettings
 from events.tests.support import service
 from events.tests.support.commands import fails, run
 from events.tests.support.service import call, fetch_token
@@ -106,6 +106,34 @@ def access(application, make_token):
 def forget():
     for model in (LongLivedToken, User, Group, Application, AccessToken):
         model.objects.all().delete()
+
+
+def test_what_people_wrote_is_moved_too(tmp_path, db):
+    Annotation.objects.create(
+        namespace="Shop", timestamp="2020-11-12T11:10:00.000001Z", end="2020-11-13T00:00:00Z", title="Café", text="a\nb",
+        tag_lines="\ndeploy\n",
+    )  # fmt: skip
+    SeriesSettings.objects.create(namespace="Shop", name="order", unit="EUR", is_hidden=True)
+    path = tmp_path / "access"
+    run("export_access", path)
+    [annotation] = Annotation.objects.all()
+    before = annotation.answered()
+    for model in (Annotation, SeriesSettings):
+        model.objects.all().delete()
+        model.objects.create(**OTHER[model])
+
+    assert run("import_access", path)[0] == "Added 2 rows, replaced 0, found 0 there already.\n"
+    assert run("import_access", path)[0] == "Added 0 rows, replaced 0, found 2 there already.\n"
+
+    assert Annotation.objects.get(key=annotation.key).answered() == before
+    assert SeriesSettings.objects.filter(name="order", unit="EUR", is_hidden=True).count() == 1
+    assert Annotation.objects.count() == SeriesSettings.objects.count() == 2
+
+
+OTHER = {
+    Annotation: {"namespace": "Shop", "timestamp": "2020-11-12T00:00:00Z", "title": "Another"},
+    SeriesSettings: {"namespace": "Shop", "name": "visit"},
+}
 
 
 def test_rows_are_stored_as_they_were_whatever_their_ids(access, tmp_path):

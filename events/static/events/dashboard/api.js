@@ -10,14 +10,29 @@ export class APIError extends Error {
   }
 }
 
-async function get(path, signal) {
-  const response = await fetch(path, { signal, cache: "no-cache" }).catch(() => {
+const get = (path, signal) => asked(path, { signal, cache: "no-cache" });
+
+async function asked(path, options) {
+  const response = await fetch(path, options).catch(() => {
     throw new APIError(0, "The service can’t be reached.");
   });
-  if (response.ok) return response.json();
-  const body = await response.json().catch(() => ({ detail: `The service answered ${response.status}.` }));
-  const said = Object.entries(body).map(([key, texts]) => `${key}: ${[texts].flat().join(" ")}`).join(" ");
-  throw new APIError(response.status, said.replace(/^detail: /, ""));
+  if (response.ok) return response.status === 204 ? null : response.json();
+  throw refusal(response.status, await response.json().catch(() => ({ detail: `The service answered ${response.status}.` })));
+}
+
+// The words of a refusal, with the fields that they are about; in a list the index leads to what is wrong.
+function refusal(status, body) {
+  const words = (texts) => (typeof texts === "object" && !Array.isArray(texts) ? Object.values(texts).map(words).join(" ") : [texts].flat().join(" "));
+  const said = Object.entries(body).map(([key, texts]) => `${key}: ${words(texts)}`).join(" ");
+  return new APIError(status, said.replace(/^detail: /, ""));
+}
+
+// What changes something is sent with the token of the page, if it has one.
+export function call(method, path, body, signal) {
+  const token = document.querySelector("[name=csrfmiddlewaretoken]")?.value;
+  const isForm = body instanceof URLSearchParams;
+  const headers = { ...(body && !isForm ? { "Content-Type": "application/json" } : {}), ...(token ? { "X-CSRFToken": token } : {}) };
+  return asked(path, { method, signal, headers, ...(body ? { body: isForm ? body : JSON.stringify(body) } : {}) });
 }
 
 // How many series are listed; others are found by typing part of their name.
@@ -50,3 +65,29 @@ export function statistics(series, window, signal) {
 export function overview({ search, order, page, hidden }, signal) {
   return get(`${document.body.dataset.overview}?${new URLSearchParams({ search, order, page, hidden: hidden ? "yes" : "no" })}`, signal);
 }
+
+const MOST_QUESTIONS = 20;
+let waiting = [];
+
+// As `aggregates`; all that is asked in one go is sent together, as many questions as fit into a request.
+export function aggregatesTogether(series, question, signal) {
+  const [namespace, name] = series.split("/");
+  return new Promise((done, fail) => {
+    if (!waiting.length) queueMicrotask(() => ask(waiting.splice(0)));
+    waiting.push({ question: { namespace, name, ...question }, signal, done, fail });
+  });
+}
+
+function ask(asking) {
+  for (let first = 0; first < asking.length; first += MOST_QUESTIONS) {
+    const some = asking.slice(first, first + MOST_QUESTIONS);
+    call("POST", document.body.dataset.query, { questions: some.map(({ question }) => question) }, some[0].signal).then(
+      ({ answers }) => answers.forEach(({ status, body }, index) => (status === 200 ? some[index].done(body) : some[index].fail(refusal(status, body)))),
+      (error) => some.forEach(({ fail }) => fail(error)),
+    );
+  }
+}
+
+// What happened in some namespaces within a window.
+export const annotations = (namespaces, window, signal) =>
+  get(`${document.body.dataset.annotations}?${new URLSearchParams([...Object.entries(window), ...namespaces.map((each) => ["namespace", each])])}`, signal);

@@ -55,8 +55,9 @@ function joinedUp(values, gaps) {
 }
 
 export class Chart {
-  constructor(place, onZoom, onHover) {
-    Object.assign(this, { place, onZoom, onHover });
+  // `behind` draws what lies behind the lines, and `onDraw` is told of a chart that is drawn.
+  constructor(place, onZoom, onHover, { behind = () => {}, onDraw = () => {} } = {}) {
+    Object.assign(this, { place, onZoom, onHover, behind, onDraw });
     new ResizeObserver(() => place.clientWidth && this.plot?.setSize(this.size())).observe(place);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.plot && this.draw());
   }
@@ -156,7 +157,7 @@ export class Chart {
         points: { size: 9, width: 2, fill: (plot, index) => this.color(this.lines[index - 1]), stroke: () => cssColor("card") } },
       scales: { x: { range: () => [this.picture.from / 1000, this.picture.to / 1000] }, ...scales },
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), this.zone),
-      hooks: { setCursor: [(plot) => this.onHover(plot.cursor.idx ?? null, plot)], setSelect: [(plot) => this.zoom(plot)] },
+      hooks: { drawAxes: [(plot) => this.behind(plot)], draw: [(plot) => this.onDraw(plot)], setCursor: [(plot) => this.onHover(plot.cursor.idx ?? null, plot)], setSelect: [(plot) => this.zoom(plot)] },
     }, this.data, this.place);
     if (cursor?.left >= 0) this.plot.setCursor({ left: cursor.left, top: cursor.top });
   }

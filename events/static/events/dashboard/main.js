@@ -5,6 +5,7 @@ import { Chart } from "./chart.js";
 import { byId, element } from "./dom.js";
 import { parsed, without } from "./formulas.js";
 import { gestures } from "./gestures.js";
+import { drawNotes, Marks, NoteDialog, notesOf } from "./notes.js";
 import { latestRow, legend, legendStatistics, legendValues } from "./legend.js";
 import { short } from "./numbers.js";
 import { emptied, take } from "./picture.js";
@@ -17,7 +18,11 @@ import { instantOf, localText, zonedText } from "./time.js";
 const [DAY, LOADING_MILLISECONDS] = [864e5, 100];
 const fields = byId("controls").elements;
 const tooltip = new Tooltip(byId("stage"));
-const chart = new Chart(byId("chart"), (from, to) => change(zoomed(state, from, to)), hover);
+const noteDialog = new NoteDialog(() => load());
+const marks = new Marks(byId("notes"), (some) => noteDialog.open(some, state.timezone));
+const chart = new Chart(byId("chart"), (from, to) => change(zoomed(state, from, to)), hover, {
+  behind: (plot) => drawNotes(plot, notes), onDraw: (plot) => marks.show(plot, notes, state.timezone) });
+let notes = [];
 let state, picture, drawn, timer, loading, known = new Map(), isWhole, searching, unzoomed, noted;
 
 const bySeries = (lines) => new Map(lines.map((line) => [`${line.namespace}/${line.name}`, line]));
@@ -96,6 +101,7 @@ function change(to, { replace = false } = {}) {
   byId("view").setAttribute("aria-pressed", isTable);
   byId("table").hidden = !(byId("chart").hidden = byId("png").hidden = isTable);
   byId("order").hidden = !isTable;
+  byId("to-board").href = byId("to-board").pathname + write(state);
   byId("zoom-out").disabled = windowOf(widened(state, extent())).join() === windowOf(state).join();
   document.title = `${state.series.join(", ") || "Chart"} – ${fields.type.selectedOptions[0].text} – Tracking API`;
   legend(state, formulasOf(state), { remove, toggle });
@@ -126,8 +132,9 @@ async function load() {
   const mine = state;
   const waiting = setTimeout(() => setLoading(true), LOADING_MILLISECONDS);
   try {
-    const taken = await take(mine, spacing(), signal);
+    const [taken, happened] = await Promise.all([take(mine, spacing(), signal), notesOf(mine.series, windowOf(mine), signal)]);
     if (signal.aborted) return;
+    notes = happened;
     const isAll = taken.failures.length === mine.series.length && mine.series.length > 0;
     if (!isAll) draw(taken);
     else if (drawn !== mine) draw(emptied(mine));
@@ -160,6 +167,7 @@ function draw(taken) {
   byId("chart").setAttribute("aria-label", `Chart of ${state.series.join(", ")}. Arrow keys read it value by value; the table shows the same.`);
   byId("parts").textContent = partsText(picture);
   legendStatistics(picture);
+  if (state.view === "table") marks.hide();
   if (state.view === "table") table(picture, state);
   else chart.show(picture, state);
   hover(state.view === "table" ? null : chart.plot.cursor.idx ?? null, chart.plot);
@@ -256,6 +264,13 @@ function addFormula() {
   if (!state.formulas.includes(text)) change({ ...state, formulas: [...state.formulas, text] });
 }
 
+// Where the cursor is, or else in the middle of what is shown.
+function annotate() {
+  const at = picture?.instants[chart.plot?.cursor.idx ?? -1];
+  const [from, to] = windowOf(state);
+  noteDialog.add([...new Set(state.series.map((each) => each.split("/")[0]))], at ?? (from + to) / 2, state.timezone);
+}
+
 // Back to before the first zoom in a row; where there was none, to all events.
 function reset() {
   if (unzoomed) change(unzoomed);
@@ -290,6 +305,7 @@ function wire() {
   const toLatest = () => change(ending(state, lastOf(state.series), picture.to - picture.from));
   on("latest", () => refreshCatalogue().then(toLatest, fail));
   on("dismiss", () => { byId("message").hidden = true; });
+  byId("annotate")?.addEventListener("click", annotate);
   on("view", () => change({ ...state, view: state.view === "table" ? "chart" : "table" }));
   on("csv", () => save(new Blob([csv(picture, state.timezone)], { type: "text/csv" }), fileName(picture, "csv")));
   on("png", async () => save(await png(chart.plot, picture, latestRow), fileName(picture, "png")));

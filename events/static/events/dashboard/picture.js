@@ -1,7 +1,7 @@
 // What chart, legend, table and CSV show: columns of values that share one list of timestamps, and what the API says of
 // the whole range of each series.
 
-import { aggregates, statistics } from "./api.js";
+import * as API from "./api.js";
 import { parsed } from "./formulas.js";
 import { granularityOf, windowOf } from "./state.js";
 import { endOfBucket } from "./time.js";
@@ -12,11 +12,11 @@ const settled = async (promise) => {
 };
 
 // Asks for every series, and for the period of the same length before. A series that is refused doesn't take the others
-// with it: it stands among the failures.
-export async function take(state, spacing, signal) {
+// with it: it stands among the failures. `ask` says how both are asked for, and how many buckets there may be.
+export async function take(state, spacing, signal, { aggregates, statistics, mostPoints } = API) {
   const [from, to] = windowOf(state);
   const length = to - from;
-  const granularity = granularityOf(state, length, spacing);
+  const granularity = granularityOf(state, length, spacing, mostPoints);
   const form = granularity === "none" ? {} : { fill: "null", timestamp: "bucket" };
   const question = { granularity, aggregationType: state.type, timezone: state.timezone, ...form };
   const within = (first, last) => ({ tsMin: textOf(first), tsMax: textOf(last) });

@@ -17,8 +17,9 @@ export const CHOSEN = [...Object.keys(DEFAULTS), ...Object.keys(SHAPE)];
 export const [MOST_SERIES, MOST_FORMULAS] = [6, 2];
 
 const fields = byId("controls").elements;
-const isChoice = (key, value) =>
-  key === "timezone" ? isZone(value) : [...fields[key].options].some((option) => option.value === value);
+// Where a page has no field for it, as a board hasn't, it was checked when it was stored.
+const isChoice = (key, value) => (key === "timezone" ? isZone(value)
+  : fields[key] ? [...fields[key].options].some((option) => option.value === value) : typeof value === "string");
 
 // As the API reads it: without an offset it is UTC.
 const instant = (text) => Date.parse(/T.*(Z|[+-]\d\d:?\d\d)$|^[\d-]+$/i.test(text ?? "") ? text : `${text}Z`);
@@ -84,9 +85,9 @@ export function moved(state, lengths) {
 
 // The finest that makes no more points than a screen shows; a coarser one where events are further apart than that,
 // as long as some points are left to see.
-export function granularityOf(state, length, spacing) {
+export function granularityOf(state, length, spacing, mostPoints = MOST_POINTS) {
   if (state.granularity !== "auto") return state.granularity;
-  const fitting = Object.keys(LENGTHS).filter((each) => length / LENGTHS[each] <= MOST_POINTS);
+  const fitting = Object.keys(LENGTHS).filter((each) => length / LENGTHS[each] <= mostPoints);
   const enough = fitting.filter((each) => length / LENGTHS[each] >= FEW_POINTS);
   return enough.find((each) => LENGTHS[each] >= spacing) ?? enough.at(-1) ?? fitting[0] ?? "year";
 }

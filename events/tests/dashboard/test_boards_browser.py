@@ -1,0 +1,87 @@
+"""Boards, and annotations on charts, in Chromium. Nothing here touches Django: see ``browser.chromium``."""
+
+import json
+
+from playwright.sync_api import expect
+
+from events.tests.support import service
+from events.tests.support.dashboard import accessible, october, origin, until
+
+
+def loaded(page, times=1):
+    until(page, f"Number(document.body.dataset.loaded ?? 0) >= {times}")
+
+
+def heads(page):
+    return page.locator(".board-card .title").all_inner_texts()
+
+
+def test_an_annotation_is_added_drawn_edited_and_deleted(open_page, env):
+    page = open_page(october("Frontend/signUp", timezone="UTC", granularity="day"))
+    page.get_by_role("button", name="Annotate").click()
+    form = page.locator("#note-form")
+    form.get_by_label("Title").fill("Release 4.2")
+    form.get_by_label("Begins").fill("2026-10-08T10:00:00")
+    form.get_by_label("Tags").fill("deploy\nweb")
+    form.get_by_role("button", name="Save").click()
+    mark = page.get_by_role("button", name="Release 4.2 (2026-10-08 10:00)")
+    mark.wait_for()
+    accessible(page)
+
+    mark.click()
+    form.get_by_label("Ends").fill("2026-10-09T10:00:00")
+    form.get_by_role("button", name="Save").click()
+    band = page.get_by_role("button", name="Release 4.2 (2026-10-08 10:00 to 2026-10-09 10:00)")
+    band.wait_for()
+    _, _, body = service.call(env, "GET", "/api/annotations/", Authorization=f"Bearer {env['TOKEN']}")
+    [stored] = json.loads(body)
+    assert stored == {
+        "id": stored["id"], "namespace": "Frontend", "timestamp": "2026-10-08T10:00:00Z", "end": "2026-10-09T10:00:00Z",
+        "title": "Release 4.2", "text": "", "tags": ["deploy", "web"],
+    }  # fmt: skip
+    # the mark stands over where the line begins
+    place = "document.querySelector('.note-mark').getBoundingClientRect()"
+    over = "document.querySelector('.u-over').getBoundingClientRect()"
+    share = page.evaluate(f"(({place}).left + ({place}).width / 2 - ({over}).left) / ({over}).width")
+    assert abs(share - (7 + 10 / 24) / 31) < 0.01
+
+    band.click()
+    page.on("dialog", lambda dialog: dialog.accept())
+    form.get_by_role("button", name="Delete").click()
+    expect(page.locator(".note-mark")).to_have_count(0)
+
+
+def test_a_board_loads_at_once_and_is_arranged_and_shown_to_others(open_page, env):
+    page = open_page("/boards/")
+    asked = []
+
+    def watch(request):
+        if "/api/" in request.url:
+            asked.append((request.method, request.url.split("/api/")[1].split("?")[0]))
+
+    page.on("request", watch)
+    page.get_by_role("link", name="Demo").click()
+    loaded(page)
+    assert sorted(asked) == [("GET", "annotations"), ("POST", "query")]
+    assert len(heads(page)) == page.locator(".board-card .u-over").count() == 9
+    expect(page.locator(".values").first).to_have_text("Frontend/pageView1,388")
+    accessible(page)
+
+    page.get_by_role("button", name="Change").click()
+    first, second, *others = heads(page)
+    page.get_by_role("button", name=f"Move “{second}” up").press("Enter")
+    assert page.evaluate("document.activeElement.ariaLabel") == f"Move “{second}” up"
+    page.get_by_label("Time zone").select_option("Asia/Tokyo")
+    loaded(page, 2)
+    page.get_by_role("button", name="Keep this range, zone and refresh").click()
+    page.get_by_text("Kept: the board opens like this.").wait_for()
+    page.get_by_role("button", name="Make a public link").click()
+    link = page.get_by_label("Public link", exact=True).input_value().removeprefix(origin(env))
+
+    public = open_page(link, session=None, viewport={"width": 360, "height": 740})
+    loaded(public)
+    assert heads(public) == [second, first, *others]
+    assert public.get_by_label("Time zone").input_value() == "Asia/Tokyo"
+    assert public.evaluate("document.documentElement.scrollWidth") <= 360
+    assert public.context.cookies() == []
+    accessible(public)
