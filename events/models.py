@@ -1,6 +1,7 @@
 """Gathers every table of the service where Django looks for them; each is defined in the package it belongs to."""
 
 from events.access.models import ClientUsage, Grant, LongLivedToken
+from events.alerts.models import Alert, AlertEvaluator, AlertState, AlertTarget, Delivery, Firing
 from events.ingest.models import IdempotencyKey
 from events.log.models import Event, EventQuerySet, validate_path_segment
 from events.rollups.models import Pruned, Resolution, Rollup, Watermark
@@ -8,10 +9,16 @@ from events.series.models import SeriesSettings
 from events.transfer.models import Bookmark
 
 __all__ = [
+    "Alert",
+    "AlertEvaluator",
+    "AlertState",
+    "AlertTarget",
     "Bookmark",
     "ClientUsage",
+    "Delivery",
     "Event",
     "EventQuerySet",
+    "Firing",
     "Grant",
     "IdempotencyKey",
     "LongLivedToken",

@@ -1,4 +1,8 @@
-"""Divides the log, its rollups and watermarks into partitions."""
+"""Divides the log, its rollups and watermarks into partitions.
+
+Whatever else there is (users, clients, grants, alerts with their states and deliveries) has few rows and is not
+divided: on a cluster it stays on the coordinator, which alone reads and writes it.
+"""
 
 from __future__ import annotations
 

@@ -54,6 +54,7 @@ _ON_SQLITE_ALONE = [
     "test_client.py",
     "test_client_package.py",
     "test_compression.py",
+    "test_condition.py",
     "test_configuration.py",
     "test_contract.py",
     "test_cookies.py",

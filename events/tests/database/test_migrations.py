@@ -13,7 +13,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 
 from events.database.reversal import RefuseToLose
-from events.models import Bookmark, ClientUsage, Event, Grant, IdempotencyKey, Pruned
+from events.models import AlertTarget, Bookmark, ClientUsage, Event, Grant, IdempotencyKey, Pruned
 
 MIGRATIONS = sorted(
     (migration for (app, _), migration in MigrationLoader(None).disk_migrations.items() if app == "events"),
@@ -30,8 +30,8 @@ def test_it_can_be_undone_and_keeps_data_apart_from_schema(migration):
     assert not re.search(r"_auto_|_alter_|_remove_", migration.name)
 
 
-# What the events tell again, once the roller has gone through them.
-REMADE = {"rollup", "watermark"}
+# What the events tell again, once the roller has gone through them and the alerts were evaluated.
+REMADE = {"rollup", "watermark", "alertstate", "alertevaluator"}
 
 
 @pytest.mark.parametrize("migration", MIGRATIONS, ids=lambda migration: migration.name)
@@ -92,6 +92,11 @@ KEPT = {
         lambda application: Grant.objects.create(application=application, new_series_a_day=3),
         "Not reversed, as that would lose 1 values of events_grant.new_series_a_day: how many series clients may start."
         " If they are to go, make a backup, and delete them first: UPDATE events_grant SET new_series_a_day = NULL",
+    ),
+    "0016_alerts": (
+        lambda application: AlertTarget.objects.create(name="Chat"),
+        "Not reversed, as that would lose 1 rows of events_alerttarget: the webhooks and addresses of alerts."
+        " If they are to go, make a backup, and delete them first: DELETE FROM events_alerttarget",
     ),
 }  # fmt: skip
 
