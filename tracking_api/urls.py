@@ -21,6 +21,7 @@ urlpatterns = [
     path("chart", ChartPage.as_view(), name="chart"),
     path("chart/", ChartPage.as_view()),
     re_path(r"^series/(?P<namespace>[^/]+)/(?P<name>[^/]+)/?\Z", SeriesPage.as_view(), name="series"),
+    path("", include("events.alert_pages.urls")),
     path("api/", include("events.urls")),
     path("o/", include("events.access.oauth2.views")),
     re_path(r"^\.well-known/oauth-authorization-server/?\Z", ServerMetadataView.as_view(), name="oauth2-metadata"),

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from django.db import transaction
+
 from events.aggregation import windows
 from events.aggregation.catalogue import Catalogue
 from events.alerts.models import Alert, AlertState, Firing
@@ -18,6 +20,11 @@ from events.log.series import SeriesKey
 # An alert watches so many series at most, the first ones by name, and says where there are more.
 MOST_SERIES = 1_000
 _MOST_LISTED = 200_000
+# Where one of these is changed, the states are about something else.
+_WATCHED = (
+    "is_enabled", "namespace", "series_name", "kind", "aggregation_type", "window_minutes", "comparison", "threshold",
+    "clear_threshold", "compare_minutes",
+)  # fmt: skip
 
 
 @dataclass
@@ -85,6 +92,27 @@ class _Known:
                     found.append(key)
             self._matching[patterns] = found
         return self._matching[patterns]
+
+
+def store(alert: Alert) -> None:
+    """Store an alert that somebody made or changed; begin anew where it watches something else from now on, or nothing.
+
+    To be called before its targets are.
+    """
+    with transaction.atomic():
+        before = Alert.objects.select_for_update().filter(pk=alert.pk).first()
+        alert.save()
+        if before and any(getattr(before, name) != getattr(alert, name) for name in _WATCHED):
+            forget(alert)
+
+
+def series_of(alert: Alert, most: int) -> list[SeriesKey]:
+    """List the first series that an alert watches, or would."""
+    if alert.series:
+        return [alert.series]
+    lines = islice(Catalogue(alert.namespaces).iterate(), _MOST_LISTED)
+    keys = (SeriesKey(line["namespace"], line["name"]) for line in lines)
+    return list(islice((key for key in keys if alert.matches(key)), most))
 
 
 def forget(alert: Alert) -> None:

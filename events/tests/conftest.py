@@ -50,6 +50,7 @@ _NEED_POSTGRESQL = [
 _ON_SQLITE_ALONE = [
     *_NEED_A_BROWSER,
     "test_agent.py",
+    "test_alert_pages.py",
     "test_buckets.py",
     "test_client.py",
     "test_client_package.py",
