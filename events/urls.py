@@ -6,6 +6,7 @@ from events.openapi.views import DocumentationView, SchemaView
 from events.views import (
     AggregationView,
     CatalogueView,
+    FiringsView,
     NamespaceCatalogueView,
     OverviewView,
     StatisticsView,
@@ -19,6 +20,7 @@ urlpatterns = [
     re_path(r"^events/(?P<namespace>[^/]+)/(?P<name>[^/]+)/?\Z", AggregationView.as_view(), name="aggregation"),
     re_path(r"^series/?\Z", OverviewView.as_view(), name="overview"),
     re_path(r"^series/(?P<namespace>[^/]+)/(?P<name>[^/]+)/?\Z", StatisticsView.as_view(), name="statistics"),
+    re_path(r"^firings/?\Z", FiringsView.as_view(), name="firings"),
     re_path(r"^schema/?\Z", SchemaView.as_view(), name="api-schema"),
     re_path(r"^docs/?\Z", DocumentationView.as_view(), name="api-docs"),
 ]

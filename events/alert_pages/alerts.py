@@ -16,7 +16,7 @@ from events.alert_pages.page import AlertsPage
 from events.alerts import watched
 from events.alerts.drawing import picture
 from events.alerts.forms import AlertForm
-from events.alerts.lag import lag_seconds
+from events.alerts.lag import read_lag
 from events.alerts.models import Alert, AlertState, Delivery
 from events.alerts.preview import preview
 from events.alerts.standing import FIRING, PENDING, RESOLVED
@@ -24,7 +24,6 @@ from events.log.series import SeriesKey
 
 _MOST_STATES, _MOST_FIRINGS, _MOST_DELIVERIES = 100, 30, 20
 _MOST_PREVIEWED = 20
-_LATE_SECONDS = 60
 _FOR_EVER = datetime(9999, 1, 1, tzinfo=UTC)
 _MUTES = {"60": "an hour", "480": "8 hours", "1440": "a day", "10080": "a week", "ever": "until unmuted"}
 
@@ -37,9 +36,9 @@ class AlertList(AlertsPage):
         counts = {state: Count("states", Q(states__state=state)) for state in (FIRING, PENDING, RESOLVED)}
         alerts = list(Alert.objects.annotate(**counts).order_by("name"))
         alerts.sort(key=lambda alert: not alert.firing)  # type: ignore[attr-defined]
-        now, lag = timezone.now(), lag_seconds()
+        now = timezone.now()
         lines = [(alert, alert.is_muted(now), alert.is_silent(now)) for alert in alerts]
-        return self.show("list", lines=lines, lag=lag, is_late=lag is None or lag > _LATE_SECONDS)
+        return self.show("list", lines=lines, lag=read_lag())
 
 
 class AlertPage(AlertsPage):

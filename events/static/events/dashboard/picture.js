@@ -1,7 +1,7 @@
 // What chart, legend, table and CSV show: columns of values that share one list of timestamps, and what the API says of
 // the whole range of each series.
 
-import { aggregates, statistics } from "./api.js";
+import { aggregates, firings, statistics } from "./api.js";
 import { parsed } from "./formulas.js";
 import { granularityOf, windowOf } from "./state.js";
 import { endOfBucket } from "./time.js";
@@ -26,6 +26,7 @@ export async function take(state, spacing, signal) {
     aggregates(series, { ...now, ...question }, signal), statistics(series, now, signal),
     isBefore ? statistics(series, before, signal) : null,
     state.compare && isBefore ? aggregates(series, { ...before, ...question }, signal) : [],
+    firings({ series, ...now }, signal),
   ].map(settled);
   const answers = await Promise.all(state.series.map((series) => Promise.all(ask(series))));
   const failures = answers.flatMap(([...parts], index) => {
@@ -47,13 +48,14 @@ export async function take(state, spacing, signal) {
     previous: true, unit: columns[series].unit, items: items(series, 3).map(moved).filter((item) => item.aggregatedTimestamp) })));
   const picture = { from, to, granularity, type: state.type, failures, ...joined(columns) };
   picture.cut = cut(picture, state.timezone);
+  picture.firings = answers.flatMap((parts) => parts[4].found?.firings ?? []);
   picture.columns.push(...formulas(state, picture));
   return picture;
 }
 
 // A picture of the same series without any value, for what can't be shown.
 export const emptied = (state) => ({ from: windowOf(state)[0], to: windowOf(state)[1], granularity: "day", type: state.type,
-  failures: [], cut: {}, texts: [], instants: [], columns: state.series.map((label, series) => ({ label, series, values: [],
+  failures: [], firings: [], cut: {}, texts: [], instants: [], columns: state.series.map((label, series) => ({ label, series, values: [],
     statistics: null, earlier: null, unit: "", isRefused: true })) });
 
 // A value is null where a bucket is empty, and undefined where there is no item, as another series has one.
