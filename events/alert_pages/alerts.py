@@ -7,7 +7,7 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import Count, Q
+from django.db.models import Case, Count, Q, When
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
@@ -47,14 +47,14 @@ class AlertPage(AlertsPage):
     def get(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Show the alert; ``series`` in the query chooses the series of the preview."""
         alert = self.found(Alert, pk)
-        states = AlertState.objects.filter(alert=alert)
-        standing = sorted(states.order_by("namespace", "name")[:_MOST_STATES], key=lambda state: state.state != FIRING)
+        firing_first = Case(When(state=FIRING, then=0), default=1)
+        states = AlertState.objects.filter(alert=alert).order_by(firing_first, "namespace", "name")
         firings = alert.firings.order_by("-fired_at")[:_MOST_FIRINGS]
         deliveries = Delivery.objects.filter(alert=alert).select_related("target").order_by("-created_at")
         return self.show(
             "alert",
             alert=alert,
-            states=standing,
+            states=states[:_MOST_STATES],
             firings=firings,
             deliveries=deliveries[:_MOST_DELIVERIES],
             targets=alert.targets.all(),

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 # Minutes that no worker evaluated are made up for, up to so many.
 _MOST_MISSED = 15
 _CLOCK_SET_BACK = timedelta(hours=1)
-_SERIES_A_STEP = 2_000
+_VALUES_A_STEP = 2_000
 _STATE_FIELDS = ("state", "since", "clear_since", "value", "evaluated_at", "firing", "is_announced")
 # What one alert may fail by without being in the way of the others.
 BROKEN = (APIException, DatabaseError, InterfaceError, ArithmeticError, ValueError, LookupError, RuntimeError)
@@ -86,7 +86,7 @@ class Evaluator:
             return None
         counts = {"alerts": 0, "series": 0, "fired": 0, "resolved": 0}
         try:
-            for watched in _steps(Watched.all()):
+            for watched in _steps(Watched.all(), minute):
                 if not is_wanted():
                     return None
                 for outcome in self._store(_judge(watched, minute)):
@@ -142,14 +142,15 @@ def _store_states(states: Sequence[AlertState]) -> None:
         )
 
 
-def _steps(watched: Iterable[Watched]) -> Iterator[list[Watched]]:
-    """Cut what is watched into steps of some thousand series."""
+def _steps(watched: Iterable[Watched], minute: datetime) -> Iterator[list[Watched]]:
+    """Cut what is watched into steps of some thousand values, so that each is done long before the lease ends."""
     step: list[Watched] = []
     count = 0
     for each in watched:
         step.append(each)
-        count += len(each.series)
-        if count >= _SERIES_A_STEP:
+        at = minute - each.alert.delay_minutes * MINUTE
+        count += sum(len(_due(each.states.get(series), at)) for series in each.series)
+        if count >= _VALUES_A_STEP:
             yield step
             step, count = [], 0
     if step:
@@ -166,8 +167,10 @@ def _judge(watched: Sequence[Watched], minute: datetime) -> list[_Outcome]:
             raise
         if len(watched) > 1:
             return [outcome for each in watched for outcome in _judge([each], minute)]
-        logger.error("The alert %s can't be evaluated: %s", watched[0].alert.pk, error)
-        return [_Outcome(watched[0].alert, problem=_words(error))]
+        alert, problem = watched[0].alert, _words(error)
+        if alert.problem != problem:  # once, not every minute
+            logger.error("The alert %s can't be evaluated: %s", alert.pk, str(error).partition("\n")[0])
+        return [_Outcome(alert, problem=problem)]
 
 
 def _judge_together(watched: Sequence[Watched], minute: datetime) -> list[_Outcome]:

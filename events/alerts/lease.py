@@ -1,4 +1,4 @@
-"""Sees to it that one worker evaluates the alerts, however many run: a row that one of them holds for some seconds."""
+"""Sees to it that one worker evaluates the alerts, however many run: a row that one of them holds for a while."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.utils import timezone
 from events.alerts.models import AlertEvaluator
 
 _ROW = 1
-_HELD_FOR = timedelta(seconds=30)
+_HELD_FOR = timedelta(seconds=60)
 
 
 class Lost(Exception):
@@ -21,7 +21,7 @@ class Lost(Exception):
 class Lease:
     """The right to evaluate the alerts at a minute.
 
-    It lasts for 30 seconds from each ``prolong``. Where it is lost all the same, as this worker or its clock stood
+    It lasts for a minute from each ``prolong``. Where it is lost all the same, as this worker or its clock stood
     still, ``prolong`` says so, and whoever writes does so in the transaction that has prolonged it: so what two workers
     find out never mixes.
     """

@@ -287,20 +287,20 @@ def test_one_evaluator_however_many_workers_run(track, make_alert, make_target, 
     assert Delivery.objects.filter(event="firing").count() == 1
 
     assert one._lease.take(time.forward(minutes=1))  # and now it is killed
-    assert evaluate(minutes=0.4, by=other) is None
+    assert evaluate(minutes=0.9, by=other) is None
     assert evaluate(minutes=0.2, by=other).series == 1
 
 
 def test_a_worker_that_stood_still_stores_nothing_that_another_evaluated(
     track, make_alert, make_target, evaluate, time, monkeypatch
 ):
-    make_alert(make_target())
+    make_alert(make_target(), window_minutes=5)
     track(10, 95)
     slow, other = Evaluator(), Evaluator()
     store = slow._store
 
     def stand_still(outcomes):
-        time.forward(seconds=31)
+        time.forward(seconds=61)
         assert other.evaluate_if_due().fired == 1
         return store(outcomes)
 
