@@ -360,3 +360,15 @@ def test_an_alert_that_is_off_is_not_evaluated(track, make_alert, evaluate):
 
     assert evaluate()[1:5] == (0, 0, 0, 0)
     assert AlertEvaluator.objects.get().evaluated_at == NOON + timedelta(minutes=1)
+
+
+def test_the_roller_goes_first_for_half_a_minute(partition_count, track, make_alert, evaluate, monkeypatch):
+    monkeypatch.setattr(evaluator_module, "_LONG_TAIL", 3)
+    make_alert(window_minutes=5)
+    for number in range(4):
+        track(number, 95)
+
+    assert evaluate(is_rolled_up=False) is None
+    assert evaluate(minutes=0.4, is_rolled_up=False) is None
+    assert evaluate(minutes=0.1, is_rolled_up=False).fired == 1
+    assert evaluate(minutes=0.5).series == 1
