@@ -1,6 +1,7 @@
 """Gathers every table of the service where Django looks for them; each is defined in the package it belongs to."""
 
 from events.access.models import ClientUsage, Grant, LongLivedToken
+from events.alerts.models import Alert, AlertEvaluator, AlertState, AlertTarget, Delivery, Firing
 from events.annotations.models import Annotation
 from events.boards.models import Board
 from events.ingest.models import IdempotencyKey
@@ -10,12 +11,18 @@ from events.series.models import SeriesSettings
 from events.transfer.models import Bookmark
 
 __all__ = [
+    "Alert",
+    "AlertEvaluator",
+    "AlertState",
+    "AlertTarget",
     "Annotation",
     "Board",
     "Bookmark",
     "ClientUsage",
+    "Delivery",
     "Event",
     "EventQuerySet",
+    "Firing",
     "Grant",
     "Histogram",
     "IdempotencyKey",

@@ -374,6 +374,15 @@ class StatisticsQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any]):
         return attrs
 
 
+class FiringsQuerySerializer(StatisticsQuerySerializer):
+    """The query of what alerts fired; a parameter left empty counts as not given."""
+
+    series = SeriesKeyField(
+        default=None,
+        help_text="`namespace/name`, such as `Shop/order`: only of this series. All series where not given.",
+    )
+
+
 def _repeated(data: Mapping[str, Any]) -> Sequence[str]:
     if isinstance(data, QueryDict):
         return [key for key, values in data.lists() if len(values) > 1]

@@ -8,6 +8,7 @@ from events.openapi.views import DocumentationView, SchemaView
 from events.views import (
     AggregationView,
     CatalogueView,
+    FiringsView,
     NamespaceCatalogueView,
     OverviewView,
     QueryView,
@@ -26,6 +27,7 @@ urlpatterns = [
     re_path(r"^annotations/?\Z", AnnotationsView.as_view(), name="annotations"),
     re_path(r"^annotations/(?P<id>[^/]+)/?\Z", AnnotationView.as_view(), name="annotation"),
     re_path(r"^boards/(?P<token>[^/]+)/query/?\Z", PublicQueryView.as_view(), name="public-query"),
+    re_path(r"^firings/?\Z", FiringsView.as_view(), name="firings"),
     re_path(r"^schema/?\Z", SchemaView.as_view(), name="api-schema"),
     re_path(r"^docs/?\Z", DocumentationView.as_view(), name="api-docs"),
 ]

@@ -30,6 +30,8 @@ from events.access.tokens import (
 from events.aggregation.answer import Answer
 from events.aggregation.catalogue import Catalogue, Series, answered
 from events.aggregation.question import Question
+from events.alerts.firings import firings
+from events.alerts.lag import read_lag
 from events.database import reading, replica
 from events.database.snapshot import snapshot
 from events.distribution.cluster import is_cluster
@@ -55,6 +57,7 @@ from events.query.replies import Replies
 from events.serializers import (
     AggregationQuerySerializer,
     CatalogueQuerySerializer,
+    FiringsQuerySerializer,
     NamespaceSerializer,
     OverviewQuerySerializer,
     SeriesPathSerializer,
@@ -330,6 +333,23 @@ class StatisticsView(ReadView):
         if found.has_long_tail:
             pacing.catch_up_in_background()
         return json_response({**series, **found.answered()}, status.HTTP_200_OK)
+
+
+class FiringsView(ReadView):
+    """``GET /api/firings/``: which alerts fired when."""
+
+    required_scope = "read"
+
+    @operations.list_firings
+    def get(self, request: Request) -> HttpResponseBase:
+        """Answer 200 with what fired in a window, and for how many seconds an evaluation of the alerts is due."""
+        query = _validated(FiringsQuerySerializer, request.query_params)
+        grant, series = grant_of(request), query["series"]
+        if series is not None:
+            check_namespace(grant, self.required_scope, series.namespace)
+        found = firings(readable_namespaces(grant), series, query["ts_min"], query["ts_max"])
+        lag = read_lag()
+        return json_response({"lagSeconds": lag.rounded if lag else 0, "firings": found}, status.HTTP_200_OK)
 
 
 def _content_type(renderer: BaseRenderer) -> str:

@@ -8,7 +8,7 @@ import warnings
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured, ValidationError
@@ -23,6 +23,8 @@ _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}
 _SQLITE = "django.db.backends.sqlite3"
 _POSTGRESQL = "events.database.postgresql"
+_EMAIL_PORTS = {"smtp": 25, "smtp+tls": 587, "smtps": 465}
+_EMAIL_SECONDS = 15
 _ENV_LINE = re.compile(r"\s*(?:#.*|(?:export\s+)?[A-Za-z_]\w*=.*)?")
 
 
@@ -98,6 +100,44 @@ def origins(name: str) -> list[str]:
         if not re.fullmatch(r"https?://[^/\s]+", value):
             raise ImproperlyConfigured(f"{name} must list origins such as https://a.example, not {value!r}.")
     return values
+
+
+def origin(name: str) -> str:
+    """Read an origin, as ``origins`` has them; empty for none."""
+    values = origins(name)
+    if len(values) > 1:
+        raise ImproperlyConfigured(f"{name} must be one origin such as https://a.example, not {text(name, '')!r}.")
+    return values[0] if values else ""
+
+
+def email(name: str) -> dict[str, Any]:
+    """Read the URL of a mail server as Django's settings; an empty host for none.
+
+    ``smtp+tls://user:password@host:587`` speaks TLS after STARTTLS, ``smtps://…:465`` from the beginning on, and
+    ``smtp://host:25`` not at all.
+    """
+    value = text(name, "").strip()
+    settings: dict[str, Any] = {"EMAIL_HOST": "", "EMAIL_TIMEOUT": _EMAIL_SECONDS}
+    if not value:
+        return settings
+    try:
+        parts = urlsplit(value)
+        port = parts.port or _EMAIL_PORTS[parts.scheme]
+        if not parts.hostname or parts.path.strip("/") or parts.query or parts.fragment:
+            raise ValueError
+    except (KeyError, ValueError):
+        # the value is not repeated, as it may hold a password
+        raise ImproperlyConfigured(
+            f"{name} must be smtp+tls://user:password@host:port, smtps://… or smtp://…"
+        ) from None
+    return settings | {
+        "EMAIL_HOST": parts.hostname,
+        "EMAIL_PORT": port,
+        "EMAIL_HOST_USER": unquote(parts.username or ""),
+        "EMAIL_HOST_PASSWORD": unquote(parts.password or ""),
+        "EMAIL_USE_TLS": parts.scheme == "smtp+tls",
+        "EMAIL_USE_SSL": parts.scheme == "smtps",
+    }
 
 
 def cache(name: str, default: str) -> str:

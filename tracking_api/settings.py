@@ -258,6 +258,14 @@ LOGGING = {
 READY_LAG_SECONDS = environment.integer("READY_LAG_SECONDS", 300, minimum=0)
 METRICS_TOKEN = environment.token("METRICS_TOKEN")
 
+# Alerts: where they may be sent, how long what was sent is kept, and by which server e-mails go
+
+SERVICE_URL = environment.origin("SERVICE_URL")
+ALERT_PRIVATE_TARGETS = environment.boolean("ALERT_PRIVATE_TARGETS", default=False)
+ALERT_KEEP_DAYS = environment.integer("ALERT_KEEP_DAYS", 90, minimum=1, maximum=36_500)
+globals().update(environment.email("EMAIL_URL"))
+DEFAULT_FROM_EMAIL = environment.text("DEFAULT_FROM_EMAIL", "tracking-api@localhost")
+
 # Limits
 
 MAX_EVENTS = environment.integer("MAX_EVENTS", 10_000, minimum=1)

@@ -28,6 +28,7 @@ urlpatterns = [
     path("boards/public/<token>/", PublicBoardPage.as_view(), name="public-board"),
     path("boards/<key>/", BoardView.as_view(), name="board"),
     path("boards/<key>/export", BoardFile.as_view(), name="board-export"),
+    path("", include("events.alert_pages.urls")),
     path("api/", include("events.urls")),
     path("o/", include("events.access.oauth2.views")),
     re_path(r"^\.well-known/oauth-authorization-server/?\Z", ServerMetadataView.as_view(), name="oauth2-metadata"),

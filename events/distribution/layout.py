@@ -1,7 +1,8 @@
 """Divides the log, its rollups and watermarks into partitions.
 
-All other tables stay whole, on a cluster as tables of its coordinator: users, clients and tokens, what is known of
-series, annotations, boards. They are small, and no statement joins them with what is divided.
+Whatever else there is (users, clients, grants, what is known of series, annotations, boards, alerts with their states
+and deliveries) has few rows and is not divided: on a cluster it stays on the coordinator, and no statement joins it
+with what is divided.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from events.database.reversal import RefuseToLose
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('events', '0015_histograms'),
+        ('events', '0016_alerts'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -19,6 +19,8 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Count, F, Min
 from django.utils import timezone
 
+from events.alerts.lag import AlertLag
+from events.alerts.lag import read_lag as read_alert_lag
 from events.database import partitions
 from events.database.snapshot import snapshot
 from events.distribution import cluster
@@ -46,6 +48,7 @@ class Health:
     migrations: str | None = None
     rollups: str | None = None
     lag: Lag | None = None
+    alerts: AlertLag | None = None  # where there are any
 
     @property
     def is_ready(self) -> bool:
@@ -62,14 +65,27 @@ class Health:
         if self.lag is not None:
             seconds = self.lag.seconds and round(self.lag.seconds, 1)
             checks["rollups"] |= {"lagEvents": self.lag.events, "lagSeconds": seconds}
+        if self.alerts is not None:
+            checks["alerts"] = self._alerts_report(self.alerts)
         return {"ready": self.is_ready, "checks": checks}
+
+    @staticmethod
+    def _alerts_report(lag: AlertLag) -> dict[str, Any]:
+        """Say how far the alerts' evaluation is behind; requests can be worked on all the same, so it stays ready."""
+        report = {"ok": not lag.is_late, "lagSeconds": lag.rounded}
+        if lag.seconds is None:
+            return {**report, "detail": "No worker has evaluated the alerts yet."}
+        return {**report, "detail": f"An evaluation has been due for {lag.seconds:.0f} s."} if lag.is_late else report
 
 
 _UNKNOWN = "Not known without the database."
 
 
 def check() -> Health:
-    """Check the health over this thread's connection. Six queries; a database that is away raises nothing."""
+    """Check the health over this thread's connection. Seven queries, and two more where there are alerts.
+
+    A database that is away raises nothing.
+    """
     try:
         connection.ensure_connection()
         missing = missing_migrations()
@@ -79,11 +95,12 @@ def check() -> Health:
         answering = _answering()
         lag = read_lag(answering)
         rollups_detail = _lag_detail(lag) if lag.events else _silence_detail(answering)
+        alerts = read_alert_lag()
     except (DatabaseError, InterfaceError) as error:
         # the log alone gets the error's text, as it may tell whoever asks about the network
         logger.error("Not ready: %s: %s", type(error).__name__, str(error).strip().partition("\n")[0])
         return Health("The database can't be reached or is busy.", _UNKNOWN, _UNKNOWN)
-    return Health(None, None, rollups_detail, lag)
+    return Health(None, None, rollups_detail, lag, alerts)
 
 
 def read_lag(keys: Sequence[int] | None = None) -> Lag:

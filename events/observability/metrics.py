@@ -139,6 +139,13 @@ class _HealthCollector(Collector):
             yield GaugeMetricFamily(
                 "tracking_watermark_lag_seconds", "For how long the rollups lack some.", value=lag.seconds
             )
+        alerts = self.health.alerts
+        if alerts is not None:
+            yield GaugeMetricFamily("tracking_alerts_firing", "Series for which an alert fires.", value=alerts.firing)
+            yield GaugeMetricFamily(
+                "tracking_alerts_lag_seconds", "For how long the alerts should have been evaluated.",
+                value=alerts.seconds,
+            )  # fmt: skip
 
 
 def _forget_the_dead(directory: Path) -> None:

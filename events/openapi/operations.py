@@ -38,6 +38,7 @@ from events.query.questions import MOST_QUESTIONS
 from events.serializers import (
     AggregationQuerySerializer,
     CatalogueQuerySerializer,
+    FiringsQuerySerializer,
     OverviewQuerySerializer,
     StatisticsQuerySerializer,
 )
@@ -297,5 +298,34 @@ statistics = call(
         ),
         (403, JSON): forbidden("aggregation", "FieldErrors", A_namespace=not_granted("aggregation")),
         **errors(404),
+    },
+)  # fmt: skip
+
+_FIRING = {
+    "alert": 7, "alertName": "CPU", "severity": "critical", "condition": "avg over 5 min above 90",
+    "namespace": "Server-1", "name": "cpu.percent", "firedAt": "2020-11-12T11:10:00Z",
+    "resolvedAt": "2020-11-12T11:25:00Z", "value": 97.5, "revision": "",
+}  # fmt: skip
+
+list_firings = call(
+    operation_id="list_firings",
+    summary="List which alerts fired when",
+    description="Each time that an alert fired for a series, with the value it fired on; `resolvedAt` is `null` while "
+    "it does, and `revision` says what events that came late have made of that value. In order of their beginning; of "
+    "more than 1,000 the newest. `lagSeconds` is for how long the alerts should have been evaluated, `null` where no "
+    "worker ever did.",
+    parameters=[FiringsQuerySerializer],
+    responses={
+        (200, JSON): answer(
+            ref("Firings"),
+            "What fired at any time within the window.",
+            An_answer={"lagSeconds": 0, "firings": [_FIRING]},
+        ),
+        (400, JSON): answer(
+            ref("FieldErrors"),
+            "Bad input: the body names each parameter and what it accepts.",
+            A_parameter={"series": ["Must be the namespace and the name of a series, such as Shop/order."]},
+        ),
+        (403, JSON): forbidden("read", "FieldErrors", A_namespace=not_granted("read")),
     },
 )  # fmt: skip

@@ -15,6 +15,8 @@ from typing_extensions import override
 
 from events import serializers
 from events.aggregation.question import AGGREGATION_TYPES, PERCENTILE
+from events.alerts.firings import MOST_FIRINGS
+from events.alerts.models import SEVERITIES
 from events.http.exceptions import MOST_ITEMS_NAMED
 from events.query.questions import MOST_QUESTIONS, QuestionSerializer
 from events.series.overview import PAGE_SERIES
@@ -247,6 +249,26 @@ def components(event: Schema) -> dict[str, Schema]:
                 "title": {"type": "string"},
                 "text": {"type": "string"},
                 "tags": array({"type": "string"}),
+            }
+        ),
+        "Firings": _object(
+            {
+                "lagSeconds": {"type": ["number", "null"], "minimum": 0},
+                "firings": {**array(ref("Firing")), "maxItems": MOST_FIRINGS},
+            }
+        ),
+        "Firing": _object(
+            {
+                "alert": {"type": "integer"},
+                "alertName": {"type": "string"},
+                "severity": {"type": "string", "enum": list(SEVERITIES)},
+                "condition": {"type": "string"},
+                "namespace": {"type": "string"},
+                "name": {"type": "string"},
+                "firedAt": _STORED,
+                "resolvedAt": {**_STORED, "type": ["string", "null"]},
+                "value": _NUMBER_OR_NULL,
+                "revision": {"type": "string"},
             }
         ),
         "Detail": _object({"detail": {"type": "string"}}),

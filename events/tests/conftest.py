@@ -51,11 +51,13 @@ _NEED_POSTGRESQL = [
 _ON_SQLITE_ALONE = [
     *_NEED_A_BROWSER,
     "test_agent.py",
+    "test_alert_pages.py",
     "test_buckets.py",
     "test_client.py",
     "test_client_faults.py",
     "test_client_package.py",
     "test_compression.py",
+    "test_condition.py",
     "test_configuration.py",
     "test_contract.py",
     "test_cookies.py",

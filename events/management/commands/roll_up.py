@@ -14,6 +14,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, InterfaceError, connection
 from typing_extensions import override
 
+from events.alerts.runner import AlertRunner
 from events.management.progress import progress_bar
 from events.management.system_checks import OWN_CHECKS
 from events.models import Watermark
@@ -91,6 +92,14 @@ class Command(BaseCommand):
     def _watch(self, seconds: float) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stopping.set())
+        alerts = AlertRunner()
+        alerts.start()
+        try:
+            self._watch_log(seconds)
+        finally:
+            alerts.stop()
+
+    def _watch_log(self, seconds: float) -> None:
         while self._is_wanted():
             try:
                 worked = self._catch_up()

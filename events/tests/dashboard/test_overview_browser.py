@@ -23,7 +23,7 @@ from events.tests.support.dashboard import (
 SCRIPT = """
 from datetime import UTC, datetime, timedelta
 from django.contrib.auth.models import User
-from events.models import Event, SeriesSettings
+from events.models import Alert, Event, Firing, SeriesSettings
 User.objects.create_user("eve", password="eve")
 SeriesSettings.objects.create(namespace="Server-1", name="availableMemory", unit="bytes", description="Free memory")
 SeriesSettings.objects.create(namespace="Secret", name="x", is_hidden=True)
@@ -33,6 +33,8 @@ Event.objects.bulk_create(
     Event(namespace=f"Many-{number % 3}", name=f"load-{number:03}", timestamp=hour - timedelta(hours=back), value=number + back)
     for number in range(120) for back in range(1, 5)
 )
+alert = Alert.objects.create(name="Load", namespace="Many-0", series_name="load-000", aggregation_type="max")
+Firing.objects.create(alert=alert, namespace="Many-0", name="load-000", pending_since=hour, fired_at=hour, value=1)
 """
 
 
@@ -65,6 +67,22 @@ def test_who_logs_in_sees_at_a_glance_what_is_there_and_how_it_is_going(open_pag
     assert len(line.locator("path").first.get_attribute("d")) > 10
     expect(row(page, QUEUE).locator(".quiet")).to_be_visible()
     expect(row(page, "Secret/x")).to_have_count(0)
+
+
+def test_what_fires_is_marked_and_shaded(open_page, env):
+    page = open_page("/")
+    line = row(page, "Many-0/load-000")
+
+    expect(line.locator("td.name .quiet")).to_have_text("firing")
+    expect(line.locator("td.name .quiet")).to_have_attribute("title", "Load")
+    expect(row(page, "Many-0/load-003").locator("td.name .quiet")).to_have_count(0)
+    expect(page.locator("#lag")).to_have_text("No worker has evaluated the alerts yet.")
+    line.get_by_role("link", name="Many-0/load-000", exact=True).click()
+    expect(page.locator("#parts")).to_have_text(re.compile("Shaded: Load fired.$"))
+    page.get_by_role("link", name="Alerts", exact=True).click()
+    page.get_by_role("link", name="Load").click()
+    expect(page.locator("figure path.value")).to_have_count(1)
+    accessible(page)
 
 
 def test_a_series_is_found_as_one_types(open_page, env):

@@ -14,7 +14,18 @@ from django.utils import timezone
 
 from events.database import partitions
 from events.database.reversal import RefuseToLose
-from events.models import Annotation, Board, Bookmark, ClientUsage, Event, Grant, IdempotencyKey, Pruned, Watermark
+from events.models import (
+    AlertTarget,
+    Annotation,
+    Board,
+    Bookmark,
+    ClientUsage,
+    Event,
+    Grant,
+    IdempotencyKey,
+    Pruned,
+    Watermark,
+)
 from events.rollups.marks import Marks
 
 MIGRATIONS = sorted(
@@ -32,8 +43,8 @@ def test_it_can_be_undone_and_keeps_data_apart_from_schema(migration):
     assert not re.search(r"_auto_|_alter_|_remove_", migration.name)
 
 
-# What the events tell again, once the roller has gone through them.
-REMADE = {"rollup", "watermark"}
+# What the events tell again, once the roller has gone through them and the alerts were evaluated.
+REMADE = {"rollup", "watermark", "alertstate", "alertevaluator"}
 NOT_REMADE = {"0014_marks_of_nodes": {"watermark"}}  # the rollups would stay, and hold what is past the only mark left
 
 
@@ -114,6 +125,11 @@ KEPT = {
         lambda application: Board.objects.create(name="Sales"),
         "Not reversed, as that would lose 1 rows of events_board: boards, which nothing else holds."
         " If they are to go, make a backup, and delete them first: DELETE FROM events_board",
+    ),
+    "0016_alerts": (
+        lambda application: AlertTarget.objects.create(name="Chat"),
+        "Not reversed, as that would lose 1 rows of events_alerttarget: the webhooks and addresses of alerts."
+        " If they are to go, make a backup, and delete them first: DELETE FROM events_alerttarget",
     ),
 }  # fmt: skip
 

@@ -23,5 +23,5 @@ def test_schemathesis_finds_nothing(prepared, tmp_path):
         log = (tmp_path / "server.log").read_text()
 
     assert done.returncode == 0, f"{done.stdout[:20_000]}{done.stderr}"
-    assert "13 selected / 13 total" in done.stdout
+    assert "14 selected / 14 total" in done.stdout
     assert "ERROR" not in log

@@ -96,6 +96,46 @@ def test_lists_may_have_blanks(monkeypatch):
     assert readers.texts("X", []) == ["a.example", "b.example"]
 
 
+@pytest.mark.parametrize("value", ["https://a,https://b", "https://a/b"])
+def test_there_is_one_origin_of_the_service(monkeypatch, value):
+    monkeypatch.setenv("X", value)
+
+    with pytest.raises(ImproperlyConfigured, match=r"^X must (be one|list) origins? such as https://a.example, not"):
+        readers.origin("X")
+    monkeypatch.setenv("X", "https://a.example:8443")
+    assert readers.origin("X") == "https://a.example:8443"
+    monkeypatch.setenv("X", "")
+    assert readers.origin("X") == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("", ("", None, None, None, None, None)),
+        ("smtp+tls://eve%40a:s%2Fx@mail.example", ("mail.example", 587, "eve@a", "s/x", True, False)),
+        ("smtps://mail.example:465/", ("mail.example", 465, "", "", False, True)),
+        ("smtp://mail.example", ("mail.example", 25, "", "", False, False)),
+    ],
+)
+def test_it_reads_the_mail_server(monkeypatch, value, expected):
+    monkeypatch.setenv("X", value)
+    names = ("HOST", "PORT", "HOST_USER", "HOST_PASSWORD", "USE_TLS", "USE_SSL")
+
+    assert tuple(readers.email("X").get(f"EMAIL_{name}") for name in names) == expected
+
+
+@pytest.mark.parametrize(
+    "value", ["mail.example", "imap://a", "smtp://", "smtp://a:x", "smtp://u:secret@a/b", "smtp://[::1"]
+)
+def test_it_refuses_what_is_no_mail_server_and_repeats_no_password(monkeypatch, value):
+    monkeypatch.setenv("X", value)
+
+    with pytest.raises(ImproperlyConfigured) as error:
+        readers.email("X")
+
+    assert str(error.value) == "X must be smtp+tls://user:password@host:port, smtps://… or smtp://…"
+
+
 @pytest.mark.parametrize("value", ["0", "x", "1.5", "²"])
 def test_it_refuses_numbers_below_the_least(monkeypatch, value):
     monkeypatch.setenv("X", value)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from io import StringIO
 from itertools import chain
 from pathlib import Path
@@ -25,6 +25,15 @@ from events.tests.support.service import PROJECT_DIR, call, fetch_token
 from events.tests.support.waiting import wait_until
 from events.worker import pacing, roll_up
 from events.worker.roll_up import Step
+
+
+@pytest.fixture(autouse=True)
+def no_alerts(monkeypatch):
+    """A worker within this process evaluates none, as its threads would not see the test's transaction."""
+    turns = []
+    runner = SimpleNamespace(start=lambda: turns.append("start"), stop=lambda: turns.append("stop"))
+    monkeypatch.setattr(roll_up_command, "AlertRunner", lambda: runner)
+    return turns
 
 
 def run(*arguments):
@@ -70,6 +79,25 @@ def test_a_worker_rests_three_times_as_long_as_its_steps_took(db, monkeypatch, w
 
     expected = ["catch up", *chain.from_iterable(("prune", rest) for rest in rests), "catch up"]
     assert done == expected
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("a fault of ours")])
+def test_a_worker_has_alerts_evaluated_until_it_ends(db, monkeypatch, no_alerts, error):
+    def catch_up(*arguments):
+        assert no_alerts == ["start"]
+        command.stopping.set()
+        if error:
+            raise error
+        return iter(())
+
+    monkeypatch.setattr(signal, "signal", lambda *arguments: None)
+    monkeypatch.setattr(pacing.Roller, "catch_up", catch_up)
+    command = roll_up_command.Command(stdout=StringIO())
+
+    with pytest.raises(RuntimeError) if error else nullcontext():
+        call_command(command, "--watch", "1")
+
+    assert no_alerts == ["start", "stop"]
 
 
 def test_what_comes_meanwhile_is_left_for_the_next_look(make_event, monkeypatch):

@@ -61,6 +61,11 @@ export function statistics(series, window, signal) {
   return get(`${document.body.dataset.overview}/${path}?${new URLSearchParams(window)}`, signal);
 }
 
+// When alerts fired, for one series within a window; without a series, for every one.
+export function firings(query, signal) {
+  return get(`${document.body.dataset.firings}?${new URLSearchParams(query)}`, signal);
+}
+
 // A page of the series, with how each is going.
 export function overview({ search, order, page, hidden }, signal) {
   return get(`${document.body.dataset.overview}?${new URLSearchParams({ search, order, page, hidden: hidden ? "yes" : "no" })}`, signal);

@@ -157,9 +157,23 @@ export class Chart {
         points: { size: 9, width: 2, fill: (plot, index) => this.color(this.lines[index - 1]), stroke: () => cssColor("card") } },
       scales: { x: { range: () => [this.picture.from / 1000, this.picture.to / 1000] }, ...scales },
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), this.zone),
-      hooks: { drawAxes: [(plot) => this.behind(plot)], draw: [(plot) => this.onDraw(plot)], setCursor: [(plot) => this.onHover(plot.cursor.idx ?? null, plot)], setSelect: [(plot) => this.zoom(plot)] },
+      hooks: { drawAxes: [(plot) => this.fired(plot), (plot) => this.behind(plot)], draw: [(plot) => this.onDraw(plot)], setCursor: [(plot) => this.onHover(plot.cursor.idx ?? null, plot)], setSelect: [(plot) => this.zoom(plot)] },
     }, this.data, this.place);
     if (cursor?.left >= 0) this.plot.setCursor({ left: cursor.left, top: cursor.top });
+  }
+
+  // When alerts fired, as bands below the lines; one that is shorter than a pixel is as wide as one.
+  fired(plot) {
+    const { ctx, bbox: { left, top, width, height } } = plot;
+    ctx.save();
+    for (const { namespace, name, firedAt, resolvedAt } of this.picture.firings) {
+      if (this.look.hidden.includes(`${namespace}/${name}`)) continue;
+      const [start, end] = [firedAt, resolvedAt ?? new Date().toISOString()].map((text) =>
+        Math.min(Math.max(plot.valToPos(Date.parse(text) / 1000, "x", true), left), left + width));
+      ctx.fillStyle = faint(cssColor("bad"), 18);
+      ctx.fillRect(start, top, Math.max(end - start, devicePixelRatio), height);
+    }
+    ctx.restore();
   }
 
   scale(key) {

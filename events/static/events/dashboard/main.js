@@ -178,14 +178,16 @@ function draw(taken) {
   else if (noted !== state) say(isEmpty ? "No events in this range." : "", isEmpty && lastOf(state.series) > 0 ? "latest" : "");
 }
 
-// What is dashed, in words.
-function partsText({ cut, instants, granularity }) {
+// What is dashed and shaded, in words.
+function partsText({ cut, instants, granularity, firings }) {
   const [first, last] = [cut[0], cut[instants.length - 1]];
   const words = [];
   if (first === "cut") words.push(`the first ${granularity} is cut by the range’s start`);
   if (last === "filling") words.push(`the last ${granularity} is still filling`);
   else if (last === "cut" && instants.length > 1) words.push(`the last ${granularity} is cut by the range’s end`);
-  return words.length ? `Dashed: ${words.join(", and ")}.` : "";
+  const alerts = [...new Set(firings.map(({ alertName }) => alertName))];
+  return [words.length ? `Dashed: ${words.join(", and ")}.` : "",
+    alerts.length ? `Shaded: ${alerts.length > 3 ? `${alerts.length} alerts` : alerts.join(", ")} fired.` : ""].filter(Boolean).join(" ");
 }
 
 const classOf = ({ series }) => `s${series + 1}`;

@@ -1,14 +1,15 @@
 // The overview: all series, a page at a time, with how each is going; some of them open as one chart.
 
-import { APIError, overview } from "./api.js";
+import { APIError, firings, overview } from "./api.js";
 import { byId, element } from "./dom.js";
 import { percent, short } from "./numbers.js";
 import { ago } from "./time.js";
 
 const { chart, seriesPage, login } = document.body.dataset;
 const [REFRESH_MILLISECONDS, TYPING_MILLISECONDS, MOST_TICKED, MOST_GAP_HOURS] = [30_000, 200, 6, 6];
+const MOST_LAG_SECONDS = 60;
 const ticked = new Set();
-let state, drawn, timer, typing, asking;
+let state, drawn, timer, typing, asking, firing = new Map();
 
 const SVG = "http://www.w3.org/2000/svg";
 function drawing(name, attributes, ...children) {
@@ -51,7 +52,9 @@ function row(line) {
   return element("tr", { "data-series": series, ...(line.isHidden ? { class: "is-hidden" } : {}) },
     element("td", { class: "tick" }, tick),
     element("td", { class: "name" }, element("a", { href: `${chart}?${new URLSearchParams({ series })}` }, series),
-      ...(line.isHidden ? [" (hidden)"] : []), element("a", { class: "more", href: seriesPage + path(line), "aria-label": `About ${series}` }, "about")),
+      ...(line.isHidden ? [" (hidden)"] : []),
+      ...(firing.has(series) ? [" ", element("span", { class: "quiet", title: firing.get(series).join(", ") }, "firing")] : []),
+      element("a", { class: "more", href: seriesPage + path(line), "aria-label": `About ${series}` }, "about")),
     element("td", { class: "number value" }, short(line.lastValue, line.unit, 5)),
     element("td", { class: "number change", title: `${isCounted ? "Events" : "Average"} of the last day against the day before` },
       line.changePercent === null ? "" : percent(line.changePercent / 100)),
@@ -108,14 +111,29 @@ function say(text, isBad = false) {
   byId("text").classList.toggle("bad", isBad);
 }
 
+// The names of the alerts that fire, by series; and a word where their evaluation is behind. Series are shown without.
+async function firingNow(signal) {
+  const found = new Map();
+  const answer = await firings({ tsMin: new Date().toISOString() }, signal).catch(() => null);
+  for (const { namespace, name, alertName, resolvedAt } of answer?.firings ?? []) {
+    const key = `${namespace}/${name}`;
+    if (resolvedAt === null) found.set(key, [...(found.get(key) ?? []), alertName]);
+  }
+  const isLate = answer && (answer.lagSeconds === null || answer.lagSeconds > MOST_LAG_SECONDS);
+  byId("lag").textContent = !isLate ? "" : answer.lagSeconds === null ? "No worker has evaluated the alerts yet."
+    : `The evaluation of alerts is ${Math.round(answer.lagSeconds)} s behind.`;
+  return found;
+}
+
 async function load() {
   clearTimeout(timer);
   asking?.abort();
   const { signal } = (asking = new AbortController());
   let wait = REFRESH_MILLISECONDS;
   try {
-    const found = await overview(state, signal);
+    const [found, alerts] = await Promise.all([overview(state, signal), firingNow(signal)]);
     if (signal.aborted) return;
+    firing = alerts;
     const isFirst = found.count === 0 && !state.search;
     const isNothing = isFirst && !state.hidden && (await overview({ ...state, hidden: true }, signal)).count === 0;
     byId("first").hidden = !isNothing;

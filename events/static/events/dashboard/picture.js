@@ -12,8 +12,9 @@ const settled = async (promise) => {
 };
 
 // Asks for every series, and for the period of the same length before. A series that is refused doesn't take the others
-// with it: it stands among the failures. `ask` says how both are asked for, and how many buckets there may be.
-export async function take(state, spacing, signal, { aggregates, statistics, mostPoints } = API) {
+// with it: it stands among the failures. `ask` says how both are asked for, and how many buckets there may be;
+// a board has no `firings`.
+export async function take(state, spacing, signal, { aggregates, statistics, mostPoints, firings = async () => null } = API) {
   const [from, to] = windowOf(state);
   const length = to - from;
   const granularity = granularityOf(state, length, spacing, mostPoints);
@@ -26,6 +27,7 @@ export async function take(state, spacing, signal, { aggregates, statistics, mos
     aggregates(series, { ...now, ...question }, signal), statistics(series, now, signal),
     isBefore ? statistics(series, before, signal) : null,
     state.compare && isBefore ? aggregates(series, { ...before, ...question }, signal) : [],
+    firings({ series, ...now }, signal),
   ].map(settled);
   const answers = await Promise.all(state.series.map((series) => Promise.all(ask(series))));
   const failures = answers.flatMap(([...parts], index) => {
@@ -47,13 +49,14 @@ export async function take(state, spacing, signal, { aggregates, statistics, mos
     previous: true, unit: columns[series].unit, items: items(series, 3).map(moved).filter((item) => item.aggregatedTimestamp) })));
   const picture = { from, to, granularity, type: state.type, failures, ...joined(columns) };
   picture.cut = cut(picture, state.timezone);
+  picture.firings = answers.flatMap((parts) => parts[4].found?.firings ?? []);
   picture.columns.push(...formulas(state, picture));
   return picture;
 }
 
 // A picture of the same series without any value, for what can't be shown.
 export const emptied = (state) => ({ from: windowOf(state)[0], to: windowOf(state)[1], granularity: "day", type: state.type,
-  failures: [], cut: {}, texts: [], instants: [], columns: state.series.map((label, series) => ({ label, series, values: [],
+  failures: [], firings: [], cut: {}, texts: [], instants: [], columns: state.series.map((label, series) => ({ label, series, values: [],
     statistics: null, earlier: null, unit: "", isRefused: true })) });
 
 // A value is null where a bucket is empty, and undefined where there is no item, as another series has one.

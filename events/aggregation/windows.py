@@ -1,0 +1,203 @@
+"""Reads one value for each of many series and windows: the aggregate of all events of a window, by few statements."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from math import fsum, inf, isfinite
+from operator import add
+from typing import Any, NamedTuple
+
+from django.db import models
+from django.db.models import BigIntegerField, Case, Count, Max, Min, Sum, Value, When
+from django.db.models.expressions import RawSQL
+from django.db.models.functions import Cast
+from rest_framework.exceptions import ValidationError
+
+from events.aggregation import bucket_sums
+from events.aggregation.answer import Answer
+from events.aggregation.plan import plan
+from events.aggregation.question import Question
+from events.calendar.granularity import Granularity
+from events.calendar.spans import Span
+from events.database import partitions
+from events.database.dialect import choose
+from events.log.models import Event
+from events.log.series import SeriesKey
+from events.rollups import sums_sql
+from events.rollups.models import Pruned, Rollup, Watermark
+
+# Each of these would be a parameter of a statement, of which SQLite takes some thousands.
+_SERIES_A_STATEMENT = 5_000
+_MERGES: dict[str, Callable[..., Any]] = {"count": add, "min": min, "max": max}
+_SUMMED = ("avg", "sum")
+# a sum comes as units, and never as the doubles of a single rollup
+_NOT_HELD = {"total": Cast(Value(None), models.FloatField()), "missed": Cast(Value(None), models.FloatField())}
+_KEYS = {
+    "postgresql": "(namespace, name) IN (SELECT * FROM unnest(%s::text[], %s::text[]))",
+    "sqlite": (
+        "(namespace, name) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(%s))"
+    ),
+}
+
+
+class Window(NamedTuple):
+    """One value that is asked for: the aggregate of the events of a series between two instants, both included."""
+
+    series: SeriesKey
+    aggregation_type: str
+    first: datetime
+    last: datetime
+
+
+# A value, None where the window has no events, or why it can't be answered.
+Found = float | None | ValidationError
+
+
+def read(windows: Iterable[Window]) -> dict[Window, Found]:
+    """Read the values of many windows, each as an answer to a question about that window alone would have it.
+
+    To be called in a snapshot. Series with the same window and aggregation type are read together: a statement for each
+    piece of the window and one for the tail. Where events are pruned, or a sum is not held by rollups, the question is
+    asked by itself.
+    """
+    found: dict[Window, Found] = {}
+    together: defaultdict[tuple[int | None, str, datetime, datetime], list[SeriesKey]] = defaultdict(list)
+    for window in dict.fromkeys(windows):
+        together[partitions.partition_of(*window.series), *window[1:]].append(window.series)
+    watermarks: dict[int | None, Watermark] = {}
+    for (partition, aggregation_type, *ends), keys in together.items():
+        if partition not in watermarks:
+            watermarks[partition] = Watermark.objects.current(partition)
+        for start in range(0, len(keys), _SERIES_A_STATEMENT):
+            some = keys[start : start + _SERIES_A_STATEMENT]
+            values = _read(some, aggregation_type, Span(*ends), partition, watermarks[partition])
+            found |= {Window(key, aggregation_type, *ends): value for key, value in values.items()}
+    return found
+
+
+def stored_series(keys: Sequence[SeriesKey]) -> set[SeriesKey]:
+    """Return those of the series that have, or had, any event. Two queries for each partition."""
+    found: set[SeriesKey] = set()
+    for partition, of_partition in partitions.by_partition(keys).items():
+        rollups = Rollup.objects.of_partition(partition).whole_series().filter(_among(of_partition))
+        found |= {SeriesKey(*key) for key in rollups.values_list("namespace", "name")}
+        missing = [key for key in of_partition if key not in found]
+        if missing:
+            events = Event.objects.of_partition(partition).filter(_among(missing)).order_by()
+            found |= {SeriesKey(*key) for key in events.values_list("namespace", "name").distinct()}
+    return found
+
+
+def _read(
+    keys: list[SeriesKey], aggregation_type: str, span: Span, partition: int | None, watermark: Watermark
+) -> dict[SeriesKey, Found]:
+    pruned_rows = Pruned.objects.filter(_among(keys), before__gt=span.first)
+    if partition is not None:
+        pruned_rows = pruned_rows.filter(partition=partition)
+    pruned = {SeriesKey(*key) for key in pruned_rows.values_list("namespace", "name")}
+    merged = _merged(keys, aggregation_type, span, partition, watermark)
+    found: dict[SeriesKey, Found] = {}
+    for key in keys:
+        value: Found = merged.get(key, 0.0 if aggregation_type in {"count", "sum"} else None)
+        if key in pruned or (isinstance(value, float) and not isfinite(value)):
+            value = _asked(key, aggregation_type, span)
+        found[key] = value
+    return found
+
+
+def _merged(
+    keys: list[SeriesKey], aggregation_type: str, span: Span, partition: int | None, watermark: Watermark
+) -> dict[SeriesKey, float]:
+    """Merge what the pieces of the window and the tail say of each series that has events there."""
+    parts: list[models.QuerySet[Any]] = []
+    events = Event.objects.of_partition(partition)
+    for piece in plan(*span, list(reversed(watermark.finest_first))):
+        if piece.resolution is None:
+            of_piece = events.within(piece.first, piece.last).up_to(watermark.marks).filter(_among(keys))
+            parts.append(_of_events(of_piece, aggregation_type))
+        else:
+            rollups = Rollup.objects.of_partition(partition).filter(
+                _among(keys), resolution=piece.resolution, bucket__range=(piece.first, piece.last)
+            )
+            parts.append(_of_rollups(rollups, aggregation_type))
+    # events past the watermark are few, and those of all series are read, which no index of series is needed for
+    parts.append(_of_events(events.after(watermark.marks).within(*span), aggregation_type))
+    rows: dict[SeriesKey, tuple[Any, ...]] = {}
+    merge = _MERGES.get(aggregation_type)
+    for namespace, name, *columns in (row for part in parts for row in part):
+        key, row = SeriesKey(namespace, name), tuple(columns)
+        if key not in rows:
+            rows[key] = row
+        elif merge:
+            rows[key] = (merge(rows[key][0], row[0]),)
+        else:
+            rows[key] = bucket_sums.merged(rows[key], row)
+    if merge:
+        return {key: float(row[0]) for key, row in rows.items()}
+    value_of: Callable[..., float] = bucket_sums.average if aggregation_type == "avg" else _total
+    return {key: value_of(*row) for key, row in rows.items()}
+
+
+def _total(total: float | None, missed: float | None, units: Any, number: int) -> float:
+    return bucket_sums.total(total, missed, units)
+
+
+def _of_rollups(rows: models.QuerySet[Any], aggregation_type: str) -> models.QuerySet[Any]:
+    grouped = rows.order_by().values("namespace", "name")
+    if aggregation_type not in _SUMMED:
+        found = {"count": Cast(Sum("count"), BigIntegerField()), "min": Min("min"), "max": Max("max")}
+        return _rows(grouped, found=found[aggregation_type])
+    units = Case(
+        When(inexact=1, then=Value(None)),
+        default=Cast(sums_sql.Units("sum", "rest", peak=inf), models.TextField()),
+        output_field=models.TextField(),
+    )
+    inexact = grouped.annotate(inexact=Max(Case(When(is_exact=False, then=1), default=0)))
+    return _rows(inexact, **_NOT_HELD, units=units, number=Cast(Sum("count"), BigIntegerField()))
+
+
+def _of_events(rows: models.QuerySet[Any], aggregation_type: str) -> models.QuerySet[Any]:
+    grouped = rows.order_by().values("namespace", "name")
+    if aggregation_type not in _SUMMED:
+        found = {"count": Count("pk"), "min": Min("value"), "max": Max("value")}
+        return _rows(grouped, found=found[aggregation_type])
+    units = Cast(sums_sql.Units("value"), models.TextField())
+    return _rows(grouped, **_NOT_HELD, units=units, number=Count("pk"))
+
+
+def _rows(grouped: models.QuerySet[Any], **columns: Any) -> models.QuerySet[Any]:
+    rows: models.QuerySet[Any] = grouped.annotate(**columns).values_list("namespace", "name", *columns)
+    return rows
+
+
+def _among(keys: Sequence[SeriesKey]) -> RawSQL:
+    """Build the condition that a row is of one of the series, as one parameter or two, however many there are."""
+    columns: list[Any] = [[namespace for namespace, _ in keys], [name for _, name in keys]]
+    given: list[Any] = choose(postgresql=columns, sqlite=[json.dumps(keys)])
+    return RawSQL(choose(**_KEYS), given, output_field=models.BooleanField())  # noqa: S611  # a constant text
+
+
+def _asked(key: SeriesKey, aggregation_type: str, span: Span) -> Found:
+    """Ask for the value by itself. A window that reaches over the turn of a year is merged from the parts of both."""
+    try:
+        if aggregation_type != "avg":
+            values = _by_year(key, aggregation_type, span)
+            if aggregation_type in {"min", "max"}:
+                return _MERGES[aggregation_type](values) if values else None
+            return fsum(values)
+        averages, counts = _by_year(key, "avg", span), _by_year(key, "count", span)
+    except ValidationError as error:
+        return error
+    count = fsum(counts)
+    return fsum(average * (part / count) for average, part in zip(averages, counts, strict=True)) if count else None
+
+
+def _by_year(key: SeriesKey, aggregation_type: str, span: Span) -> list[float]:
+    question = Question(
+        namespace=key.namespace, name=key.name, ts_min=span.first, ts_max=span.last,
+        granularity=Granularity.YEAR, aggregation_type=aggregation_type,
+    )  # fmt: skip
+    return [item["value"] for item in Answer(question).items() if item["value"] is not None]

@@ -1,0 +1,291 @@
+"""Evaluates the alerts once a minute: values → verdicts → states, and what is told of them, in one transaction."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from django.db import DatabaseError, InterfaceError, transaction
+from django.utils import timezone
+from rest_framework.exceptions import APIException
+
+from events.aggregation import windows
+from events.aggregation.windows import Found, Window
+from events.alerts import messages, revisions
+from events.alerts.condition import MINUTE, Verdict
+from events.alerts.lease import Lease, Lost
+from events.alerts.models import Alert, AlertState, Delivery, Firing
+from events.alerts.standing import FIRING, OK, RESOLVED, Standing
+from events.alerts.watched import Watched
+from events.database.errors import is_database_away
+from events.database.snapshot import snapshot
+from events.log.models import Event
+from events.log.series import SeriesKey
+
+logger = logging.getLogger(__name__)
+
+# Minutes that no worker evaluated are made up for, up to so many.
+_MOST_MISSED = 15
+# For so long into a minute the roller goes first, where it has more events than these to roll up.
+_PATIENCE, _LONG_TAIL = timedelta(seconds=30), 5_000
+_CLOCK_SET_BACK = timedelta(hours=1)
+_VALUES_A_STEP = 2_000
+_STATE_FIELDS = ("state", "since", "clear_since", "value", "evaluated_at", "firing", "is_announced")
+# What one alert may fail by without being in the way of the others.
+BROKEN = (APIException, DatabaseError, InterfaceError, ArithmeticError, ValueError, LookupError, RuntimeError)
+
+
+# The minutes to evaluate for each alert, by its id, and each of its series.
+_Minutes = dict[tuple[int, SeriesKey], list[datetime]]
+
+
+def _is_tail_long() -> bool:
+    """Tell whether the roller has much to do: to read what it has not rolled up would take long, and slow it down."""
+    return Event.objects.tail().values("pk")[: _LONG_TAIL + 1].count() > _LONG_TAIL
+
+
+class Pass(NamedTuple):
+    """What one evaluation of all alerts did."""
+
+    minute: datetime
+    alerts: int
+    series: int
+    fired: int
+    resolved: int
+    seconds: float
+
+
+@dataclass
+class _Judged:
+    """What came of one alert for one series in a pass; nothing of it is stored yet."""
+
+    state: AlertState
+    fired: list[Firing] = field(default_factory=list)
+    resolved: list[Firing] = field(default_factory=list)
+
+
+@dataclass
+class _Outcome:
+    """What came of one alert in a pass."""
+
+    alert: Alert
+    judged: list[_Judged] = field(default_factory=list)
+    gone: list[AlertState] = field(default_factory=list)
+    problem: str = ""
+
+
+class Evaluator:
+    """Evaluates all alerts for the minute that has begun, unless another worker does, or that minute is done."""
+
+    def __init__(self) -> None:
+        self._lease = Lease()
+
+    def evaluate_if_due(self, is_wanted: Callable[[], bool] = lambda: True) -> Pass | None:
+        """Evaluate all alerts; None where there is nothing to do, or where the evaluator lost its lease.
+
+        Raises DatabaseError where the database is away; the next call goes on with what is left.
+        """
+        start, now = time.monotonic(), timezone.now()
+        minute = now.replace(second=0, microsecond=0)
+        if (now - minute < _PATIENCE and _is_tail_long()) or not self._lease.take(minute):
+            return None
+        counts = {"alerts": 0, "series": 0, "fired": 0, "resolved": 0}
+        try:
+            for watched in _steps(Watched.all(), minute):
+                if not is_wanted():
+                    return None
+                for outcome in self._store(_judge(watched, minute)):
+                    counts["alerts"] += 1
+                    counts["series"] += len(outcome.judged)
+                    counts["fired"] += sum(len(each.fired) for each in outcome.judged)
+                    counts["resolved"] += sum(len(each.resolved) for each in outcome.judged)
+            revisions.look_for_late_events(minute, self._lease)
+            seconds = time.monotonic() - start
+            self._lease.finish(minute, counts["alerts"], seconds)
+        except Lost:
+            logger.warning("Another worker evaluates the alerts by now.")
+            return None
+        return Pass(minute=minute, seconds=seconds, **counts)
+
+    def _store(self, outcomes: list[_Outcome]) -> list[_Outcome]:
+        """Store states, firings and deliveries in one transaction; leave out alerts that were changed meanwhile."""
+        now = timezone.now()
+        with transaction.atomic():
+            self._lease.prolong()
+            ids = [outcome.alert.pk for outcome in outcomes]
+            stored = {alert.pk: alert for alert in Alert.objects.select_for_update().filter(pk__in=ids)}
+            valid = [
+                outcome
+                for outcome in outcomes
+                if (alert := stored.get(outcome.alert.pk)) and alert.changed_at == outcome.alert.changed_at
+            ]
+            deliveries: list[Delivery] = []
+            for outcome in valid:
+                alert = stored[outcome.alert.pk]
+                if alert.problem != outcome.problem:
+                    Alert.objects.filter(pk=alert.pk).update(problem=outcome.problem)
+                deliveries += _told(alert, outcome, now)
+            judged = [each for outcome in valid for each in outcome.judged]
+            gone = [state for outcome in valid for state in outcome.gone]
+            Firing.objects.bulk_create(firing for each in judged for firing in each.fired)
+            ended = [firing for each in judged for firing in each.resolved]
+            ended += [state.firing for state in gone if state.firing]
+            Firing.objects.bulk_update(ended, ["resolved_at", "resolved_value"], batch_size=100)
+            _store_states([each.state for each in judged])
+            AlertState.objects.filter(pk__in=[state.pk for state in gone]).delete()
+            Delivery.objects.bulk_create(deliveries)
+        return valid
+
+
+def _store_states(states: Sequence[AlertState]) -> None:
+    """Insert the new states and overwrite the others, some hundreds a statement."""
+    new = [state for state in states if not state.pk]
+    known = [state for state in states if state.pk]
+    for some, unique in ((new, ["alert", "namespace", "name"]), (known, ["id"])):
+        AlertState.objects.bulk_create(
+            some, update_conflicts=True, unique_fields=unique, update_fields=_STATE_FIELDS, batch_size=500
+        )
+
+
+def _steps(watched: Iterable[Watched], minute: datetime) -> Iterator[list[Watched]]:
+    """Cut what is watched into steps of some thousand values, so that each is done long before the lease ends."""
+    step: list[Watched] = []
+    count = 0
+    for each in watched:
+        step.append(each)
+        at = minute - each.alert.delay_minutes * MINUTE
+        count += sum(len(_due(each.states.get(series), at)) for series in each.series)
+        if count >= _VALUES_A_STEP:
+            yield step
+            step, count = [], 0
+    if step:
+        yield step
+
+
+def _judge(watched: Sequence[Watched], minute: datetime) -> list[_Outcome]:
+    """Judge some alerts together; where that fails, each by itself, so that one that is broken stops no other."""
+    try:
+        with snapshot():
+            return _judge_together(watched, minute)
+    except BROKEN as error:
+        if is_database_away(error):
+            raise
+        if len(watched) > 1:
+            return [outcome for each in watched for outcome in _judge([each], minute)]
+        alert, problem = watched[0].alert, _words(error)
+        if alert.problem != problem:  # once, not every minute
+            logger.error("The alert %s can't be evaluated: %s", alert.pk, str(error).partition("\n")[0])
+        return [_Outcome(alert, problem=problem)]
+
+
+def _judge_together(watched: Sequence[Watched], minute: datetime) -> list[_Outcome]:
+    asked: list[Window] = []
+    minutes: _Minutes = {}
+    for each in watched:
+        condition = each.alert.condition
+        at = minute - each.alert.delay_minutes * MINUTE
+        for series in each.series:
+            due = minutes[each.alert.pk, series] = _due(each.states.get(series), at)
+            asked += [window for point in due for window in condition.windows(series, point)]
+    values = windows.read(asked)
+    outcomes = [_outcome(each, minutes, values, minute) for each in watched]
+    _count_events([firing for outcome in outcomes for judged in outcome.judged for firing in judged.fired])
+    return outcomes
+
+
+def _due(state: AlertState | None, at: datetime) -> list[datetime]:
+    """List the minutes up to ``at`` that are not evaluated yet."""
+    if state is None or state.evaluated_at - at > _CLOCK_SET_BACK:
+        return [at]
+    first = max(state.evaluated_at + MINUTE, at - (_MOST_MISSED - 1) * MINUTE)
+    return [first + number * MINUTE for number in range(int((at - first) / MINUTE) + 1)]
+
+
+def _outcome(watched: Watched, minutes: _Minutes, values: dict[Window, Found], minute: datetime) -> _Outcome:
+    alert, condition = watched.alert, watched.alert.condition
+    outcome = _Outcome(alert, problem=watched.problem)
+    for series in watched.series:
+        judged: _Judged | None = None
+        for at in minutes[alert.pk, series]:
+            found = [values[window] for window in condition.windows(series, at)]
+            broken = next((each for each in found if isinstance(each, APIException)), None)
+            if broken is not None:
+                outcome.problem = _words(broken)
+                break
+            value = condition.value_of([each for each in found if not isinstance(each, APIException)])
+            state = judged.state if judged else watched.states.get(series) or _new_state(alert, series, at)
+            judged = judged or _Judged(state)
+            _step(judged, alert, at, value, condition.verdict(value))
+        if judged:
+            outcome.judged.append(judged)
+    at = minute - alert.delay_minutes * MINUTE
+    for state in watched.gone:
+        if state.state == FIRING and state.firing:
+            state.firing.resolved_at = at
+        outcome.gone.append(state)
+    return outcome
+
+
+def _new_state(alert: Alert, series: SeriesKey, at: datetime) -> AlertState:
+    return AlertState(alert=alert, namespace=series.namespace, name=series.name, state=OK, since=at, evaluated_at=at)
+
+
+def _step(judged: _Judged, alert: Alert, at: datetime, value: float | None, verdict: Verdict) -> None:
+    state = judged.state
+    before = Standing(state.state, state.since, state.clear_since)
+    after = before.after(at, verdict, alert.for_minutes, alert.resolve_minutes)
+    state.state, state.since, state.clear_since = after.state, after.since, after.clear_since
+    state.value, state.evaluated_at = value, at
+    if after.state == FIRING != before.state:
+        pending_since = before.since if before.state == "pending" else at
+        state.firing = Firing(
+            alert=alert, namespace=state.namespace, name=state.name,
+            pending_since=pending_since, fired_at=at, value=value,
+        )  # fmt: skip
+        judged.fired.append(state.firing)
+    elif before.state == FIRING and after.state == RESOLVED and state.firing:
+        state.firing.resolved_at, state.firing.resolved_value = at, value
+        judged.resolved.append(state.firing)
+
+
+def _count_events(fired: Sequence[Firing]) -> None:
+    """Note on how many events each firing is based, in the snapshot that was judged by."""
+    stretches = [revisions.stretch_of(firing, firing.alert.condition) for firing in fired]
+    counts = windows.read(stretches)
+    for firing, window in zip(fired, stretches, strict=True):
+        count = counts[window]
+        firing.event_count = int(count) if isinstance(count, float) else None
+
+
+def _told(alert: Alert, outcome: _Outcome, now: datetime) -> list[Delivery]:
+    """Make the deliveries of what there is to tell, unless nothing is to be sent now; then it is told later."""
+    if alert.is_silent(now):
+        return []
+    firing: list[Firing] = []
+    resolved: list[Firing] = []
+    for judged in outcome.judged:
+        state = judged.state
+        if state.state == FIRING and state.firing and (judged.fired or not state.is_announced):
+            firing.append(state.firing)
+            state.is_announced = True
+        elif state.state != FIRING and state.firing and (judged.fired or state.is_announced):
+            resolved.append(state.firing)
+            state.is_announced = False
+    resolved += [state.firing for state in outcome.gone if state.is_announced and state.firing]
+    return [
+        *messages.deliveries(alert, "firing", firing, now),
+        *messages.deliveries(alert, "resolved", resolved, now),
+    ]
+
+
+def _words(error: Exception) -> str:
+    """Write what is wrong with an alert in a sentence; what the database says of itself is left to the log."""
+    if isinstance(error, APIException):
+        detail = error.detail
+        texts = detail.values() if isinstance(detail, dict) else [detail]
+        return " ".join(str(text) for each in texts for text in (each if isinstance(each, list) else [each]))[:300]
+    return f"It can’t be evaluated ({type(error).__name__})."

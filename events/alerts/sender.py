@@ -1,0 +1,99 @@
+"""Sends what is waiting: claims deliveries, sends a few at a time, and notes what came of each."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from functools import partial
+from typing import NamedTuple
+
+from django.db.models import F
+from django.utils import timezone
+
+from events.alerts import emails, sealing, webhooks
+from events.alerts.models import AlertTarget, Delivery
+from events.alerts.webhooks import Outcome
+
+logger = logging.getLogger(__name__)
+
+# How long after each attempt that failed the next one is made: most of a day altogether.
+BACK_OFF = tuple(timedelta(seconds=each) for each in (10, 30, 60, 300, 900, 1_800, 3_600, 7_200, 14_400, 28_800))
+# Longer than any attempt takes; a delivery whose worker was killed meanwhile is sent again after it, with the same id.
+_CLAIMED_FOR = timedelta(seconds=90)
+_MOST_RETRY_AFTER = timedelta(hours=1)
+_AT_ONCE = 4
+
+
+class _Attempt(NamedTuple):
+    delivery: Delivery
+    send: Callable[[], Outcome]
+
+
+def send_waiting(is_wanted: Callable[[], bool] = lambda: True) -> int:
+    """Send all that is due, four at a time; return how many attempts were made.
+
+    Each is claimed first, by moving its next attempt past the time that this one may take. So several workers share
+    the work, and whatever happens to them, a delivery is sent at least once.
+    """
+    count = 0
+    while is_wanted():
+        claimed = _claim()
+        if not claimed:
+            break
+        attempts = [_Attempt(delivery, _sending(delivery)) for delivery in claimed]
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="alert-delivery") as threads:
+            outcomes = list(threads.map(lambda attempt: attempt.send(), attempts))
+        for (delivery, _), outcome in zip(attempts, outcomes, strict=True):
+            _note(delivery, outcome)
+        count += len(attempts)
+    return count
+
+
+def send_again(delivery: Delivery, now: datetime) -> bool:
+    """Have a delivery that is not waiting sent once more, with the same id and body; tell whether it will be."""
+    done = Delivery.objects.filter(pk=delivery.pk).exclude(status=Delivery.WAITING)
+    return bool(done.update(status=Delivery.WAITING, attempts=0, next_attempt_at=now))
+
+
+def _claim() -> Sequence[Delivery]:
+    now = timezone.now()
+    due = Delivery.objects.filter(status=Delivery.WAITING, next_attempt_at__lte=now)
+    claimed = []
+    for delivery in due.select_related("target").order_by("next_attempt_at")[:_AT_ONCE]:
+        mine = due.filter(pk=delivery.pk, attempts=delivery.attempts)
+        if mine.update(next_attempt_at=now + _CLAIMED_FOR, attempts=F("attempts") + 1):
+            delivery.attempts += 1
+            claimed.append(delivery)
+    return claimed
+
+
+def _sending(delivery: Delivery) -> Callable[[], Outcome]:
+    """Make what sends a delivery, and touches no database."""
+    target, key = delivery.target, str(delivery.pk)
+    if target.kind == AlertTarget.EMAIL:
+        return partial(emails.send, target.addresses, key, delivery.subject, delivery.body)
+    try:
+        url, secret = target.url, target.secret
+    except sealing.Unreadable as error:
+        return partial(Outcome, False, str(error))
+    timestamp = int(timezone.now().timestamp())
+    return partial(webhooks.send, url, secret, key, timestamp, delivery.body.encode())
+
+
+def _note(delivery: Delivery, outcome: Outcome) -> None:
+    now = timezone.now()
+    values: dict[str, object] = {"outcome": outcome.words[:300]}
+    if outcome.is_delivered:
+        values |= {"status": Delivery.DELIVERED, "delivered_at": now, "next_attempt_at": None}
+    elif delivery.attempts > len(BACK_OFF):
+        values |= {"status": Delivery.FAILED, "next_attempt_at": None}
+        logger.error("A delivery failed for good: %s to %s: %s", delivery.pk, delivery.target, outcome.words)
+    else:
+        wait = BACK_OFF[delivery.attempts - 1]
+        if outcome.retry_after is not None:
+            wait = max(wait, min(timedelta(seconds=outcome.retry_after), _MOST_RETRY_AFTER))
+        values |= {"next_attempt_at": now + wait}
+    # an attempt that another worker has begun meanwhile, as this one took too long, has the last word
+    Delivery.objects.filter(pk=delivery.pk, attempts=delivery.attempts).update(**values)
