@@ -44,7 +44,7 @@ _KEYS = {
 
 
 class Window(NamedTuple):
-    """One value that is asked for: the aggregate of the events of a series between two instants, both included."""
+    """One value that is asked for: the avg, min, max, sum or count of a series between two instants, both included."""
 
     series: SeriesKey
     aggregation_type: str

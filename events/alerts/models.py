@@ -52,6 +52,7 @@ class AlertTarget(models.Model):
 
     WEBHOOK, EMAIL = "webhook", "email"
     KINDS = [(WEBHOOK, "Webhook"), (EMAIL, "E-mail")]
+    moved_by = ("name",)
     BODIES = [
         ("json", "JSON"), ("slack", "Slack"), ("mattermost", "Mattermost"), ("alertmanager", "Alertmanager"),
     ]  # fmt: skip

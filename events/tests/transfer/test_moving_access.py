@@ -13,7 +13,7 @@ from django.db import models
 from django.utils import timezone
 from oauth2_provider.models import AccessToken, Application
 
-from events.models import Annotation, Grant, LongLivedToken, SeriesSettings
+from events.models import Alert, AlertTarget, Annotation, Grant, LongLivedToken, SeriesSettings
 from events.tests.support import service
 from events.tests.support.commands import fails, run
 from events.tests.support.service import call, fetch_token
@@ -134,6 +134,28 @@ OTHER = {
     Annotation: {"namespace": "Shop", "timestamp": "2020-11-12T00:00:00Z", "title": "Another"},
     SeriesSettings: {"namespace": "Shop", "name": "visit"},
 }
+
+
+def test_alerts_are_moved_with_whom_they_tell(tmp_path, db):
+    target = AlertTarget(name="Chat")
+    target.set_url("https://chat.example.com/hooks/1")
+    target.set_secret("of the chat")
+    target.save()
+    Alert.objects.create(name="Hot", namespace="Server-*", series_name="cpu.percent", threshold=90).targets.add(target)
+    path = tmp_path / "access"
+    run("export_access", path)
+    assert "hooks/1" not in path.read_text()
+    for model in (Alert, AlertTarget):
+        model.objects.all().delete()
+
+    assert run("import_access", path)[0] == "Added 2 rows, replaced 0, found 0 there already.\n"
+    assert run("import_access", path)[0] == "Added 0 rows, replaced 0, found 2 there already.\n"
+
+    [alert] = Alert.objects.all()
+    assert (alert.name, alert.namespace, alert.series_name, alert.threshold) == ("Hot", "Server-*", "cpu.percent", 90)
+    assert [(each.name, each.url, each.secret) for each in alert.targets.all()] == [
+        ("Chat", "https://chat.example.com/hooks/1", "of the chat")
+    ]
 
 
 def test_rows_are_stored_as_they_were_whatever_their_ids(access, tmp_path):
