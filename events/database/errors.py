@@ -1,5 +1,6 @@
 """What an error of the database says: that it is away, that it takes no writes, that it cancelled a statement."""
 
+import re
 import sqlite3
 
 import psycopg2.errors
@@ -9,7 +10,12 @@ _SQLITE_AWAY = {
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL,
     sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
 }  # fmt: skip
-_NODE_AWAY = "failure on connection marked as essential"  # what Citus says where a node goes away within a transaction
+# What Citus says where a node goes away within a transaction: its own words, or those of its connection to the node. It
+# calls both internal errors, as it does mistakes of the node.
+_NODE_AWAY = re.compile(
+    r"failure on connection marked as essential|server closed the connection unexpectedly|connection not open"
+    r"|could not (?:send data to|receive data from) server"
+)
 # Django knows them as InternalError, as it does mistakes of the database.
 _POSTGRESQL_AWAY = (
     psycopg2.errors.ReadOnlySqlTransaction,  # another server has taken over, or there is no room
@@ -27,7 +33,7 @@ def is_database_away(error: BaseException | None) -> bool:
     if type(error) is DatabaseError and isinstance(cause, psycopg2.Error):
         # what libpq says where it can't write any more, and where a warning was the last that it could read
         return cause.pgcode is None
-    if isinstance(cause, psycopg2.errors.InternalError_) and _NODE_AWAY in str(cause):
+    if isinstance(cause, psycopg2.errors.InternalError_) and _NODE_AWAY.search(str(cause)):
         return True
     return isinstance(error, OperationalError | InterfaceError) or isinstance(cause, _POSTGRESQL_AWAY)
 
