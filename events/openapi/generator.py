@@ -54,6 +54,8 @@ class Description(AutoSchema):
                 parameter["schema"].pop("minLength", None)
         if "requestBody" in operation:
             operation["requestBody"]["required"] = True
+        if operation:
+            operation.setdefault("security", [])  # that none is needed is said as well
         return operation
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.conf import settings
@@ -136,12 +136,12 @@ _STORED: Schema = {
 }
 
 
-def _object(properties: Mapping[str, Schema]) -> Schema:
-    """Return the schema of an object with all of these properties and no others."""
+def _object(properties: Mapping[str, Schema], optional: Sequence[str] = ()) -> Schema:
+    """Return the schema of an object with all of these properties, but for optional ones, and no others."""
     return {
         "type": "object",
         "properties": dict(properties),
-        "required": list(properties),
+        "required": [name for name in properties if name not in optional],
         "additionalProperties": False,
     }
 
@@ -186,7 +186,9 @@ def components(event: Schema) -> dict[str, Schema]:
             {
                 "status": {"type": "integer", "enum": [200, 400, 403, 413, 503]},
                 "body": {"anyOf": [array(ref("Item")), ref("Detail"), ref("FieldErrors")]},
-            }
+                "accuracy": {"type": "string", "description": "Of percentiles, as `Tracking-Accuracy`."},
+            },
+            optional=("accuracy",),
         ),
         "Series": _object(
             {

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from django.conf import settings
 from django.db import DatabaseError, transaction
 from rest_framework import status
 from rest_framework.exceptions import APIException
 
-from events.aggregation.answer import Answer, Item
+from events.aggregation.answer import Answer
 from events.aggregation.question import Question
 from events.database import reading
 from events.database.dialect import is_postgresql
@@ -23,10 +23,14 @@ from events.observability.observation import current
 
 
 class Reply(TypedDict):
-    """What the aggregation endpoint says to one question: its status, and its items or what is wrong."""
+    """What the aggregation endpoint says to one question: its status, its items or what is wrong, and ``accuracy``.
+
+    The last is what ``Tracking-Accuracy`` says there, where it is there.
+    """
 
     status: int
     body: Any
+    accuracy: NotRequired[str]
 
 
 class Replies:
@@ -49,12 +53,12 @@ class Replies:
             try:
                 if isinstance(question, APIException):
                     raise question
-                yield Reply(status=status.HTTP_200_OK, body=self._items(question))
+                yield self._answer(question)
             except APIException as error:
                 yield _refusal(error)
 
-    def _items(self, question: Question) -> list[Item]:
-        """Read the items of a question. Raises APIException where it is refused, and DatabaseError for all of them."""
+    def _answer(self, question: Question) -> Reply:
+        """Answer a question. Raises APIException where it is refused, and DatabaseError for all of them."""
         if time.monotonic() > self._ends_at:
             raise StatementCancelled
         try:
@@ -72,7 +76,8 @@ class Replies:
                 f"The answers have more than {settings.MAX_ITEMS} items together; ask for this one by itself."
             )
         self._left_items -= len(items)
-        return items
+        reply = Reply(status=status.HTTP_200_OK, body=items)
+        return reply if answer.accuracy is None else {**reply, "accuracy": answer.accuracy}
 
 
 def _apart() -> AbstractContextManager[None]:

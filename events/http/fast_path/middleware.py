@@ -52,7 +52,9 @@ class BearerMiddleware:
 
 @lru_cache(maxsize=1_000)
 def _resolved(path: str) -> ResolverMatch:
-    return resolve(path)
+    match = resolve(path)
+    match.tried = None  # would be most of what is kept: each of our paths that it isn't
+    return match
 
 
 @lru_cache(maxsize=1_000)

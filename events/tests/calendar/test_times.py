@@ -155,7 +155,7 @@ def test_every_number_is_rounded_half_up_by_its_digits(whole, fraction):
     assert timestamps.microseconds_of(timestamps.from_text(signed)) == expected
     assert [row.microseconds for row in decoding.decode_json(line).rows] == [expected]
     assert [row.microseconds for row in decoding.decode_json(b"[%s,%s]" % (line, line)).rows] == [expected] * 2
-    assert [row.microseconds for row in decoding._validate_all([decoding._load_json(line)])] == [expected]
+    assert [row.microseconds for row in decoding._validate_all([decoding.load_json(line)])] == [expected]
 
 
 def meant(text, reading, written, unix):

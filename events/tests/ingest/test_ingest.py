@@ -140,7 +140,7 @@ def test_the_fast_way_is_taken_for_ordinary_events(item):
     """A mistake in it that sent everything the slow way would go unnoticed otherwise."""
     item["timestamp"] = "2020-11-12T11:10:00Z" if isinstance(item["timestamp"], str) else item["timestamp"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decoding, "_load_json", lambda body: pytest.fail("went the slow way"))
+        patch.setattr(decoding, "load_json", lambda body: pytest.fail("went the slow way"))
         assert len(decode_json(json.dumps(item).encode()).rows) == 1
         assert len(decode_json(json.dumps([item, item]).encode()).rows) == 2
 

@@ -32,7 +32,8 @@ def question(name="order", namespace="Shop", **parameters):
 
 def alone(client, namespace, name, **query):
     response = client.get(f"/api/events/{namespace}/{name}", query)
-    return {"status": response.status_code, "body": response.json()}
+    accuracy = response.headers.get("Tracking-Accuracy")
+    return {"status": response.status_code, "body": response.json(), **({"accuracy": accuracy} if accuracy else {})}
 
 
 def test_each_is_answered_as_by_itself(client, make_event, partition_count):
@@ -49,6 +50,7 @@ def test_each_is_answered_as_by_itself(client, make_event, partition_count):
         ("No", "events", {}),
         ("Shop", "order", {"unit": "EUR"}),
         ("Shop", ".", {}),
+        ("Shop", "order", {"granularity": "month", "aggregationType": "p95"}),
     ]
 
     response = ask(client, *({"namespace": namespace, "name": name, **query} for namespace, name, query in asked))
@@ -56,7 +58,8 @@ def test_each_is_answered_as_by_itself(client, make_event, partition_count):
     assert response.status_code == 200
     found = response.json()["answers"]
     expected = [alone(client, namespace, name, **query) for namespace, name, query in asked]
-    assert [each["status"] for each in expected] == [200, 400, 200, 400, 200, 200, 400, 400]
+    assert [each["status"] for each in expected] == [200, 400, 200, 400, 200, 200, 400, 400, 200]
+    assert expected[8]["accuracy"] == "exact"
     accepted = "tsMin, tsMax, granularity, aggregationType, timezone, fill, timestamp"
     assert found[6] == {"status": 400, "body": {"unit": [f"Unknown field. Accepted: {accepted}, namespace, name."]}}
     assert found[:6] + found[7:] == expected[:6] + expected[7:]
