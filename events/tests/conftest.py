@@ -23,7 +23,7 @@ from events.distribution import layout
 from events.ingest import new_series
 from events.models import Event
 from events.tests.support import browser, partitioned, service
-from events.tests.support.examples import few_of
+from events.tests.support.examples import IS_THOROUGH, few_of
 from events.worker import roll_up
 
 _NEED_A_BROWSER = [
@@ -104,6 +104,14 @@ _LEFT_OUT = {
     *(_ON_SQLITE_ALONE if connection.vendor == "postgresql" else _NEED_POSTGRESQL),
     *(name for library, names in _NEED.items() if not importlib.util.find_spec(library) for name in names),
 }
+# What takes long and no other test stands on: with --thorough, or where a file is named.
+_WHERE_NAMED = {
+    "test_agent.py",
+    "test_chart_faults_browser.py",
+    "test_contract.py",
+    "test_senders.py",
+    "test_tracking_js_browser.py",
+}
 # These begin, or one process would wait for another's at the end.
 _TAKE_LONGEST = [
     "test_chart_browser.py",
@@ -123,7 +131,8 @@ _TAKE_LONGEST = [
 
 def pytest_ignore_collect(collection_path, config):
     name = collection_path.name
-    return True if name in _LEFT_OUT else None
+    is_for_later = name in _WHERE_NAMED and not IS_THOROUGH and not any(name in argument for argument in config.args)
+    return True if name in _LEFT_OUT or is_for_later else None
 
 
 def _belongs(item):
