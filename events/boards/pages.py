@@ -71,7 +71,7 @@ class BoardPage(DashboardView):
 
     def store(self, board: Board) -> HttpResponse:
         """Store a new board of the user, and lead there."""
-        if self.user.boards.count() >= MOST_BOARDS:  # type: ignore[attr-defined]  # the related name
+        if Board.objects.filter(owner=self.user).count() >= MOST_BOARDS:
             raise PermissionDenied(f"You have {MOST_BOARDS} boards already; delete one first.")
         board.owner = self.user
         board.save(force_insert=True)

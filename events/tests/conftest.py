@@ -107,8 +107,10 @@ _LEFT_OUT = {
 # What takes long and no other test stands on: with --thorough, or where a file is named.
 _WHERE_NAMED = {
     "test_agent.py",
+    "test_chart_browser.py",
     "test_chart_faults_browser.py",
     "test_contract.py",
+    "test_poolers.py",
     "test_senders.py",
     "test_tracking_js_browser.py",
 }
