@@ -68,6 +68,7 @@ def test_the_rule_knows_what_a_cluster_refuses(operation, refused):
 
 @pytest.mark.only_on("postgresql")
 @pytest.mark.not_on_a_cluster
+@pytest.mark.django_db
 def test_a_table_that_comes_later_is_divided_as_the_log_is(partition_count, settings):
     """And so its rows can be added to by their partition."""
     settings.ROLLUP_HISTOGRAMS = Namespaces.of("*")
