@@ -109,6 +109,7 @@ _WHERE_NAMED = {
     "test_agent.py",
     "test_chart_browser.py",
     "test_chart_faults_browser.py",
+    "test_client.py",
     "test_contract.py",
     "test_poolers.py",
     "test_senders.py",
