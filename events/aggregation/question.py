@@ -8,7 +8,9 @@ from datetime import UTC, datetime, tzinfo
 
 from events.calendar.granularity import Granularity
 
-AGGREGATION_TYPES = ("avg", "min", "max", "sum", "count", "rate", "first", "last", "stddev", "median")
+ROLLED_UP_TYPES = ("avg", "min", "max", "sum", "count")
+"""The types that the rollups hold all of."""
+AGGREGATION_TYPES = (*ROLLED_UP_TYPES, "rate", "first", "last", "stddev", "median")
 """All types but the percentiles, which are a ``p`` and a number of percent."""
 PERCENTILE = r"p(100(\.0{1,10})?|[0-9]{1,2}(\.[0-9]{1,10})?)"
 FILLS = ("none", "null", "zero", "previous")

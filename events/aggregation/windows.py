@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -23,9 +22,8 @@ from events.aggregation.question import Question
 from events.calendar.granularity import Granularity
 from events.calendar.spans import Span
 from events.database import partitions
-from events.database.dialect import choose
 from events.log.models import Event
-from events.log.series import SeriesKey
+from events.log.series import SeriesKey, from_series
 from events.rollups import sums_sql
 from events.rollups.models import Pruned, Rollup, Watermark
 
@@ -35,12 +33,6 @@ _MERGES: dict[str, Callable[..., Any]] = {"count": add, "min": min, "max": max}
 _SUMMED = ("avg", "sum")
 # a sum comes as units, and never as the doubles of a single rollup
 _NOT_HELD = {"total": Cast(Value(None), models.FloatField()), "missed": Cast(Value(None), models.FloatField())}
-_KEYS = {
-    "postgresql": "(namespace, name) IN (SELECT * FROM unnest(%s::text[], %s::text[]))",
-    "sqlite": (
-        "(namespace, name) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(%s))"
-    ),
-}
 
 
 class Window(NamedTuple):
@@ -94,9 +86,7 @@ def stored_series(keys: Sequence[SeriesKey]) -> set[SeriesKey]:
 def _read(
     keys: list[SeriesKey], aggregation_type: str, span: Span, partition: int | None, watermark: Watermark
 ) -> dict[SeriesKey, Found]:
-    pruned_rows = Pruned.objects.filter(_among(keys), before__gt=span.first)
-    if partition is not None:
-        pruned_rows = pruned_rows.filter(partition=partition)
+    pruned_rows = Pruned.objects.of_partition(partition).filter(_among(keys), before__gt=span.first)
     pruned = {SeriesKey(*key) for key in pruned_rows.values_list("namespace", "name")}
     merged = _merged(keys, aggregation_type, span, partition, watermark)
     found: dict[SeriesKey, Found] = {}
@@ -175,9 +165,9 @@ def _rows(grouped: models.QuerySet[Any], **columns: Any) -> models.QuerySet[Any]
 
 def _among(keys: Sequence[SeriesKey]) -> RawSQL:
     """Build the condition that a row is of one of the series, as one parameter or two, however many there are."""
-    columns: list[Any] = [[namespace for namespace, _ in keys], [name for _, name in keys]]
-    given: list[Any] = choose(postgresql=columns, sqlite=[json.dumps(keys)])
-    return RawSQL(choose(**_KEYS), given, output_field=models.BooleanField())  # noqa: S611  # a constant text
+    table, given = from_series(keys)
+    chosen = f"(namespace, name) IN (SELECT series.namespace, series.name {table})"
+    return RawSQL(chosen, given, output_field=models.BooleanField())  # noqa: S611  # a constant text
 
 
 def _asked(key: SeriesKey, aggregation_type: str, span: Span) -> Found:

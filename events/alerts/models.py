@@ -14,6 +14,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator, Prohibi
 from django.db import models
 from typing_extensions import override
 
+from events.aggregation.question import ROLLED_UP_TYPES
 from events.alerts import condition as conditions
 from events.alerts import sealing, standing
 from events.alerts.condition import Condition
@@ -121,7 +122,7 @@ class Alert(models.Model):
 
     kind = models.CharField("condition", max_length=10, choices=KINDS, default=conditions.THRESHOLD)
     aggregation_type = models.CharField(
-        max_length=10, choices=[(each, each) for each in ("avg", "min", "max", "sum", "count")], default="avg"
+        max_length=10, choices=[(each, each) for each in ROLLED_UP_TYPES], default="avg"
     )
     window_minutes = _minutes("Over so many minutes, a week at most.", 5, 1, MOST_WINDOW_MINUTES)
     comparison = models.CharField(max_length=10, choices=COMPARISONS, default=conditions.ABOVE)

@@ -9,8 +9,9 @@ from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 from typing_extensions import override
 
+from events.distribution.cluster import is_distributed
+
 _PARTITIONS = "SELECT count(*) FROM events_watermark"
-_IS_DISTRIBUTED = "SELECT to_regclass('pg_dist_partition') IS NOT NULL"
 
 
 class JoinPartitions(Operation):
@@ -52,8 +53,7 @@ class JoinPartitions(Operation):
                 f"ALTER TABLE {table} ALTER partition SET NOT NULL,"
                 f" DROP CONSTRAINT {table}_pkey, ADD PRIMARY KEY ({key}, partition)"
             )
-            cursor.execute(_IS_DISTRIBUTED)
-            if cursor.fetchone()[0]:
+            if is_distributed(connection):
                 cursor.execute(
                     "SELECT create_distributed_table(%s, 'partition', colocate_with => 'events_event')", [table]
                 )

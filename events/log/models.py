@@ -18,6 +18,7 @@ from typing_extensions import override
 from events.calendar import timestamps
 from events.database import partitions
 from events.database.dialect import is_postgresql
+from events.database.partitioned import PartitionedQuerySet
 from events.rollups.marks import Marks, past_watermark
 from events.rollups.models import Pruned, Watermark
 from events.rollups.rebuild import rebuilding
@@ -34,7 +35,7 @@ def validate_path_segment(value: str) -> None:
         raise ValidationError("This field may not contain “/” nor be “.” or “..”.", code="path_segment")
 
 
-class EventQuerySet(models.QuerySet["Event"]):
+class EventQuerySet(PartitionedQuerySet["Event"]):
     """Events chosen by series and time; each method chains."""
 
     def get_by_natural_key(self, namespace: str, name: str, timestamp: datetime, value: float) -> Event:
@@ -46,14 +47,6 @@ class EventQuerySet(models.QuerySet["Event"]):
         if event is None:
             raise self.model.DoesNotExist
         return event
-
-    def of_series(self, namespace: str, name: str) -> EventQuerySet:
-        """Choose the events of one series."""
-        return self.of_partition(partitions.partition_of(namespace, name)).filter(namespace=namespace, name=name)
-
-    def of_partition(self, partition: int | None) -> EventQuerySet:
-        """Choose the events of one partition; all of them where there is a single one, which is None."""
-        return self if partition is None else self.filter(partition=partition)
 
     def within(self, ts_min: datetime | None, ts_max: datetime | None) -> EventQuerySet:
         """Choose the events of the window [ts_min, ts_max], both ends included; None leaves an end open."""

@@ -13,6 +13,7 @@ from django.db.models import F, Max, Subquery, Sum
 from events.calendar import timestamps
 from events.calendar.granularity import Granularity
 from events.database import partitions
+from events.database.partitioned import PartitionedQuerySet
 from events.rollups.marks import FIRST, Marks
 
 
@@ -29,16 +30,8 @@ class Resolution(models.IntegerChoices):
         return Granularity.NONE if self is Resolution.SERIES else Granularity[self.name]
 
 
-class RollupQuerySet(models.QuerySet["Rollup"]):
+class RollupQuerySet(PartitionedQuerySet["Rollup"]):
     """Rollups chosen by series and resolution; each method chains."""
-
-    def of_series(self, namespace: str, name: str) -> RollupQuerySet:
-        """Choose the rollups of one series, of every resolution."""
-        return self.of_partition(partitions.partition_of(namespace, name)).filter(namespace=namespace, name=name)
-
-    def of_partition(self, partition: int | None) -> RollupQuerySet:
-        """Choose the rollups of one partition; all of them where there is a single one, which is None."""
-        return self if partition is None else self.filter(partition=partition)
 
     def whole_series(self) -> RollupQuerySet:
         """Choose the one rollup of each series that holds all of its events up to the watermark."""
@@ -87,18 +80,6 @@ class Rollup(models.Model):
         return not raw and super()._save_table(raw, *args, **kwargs)  # type: ignore[misc]  # not in the stubs
 
 
-class HistogramQuerySet(models.QuerySet["Histogram"]):
-    """Bins of histograms, chosen by series and resolution."""
-
-    def of_series(self, namespace: str, name: str) -> HistogramQuerySet:
-        """Choose the bins of one series."""
-        return self.of_partition(partitions.partition_of(namespace, name)).filter(namespace=namespace, name=name)
-
-    def of_partition(self, partition: int | None) -> HistogramQuerySet:
-        """Choose the bins of one partition; all of them where there is a single one, which is None."""
-        return self if partition is None else self.filter(partition=partition)
-
-
 class Histogram(models.Model):
     """How many events of a series, up to the watermark, have a value of one bin, in an hour or a day of UTC.
 
@@ -120,7 +101,7 @@ class Histogram(models.Model):
     name = models.CharField(max_length=255)
     partition = models.SmallIntegerField(null=True, editable=False)
 
-    objects = HistogramQuerySet.as_manager()
+    objects = PartitionedQuerySet["Histogram"].as_manager()
 
     class Meta:
         default_permissions = ()
@@ -228,14 +209,8 @@ def _by_origin(of_nodes: Mapping[str, int] | None) -> dict[int, int]:
     return {int(node.removeprefix(partitions.NODE.format(""))): last for node, last in (of_nodes or {}).items()}
 
 
-class PrunedQuerySet(models.QuerySet["Pruned"]):
+class PrunedQuerySet(PartitionedQuerySet["Pruned"]):
     """Rows that say how far series are pruned."""
-
-    def of_series(self, namespace: str, name: str) -> PrunedQuerySet:
-        """Choose the row of one series."""
-        partition = partitions.partition_of(namespace, name)
-        rows = self.filter(namespace=namespace, name=name)
-        return rows if partition is None else rows.filter(partition=partition)
 
     def start_of(self, namespace: str, name: str) -> datetime | None:
         """Return the start of the first hour of a series that is not pruned; None where no hour is pruned."""

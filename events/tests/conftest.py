@@ -22,6 +22,7 @@ from events.database import partitions
 from events.distribution import layout
 from events.ingest import new_series
 from events.models import Event
+from events.observability.recorder import metrics
 from events.tests.support import browser, partitioned, service
 from events.tests.support.examples import IS_THOROUGH, few_of
 from events.worker import roll_up
@@ -109,7 +110,6 @@ _WHERE_NAMED = {
     "test_agent.py",
     "test_chart_browser.py",
     "test_chart_faults_browser.py",
-    "test_client.py",
     "test_contract.py",
     "test_poolers.py",
     "test_senders.py",
@@ -183,6 +183,14 @@ def empty_token_memory():
 @pytest.fixture(autouse=True)
 def empty_counters():
     counters.cache_clear()
+
+
+@pytest.fixture
+def new_metrics():
+    """No metrics, nor the absence of any, that another test has left; and none are left."""
+    metrics.cache_clear()
+    yield
+    metrics.cache_clear()
 
 
 @pytest.fixture(autouse=True)

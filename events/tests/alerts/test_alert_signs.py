@@ -11,7 +11,6 @@ from events.alerts.models import AlertEvaluator, AlertState, Firing
 from events.models import Grant
 from events.observability import probes
 from events.observability.health import check
-from events.observability.recorder import metrics
 from events.tests.alerts.conftest import NOON
 
 PATH = "/api/firings/"
@@ -144,15 +143,7 @@ def test_readyz_shows_how_far_the_evaluation_is_behind_and_stays_ready(readyz, m
     assert readyz() == (200, None)
 
 
-@pytest.fixture
-def no_known_metrics():
-    """Nor any for the next test, which may have no token."""
-    metrics.cache_clear()
-    yield
-    metrics.cache_clear()
-
-
-@pytest.mark.usefixtures("no_known_metrics")
+@pytest.mark.usefixtures("new_metrics")
 def test_metrics_have_the_lag_and_how_much_fires(readyz, make_alert, time, settings):
     settings.METRICS_TOKEN = "metrics-token-of-the-test"
     headers = {"Authorization": f"Bearer {settings.METRICS_TOKEN}"}

@@ -14,7 +14,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from events.observability.health import Health, Lag
 from events.observability.metrics import Metrics, endpoint_of
 from events.observability.observation import Observation
-from events.observability.recorder import metrics
 from events.tests.support import service
 from events.tests.support.service import call, fetch_token
 from events.tests.support.waiting import wait_until
@@ -22,11 +21,7 @@ from events.tests.support.waiting import wait_until
 TOKEN = "a-token-for-the-metrics"
 
 
-@pytest.fixture(autouse=True)
-def new_metrics():
-    metrics.cache_clear()
-    yield
-    metrics.cache_clear()
+pytestmark = pytest.mark.usefixtures("new_metrics")
 
 
 def samples(text):
