@@ -7,7 +7,7 @@ from events.boards.models import Board
 from events.ingest.models import IdempotencyKey
 from events.log.models import Event, EventQuerySet, validate_path_segment
 from events.rollups.models import Histogram, Pruned, Resolution, Rollup, Watermark
-from events.series.models import SeriesSettings
+from events.series.models import FormerName, SeriesSettings
 from events.transfer.models import Bookmark
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Event",
     "EventQuerySet",
     "Firing",
+    "FormerName",
     "Grant",
     "Histogram",
     "IdempotencyKey",

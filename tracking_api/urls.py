@@ -9,8 +9,9 @@ from django.views.generic import RedirectView
 from events.access.login_throttle import slow_log_ins
 from events.access.oauth2.views import ServerMetadataView
 from events.boards.pages import AddChartPage, BoardFile, BoardListPage, BoardView, PublicBoardPage
-from events.dashboard import ChartPage, OverviewPage, SeriesPage
+from events.dashboard import ChartPage, OverviewPage
 from events.observability.probes import PROBES
+from events.series_pages import SeriesPage
 
 _log_in = slow_log_ins(LoginView.as_view(redirect_authenticated_user=True))
 _log_out = LogoutView.as_view()

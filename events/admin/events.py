@@ -19,10 +19,10 @@ from events.log.models import Event, EventQuerySet
 _AROUND = timedelta(minutes=30)
 
 
-def _is_pruned(event: Event | None) -> bool:
+def _is_final(event: Event | None) -> bool:
     # by the stored timestamp, as a form may already have set another one on the event
     stored = event and Event.objects.filter(pk=event.pk).first()
-    return stored is not None and stored.is_pruned()
+    return stored is not None and (stored.is_pruned() or stored.is_moving())
 
 
 @admin.register(Event)
@@ -79,11 +79,11 @@ class EventAdmin(admin.ModelAdmin):
 
     @override
     def has_change_permission(self, request: HttpRequest, obj: Event | None = None) -> bool:
-        return super().has_change_permission(request, obj) and not _is_pruned(obj)
+        return super().has_change_permission(request, obj) and not _is_final(obj)
 
     @override
     def has_delete_permission(self, request: HttpRequest, obj: Event | None = None) -> bool:
-        return super().has_delete_permission(request, obj) and not _is_pruned(obj)
+        return super().has_delete_permission(request, obj) and not _is_final(obj)
 
     @override
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:

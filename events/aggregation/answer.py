@@ -18,13 +18,12 @@ from events.aggregation.histogram_reader import HistogramReader
 from events.aggregation.question import Question, fraction_of
 from events.aggregation.reader import Bucket, Reader, in_order
 from events.aggregation.readers import reader_of
-from events.aggregation.series_state import state_of
+from events.aggregation.series_state import SeriesState, state_of
 from events.calendar import timestamps, zones
 from events.calendar.granularity import MICROSECOND, Granularity
 from events.calendar.spans import Span
 from events.database import partitions
 from events.database.snapshot import snapshot, snapshot_id
-from events.log.models import Event
 from events.rollups.bins import ACCURACY
 
 _LONG_TAIL = 10_000
@@ -73,13 +72,13 @@ def stream(question: Question) -> Iterator[Item]:
 class Answer:
     """The answer to one question in one snapshot of the database.
 
-    It must be made and read within ``snapshot()``. It looks up the state of the series once, and is exact and as fresh
-    as the last commit.
+    It must be made and read within ``snapshot()``. It looks up the state of the series once, unless that snapshot's
+    state is given, and is exact and as fresh as the last commit.
     """
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: Question, state: SeriesState | None = None) -> None:
         self.question = question
-        self.state = state_of(question.namespace, question.name)
+        self.state = state or state_of(question.namespace, question.name)
         # how accurate the values are, as far as they are read; None for types whose values are always exact
         self.accuracy = None if fraction_of(question.aggregation_type) is None else "exact"
 
@@ -98,10 +97,7 @@ class Answer:
         # each node of a cluster has snapshots of its own
         seen = snapshot_id() if state.tail > _LONG_TAIL and not partitions.are_several() else None
         if state.tail and seen is None:
-            tail = Event.objects.tail_of_series(
-                question.namespace, question.name, state.watermark.marks, state.tail
-            )  # fmt: skip
-            count += tail.count()
+            count += sum(source.tail(state.marks, state.tail).count() for source in state.sources)
         # “exact sums” tells these answers from the ones of older releases, whose last digits may differ
         rules = f"exact sums {zones.version()} {settings.MAX_ITEMS}"
         if self.accuracy:
@@ -171,10 +167,9 @@ class Answer:
         """
         question = self.question
         ends = [*(self.state.rolled_up or ())]  # these count pruned events too
-        if self.state.tail:
-            instants = Event.objects.of_series(question.namespace, question.name).values_list("timestamp", flat=True)
-            found = instants.order_by("timestamp").first(), instants.order_by("timestamp").last()
-            ends += [end for end in found if end is not None]
+        for source in self.state.sources if self.state.tail else ():
+            instants = source.events().order_by("timestamp").values_list("timestamp", flat=True)
+            ends += [end for end in (instants.first(), instants.last()) if end is not None]
         if not ends and question.fill != "none" and question.ts_min and question.ts_max:
             return Span(question.ts_min, question.ts_max)
         return Span(min(ends), max(ends)) if ends else None

@@ -13,7 +13,7 @@ from operator import itemgetter, or_
 from typing import Any, NamedTuple, TypedDict
 
 from django.conf import settings
-from django.db.models import Count, F, Func, Max, Min, Q, QuerySet, Subquery, Value
+from django.db.models import Case, Count, F, Func, Max, Min, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Collate, Concat
 from rest_framework.exceptions import ValidationError
 
@@ -22,11 +22,11 @@ from events.database import partitions, reading
 from events.database.dialect import is_postgresql
 from events.database.snapshot import snapshot
 from events.database.statement_timeout import restart_clock
-from events.log.models import Event
+from events.log.models import Event, EventQuerySet, belonging
 from events.log.namespace_patterns import EVERYWHERE, Namespaces
 from events.log.series import SeriesKey
-from events.rollups.marks import Marks
 from events.rollups.models import Rollup, Watermark
+from events.rollups.moves import Move
 from events.worker import pacing
 
 _COLUMNS = ("namespace_key", "name_key", "count", "first_timestamp", "last_timestamp")
@@ -55,9 +55,48 @@ class Page(NamedTuple):
     has_more: bool
 
 
-class _TailState(NamedTuple):
-    marks: Marks | None  # of the watermark; None where each of several partitions has its own
-    tail: int  # how many ids are past it; events, where there are several partitions
+@dataclass(frozen=True)
+class Tail:
+    """What is past the watermarks in a snapshot: of how many ids; of events, where there are several partitions."""
+
+    watermarks: dict[int | None, Watermark]
+    count: int
+
+    @classmethod
+    def look(cls) -> Tail:
+        """Look the watermarks up. One query; two where there are several partitions, or none is stored."""
+        if partitions.are_several():
+            past = Event.objects.past_watermarks().values("pk")[: settings.ROLLUP_TAIL_EVENTS + 1]
+            return cls({watermark.pk: watermark for watermark in Watermark.objects.all()}, past.count())
+        newest = Event.objects.order_by("-pk").values("pk")[:1]
+        found: Any = Watermark.objects.of_partition(None).annotate(newest_id=Subquery(newest)).first()
+        if found is None:
+            return cls({None: Watermark.objects.at_start(None)}, newest.values_list("pk", flat=True).first() or 0)
+        return cls({None: found}, max(0, (found.newest_id or 0) - found.event_id))
+
+    @property
+    def moves(self) -> list[Move]:
+        """List what is under way with series."""
+        return [watermark.move for watermark in self.watermarks.values() if watermark.move]
+
+    @property
+    def is_there(self) -> bool:
+        """Tell whether the log may have events that are not in the rollups of their series."""
+        return bool(self.count or self.moves)
+
+    @property
+    def is_long(self) -> bool:
+        """Tell whether it is to be rolled up first; on a replica nothing can be, and to wait would not help."""
+        return self.count > settings.ROLLUP_TAIL_EVENTS and not reading.is_of_replica()
+
+    def events(self) -> EventQuerySet:
+        """Choose the events that no rollup of their series holds; ``belonging`` tells their series."""
+        marks = self.watermarks[None].marks if None in self.watermarks else None
+        return Event.objects.not_rolled_up(marks, self.moves)
+
+    def names(self) -> list[F | Case]:
+        """Return the expressions for the namespace and the name of the series that an event belongs to."""
+        return [belonging(field, self.moves) for field in SeriesKey._fields]
 
 
 @dataclass(frozen=True)
@@ -80,12 +119,12 @@ class Catalogue:
         tail longer than ROLLUP_TAIL_EVENTS is rolled up first, as far as that is done within a second.
         """
         with snapshot():
-            state = _tail_state()
-            if not _is_to_shorten(state):
-                return self._page(state, limit, after)
+            tail = Tail.look()
+            if not tail.is_long:
+                return self._page(tail, limit, after)
         pacing.wait_for_catching_up()
         with snapshot():
-            return self._page(_tail_state(), limit, after)
+            return self._page(Tail.look(), limit, after)
 
     def whole(self, after: SeriesKey | None = None) -> Page:
         """Return every series, on a single page. Raises ValidationError where there are more than ``MAX_SERIES``."""
@@ -100,55 +139,61 @@ class Catalogue:
 
         The database groups the tail, once for many parts.
         """
-        if _is_to_shorten(_tail_state()):
-            pacing.wait_for_catching_up()
+        shorten_tail()
         with snapshot():
-            state, parts = _tail_state(), _parts(self.namespaces, after)
-            while some := list(islice(parts, _PARTS_A_STATEMENT)):
-                rolled_up = chain.from_iterable(_iterated(self._rolled_up(part)) for part in some)
-                yield from _merged(rolled_up, _iterated(self._tail(some, state.marks)) if state.tail else ())
+            yield from self.within(Tail.look(), after)
 
-    def _page(self, state: _TailState, limit: int, after: SeriesKey | None) -> Page:
+    def within(self, tail: Tail, after: SeriesKey | None = None) -> Iterator[Series]:
+        """Yield every series as ``iterate`` does, from the caller's snapshot, in which the tail was looked up."""
+        parts = _parts(self.namespaces, after)
+        while some := list(islice(parts, _PARTS_A_STATEMENT)):
+            rolled_up = chain.from_iterable(_iterated(self._rolled_up(part)) for part in some)
+            yield from _merged(rolled_up, _iterated(self._tail(some, tail)) if tail.is_there else ())
+
+    def _page(self, tail: Tail, limit: int, after: SeriesKey | None) -> Page:
         parts = _parts(self.namespaces, after)
         found: list[Series] = []
         while len(found) <= limit and (some := list(islice(parts, _PARTS_A_STATEMENT))):
-            found += self._of_parts(some, state, limit + 1 - len(found))
+            found += self._of_parts(some, tail, limit + 1 - len(found))
         return Page(found[:limit], len(found) > limit)
 
-    def _of_parts(self, parts: Sequence[Q], state: _TailState, most: int) -> Iterable[Series]:
+    def _of_parts(self, parts: Sequence[Q], tail: Tail, most: int) -> Iterable[Series]:
         """Return the first series of the parts, merged from the first ones of the rollups and of the tail."""
         rows = _fetch([self._rolled_up(part)[:most] for part in parts], most)
-        if not state.tail:
+        if not tail.is_there:
             return map(_series, rows)
-        tail = self._tail(parts, state.marks, SeriesKey(*rows[-1][:2]) if len(rows) == most else None)
-        return islice(_merged(rows, tail[:most]), most)
+        of_tail = self._tail(parts, tail, SeriesKey(*rows[-1][:2]) if len(rows) == most else None)
+        return islice(_merged(rows, of_tail[:most]), most)
 
     def _rolled_up(self, part: Q) -> _Rows:
-        keys = {f"{field}_key": _by_code_point(field, of_rollups=True) for field in SeriesKey._fields}
-        rollups = self._searched(Rollup.objects.whole_series().annotate(**keys))
+        keys = {f"{field}_key": _by_code_point(F(field), of_rollups=True) for field in SeriesKey._fields}
+        rollups = self._searched(Rollup.objects.whole_series().annotate(**keys), *map(F, SeriesKey._fields))
         rows: _Rows = rollups.filter(part).order_by(*keys).values_list(*_COLUMNS)
         return rows
 
-    def _tail(self, parts: Sequence[Q], marks: Marks | None, last: SeriesKey | None = None) -> _Rows:
+    def _tail(self, parts: Sequence[Q], tail: Tail, last: SeriesKey | None = None) -> _Rows:
         """Choose the series of the tail up to ``last``; events are read by id, and only fitting ones are grouped."""
-        keys = {f"{field}_key": _by_code_point(field, of_rollups=False) for field in SeriesKey._fields}
-        past = Event.objects.past_watermarks() if marks is None else Event.objects.after(marks)
-        tail = self._searched(past.order_by().annotate(**keys))
+        names = tail.names()
+        keys = {
+            f"{field}_key": _by_code_point(name, of_rollups=False)
+            for field, name in zip(SeriesKey._fields, names, strict=True)
+        }
+        events = self._searched(tail.events().order_by().annotate(**keys), *names)
         fits = reduce(or_, parts)
         if last is not None:
             fits &= Q(namespace_key__lt=last.namespace) | Q(namespace_key=last.namespace, name_key__lte=last.name)
-        found = tail.filter(fits).values(*keys).annotate(
+        found = events.filter(fits).values(*keys).annotate(
             count=Count("pk"), first_timestamp=Min("timestamp"), last_timestamp=Max("timestamp")
         )  # fmt: skip
         rows: _Rows = found.order_by(*keys).values_list(*_COLUMNS)
         return rows
 
-    def _searched(self, rows: Any) -> Any:
+    def _searched(self, rows: Any, namespace: Any, name: Any) -> Any:
         if self.name is not None:
             rows = rows.filter(name_key=self.name)
         if not self.search:
             return rows
-        rows = rows.alias(key=Concat("namespace", Value("/"), "name"))
+        rows = rows.alias(key=Concat(namespace, Value("/"), name))
         if not is_postgresql():  # its LIKE ignores case only for the letters A to Z
             return rows.filter(key__iregex=re.escape(self.search))
         return rows.filter(key__icontains=self.search)
@@ -157,6 +202,12 @@ class Catalogue:
 def catalogue() -> list[Series]:
     """List every series, however many there are."""
     return list(Catalogue().iterate())
+
+
+def find(key: SeriesKey) -> Series | None:
+    """Return the line of one series; None where it has no events. The queries are those of ``Catalogue.page``."""
+    lines = Catalogue(Namespaces(frozenset([key.namespace]), ()), name=key.name).page(1).series
+    return lines[0] if lines else None
 
 
 def answered(series: Series) -> dict[str, Any]:
@@ -170,34 +221,18 @@ def answered(series: Series) -> dict[str, Any]:
     }
 
 
-def _tail_state() -> _TailState:
-    if partitions.are_several():
-        return _TailState(None, Event.objects.past_watermarks().values("pk")[: settings.ROLLUP_TAIL_EVENTS + 1].count())
-    newest = Event.objects.order_by("-pk").values("pk")[:1]
-    ids = (
-        Watermark.objects.of_partition(None)
-        .annotate(newest_id=Subquery(newest))
-        .values_list("event_id", "newest_id")
-        .first()
-    )
-    if ids is None:
-        event_id, newest_id = 0, Event.objects.order_by("-pk").values_list("pk", flat=True).first()
-    else:
-        event_id, newest_id = ids
-    return _TailState(Marks.of_the_only_origin(event_id), max(0, (newest_id or 0) - event_id))
+def shorten_tail() -> None:
+    """Roll the tail up where it is longer than ROLLUP_TAIL_EVENTS, as far as that is done within a second."""
+    if Tail.look().is_long:
+        pacing.wait_for_catching_up()
 
 
-def _is_to_shorten(state: _TailState) -> bool:
-    """Tell whether the tail is to be rolled up first; on a replica nothing can be, and to wait would not help."""
-    return state.tail > settings.ROLLUP_TAIL_EVENTS and not reading.is_of_replica()
-
-
-def _by_code_point(field: str, *, of_rollups: bool) -> F | Func:
+def _by_code_point(field: F | Case, *, of_rollups: bool) -> F | Func:
     """Build an expression of a field that sorts and compares by code point; for rollups it can use their index."""
     if is_postgresql():
         return Collate(field, "C")
     # for the tail a text that no index has, or SQLite would read a whole index of the log instead of the tail's events
-    return F(field) if of_rollups else Concat(field, Value(""))
+    return field if of_rollups and isinstance(field, F) else Concat(field, Value(""))
 
 
 def _parts(namespaces: Namespaces, after: SeriesKey | None) -> Iterator[Q]:

@@ -45,7 +45,7 @@ def check(question: Question, span: Span, state: SeriesState, *, is_before: bool
 
 
 def _reader(question: Question, span: Span, state: SeriesState, granularity: Granularity) -> Reader:
-    return Reader(question.namespace, question.name, *span, granularity, "count", UTC, state)
+    return Reader(*span, granularity, "count", UTC, state)
 
 
 def _pruned(question: Question, before: datetime, is_before: bool) -> ValidationError:

@@ -20,6 +20,7 @@ from typing_extensions import override
 from events.aggregation.event_sql import Deviation, Percentile, deviation
 from events.aggregation.question import fraction_of
 from events.aggregation.reader import Bucket, Reader, iso_of, text_of
+from events.aggregation.sources import of_sources
 from events.database import partitions, reading
 from events.database.dialect import choose
 from events.log.models import Event, EventQuerySet
@@ -36,7 +37,7 @@ class EventReader(Reader):
 
     @override
     def _parts(self) -> list[models.QuerySet[Any]]:
-        return [self._events(self._all_events())]
+        return [self._events(self._events_of_all_sources())]
 
     @override
     def _events(self, events: EventQuerySet, units: sums_sql.Units | None = None) -> models.QuerySet[Any]:
@@ -171,7 +172,9 @@ class EndReader(Reader):
     def _values_at(self, instants: list[str]) -> dict[str, float | None]:
         """Look up the value at each instant. One query, which reads an entry of the index for each."""
         direction = "DESC" if self._is_last else "ASC"
-        within = partitions.and_within(partitions.partition_of(self.namespace, self.name), "event")
+        sources = self.state.sources
+        within = partitions.and_within(partitions.partition_of(*sources[0].key), "event")
+        bounds, names = of_sources(sources, "event")
         source, instant = choose(
             postgresql=("unnest(%s::text[]) AS wanted (value)", "wanted.value::timestamptz"),
             sqlite=("json_each(%s) AS wanted", "wanted.value"),
@@ -179,11 +182,11 @@ class EndReader(Reader):
         sql = f"""
             SELECT wanted.value, (
                 SELECT event.value FROM {Event._meta.db_table} AS event
-                WHERE event.namespace = %s AND event.name = %s AND event.timestamp = {instant}{within}
+                WHERE ({bounds}) AND event.timestamp = {instant}{within}
                 ORDER BY event.timestamp, event.id {direction} LIMIT 1
             ) FROM {source}
         """  # noqa: S608
         wanted: Any = choose(postgresql=instants, sqlite=json.dumps(instants))
         with reading.connection().cursor() as cursor:
-            cursor.execute(sql, [self.namespace, self.name, wanted])
+            cursor.execute(sql, [*names, wanted])
             return dict(cursor.fetchall())

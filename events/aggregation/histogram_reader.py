@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, product
 from math import ceil, floor
 from operator import itemgetter
 from typing import Any, cast
@@ -21,11 +21,12 @@ from events.aggregation.event_sql import interpolated
 from events.aggregation.plan import Piece, plan
 from events.aggregation.question import Question, fraction_of
 from events.aggregation.reader import Bucket, Reader, iso_of
+from events.aggregation.sources import Source
 from events.calendar.granularity import MICROSECOND
 from events.database import reading
 from events.database.dialect import choose, is_postgresql
 from events.database.statement_timeout import restart_clock
-from events.log.models import Event, EventQuerySet
+from events.log.models import EventQuerySet
 from events.rollups.bins import Bin, value_of
 from events.rollups.models import Histogram
 
@@ -94,25 +95,26 @@ class HistogramReader(Reader):
         if not any(piece.resolution for piece in pieces):
             return None
         edges = (piece for piece in pieces if piece.resolution is None and self.state.is_pruned(piece.first))
-        return None if any(self._stored(edge).exists() for edge in edges) else pieces
+        sources = self.state.sources
+        return None if any(self._stored(*each).exists() for each in product(sources, edges)) else pieces
 
     def _binned_parts(self, pieces: list[Piece]) -> list[models.QuerySet[Any]]:
-        marks = self.state.watermark.marks
         parts: list[models.QuerySet[Any]] = []
-        for piece in pieces:
-            if piece.resolution is None:
-                events = Event.objects.of_series(self.namespace, self.name).within(piece.first, piece.last)
-                parts.append(self._binned_events(events.up_to(marks)))
-            else:
-                rows = Histogram.objects.of_series(self.namespace, self.name).filter(
-                    resolution=piece.resolution, bucket__range=(piece.first, piece.last)
-                )
-                binned = rows.order_by().annotate(start=self._start("bucket"), in_bin=F("bin"), events=F("count"))
-                parts.append(binned.values_list("start", "in_bin", "events"))
-        if tail := self.state.tail:
-            events = Event.objects.tail_of_series(self.namespace, self.name, marks, tail)
-            parts.append(self._binned_events(events.within(self.first, self.last)))
+        for source in self.state.sources:
+            if source.is_rolled_up:
+                parts += [self._binned_piece(source, piece) for piece in pieces]
+            if tail := self.state.tail:
+                events = source.tail(self.state.marks, tail)
+                parts.append(self._binned_events(events.within(self.first, self.last)))
         return parts
+
+    def _binned_piece(self, source: Source, piece: Piece) -> models.QuerySet[Any]:
+        if piece.resolution is None:
+            return self._binned_events(source.events().within(piece.first, piece.last).up_to(self.state.marks))
+        within = {"resolution": piece.resolution, "bucket__range": (piece.first, piece.last)}
+        rows: models.QuerySet[Any] = source.histograms().filter(**within).order_by()
+        binned: models.QuerySet[Any] = rows.annotate(start=self._start("bucket"), in_bin=F("bin"), events=F("count"))
+        return binned.values_list("start", "in_bin", "events")
 
     def _binned_events(self, events: EventQuerySet) -> models.QuerySet[Any]:
         """Count the events of each bin of a bucket."""
@@ -130,6 +132,8 @@ class HistogramReader(Reader):
 
         The bins of a bucket come as a row, which PostgreSQL makes several times as fast as it finds ranks among them.
         """
+        if not parts:
+            return {}
         statements = [part.query.sql_with_params() for part in parts]
         union = " UNION ALL ".join(sql for sql, _ in statements)
         parameters = [each for _, some in statements for each in some]

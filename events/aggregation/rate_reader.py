@@ -36,9 +36,7 @@ class RateReader(Reader):
         within = question.ts_min, question.ts_max
         if question.ts_min is not None and span.last < question.ts_min:
             within = None, span.last  # the bucket before the window, of which the window may cut off the end
-        return cls(
-            question.namespace, question.name, *span, question.granularity, "sum", question.zone, state, within=within
-        )  # fmt: skip
+        return cls(*span, question.granularity, "sum", question.zone, state, within=within)
 
     @override
     def read(self) -> list[Bucket]:

@@ -5,26 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
-from functools import cached_property
+from functools import cached_property, reduce
 from heapq import heappop, heappush
 from itertools import chain, groupby
 from math import inf
-from operator import add, itemgetter
+from operator import add, itemgetter, or_
 from typing import Any, Self, TypeVar
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import BigIntegerField, Case, Count, F, Max, Min, Q, Sum, Value, When
-from django.db.models.functions import Cast, NullIf
+from django.db.models import BigIntegerField, Case, Count, F, Max, Min, OuterRef, Q, Subquery, Sum, Value, When
+from django.db.models.functions import Cast, Coalesce, Greatest, Least, NullIf
 from typing_extensions import override
 
 from events.aggregation import bucket_sums
 from events.aggregation.plan import Piece, plan
 from events.aggregation.question import Question
 from events.aggregation.series_state import SeriesState
+from events.aggregation.sources import Source
 from events.calendar.granularity import CLOCK_UNITS, MICROSECOND, Granularity
 from events.calendar.spans import Span
-from events.database import reading
+from events.database import partitions, reading
 from events.database.dialect import binary_collation
 from events.database.statement_timeout import restart_clock
 from events.database.trunc_clock import Rules, bucket_start
@@ -78,8 +79,6 @@ class Reader:
     straddles an edge.
     """
 
-    namespace: str
-    name: str
     first: datetime
     last: datetime
     granularity: Granularity
@@ -92,15 +91,7 @@ class Reader:
     @classmethod
     def of(cls, question: Question, span: Span, state: SeriesState) -> Self:
         """Make the reader of the buckets that a question asks for in a span."""
-        return cls(
-            question.namespace,
-            question.name,
-            *span,
-            question.granularity,
-            question.aggregation_type,
-            question.zone,
-            state,
-        )
+        return cls(*span, question.granularity, question.aggregation_type, question.zone, state)
 
     @cached_property
     def aligned(self) -> bool:
@@ -121,17 +112,20 @@ class Reader:
             rows = _iterate(*self._parts(), order_by=1 if self.aligned else 2)
         elif self.state.is_pruned(self.first):
             rows = _iterate(*self._parts(), order_by="key")
+        elif len(self.state.sources) > 1:
+            rows = _iterate(*map(self._events, self._all_events()), order_by="key")
         else:
-            rows = _iterate(self._events(self._all_events()).order_by("start"))
+            [events] = self._all_events()
+            rows = _iterate(self._events(events).order_by("start"))
         merged = (self._merged(of_bucket) for _, of_bucket in groupby(rows, key=self._key()))
         buckets = chain.from_iterable(merged)
         yield from buckets if self.granularity in _MAY_NOT_OVERLAP else in_order(buckets, _first_timestamp)
 
     def read_ungrouped(self, most: int) -> list[Bucket]:
         """Read one bucket for each distinct timestamp, ``most`` at most, from the events where they are not pruned."""
-        if not self.state.is_pruned(self.first):
-            rows = self._events(self._all_events()).order_by("start")[:most]
-            return self._merged(_fetch([rows]))
+        if not self.state.is_pruned(self.first) and len(self.state.sources) == 1:
+            [events] = self._all_events()
+            return self._merged(_fetch([self._events(events).order_by("start")[:most]]))
         parts = self._parts()  # each part may have a row for the same timestamp, so that many more rows are needed
         return self._merged(_fetch(parts, order_by="key", most=most * len(parts)))[:most]
 
@@ -144,50 +138,63 @@ class Reader:
         return replace(self, bounds=self.aggregation_type == "avg")._read_exact()
 
     def _read_exact(self) -> list[Bucket]:
-        events, parts = self._all_events(), []
-        if self.state.is_pruned(self.first):
-            events = events.filter(Q(timestamp__gte=self.state.pruned_before) | self.state.watermark.marks.after())
-            for piece in self._pieces():
-                if self.state.is_pruned(piece.first):
-                    parts.append(self._of_rollups(piece, only_exact=False))
-        parts.append(self._events(events, sums_sql.Units("value")))
+        parts = []
+        is_pruned = self.state.is_pruned(self.first)
+        for source, events in zip(self.state.sources, self._all_events(), strict=True):
+            if is_pruned:
+                late = Q(timestamp__gte=self.state.pruned_before) | self.state.marks.after()
+                events = events.filter(late)
+                for piece in self._pieces():
+                    if self.state.is_pruned(piece.first):
+                        parts.append(self._of_rollups(source, piece, only_exact=False))
+            parts.append(self._events(events, sums_sql.Units("value")))
         return self._merged(_fetch(parts))
 
     def find_straddling(self) -> tuple[datetime, datetime] | None:
         """Find a rollup of pruned events that don't all belong to the same bucket; return its first and last timestamp.
 
-        None where there is no such rollup. Two queries at most; none where nothing is pruned, or where stored minutes
-        and hours make up the window.
+        None where there is no such rollup. Two queries at most for each source; none where nothing is pruned, or where
+        stored minutes and hours make up the window.
         """
         for piece in self._pieces():
             if piece.resolution is None and self.state.is_pruned(piece.first):
-                stored = self._stored(piece).annotate(
-                    start=self._start("first_timestamp"), end=self._start("last_timestamp")
-                )
-                straddling = stored.exclude(
-                    first_timestamp__gte=piece.first, last_timestamp__lte=piece.last, start=F("end")
-                )
-                ends = straddling.order_by("bucket").values_list("first_timestamp", "last_timestamp").first()
-                if ends:
-                    return ends
+                found = [ends for source in self.state.sources if (ends := self._find_straddling(source, piece))]
+                if found:
+                    return min(found)
         return None
 
     def reaches_pruned(self) -> bool:
-        """Tell whether events were pruned between both instants. One query where some were pruned of the series."""
+        """Tell whether events were pruned between both instants. One query for each source where some were pruned."""
         before = self.state.pruned_before
         if before is None or not self.first < before:
             return False
-        return self._stored(Piece(None, self.first, min(self.last, before - MICROSECOND))).exists()
+        piece = Piece(None, self.first, min(self.last, before - MICROSECOND))
+        return any(self._stored(source, piece).exists() for source in self.state.sources)
+
+    def _find_straddling(self, source: Source, piece: Piece) -> tuple[datetime, datetime] | None:
+        first, last = self._ends
+        stored = self._stored(source, piece).annotate(start=self._start(first), end=self._start(last))
+        within = {f"{first}__gte": piece.first, f"{last}__lte": piece.last}
+        straddling = stored.exclude(**within, start=F("end"))
+        return straddling.order_by("bucket").values_list(first, last).first()
+
+    @property
+    def _ends(self) -> tuple[str, str]:
+        """The columns of a rollup's first and last event; those of two sources count as the one they will be."""
+        is_one = len(self.state.sources) == 1
+        return ("first_timestamp", "last_timestamp") if is_one else ("first_of_all", "last_of_all")
 
     def find_last(self) -> datetime | None:
         """Find the timestamp of the last event between both instants; None where there is none.
 
-        Neither instant may cut a rollup of pruned events in two. One query, and two where events are pruned.
+        Neither instant may cut a rollup of pruned events in two. One query for each source, and two where events are
+        pruned.
         """
-        events = self._all_events().order_by("-timestamp").values_list("timestamp", flat=True)
-        found = [events.first()]
-        if self.state.is_pruned(self.first):
-            finest = self._rollups().filter(resolution=self.state.watermark.finest_first[0])
+        found = [
+            events.order_by("-timestamp").values_list("timestamp", flat=True).first() for events in self._all_events()
+        ]
+        for source in self.state.sources if self.state.is_pruned(self.first) else ():
+            finest = source.rollups().filter(resolution=self.state.watermark.finest_first[0])
             kept = finest.filter(bucket__lte=self.last, last_timestamp__range=(self.first, self.last))
             found.append(kept.order_by("-bucket").values_list("last_timestamp", flat=True).first())
         return max((each for each in found if each is not None), default=None)
@@ -197,14 +204,24 @@ class Reader:
         resolution = next((each for each in Resolution if each.granularity is self.granularity), None)
         if not self.aligned or resolution not in self.state.watermark.finest_first:
             return 0
-        rows = self._rollups().filter(resolution=resolution, bucket__range=(self.first, self.last))
-        return rows.values("bucket")[:most].count()
+        within = {"resolution": resolution, "bucket__range": (self.first, self.last)}
+        buckets = [
+            source.rollups().filter(**within).order_by().values("bucket")
+            for source in self.state.sources
+            if source.is_rolled_up
+        ]
+        if len(buckets) > 1:
+            return buckets[0].union(*buckets[1:])[:most].count()
+        return sum(each[:most].count() for each in buckets)
 
     def _parts(self) -> list[models.QuerySet[Any]]:
-        parts = [self._piece(piece) for piece in self._pieces()]
-        if tail := self.state.tail:
-            events = Event.objects.tail_of_series(self.namespace, self.name, self.state.watermark.marks, tail)
-            parts.append(self._events(events.within(self.first, self.last)))
+        parts = []
+        for source in self.state.sources:
+            if source.is_rolled_up:
+                parts += [self._piece(source, piece) for piece in self._pieces()]
+            if tail := self.state.tail:
+                events = source.tail(self.state.marks, tail)
+                parts.append(self._events(events.within(self.first, self.last)))
         return parts
 
     def _pieces(self) -> list[Piece]:
@@ -217,20 +234,27 @@ class Reader:
     def _composes(self, seconds: int) -> bool:
         return self.granularity.composes(seconds, self.first, self.last, self.zone)
 
-    def _rollups(self) -> models.QuerySet[Rollup]:
-        return Rollup.objects.of_series(self.namespace, self.name)
+    def _all_events(self) -> list[EventQuerySet]:
+        """List the events of each source."""
+        return [source.events().within(self.first, self.last) for source in self.state.sources]
 
-    def _all_events(self) -> EventQuerySet:
-        return Event.objects.of_series(self.namespace, self.name).within(self.first, self.last)
+    def _events_of_all_sources(self) -> EventQuerySet:
+        """Choose the events of all sources together, for what can't be merged from the rows of each."""
+        sources = self.state.sources
+        if len(sources) == 1:
+            return self._all_events()[0]
+        of_partition = Event.objects.of_partition(partitions.partition_of(*sources[0].key))
+        events = of_partition.filter(reduce(or_, (source.holds() for source in sources)))
+        return events.within(self.first, self.last)
 
-    def _piece(self, piece: Piece) -> models.QuerySet[Any]:
+    def _piece(self, source: Source, piece: Piece) -> models.QuerySet[Any]:
         if piece.resolution is None and not self.state.is_pruned(piece.first):
-            events = Event.objects.of_series(self.namespace, self.name).within(piece.first, piece.last)
-            return self._events(events.up_to(self.state.watermark.marks))
+            events = source.events().within(piece.first, piece.last)
+            return self._events(events.up_to(self.state.marks))
         if self.aligned and piece.resolution is not None and piece.resolution.granularity is self.granularity:
-            stored = self._stored(piece).annotate(**self._stored_columns(), first=text_of("first_timestamp"))
+            stored = self._stored(source, piece).annotate(**self._stored_columns(), first=text_of("first_timestamp"))
             return stored.values_list(*self._row())
-        return self._of_rollups(piece)
+        return self._of_rollups(source, piece)
 
     def _stored_columns(self) -> dict[str, Any]:
         return {
@@ -239,26 +263,35 @@ class Reader:
             "number": F("count"), "least": F("min"), "most": F("max"),
         }  # fmt: skip
 
-    def _of_rollups(self, piece: Piece, *, only_exact: bool = True) -> models.QuerySet[Any]:
+    def _of_rollups(self, source: Source, piece: Piece, *, only_exact: bool = True) -> models.QuerySet[Any]:
         units: models.expressions.Combinable = text_of(sums_sql.Units("sum", "rest", peak=inf))
         if only_exact:
             units = Case(When(inexact=1, then=_NO_TEXT), default=units)
         return self._grouped(
-            self._stored(piece), "first_timestamp" if piece.resolution is None else "bucket",
+            self._stored(source, piece), "first_timestamp" if piece.resolution is None else "bucket",
             inexact=_INEXACT, total=_NO_DOUBLE, missed=_NO_DOUBLE, units=units,
             first=text_of(Min("first_timestamp")), number=Cast(Sum("count"), BigIntegerField()),
             least=Min("min"), most=Max("max"),
         )  # fmt: skip
 
-    def _stored(self, piece: Piece) -> models.QuerySet[Rollup]:
+    def _stored(self, source: Source, piece: Piece) -> models.QuerySet[Rollup]:
         """Choose the rollups of a piece; for a piece of events that are pruned, the finest ones that reach into it."""
+        rollups: models.QuerySet[Rollup] = source.rollups()
         if piece.resolution is not None:
-            return self._rollups().filter(resolution=piece.resolution, bucket__range=(piece.first, piece.last))
+            return rollups.filter(resolution=piece.resolution, bucket__range=(piece.first, piece.last))
         finest = self.state.watermark.finest_first[0]
         start = finest.granularity.start_of(piece.first, UTC)
-        return self._rollups().filter(
+        first, last = self._ends
+        for other in self.state.sources:
+            if other is not source:
+                same = other.rollups().filter(resolution=finest, bucket=OuterRef("bucket"))
+                rollups = rollups.annotate(
+                    first_of_all=Least("first_timestamp", _or_own(same, "first_timestamp")),
+                    last_of_all=Greatest("last_timestamp", _or_own(same, "last_timestamp")),
+                )
+        return rollups.filter(
             resolution=finest, bucket__range=(start, piece.last),
-            first_timestamp__lte=piece.last, last_timestamp__gte=piece.first,
+            **{f"{first}__lte": piece.last, f"{last}__gte": piece.first},
         )  # fmt: skip
 
     def _events(self, events: EventQuerySet, units: sums_sql.Units | None = None) -> models.QuerySet[Any]:
@@ -342,6 +375,10 @@ def in_order(found: Iterable[_Row], key: Callable[[_Row], datetime]) -> Iterator
     yield from (row for *_, row in sorted(held))
 
 
+def _or_own(same: models.QuerySet[Rollup], field: str) -> Coalesce:
+    return Coalesce(Subquery(same.values(field)), F(field))
+
+
 def _first_timestamp(bucket: Bucket) -> datetime:
     return datetime.fromisoformat(bucket[0])
 
@@ -382,7 +419,9 @@ def text_of(instant: Any) -> Cast:
 def _fetch(
     parts: Sequence[models.QuerySet[Any]], *, order_by: int | str | None = None, most: int | None = None
 ) -> list[tuple[Any, ...]]:
-    """Fetch the rows of all parts by one statement, as the driver returns them."""
+    """Fetch the rows of all parts by one statement, as the driver returns them; none where there is no part."""
+    if not parts:
+        return []
     sql, parameters = _union(parts, order_by)
     with reading.connection().cursor() as cursor:
         cursor.execute(f"{sql} LIMIT {most}" if most else sql, parameters)
@@ -391,6 +430,8 @@ def _fetch(
 
 
 def _iterate(*parts: models.QuerySet[Any], order_by: int | str | None = None) -> Iterator[tuple[Any, ...]]:
+    if not parts:
+        return
     connection = reading.connection()
     with connection.chunked_cursor() as cursor:
         cursor.execute(*_union(parts, order_by))

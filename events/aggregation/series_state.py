@@ -8,10 +8,11 @@ from functools import cache
 from math import ceil
 from typing import Any
 
+from events.aggregation.sources import Source, sources_of
 from events.calendar.spans import Span
 from events.database import partitions
 from events.log.models import Event
-from events.rollups.marks import ends, mark_sql
+from events.rollups.marks import Marks, ends, mark_sql
 from events.rollups.models import Pruned, Resolution, Rollup, Watermark
 
 # Written in SQL, as the ORM would take longer to build the statement than the database takes to answer it.
@@ -31,13 +32,18 @@ _LOG = Event._meta.db_table
 
 @dataclass(frozen=True)
 class SeriesState:
-    """How far a series is rolled up and pruned, and what its rollups hold, in one snapshot."""
+    """How far a series is rolled up and pruned, and what its rollups hold, in one snapshot.
 
+    It has one source, its own name. While another series is being moved to it, that one's name is a second.
+    """
+
+    sources: tuple[Source, ...]
     watermark: Watermark
+    marks: Marks  # the last ids that its rollups hold
     pruned_before: datetime | None  # the start of the first hour that is not pruned
     rolled_up_count: int
     rolled_up: Span | None
-    tail: int  # how many ids are past the watermark; about so many, where there are several partitions
+    tail: int  # how many ids are past the marks; about so many, where there are several partitions
 
     def is_pruned(self, instant: datetime) -> bool:
         """Tell whether an instant lies in hours that are pruned."""
@@ -52,13 +58,18 @@ def state_of(namespace: str, name: str) -> SeriesState:
     found: Any = next(iter(Watermark.objects.raw(sql, [*series, *series])), None)
     if found is None:
         newest = Event.objects.of_partition(partition).order_by("-pk").values_list("pk", flat=True)
-        return SeriesState(Watermark.objects.at_start(partition), None, 0, None, newest.first() or 0)
-    partitions.learn_origins(found.marks.by_origin)
+        at_start = Watermark.objects.at_start(partition)
+        return SeriesState((Source(namespace, name),), at_start, at_start.marks, None, 0, None, newest.first() or 0)
+    marks, past = found.marks, max(0, found.past or 0)
+    partitions.learn_origins(marks.by_origin)
+    if found.move and found.move.old == series:  # what begins anew under the old name has marks of its own
+        past += found.move.marks.count_to(marks)
+        marks = found.move.marks
     first, last = _aware(found.first_timestamp), _aware(found.last_timestamp)
     rolled_up = Span(first, last) if first and last else None
-    # the other partitions have as many of these ids
-    tail = ceil((found.past or 0) / len(partitions.every()))
-    return SeriesState(found, _aware(found.before), found.count or 0, rolled_up, tail)
+    tail = ceil(past / len(partitions.every()))  # the other partitions have as many of these ids
+    sources = sources_of(found, namespace, name)
+    return SeriesState(sources, found, marks, _aware(found.before), found.count or 0, rolled_up, tail)
 
 
 @cache

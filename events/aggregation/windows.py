@@ -26,6 +26,7 @@ from events.log.models import Event
 from events.log.series import SeriesKey, from_series
 from events.rollups import sums_sql
 from events.rollups.models import Pruned, Rollup, Watermark
+from events.worker import moving
 
 # Each of these would be a parameter of a statement, of which SQLite takes some thousands.
 _SERIES_A_STATEMENT = 5_000
@@ -52,8 +53,8 @@ def read(windows: Iterable[Window]) -> dict[Window, Found]:
     """Read the values of many windows, each as an answer to a question about that window alone would have it.
 
     To be called in a snapshot. Series with the same window and aggregation type are read together: a statement for each
-    piece of the window and one for the tail. Where events are pruned, or a sum is not held by rollups, the question is
-    asked by itself.
+    piece of the window and one for the tail. Where events are pruned, a sum is not held by rollups, or the series is
+    being renamed, the question is asked by itself.
     """
     found: dict[Window, Found] = {}
     together: defaultdict[tuple[int | None, str, datetime, datetime], list[SeriesKey]] = defaultdict(list)
@@ -71,8 +72,13 @@ def read(windows: Iterable[Window]) -> dict[Window, Found]:
 
 
 def stored_series(keys: Sequence[SeriesKey]) -> set[SeriesKey]:
-    """Return those of the series that have, or had, any event. Two queries for each partition."""
-    found: set[SeriesKey] = set()
+    """Return those of the series that have, or had, any event.
+
+    Two queries for each partition, one for what is being renamed, and some for each of those.
+    """
+    renamed = {key for move in Watermark.objects.moves() for key in keys if move.concerns(*key)}
+    found = {key for key in renamed if moving.is_there(key)}
+    keys = [key for key in keys if key not in renamed]
     for partition, of_partition in partitions.by_partition(keys).items():
         rollups = Rollup.objects.of_partition(partition).whole_series().filter(_among(of_partition))
         found |= {SeriesKey(*key) for key in rollups.values_list("namespace", "name")}
@@ -92,7 +98,7 @@ def _read(
     found: dict[SeriesKey, Found] = {}
     for key in keys:
         value: Found = merged.get(key, 0.0 if aggregation_type in {"count", "sum"} else None)
-        if key in pruned or (isinstance(value, float) and not isfinite(value)):
+        if key in pruned or watermark.move_of(*key) or (isinstance(value, float) and not isfinite(value)):
             value = _asked(key, aggregation_type, span)
         found[key] = value
     return found

@@ -172,6 +172,13 @@ def ask_for_writers(entries: Entries) -> dict[int, set[str]]:
     return {group: set(result.split()) for group, result in ask_every_node(sql).items()}
 
 
+def are_all(groups: Collection[int]) -> bool:
+    """Tell whether these groups are those of all nodes."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT DISTINCT groupid FROM pg_dist_node")
+        return {group for (group,) in cursor.fetchall()} <= set(groups)
+
+
 def partitions_on(groups: Collection[int]) -> list[int]:
     """List the keys of the partitions that lie on nodes of these groups, in order."""
     with connection.cursor() as cursor:

@@ -51,6 +51,8 @@ def divide(keys: Sequence[int], progress: Callable[[str], object] = lambda text:
         raise ValueError(f"There are {len(partitions.keys())} partitions already.")
     with transaction.atomic(), connection.cursor() as cursor:
         watermark = Watermark.objects.locked(None)
+        if watermark.move:
+            raise ValueError(f"{watermark.move}. Wait until that is done.")
         for model in _DIVIDED:
             progress(f"Giving the rows of {model._meta.db_table} their partition.")
             _fill(model, keys)

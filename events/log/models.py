@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, models
-from django.db.models import Value
+from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Concat
 from typing_extensions import override
 
@@ -20,8 +20,12 @@ from events.database import partitions
 from events.database.dialect import is_postgresql
 from events.database.partitioned import PartitionedQuerySet
 from events.rollups.marks import Marks, past_watermark
-from events.rollups.models import Pruned, Watermark
+from events.rollups.models import Watermark
+from events.rollups.moves import Move
 from events.rollups.rebuild import rebuilding
+
+# The names as texts that no index has.
+_TEXTS = {f"{field}_text": Concat(field, Value("")) for field in ("namespace", "name")}
 
 
 def validate_path_segment(value: str) -> None:
@@ -33,6 +37,19 @@ def validate_path_segment(value: str) -> None:
         raise ValidationError("This field may not be blank.", code="blank")
     if "/" in value or value in {".", ".."}:
         raise ValidationError("This field may not contain “/” nor be “.” or “..”.", code="path_segment")
+
+
+def belonging(field: str, moves: Sequence[Move]) -> F | Case:
+    """Return the expression for the namespace or the name of the series that an event belongs to."""
+    moved = [
+        When(
+            Q(namespace=move.namespace, name=move.name) & move.marks.up_to(),
+            then=Value(move.into[0 if field == "namespace" else 1]),
+        )
+        for move in moves
+        if move.into is not None and not move.is_emptied
+    ]
+    return Case(*moved, default=F(field), output_field=models.CharField()) if moved else F(field)
 
 
 class EventQuerySet(PartitionedQuerySet["Event"]):
@@ -71,14 +88,31 @@ class EventQuerySet(PartitionedQuerySet["Event"]):
             return self.past_watermarks()
         return self.after(Watermark.objects.current(None).marks)
 
+    def not_rolled_up(self, marks: Marks | None, moves: Sequence[Move]) -> EventQuerySet:
+        """Choose the events of every series that no rollup of their series holds yet.
+
+        They are past the watermark, which is None where there are several partitions. What begins anew under the name
+        of a series that is moved is in no rollup before that is done. ``belonging`` tells their series.
+        """
+        tail = past_watermark(partitions.origins()) if marks is None else marks.after()
+        for move in moves:
+            stored = Q(**dict(zip(_TEXTS, move.old, strict=True)))
+            if move.into is None or move.is_emptied:
+                tail &= ~(stored & move.marks.up_to())
+            tail |= stored & move.marks.after()
+        return (self.alias(**_TEXTS) if moves else self).filter(tail)
+
     def tail_of_series(self, namespace: str, name: str, marks: Marks, tail: int) -> EventQuerySet:
         """Choose the events of one series past a watermark; ``tail`` is the number of ids past it, of all series."""
         events = self.after(marks)
         if is_postgresql() or tail > settings.ROLLUP_TAIL_EVENTS:
             return events.of_series(namespace, name)
         # Comparing texts that no index has keeps SQLite from reading the whole series for the sake of a few new events.
-        texts = {f"{field}_text": Concat(field, Value("")) for field in ("namespace", "name")}
-        return events.alias(**texts).filter(**dict(zip(texts, (namespace, name), strict=True)))
+        return events.under((namespace, name))
+
+    def under(self, series: tuple[str, str]) -> EventQuerySet:
+        """Choose the events stored under the name of a series, where no index of it is to be used."""
+        return self.alias(**_TEXTS).filter(**dict(zip(_TEXTS, series, strict=True)))
 
     def up_to(self, marks: Marks) -> EventQuerySet:
         """Choose the events up to a watermark, which are in the rollups."""
@@ -167,6 +201,10 @@ class EventQuerySet(PartitionedQuerySet["Event"]):
         super().bulk_create(events)
         return len(events)
 
+    def rename(self, series: tuple[str, str]) -> int:
+        """Give the events to another series of their partition; its rollups are the caller's to move."""
+        return super().update(namespace=series[0], name=series[1])
+
     def _distinct(self, field: str) -> Iterator[str]:
         # This skips from value to value in the index. For DISTINCT, both databases would read every row.
         values = self.order_by(field).values_list(field, flat=True)
@@ -213,14 +251,20 @@ class Event(models.Model):
         if self.is_pruned():
             message = "Events of this series are pruned up to this hour: what is known of it can't be changed any more."
             raise ValidationError({"timestamp": message}, code="pruned")
+        if self.is_moving():
+            raise ValidationError("This series is being renamed or deleted: wait until that is done.", code="moving")
 
     def is_pruned(self) -> bool:
         """Tell whether the event can't be changed or deleted any more, as it is rolled up and its hour is pruned."""
         if not self.pk:
             return False
-        later = Pruned.objects.of_series(self.namespace, self.name).filter(before__gt=self.timestamp)
-        partition = partitions.partition_of(self.namespace, self.name)
-        return later.exists() and Watermark.objects.current(partition).marks.hold(self.pk)
+        watermark, before = Watermark.objects.of_series(self.namespace, self.name)
+        return before is not None and self.timestamp < before and watermark.marks.hold(self.pk)
+
+    def is_moving(self) -> bool:
+        """Tell whether the event can't be changed or deleted now, as its series is being renamed or deleted."""
+        watermark, _ = Watermark.objects.of_series(self.namespace, self.name)
+        return bool(self.pk and watermark.move_of(self.namespace, self.name))
 
     def natural_key(self) -> tuple[str, str, datetime, float]:
         """Return the content by which a fixture tells an event from others, whatever its id."""

@@ -254,7 +254,7 @@ _LINE = {
     "lastValue": 58.0, "changePercent": None, "isQuiet": True,
     "hours": {"firstTimestamp": "2020-11-12T01:00:00Z", "aggregationType": "avg",
               "values": [None] * 10 + [142.0] + [None] * 12 + [58.0]},
-    "unit": "EUR", "description": "What an order is worth", "isHidden": False,
+    "unit": "EUR", "description": "What an order is worth", "isHidden": False, "renamedTo": None,
 }  # fmt: skip
 
 overview = call(
@@ -263,7 +263,8 @@ overview = call(
     description="A page of the series that have events, each with its last value, the hours of its last day (up to "
     "now, or up to its last event where that is older), by how many percent that day differs from the one before, and "
     "whether nothing has come for much longer than usual. Where all values are 1, hours and change are about the "
-    "number of events, else about their average.",
+    "number of events, else about their average. `renamedTo` names the series that had this name before it was renamed "
+    "or merged: what is listed has come under the old name since.",
     parameters=[OverviewQuerySerializer],
     responses={
         (200, JSON): answer(

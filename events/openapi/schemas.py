@@ -227,6 +227,7 @@ def components(event: Schema) -> dict[str, Schema]:
                 "unit": {"type": "string"},
                 "description": {"type": "string"},
                 "isHidden": {"type": "boolean"},
+                "renamedTo": {"type": ["string", "null"]},
             }
         ),
         "Statistics": _object(

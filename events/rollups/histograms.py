@@ -117,6 +117,20 @@ def prune(namespace: str, name: str, end: datetime, partition: int | None) -> No
         rebuild_days(namespace, name, {end.replace(hour=0)}, partition)
 
 
+def move(rows: models.QuerySet[Histogram], to: tuple[str, str] | None, partition: int | None) -> int:
+    """Move histograms of one series to another one of its partition, which may have some of the same time.
+
+    They are deleted where there is no other series, or where its namespace is to have none. Returns how many there
+    were. To be called in a transaction that has locked the watermark.
+    """
+    if to is not None and to[0] in settings.ROLLUP_HISTOGRAMS:
+        names = [Value(each, models.TextField()) for each in to]
+        more = () if partition is None else ("partition",)
+        moved: models.QuerySet[Any] = rows.order_by()
+        _insert(moved.values_list("resolution", *names, "bucket", "bin", "count", *more), partition)
+    return int(rows.order_by()._raw_delete(connection.alias))
+
+
 def _insert(rows: models.QuerySet[Any], partition: int | None, *, with_days: bool = False) -> None:
     """Add rows of histograms, in the order of their key; ``with_days`` those of the days of these hours as well.
 

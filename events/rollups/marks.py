@@ -58,6 +58,10 @@ class Marks:
             condition |= Q(pk__gte=start, pk__lte=last) if start else Q(pk__lte=last)
         return condition
 
+    def up_to_sql(self, table: str) -> str:
+        """Write the condition that an event is up to them."""
+        return " OR ".join(f"{table}.id BETWEEN {start} AND {last}" for start, last in self._stretches())
+
     def after(self) -> Q:
         """Build the condition that an event is past them; one of an unknown origin is."""
         condition = Q()
@@ -74,6 +78,14 @@ class Marks:
             for origin, last in sorted(others.by_origin.items())
             if last > starts[origin]
         ]
+
+    def count_to(self, others: Marks) -> int:
+        """Count the ids past these marks and up to others."""
+        return sum(each.up_to - each.after for each in self.ranges_to(others))
+
+    def cover(self, others: Marks) -> bool:
+        """Tell whether other marks are up to these, each of its origin."""
+        return not self.ranges_to(others)
 
     def moved(self, reached: Mapping[int, int]) -> Marks:
         """Return the marks with those of some origins moved."""

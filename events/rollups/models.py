@@ -15,6 +15,7 @@ from events.calendar.granularity import Granularity
 from events.database import partitions
 from events.database.partitioned import PartitionedQuerySet
 from events.rollups.marks import FIRST, Marks
+from events.rollups.moves import Move
 
 
 class Resolution(models.IntegerChoices):
@@ -159,6 +160,14 @@ class WatermarkManager(models.Manager["Watermark"]):
         if not partitions.are_several() and not self.exists():
             self.bulk_create([self.at_start(None)], ignore_conflicts=True)
 
+    def moves(self) -> list[Move]:
+        """List what is under way with series, of every partition. One query."""
+        return [move for watermark in self.filter(moving__isnull=False) if (move := watermark.move)]
+
+    def set_move(self, partition: int | None, move: Move | None) -> None:
+        """Store what is under way with a series of a partition, whose watermark is locked."""
+        self.of_partition(partition).update(moving=move and move.stored())
+
     def bump_changes(self, partition: int | None) -> None:
         """Count a change of stored events, so that the versions of answers change though no event was added."""
         self.of_partition(partition).update(changes=F("changes") + 1)
@@ -180,6 +189,8 @@ class Watermark(models.Model):
     complete_at = models.DateTimeField(
         null=True, help_text="When the roller last saw that the rollups hold every event, to within some seconds."
     )
+    # here and not in a table of its own, so that each reader has it with the watermark, from the same snapshot
+    moving = models.JSONField(null=True, editable=False, help_text="The series that is renamed, merged or deleted.")
 
     objects = WatermarkManager()
 
@@ -198,6 +209,16 @@ class Watermark(models.Model):
     def marks(self) -> Marks:
         """The last id of each origin that the rollups hold."""
         return Marks({FIRST: self.event_id, **_by_origin(self.of_nodes)})
+
+    @property
+    def move(self) -> Move | None:
+        """What is under way with a series of the partition."""
+        return Move.read(self.moving)
+
+    def move_of(self, namespace: str, name: str) -> Move | None:
+        """Return the move that a series has a part in: it is moved itself, or another one is moved to it."""
+        move = self.move
+        return move if move is not None and move.concerns(namespace, name) else None
 
     @property
     def finest_first(self) -> list[Resolution]:

@@ -17,6 +17,7 @@ from events.calendar import timestamps
 from events.database import partitions
 from events.rollups import histograms
 from events.rollups.models import Pruned, Resolution, Rollup, Watermark
+from events.rollups.moves import Move
 from events.rollups.statements import add_step, fill_step, insert_rollups, merged, start_of
 
 _HOUR = timedelta(hours=1)
@@ -27,6 +28,13 @@ class PrunedError(ValueError):
     """What was asked for needs events that are pruned; nothing was changed."""
 
 
+class MovingError(ValueError):
+    """What was asked for would change events of a series that is being renamed or deleted; nothing was changed."""
+
+    def __init__(self, move: Move) -> None:
+        super().__init__(f"{move}: what is stored of it can't be changed until that is done.")
+
+
 @contextmanager
 def rebuilding(events: models.QuerySet[Any], ids: Sequence[int] | None = None) -> Iterator[None]:
     """Rebuild the buckets that the events lie in before and after the block changes them, in one transaction.
@@ -34,7 +42,7 @@ def rebuilding(events: models.QuerySet[Any], ids: Sequence[int] | None = None) -
     ``ids`` names the events that are there after the block; None means the same ones as before it. Only events up to
     their watermark count, as the others are in no bucket yet. The watermarks stay locked until the transaction ends, so
     that no roller and no other change works meanwhile. Raises PrunedError where an event lies, before or after, in an
-    hour that is pruned.
+    hour that is pruned, and MovingError where its series is being moved.
     """
     log: models.QuerySet[Any] = events.model._default_manager.all()
     with transaction.atomic():
@@ -68,7 +76,17 @@ def _by_watermark(
         if key not in watermarks:
             watermarks[key] = Watermark.objects.locked(key)
         part = events if key is None else events.filter(partition=key)
+        _refuse_moving(part, watermarks[key])
         yield part.filter(watermarks[key].marks.up_to())
+
+
+def _refuse_moving(events: models.QuerySet[Any], watermark: Watermark) -> None:
+    move = watermark.move
+    if move is None:
+        return
+    for namespace, name in filter(None, (move.old, move.into)):
+        if watermark.move_of(namespace, name) and events.filter(namespace=namespace, name=name).exists():
+            raise MovingError(move)
 
 
 def rebuild(
@@ -80,8 +98,11 @@ def rebuild(
 ) -> None:
     """Compute a series' rollups anew from its events in the log, in ranges of whole hours, both ends included.
 
-    To be called in a transaction that has locked the watermark. Raises PrunedError where one of the hours is pruned.
+    To be called in a transaction that has locked the watermark. Raises PrunedError where one of the hours is pruned,
+    MovingError where the series is being moved.
     """
+    if move := watermark.move_of(namespace, name):
+        raise MovingError(move)
     before = Pruned.objects.start_of(namespace, name)
     if before is not None and any(start < before for start, _ in ranges):
         raise PrunedError(

@@ -95,21 +95,39 @@ def fill_step(events: models.QuerySet[Any], resolution: Resolution, partition: i
 
 def add_step(resolutions: Sequence[Resolution], *, finest: Resolution, partition: int | None) -> None:
     """Add the rows of the step's table to the rollups of each resolution, in the order of the rollups' key."""
+    conflict = _conflict(partition)
+    is_new_ground = _is_new_ground(partition)
+    for resolution in resolutions:
+        clause = "" if is_new_ground and resolution != Resolution.SERIES else conflict
+        insert_rollups(_merged_step(resolution, resolution != finest, partition), clause, partition=partition)
+
+
+def _conflict(partition: int | None) -> str:
+    """Write the clause that adds a row to the rollup that is there already."""
     smallest, largest = least(), greatest()
     added = ", ".join(f"{column} = {sql}" for column, sql in sums_sql.added(_TABLE, "excluded").items())
     # on SQLite the key has no partition, as it never has to be on another node
     key = _with_partition(_KEY, partition) if is_postgresql() else _KEY
-    conflict = (
+    return (
         f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET"
         f" first_timestamp = {smallest}({_TABLE}.first_timestamp, excluded.first_timestamp),"
         f" last_timestamp = {largest}({_TABLE}.last_timestamp, excluded.last_timestamp),"
         f" count = {_TABLE}.count + excluded.count, {added},"
         f" min = {smallest}({_TABLE}.min, excluded.min), max = {largest}({_TABLE}.max, excluded.max)"
     )
-    is_new_ground = _is_new_ground(partition)
-    for resolution in resolutions:
-        clause = "" if is_new_ground and resolution != Resolution.SERIES else conflict
-        insert_rollups(_merged_step(resolution, resolution != finest, partition), clause, partition=partition)
+
+
+def move_rollups(rollups: models.QuerySet[Rollup], to: tuple[str, str], partition: int | None) -> int:
+    """Move rollups of one series to another one of its partition, which may have buckets of the same time.
+
+    Returns how many were moved. To be called in a transaction that has locked the watermark.
+    """
+    others = _with_partition(_COLUMNS, partition)[3:]
+    names = [Value(each, models.TextField()) for each in to]
+    rows: models.QuerySet[Any] = rollups.order_by().values_list("resolution", *names, "bucket", *others[1:])
+    sql, parameters = rows.query.sql_with_params()
+    _insert(_TABLE, ("resolution", "namespace", "name", *others), (sql, parameters), _conflict(partition))
+    return int(rollups.order_by()._raw_delete(connection.alias))
 
 
 def _step(partition: int | None) -> tuple[str, str]:

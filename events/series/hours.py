@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from math import isfinite
@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 from django.db import connection
 from django.db.models import Count, Max, Min, Sum
 
+from events.aggregation.catalogue import Tail
+from events.aggregation.sources import Source, sources_of
 from events.database import partitions
 from events.database.dialect import choose, is_postgresql
 from events.log.models import Event
 from events.log.series import SeriesKey, from_series
-from events.rollups.models import Resolution, Rollup, Watermark
+from events.rollups.models import Resolution, Rollup
 from events.rollups.statements import start_of
 
 HOUR = timedelta(hours=1)
@@ -77,10 +79,11 @@ class Hour(NamedTuple):
         return Hour(self.events + other.events, total, min(self.min, other.min), max(self.max, other.max))
 
 
-def last_values(keys: Sequence[SeriesKey]) -> dict[SeriesKey, float | None]:
+def last_values(keys: Sequence[SeriesKey], tail: Tail) -> dict[SeriesKey, float | None]:
     """Return the value of the newest event of each series, the last one stored of several; None where none is left.
 
-    One query for each partition, which reads an entry of the index for each series.
+    One query for each partition, which reads an entry of the index for each series, and one or two for a series that
+    is being moved.
     """
     found: dict[SeriesKey, float | None] = {}
     for partition, of_partition in partitions.by_partition(keys).items():
@@ -89,30 +92,55 @@ def last_values(keys: Sequence[SeriesKey]) -> dict[SeriesKey, float | None]:
         with connection.cursor() as cursor:
             cursor.execute(select + source, parameters)
             found |= {SeriesKey(namespace, name): value for namespace, name, value in cursor.fetchall()}
-    return found
+    moving = {SeriesKey(*series) for move in tail.moves for series in (move.old, move.into) if series}
+    return found | {key: _last_value(key, tail) for key in moving & found.keys()}
 
 
-def hours_of(windows: Windows) -> dict[SeriesKey, dict[datetime, Hour]]:
+def _last_value(key: SeriesKey, tail: Tail) -> float | None:
+    newest = [
+        source.events().order_by("-timestamp", "-pk").values_list("timestamp", "pk", "value").first()
+        for source in _sources(key, tail)
+    ]
+    return max((each for each in newest if each is not None), default=(None, None, None))[-1]
+
+
+def _sources(key: SeriesKey, tail: Tail) -> tuple[Source, ...]:
+    return sources_of(tail.watermarks[partitions.partition_of(*key)], *key)
+
+
+def _stored_under(keys: Iterable[SeriesKey], tail: Tail) -> dict[SeriesKey, SeriesKey]:
+    """Return the series that the rollups under each name belong to."""
+    if not tail.moves:
+        return {key: key for key in keys}
+    return {
+        SeriesKey(source.namespace, source.name): key
+        for key in keys
+        for source in _sources(key, tail)
+        if source.is_rolled_up
+    }
+
+
+def hours_of(windows: Windows, tail: Tail) -> dict[SeriesKey, dict[datetime, Hour]]:
     """Return the hours of each series that hold events, from the hour of its window's start to that of its end.
 
-    To be called in a snapshot. Two queries for each partition, the watermark and the rollups, and one for the tail.
+    To be called in the snapshot of the tail. One query for each partition, and one for the tail.
     """
     found: dict[SeriesKey, dict[datetime, Hour]] = defaultdict(dict)
     if not windows:
         return found
     whole = {key: (first, first, first, last) for key, (first, last) in windows.items()}
-    rolled_up = ((key, start, hour) for key, start, _, hour in _rolled_up(whole, _EACH))
-    for key, start, hour in chain(rolled_up, _tail(windows)):
+    rolled_up = ((key, start, hour) for key, start, _, hour in _rolled_up(whole, _EACH, tail))
+    for key, start, hour in chain(rolled_up, _of_tail(windows, tail)):
         of_series = found[key]
         of_series[start] = of_series[start].merged(hour) if start in of_series else hour
     return found
 
 
-def totals_of(windows: dict[SeriesKey, tuple[Window, Window]]) -> dict[tuple[SeriesKey, bool], Hour]:
+def totals_of(windows: dict[SeriesKey, tuple[Window, Window]], tail: Tail) -> dict[tuple[SeriesKey, bool], Hour]:
     """Return what the hours of each of two windows of a series are together, the earlier one (False) and the later one.
 
-    A window without events has no entry. To be called in a snapshot. The queries are those of ``hours_of``, and at most
-    two rows for each series come.
+    A window without events has no entry. To be called in the snapshot of the tail. The queries are those of
+    ``hours_of``, and at most two rows for each series come.
     """
     found: dict[tuple[SeriesKey, bool], Hour] = {}
     if not windows:
@@ -126,9 +154,9 @@ def totals_of(windows: dict[SeriesKey, tuple[Window, Window]]) -> dict[tuple[Ser
         key: (before[0], before[1] + HOUR if before[1] < later[0] else later[0], later[0], later[1])
         for key, (before, later) in windows.items()
     }
-    for key, _, is_later, hour in _rolled_up(whole, _TOGETHER):
+    for key, _, is_later, hour in _rolled_up(whole, _TOGETHER, tail):
         add(key, is_later, hour)
-    for key, start, hour in _tail({key: (first, last) for key, (first, _, _, last) in whole.items()}):
+    for key, start, hour in _of_tail({key: (first, last) for key, (first, _, _, last) in whole.items()}, tail):
         before, later = windows[key]
         if start <= before[1] or start >= later[0]:
             add(key, start >= later[0], hour)
@@ -136,18 +164,24 @@ def totals_of(windows: dict[SeriesKey, tuple[Window, Window]]) -> dict[tuple[Ser
 
 
 def _rolled_up(
-    windows: dict[SeriesKey, tuple[datetime, datetime, datetime, datetime]], columns: str
+    windows: dict[SeriesKey, tuple[datetime, datetime, datetime, datetime]], columns: str, tail: Tail
 ) -> Iterator[tuple[SeriesKey, datetime, bool, Hour]]:
     """Yield the hours of the windows by the rollups, each or together, and whether they are past the middle."""
-    for partition, keys in partitions.by_partition(windows).items():
-        yield from _rolled_up_of(partition, {key: windows[key] for key in keys}, columns)
+    series_of = _stored_under(windows, tail)
+    for partition, names in partitions.by_partition(series_of).items():
+        resolution = tail.watermarks[partition].finest_first[-1]
+        of_partition = {name: windows[series_of[name]] for name in names}
+        for name, start, is_later, hour in _rolled_up_of(partition, of_partition, columns, resolution):
+            yield series_of[name], start, is_later, hour
 
 
 def _rolled_up_of(
-    partition: int | None, windows: dict[SeriesKey, tuple[datetime, datetime, datetime, datetime]], columns: str
+    partition: int | None,
+    windows: dict[SeriesKey, tuple[datetime, datetime, datetime, datetime]],
+    columns: str,
+    resolution: Resolution,
 ) -> Iterator[tuple[SeriesKey, datetime, bool, Hour]]:
-    # hours, or minutes where the rollups have no hours, and then of the last hour too
-    resolution = Watermark.objects.current(partition).finest_first[-1]
+    # minutes where the rollups have no hours, and then of the last hour too
     rows: list[tuple[Any, ...]] = [
         (*key, *times, last + (HOUR - timedelta(minutes=1))) for key, (*times, last) in windows.items()
     ]
@@ -166,15 +200,17 @@ def _rolled_up_of(
             yield SeriesKey(namespace, name), _utc(bucket).replace(minute=0), bool(is_later), hour
 
 
-def _tail(windows: Windows) -> Iterator[tuple[SeriesKey, datetime, Hour]]:
+def _of_tail(windows: Windows, tail: Tail) -> Iterator[tuple[SeriesKey, datetime, Hour]]:
     """Yield the hours of the windows by the events that no rollup holds yet."""
     first, last = min(start for start, _ in windows.values()), max(end for _, end in windows.values())
-    tail = Event.objects.tail().within(first, last + (HOUR - timedelta.resolution))
+    namespace, name = tail.names()
     rows = (
-        tail.filter(value__range=(-_MOST_SUMMED, _MOST_SUMMED))
+        tail.events()
+        .within(first, last + (HOUR - timedelta.resolution))
+        .filter(value__range=(-_MOST_SUMMED, _MOST_SUMMED))
         .order_by()
-        .annotate(hour=start_of("timestamp", Resolution.HOUR))
-        .values_list("namespace", "name", "hour")
+        .annotate(of_namespace=namespace, of_name=name, hour=start_of("timestamp", Resolution.HOUR))
+        .values_list("of_namespace", "of_name", "hour")
         .annotate(Count("pk"), Sum("value"), Min("value"), Max("value"))
     )
     for namespace, name, start, *figures in rows:

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 from django.utils import timezone
 
-from events.aggregation.catalogue import Catalogue, Series
+from events.aggregation.catalogue import Catalogue, Series, Tail, shorten_tail
 from events.calendar import timestamps
 from events.database.snapshot import snapshot
 from events.log.namespace_patterns import EVERYWHERE, Namespaces
 from events.log.series import SeriesKey
 from events.series.hours import HOUR, Hour, Window, hours_of, last_values, totals_of
-from events.series.models import SeriesSettings
+from events.series.models import FormerName, SeriesSettings
 
 PAGE_SERIES = 50
 ORDERS = ("name", "count", "lastTimestamp", "lastValue", "changePercent", "unit", "description")
@@ -52,19 +52,20 @@ class Overview:
         the number of series.
         """
         catalogue = Catalogue(self.namespaces, search=self.search)
-        catalogue.page(1)  # shortens a long tail, which can't be done within the snapshot
+        shorten_tail()  # which can't be done within the snapshot
         with snapshot():
+            tail = Tail.look()
             settings = {SeriesKey(each.namespace, each.name): each for each in SeriesSettings.objects.all()}
             found = [
                 series
-                for series in catalogue.iterate()
+                for series in catalogue.within(tail)
                 if self.with_hidden or not _settings_of(settings, _key(series)).is_hidden
             ]
             now = timezone.now()
             pages = max(1, ceil(len(found) / PAGE_SERIES))
             page = min(number, pages)
-            ordered = _ordered(found, order, settings, now)[(page - 1) * PAGE_SERIES : page * PAGE_SERIES]
-            lines = list(_lines(ordered, settings, now))
+            ordered = _ordered(found, order, settings, now, tail)[(page - 1) * PAGE_SERIES : page * PAGE_SERIES]
+            lines = list(_lines(ordered, settings, now, tail))
         return Page(len(found), page, pages, lines)
 
 
@@ -77,13 +78,13 @@ def _settings_of(settings: dict[SeriesKey, SeriesSettings], key: SeriesKey) -> S
 
 
 def _ordered(
-    found: list[Series], order: str, settings: dict[SeriesKey, SeriesSettings], now: datetime
+    found: list[Series], order: str, settings: dict[SeriesKey, SeriesSettings], now: datetime, tail: Tail
 ) -> Sequence[Series]:
     """Sort the series; those that have nothing to sort by come last in both directions."""
     by, is_descending = order.removeprefix("-"), order.startswith("-")
     if by == "name":
         return list(reversed(found)) if is_descending else found
-    value_of = _value_of(by, found, settings, now)
+    value_of = _value_of(by, found, settings, now, tail)
     with_value = [(value_of(series), series) for series in found]
     known = [pair for pair in with_value if pair[0] is not None]
     known.sort(key=lambda pair: pair[0], reverse=is_descending)
@@ -91,15 +92,15 @@ def _ordered(
 
 
 def _value_of(
-    by: str, found: list[Series], settings: dict[SeriesKey, SeriesSettings], now: datetime
+    by: str, found: list[Series], settings: dict[SeriesKey, SeriesSettings], now: datetime, tail: Tail
 ) -> Callable[[Series], Any]:
     """Return what a series is sorted by; what only hours or events tell is read for all series at once."""
     if by == "lastValue":
-        values = last_values([_key(series) for series in found])
+        values = last_values([_key(series) for series in found], tail)
         return lambda series: values[_key(series)]
     if by == "changePercent":
         windows = {_key(series): _whole_hours(_window(series, now), now) for series in found}
-        totals = totals_of({key: (_day_before(window), window) for key, window in windows.items()})
+        totals = totals_of({key: (_day_before(window), window) for key, window in windows.items()}, tail)
         return lambda series: _change(*(totals.get((_key(series), is_today)) for is_today in (True, False)))
     if by in {"unit", "description"}:
         return lambda series: getattr(_settings_of(settings, _key(series)), by).casefold() or None
@@ -108,11 +109,12 @@ def _value_of(
 
 
 def _lines(
-    page: Sequence[Series], settings: dict[SeriesKey, SeriesSettings], now: datetime
+    page: Sequence[Series], settings: dict[SeriesKey, SeriesSettings], now: datetime, tail: Tail
 ) -> Iterator[dict[str, Any]]:
-    values = last_values([_key(series) for series in page])
+    values = last_values([_key(series) for series in page], tail)
     windows = {_key(series): _window(series, now) for series in page}
-    hours = hours_of(_two_days(windows))
+    hours = hours_of(_two_days(windows), tail)
+    renamed = FormerName.objects.renamed([_key(series) for series in page])
     for series in page:
         key = _key(series)
         of_series, window, known = hours[key], windows[key], _settings_of(settings, key)
@@ -130,6 +132,7 @@ def _lines(
             "unit": known.unit,
             "description": known.description,
             "isHidden": known.is_hidden,
+            "renamedTo": renamed.get(key),
         }
 
 

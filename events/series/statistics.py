@@ -10,6 +10,7 @@ from rest_framework.exceptions import ValidationError
 
 from events.aggregation.answer import Answer, Item
 from events.aggregation.question import Question
+from events.aggregation.series_state import SeriesState, state_of
 from events.calendar.granularity import Granularity
 from events.database.snapshot import snapshot
 from events.series.models import SeriesSettings
@@ -44,16 +45,17 @@ def statistics(question: Question) -> Statistics:
     """
     found: dict[str, list[float]] = {}
     with snapshot():
+        state = state_of(question.namespace, question.name)
         for aggregation_type in _TYPES:
             of_type = replace(question, granularity=Granularity.YEAR, aggregation_type=aggregation_type)
-            answer = Answer(of_type)
+            answer = Answer(of_type, state)
             found[aggregation_type] = _values(answer, of_type)
         settings = SeriesSettings.objects.of_series(question.namespace, question.name).first() or SeriesSettings()
         total = _total(found["sum"], found["count"])
         count = int(fsum(found["count"]))
         average = None
         if count:
-            average = total / count if total is not None else _average(question, found["count"], count)
+            average = total / count if total is not None else _average(question, state, found["count"], count)
     return Statistics(
         count=count,
         sum=total if count else None,
@@ -88,8 +90,8 @@ def _total(sums: Sequence[float], counts: Sequence[float]) -> float | None:
     return total if isfinite(total) else None
 
 
-def _average(question: Question, counts: Sequence[float], count: int) -> float:
+def _average(question: Question, state: SeriesState, counts: Sequence[float], count: int) -> float:
     """Merge the years' averages by their counts, which no double is too small for."""
-    answer = Answer(replace(question, granularity=Granularity.YEAR, aggregation_type="avg"))
+    answer = Answer(replace(question, granularity=Granularity.YEAR, aggregation_type="avg"), state)
     averages = [float(item["value"]) for item in answer.items() if item["value"] is not None]
     return fsum(average * (of_year / count) for average, of_year in zip(averages, counts, strict=True))

@@ -80,6 +80,7 @@ _ON_SQLITE_ALONE = [
     "test_request_log.py",
     "test_schema.py",
     "test_senders.py",
+    "test_series_page.py",
     "test_serve.py",
     "test_server.py",
 ]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from django.db import DatabaseError, connection
 
 from events.database.dialect import choose
-from events.worker import roll_up
+from events.worker import moving, roll_up
 from events.worker.roll_up import Step
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,10 @@ class Roller:
 
 
 def catch_up_in_background() -> None:
-    """Roll up in the background for up to a second, unless a thread already does; for a service without a worker."""
+    """Roll up in the background for up to a second, unless a thread already does; for a service without a worker.
+
+    Then go on with moving series, where that was asked for.
+    """
     if _background_lock.acquire(blocking=False):
         threading.Thread(target=_catch_up_in_background, daemon=True).start()
 
@@ -91,6 +94,7 @@ def _catch_up_in_background() -> None:
     try:
         for _ in Roller().catch_up(lambda: time.monotonic() < give_up, time.sleep):
             pass
+        moving.go_on(give_up, lambda: True, time.sleep)
     except DatabaseError as error:
         logger.warning("No step of the roller: %s", error)
     finally:

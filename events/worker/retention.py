@@ -93,7 +93,10 @@ def _check_share(past: Sequence[Series]) -> None:
 
 def _series(policy: Sequence[tuple[str, timedelta | None]], now: datetime | None = None) -> Iterator[Series]:
     whole = Rollup.objects.whole_series().order_by("namespace", "name")
+    moving = {series for move in Watermark.objects.moves() for series in (move.old, move.into)}
     for namespace, name, first in list(whole.values_list("namespace", "name", "first_timestamp")):
+        if (namespace, name) in moving:  # its turn comes when it has its name
+            continue
         age = next((age for pattern, age in policy if fits(namespace, pattern)), None)
         if age is not None and first < (before := hour_before(age, now)):
             yield Series(namespace, name, before)
@@ -111,9 +114,9 @@ def prune(series: Series) -> Iterator[int]:
     From the first step on the rollups answer for the whole past, so pruning may stop after any step and be run again.
     """
     with transaction.atomic():
-        Watermark.objects.locked(
-            series.partition
-        )  # until Pruned is stored, nobody may empty the rollups or move an event
+        # until Pruned is stored, nobody may empty the rollups or move an event
+        if Watermark.objects.locked(series.partition).move_of(series.namespace, series.name):
+            return
         events = prunable(series)
         found = _first(events)
         if found:
@@ -149,6 +152,8 @@ def prune_rollups(series: Series) -> Iterator[int]:
     while True:
         with transaction.atomic():
             watermark = Watermark.objects.locked(series.partition)
+            if watermark.move_of(series.namespace, series.name):
+                return
             finest = stored.filter(resolution=watermark.finest_first[0])
             last = finest.order_by("bucket").values_list("bucket", flat=True)[limit - 1 : limit].first()
             end = series.before if last is None else min(last.replace(minute=0) + _HOUR, series.before)

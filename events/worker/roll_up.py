@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import reduce
-from itertools import chain
-from math import ceil
 from operator import or_
 from typing import NamedTuple
 
@@ -17,12 +15,14 @@ from django.utils import timezone
 
 from events.database import partitions
 from events.database.dialect import choose, is_postgresql
-from events.log.models import Event, EventQuerySet
+from events.log.models import Event
 from events.rollups import histograms
-from events.rollups.marks import Marks, Range
+from events.rollups.marks import Marks
 from events.rollups.models import Histogram, Pruned, Resolution, Rollup, Watermark
-from events.rollups.rebuild import PrunedError
+from events.rollups.rebuild import MovingError, PrunedError
 from events.rollups.statements import add_step, fill_step
+from events.worker.id_ranges import next_ids
+from events.worker.moving import taken_over
 from events.worker.settled import settle
 
 # How many events a step takes before it is known how long a step lasts.
@@ -90,7 +90,7 @@ def _take_step(partition: int | None, looked: datetime, settled: Marks, most_eve
         locked = time.monotonic()
         partitions.learn_origins(watermark.marks.by_origin)
         events = Event.objects.of_partition(partition)
-        reached, is_full = _next_ids(events, watermark.marks.ranges_to(settled), most_events or step_events())
+        reached, is_full = next_ids(events, watermark.marks.ranges_to(settled), most_events or step_events())
         if not reached:
             # the stored time is in the future where the clock was set back, and the lag would be counted from it
             if watermark.complete_at is None or abs(looked - watermark.complete_at) > _IDLE:
@@ -99,33 +99,14 @@ def _take_step(partition: int | None, looked: datetime, settled: Marks, most_eve
         _give_room()
         resolutions = watermark.finest_first
         new = events.filter(reduce(or_, (each.holds() for each in reached)))
+        if watermark.move:
+            new = taken_over(new, watermark.move)
         count = fill_step(new, resolutions[0], partition)
         histograms.add(new, partition)  # it looks at what the rollups hold so far
         add_step([*resolutions, Resolution.SERIES], finest=resolutions[0], partition=partition)
         marks = watermark.marks.moved({each.origin: each.up_to for each in reached})
         Watermark.objects.move(partition, marks, complete_at=watermark.complete_at if is_full else looked)
     return Step(count, max(each.up_to for each in reached), is_full, time.monotonic() - locked)
-
-
-def _next_ids(events: EventQuerySet, ranges: Sequence[Range], limit: int) -> tuple[list[Range], bool]:
-    """Cut ranges to the ids of the next events, and tell whether there may be more; ranges without any are left out.
-
-    Each range has the same share of the limit, so that no origin waits until another has nothing more to roll up. One
-    query, and none where there are no ranges.
-    """
-    if not ranges:
-        return [], False
-    share = ceil(limit / len(ranges))
-    parts = [events.filter(each.holds()).order_by("id").values_list("id")[:share] for each in ranges]
-    statements = [part.query.sql_with_params() for part in parts]
-    sql = " UNION ALL ".join(
-        f"SELECT {number}, max(id), count(*) FROM ({text}) AS ids"  # noqa: S608
-        for number, (text, _) in enumerate(statements)
-    )
-    with connection.cursor() as cursor:
-        cursor.execute(sql, list(chain.from_iterable(parameters for _, parameters in statements)))
-        found = [(ranges[number]._replace(up_to=last), count) for number, last, count in cursor.fetchall() if count]
-    return [each for each, _ in found], any(count == share for _, count in found)
 
 
 def step_events() -> int:
@@ -147,10 +128,14 @@ def start_over(*, accept_loss: bool = False) -> None:
     """Empty the rollups, to be filled anew in the resolutions that ROLLUP_RESOLUTIONS says.
 
     Until they are full again, answers are read from the events. Raises PrunedError where some events that the rollups
-    were made from are gone from the log; with ``accept_loss`` only where series are marked as pruned.
+    were made from are gone from the log; with ``accept_loss`` only where series are marked as pruned. Raises
+    MovingError where a series is being renamed or deleted.
     """
     with transaction.atomic():
         watermarks = {partition: Watermark.objects.locked(partition) for partition in partitions.every()}
+        for watermark in watermarks.values():
+            if watermark.move:
+                raise MovingError(watermark.move)
         if count := Pruned.objects.count():
             raise PrunedError(f"Events of {count} series are pruned; their rollups can't be made anew.")
         held = Rollup.objects.event_count()

@@ -62,6 +62,17 @@ def _settle_cluster(patience: Callable[[], bool]) -> Settled | None:
     return Settled(Marks(entries.last_ids), cluster.partitions_on(answering))
 
 
+def handed_out() -> Marks | None:
+    """Return the last id of each origin that was handed out by now, committed or not; None where a node is away.
+
+    On SQLite it is the highest id that is stored.
+    """
+    if not cluster.is_cluster():
+        return Marks.of_the_only_origin(_last_id() or 0)
+    entries = cluster.ask_for_entries()
+    return Marks(entries.last_ids) if cluster.are_all(entries.groups) else None
+
+
 def _last_id() -> int | None:
     """Return the last id that was handed out; None where there is none on SQLite."""
     if not is_postgresql():

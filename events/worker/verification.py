@@ -101,7 +101,8 @@ class Stretch(NamedTuple):
 
 
 def series() -> list[tuple[str, str]]:
-    """List every series that has events or rollups, in order."""
+    """List every series that has events or rollups, in order, but for those that are being renamed or deleted."""
+    moving = {series for move in Watermark.objects.moves() for series in (move.old, move.into)}
     rolled_up = Rollup.objects.order_by().values_list("namespace", "name").distinct()
     logged = (
         (namespace, name)
@@ -109,7 +110,7 @@ def series() -> list[tuple[str, str]]:
         for namespace in events.namespaces()
         for name in events.names(namespace)
     )
-    return sorted({*rolled_up, *logged})
+    return sorted({*rolled_up, *logged} - moving)
 
 
 def stretches(namespace: str, name: str) -> Iterator[Stretch]:
@@ -142,6 +143,8 @@ def differences(stretch: Stretch) -> tuple[int, list[Difference]]:
     result: list[Difference] = []
     with snapshot():
         watermark, pruned_before = Watermark.objects.of_series(stretch.namespace, stretch.name)
+        if watermark.move_of(stretch.namespace, stretch.name):  # since the series were listed
+            return 0, []
         of_series = Rollup.objects.of_series(stretch.namespace, stretch.name)
         partition = partitions.partition_of(stretch.namespace, stretch.name)
         finest, *coarser = watermark.finest_first
@@ -223,6 +226,8 @@ def series_difference(namespace: str, name: str) -> Difference | None:
     with snapshot():
         partition = partitions.partition_of(namespace, name)
         watermark = Watermark.objects.current(partition)
+        if watermark.move_of(namespace, name):
+            return None
         of_series = Rollup.objects.of_series(namespace, name)
         finest = of_series.filter(resolution=watermark.finest_first[0])
         stored = _by_bucket(of_series.whole_series().values_list(*_STORED))

@@ -17,7 +17,7 @@ from events.database.snapshot import snapshot
 from events.log.namespace_patterns import fits
 from events.management.progress import progress_bar
 from events.management.system_checks import OWN_CHECKS
-from events.models import Event
+from events.models import Event, Watermark
 from events.transfer import exporting, files
 
 
@@ -68,6 +68,8 @@ class Command(BaseCommand):
         try:
             file_format = files.format_of(path, format)
             with snapshot():
+                if moves := Watermark.objects.moves():
+                    raise CommandError(f"{moves[0]}. Export once that is done.")
                 events = Event.objects.within(start, end)
                 if namespace is not None:
                     there = chain(*(Event.objects.of_partition(each).namespaces() for each in partitions.every()))

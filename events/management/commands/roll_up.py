@@ -19,13 +19,13 @@ from events.management.progress import progress_bar
 from events.management.system_checks import OWN_CHECKS
 from events.models import Watermark
 from events.observability.health import read_lag
-from events.rollups.rebuild import PrunedError
-from events.worker import retention, roll_up
+from events.rollups.rebuild import MovingError, PrunedError
+from events.worker import moving, retention, roll_up
 from events.worker.expired_tokens import ExpiredTokens
 from events.worker.pacing import Roller
 
-# For how long the worker deletes old events before it looks for new ones again.
-_PRUNING_SECONDS = 0.5
+# For how long the worker deletes old events, or moves a series, before it looks for new events again.
+_PRUNING_SECONDS = _MOVING_SECONDS = 0.5
 # A worker whose steps took long rests for a multiple of that time, up to some seconds, and leaves the machine to
 # writers: the more events a step has, the fewer rollups are written for each. A read that meets a long tail meanwhile
 # has it rolled up in the background.
@@ -77,7 +77,7 @@ class Command(BaseCommand):
         if rebuild:
             try:
                 roll_up.start_over(accept_loss=accept_loss)
-            except PrunedError as error:
+            except (PrunedError, MovingError) as error:
                 raise CommandError(str(error)) from None
         if watch is None:
             self._catch_up(read_lag().events)
@@ -112,10 +112,15 @@ class Command(BaseCommand):
 
     def _rest(self, rest: float, seconds: float) -> None:
         while rest > 0 and self._is_wanted():
+            self._move()
             self._prune()
             self.expired_tokens.delete_some()
             self.stopping.wait(min(seconds, rest))
             rest -= seconds
+
+    def _move(self) -> None:
+        """Go on for half a second with renaming, merging or deleting series, where that was asked for."""
+        moving.go_on(time.monotonic() + _MOVING_SECONDS, self._is_wanted, self.stopping.wait)
 
     def _prune(self) -> None:
         """Go on with RETENTION for half a second; a new turn is due once an hour, as whole hours are deleted."""

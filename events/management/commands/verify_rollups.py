@@ -10,6 +10,7 @@ from typing_extensions import override
 from events.management.progress import Bar, progress_bar
 from events.management.system_checks import OWN_CHECKS
 from events.models import Rollup
+from events.rollups.rebuild import MovingError
 from events.worker import verification
 from events.worker.verification import AnyDifference
 
@@ -50,7 +51,7 @@ class Command(BaseCommand):
                     repairable = verification.lossless(repairable)
                     kept -= len(repairable)
                 if repairable and repair:
-                    verification.repair(repairable)
+                    self._repair(repairable)
         if kept:
             raise CommandError(
                 f"{kept} rollups are left as they are: they hold {kept_events} events that are not in the log any more."
@@ -61,6 +62,12 @@ class Command(BaseCommand):
         if count and not repair:
             raise CommandError(f"{count} rollups differ from their events. Rebuild them with --repair.")
         self.stdout.write(f"Repaired {count} rollups." if count else f"All rollups of {len(series)} series are right.")
+
+    def _repair(self, repairable: list[AnyDifference]) -> None:
+        try:
+            verification.repair(repairable)
+        except MovingError as error:
+            raise CommandError(f"{error} Run this again then.") from None
 
     def _compare(self, namespace: str, name: str, bar: Bar) -> Iterator[AnyDifference]:
         differs = False

@@ -133,5 +133,5 @@ def test_its_cost_does_not_grow_with_the_events(client, events, django_assert_nu
     roll_up()
     client.get(PATH)
 
-    with django_assert_num_queries(9):  # state and buckets of four statistics, and the settings
+    with django_assert_num_queries(6):  # the state, buckets of four statistics, and the settings
         client.get(PATH)

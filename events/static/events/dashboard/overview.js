@@ -52,7 +52,7 @@ function row(line) {
   return element("tr", { "data-series": series, ...(line.isHidden ? { class: "is-hidden" } : {}) },
     element("td", { class: "tick" }, tick),
     element("td", { class: "name" }, element("a", { href: `${chart}?${new URLSearchParams({ series })}` }, series),
-      ...(line.isHidden ? [" (hidden)"] : []),
+      ...(line.isHidden ? [" (hidden)"] : []), ...(line.renamedTo ? [` (now ${line.renamedTo})`] : []),
       ...(firing.has(series) ? [" ", element("span", { class: "quiet", title: firing.get(series).join(", ") }, "firing")] : []),
       element("a", { class: "more", href: seriesPage + path(line), "aria-label": `About ${series}` }, "about")),
     element("td", { class: "number value" }, short(line.lastValue, line.unit, 5)),

@@ -1,0 +1,277 @@
+"""Owns the moving of a series: how it gets another name, is merged into another one or is deleted, in short steps.
+
+One transaction says so in the row of the watermark, with the last ids that were given out. From its commit on the
+series is moved, as every reader takes what is stored under the old name by events up to these for the other series'.
+The steps then change what is stored, which changes no answer, and the last one clears the row.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import reduce
+from operator import or_
+from typing import NamedTuple
+
+from django.db import connection, models, transaction
+from django.db.models import Q
+
+from events.database import partitions
+from events.database.dialect import choose, is_postgresql
+from events.log.models import Event, EventQuerySet
+from events.rollups import histograms, statements
+from events.rollups.models import Histogram, Pruned, Resolution, Rollup, Watermark
+from events.rollups.moves import Move
+from events.worker.id_ranges import next_ids
+from events.worker.retention import pause_seconds
+from events.worker.settled import handed_out, settle
+
+
+class _Pace(NamedTuple):
+    least_rows: int
+    most_rows: int
+    seconds: float  # how long a step is meant to hold its lock
+
+
+# On SQLite a step holds the lock that every writer waits for; on PostgreSQL commits wait while it writes to the disk.
+_PACES = {"postgresql": _Pace(200, 20_000, 0.05), "sqlite": _Pace(20, 5_000, 0.008)}
+
+_BEGINNING = datetime.min.replace(tzinfo=UTC)
+_Series = tuple[str, str]
+
+
+class CannotMoveError(Exception):
+    """A series can't be moved; the message says why, and nothing was changed."""
+
+
+def is_there(series: _Series) -> bool:
+    """Tell whether a series has any events, in the log or in the rollups. To be called with its watermark locked."""
+    move = Watermark.objects.current(partitions.partition_of(*series)).move
+    if move is not None and move.into == series:
+        return True
+    events = Event.objects.of_series(*series)
+    if move is not None and move.old == series:
+        events = events.after(move.marks)
+    return Rollup.objects.of_series(*series).whole_series().exists() or events.exists()
+
+
+def begin(old: _Series, into: _Series | None, *, is_merged: bool) -> Move:
+    """Move all that is known of a series to another one of its partition, or to none, from this transaction's end on.
+
+    The caller's transaction has locked the watermark. Raises CannotMoveError where another series of the partition is
+    being moved.
+    """
+    partition = partitions.partition_of(*old)
+    watermark = Watermark.objects.current(partition)
+    if watermark.move:
+        raise CannotMoveError(f"{watermark.move}. One series is moved at a time: wait until that is done.")
+    marks = handed_out()
+    if marks is None:
+        raise CannotMoveError("A node of the cluster is away, and what came by it is not known. Try again later.")
+    whole = Rollup.objects.of_series(*old).whole_series()
+    if into is None:
+        whole._raw_delete(connection.alias)
+    else:
+        if not statements.move_rollups(whole, into, partition):
+            # so that the other series is there for all who look for it by its name
+            first = _first(Event.objects.of_series(*old), 1)
+            Event.objects.of_partition(partition).filter(pk__in=_ids(first)).rename(into)
+        _prune_alike(old, into)
+    Pruned.objects.of_series(*old)._raw_delete(connection.alias)
+    Watermark.objects.bump_changes(partition)
+    move = Move(*old, into, marks, is_merged)
+    Watermark.objects.set_move(partition, move)
+    return move
+
+
+def _prune_alike(old: _Series, into: _Series) -> None:
+    """Rely on the rollups of both series alone wherever one of them is pruned."""
+    ends = [end for each in (old, into) if (end := Pruned.objects.start_of(*each)) is not None]
+    if ends:
+        Pruned.objects.of_series(*into)._raw_delete(connection.alias)
+        Pruned.objects.create(
+            namespace=into[0], name=into[1], before=max(ends), partition=partitions.partition_of(*into)
+        )
+
+
+def in_progress() -> list[Move]:
+    """List what is under way with series."""
+    return Watermark.objects.moves()
+
+
+def count_left(move: Move) -> int:
+    """Count the rows, of events and rollups, that are still to be moved."""
+    if move.is_emptied:
+        return 0
+    events = Event.objects.of_series(*move.old).up_to(move.marks)
+    stored = (model.objects.of_series(*move.old) for model in (Rollup, Histogram))
+    return events.count() + sum(rows.count() for rows in stored)
+
+
+def go_on(until: float, is_wanted: Callable[[], bool], pause: Callable[[float], object]) -> None:
+    """Take steps of what is under way, up to a time of the monotonic clock."""
+    for move in in_progress():
+        start = time.monotonic()
+        for _ in Mover(move).steps(lambda: is_wanted() and time.monotonic() < until):
+            if not is_wanted() or time.monotonic() >= until:
+                return
+            pause(pause_seconds(time.monotonic() - start))
+            start = time.monotonic()
+
+
+class Mover:
+    """Takes the steps of a move, whoever began it. Several may be at it at once: each step locks the watermark."""
+
+    def __init__(self, move: Move) -> None:
+        self._series = move.old
+        self._marks = move.marks
+        self._partition = partitions.partition_of(*move.old)
+        self._pace = choose(**_PACES)
+        self._limits = dict.fromkeys((Rollup, Histogram, Event), self._pace.least_rows)
+        # Behind these nothing is left but entries of indexes that lead to what was moved, which would be read again.
+        self._bucket: dict[int, datetime] = {}
+        self._timestamp: datetime | None = None
+
+    def steps(self, patience: Callable[[], bool]) -> Iterator[int]:
+        """Take steps, each in a transaction, until the move is done; yield how many rows each one moved.
+
+        Ends before it is done where transactions that began before the move are still open and ``patience`` runs out.
+        """
+        is_settled = False
+        while True:
+            moved = self._step(is_settled)
+            if moved is None:
+                return
+            if moved:
+                yield moved
+                continue
+            is_settled = self._settle(patience)
+            if not is_settled:
+                return
+            self._bucket, self._timestamp = {}, None  # what was committed meanwhile may lie behind
+
+    def _settle(self, patience: Callable[[], bool]) -> bool:
+        """Wait until every event up to the move's marks is visible, or never will be."""
+        settled = settle(patience)
+        if not is_postgresql():
+            return True
+        return settled is not None and self._partition in settled.partitions and settled.marks.cover(self._marks)
+
+    def _step(self, is_settled: bool) -> int | None:
+        """Take a step; None where the move is done, 0 where all is moved that is visible."""
+        with transaction.atomic():
+            watermark = Watermark.objects.locked(self._partition)
+            locked = time.monotonic()
+            move = watermark.move
+            if move is None or move.old != self._series:
+                return None
+            taken: type[models.Model] = Event
+            count: int | None
+            if move.is_emptied:
+                count = self._roll_up(watermark, move)
+            else:
+                taken, count = self._move_some(watermark, move)
+                if not count and is_settled:
+                    self._finish(watermark, move)
+                    return 1
+        if count:
+            self._learn(taken, count, time.monotonic() - locked)
+        return count
+
+    def _learn(self, taken: type[models.Model], count: int, seconds: float) -> None:
+        """Make the next step as large as others can wait for."""
+        limit, pace = self._limits[taken], self._pace
+        fitting = int(count * pace.seconds / max(seconds, 0.001))
+        self._limits[taken] = max(pace.least_rows, min(fitting, 2 * limit, pace.most_rows))
+
+    def _move_some(self, watermark: Watermark, move: Move) -> tuple[type[models.Model], int]:
+        """Move the next rows of one table, and return which table that was, and how many rows."""
+        for resolution in watermark.finest_first:
+            if count := self._move_rollups(resolution, move):
+                return Rollup, count
+        for length in Histogram.Resolution:
+            if count := self._move_histograms(length, move):
+                return Histogram, count
+        return Event, self._move_events(move)
+
+    def _move_rollups(self, resolution: Resolution, move: Move) -> int:
+        of_resolution = Rollup.objects.of_series(*move.old).filter(resolution=resolution)
+        rows = of_resolution.filter(bucket__gte=self._bucket.get(resolution, _BEGINNING))
+        buckets = list(rows.order_by("bucket").values_list("bucket", flat=True)[: self._limits[Rollup]])
+        if not buckets:
+            return 0
+        self._bucket[resolution] = buckets[-1]
+        part = of_resolution.filter(bucket__range=(buckets[0], buckets[-1]))
+        if move.into is None:
+            return int(part._raw_delete(connection.alias))
+        return statements.move_rollups(part, move.into, self._partition)
+
+    def _move_histograms(self, length: Histogram.Resolution, move: Move) -> int:
+        of_length = Histogram.objects.of_series(*move.old).filter(resolution=length)
+        rows = of_length.filter(bucket__gte=self._bucket.get(-length, _BEGINNING)).order_by("bucket", "bin")
+        keys = list(rows.values_list("bucket", "bin")[: self._limits[Histogram]])
+        if not keys:
+            return 0
+        (first, least), (last, most) = keys[0], keys[-1]
+        self._bucket[-length] = last
+        past = Q(bucket__gt=first) | Q(bucket=first, bin__gte=least)
+        up_to = Q(bucket__lt=last) | Q(bucket=last, bin__lte=most)
+        part = of_length.filter(past, up_to, bucket__range=(first, last))
+        return histograms.move(part, move.into, self._partition)
+
+    def _move_events(self, move: Move) -> int:
+        events = Event.objects.of_series(*move.old).up_to(move.marks).within(self._timestamp, None)
+        rows = _first(events, self._limits[Event])
+        if rows:
+            self._timestamp = rows[-1][1]
+            step = Event.objects.of_partition(self._partition).filter(pk__in=_ids(rows))
+            if move.into is None:
+                step._raw_delete(connection.alias)
+            else:
+                step.rename(move.into)
+        return len(rows)
+
+    def _finish(self, watermark: Watermark, move: Move) -> None:
+        later = Event.objects.of_series(*move.old).up_to(watermark.marks)
+        Watermark.objects.set_move(self._partition, move._replace(is_emptied=True) if later.exists() else None)
+        Watermark.objects.bump_changes(self._partition)
+
+    def _roll_up(self, watermark: Watermark, move: Move) -> int | None:
+        """Add the next events of the new series under the old name to the rollups, as the roller left them out."""
+        events = Event.objects.of_partition(self._partition).under(move.old)
+        reached, is_full = next_ids(events, move.marks.ranges_to(watermark.marks), self._limits[Event])
+        count = 0
+        if reached:
+            later = events.filter(reduce(or_, (each.holds() for each in reached)))
+            finest = watermark.finest_first[0]
+            count = statements.fill_step(later, finest, self._partition)
+            histograms.add(later, self._partition)  # it looks at what the rollups hold so far
+            resolutions = [*watermark.finest_first, Resolution.SERIES]
+            statements.add_step(resolutions, finest=finest, partition=self._partition)
+        marks = move.marks.moved({each.origin: each.up_to for each in reached})
+        Watermark.objects.set_move(self._partition, move._replace(marks=marks) if is_full else None)
+        return count or None
+
+
+def _first(events: EventQuerySet, limit: int) -> list[tuple[int, datetime]]:
+    return list(events.order_by("timestamp").values_list("pk", "timestamp")[:limit])
+
+
+def _ids(rows: Sequence[tuple[int, datetime]]) -> list[int]:
+    return [pk for pk, _ in rows]
+
+
+def taken_over(events: EventQuerySet, move: Move) -> EventQuerySet:
+    """Give events that are rolled up to the series that they belong to, and return those that are to be rolled up.
+
+    Those of the new series under the old name are left out: the last steps of the move add them to the rollups.
+    To be called in a transaction that has locked the watermark.
+    """
+    if not move.is_emptied:
+        moved = events.up_to(move.marks).under(move.old)
+        if move.into is None:
+            moved._raw_delete(connection.alias)
+        else:
+            moved.rename(move.into)
+    return events.exclude(namespace=move.namespace, name=move.name)
