@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
-from events.database.partitioned import PartitionedQuerySet
 from events.log.models import Event, EventQuerySet
 from events.rollups.marks import Marks
 from events.rollups.models import Histogram, Rollup, RollupQuerySet, Watermark
@@ -54,7 +53,7 @@ class Source:
         """Choose the rollups under the name, of every resolution."""
         return Rollup.objects.of_series(self.namespace, self.name)
 
-    def histograms(self) -> PartitionedQuerySet[Histogram]:
+    def histograms(self) -> QuerySet[Histogram]:
         """Choose the histograms under the name."""
         return Histogram.objects.of_series(self.namespace, self.name)
 

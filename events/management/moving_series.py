@@ -58,12 +58,11 @@ class MovingCommand(BaseCommand):
     def _take_steps(self, begun: Move) -> int:
         count = 0
         with progress_bar(moving.count_left(begun), unit=" rows") as bar:
-            start = time.monotonic()
-            for step in Mover(begun).steps(lambda: True):
+            mover = Mover(begun)
+            for step in mover.steps(lambda: True):
                 count += step
                 bar.update(step)
-                time.sleep(retention.pause_seconds(time.monotonic() - start))
-                start = time.monotonic()
+                time.sleep(retention.pause_seconds(mover.held_seconds))
         if any(move.old == begun.old for move in moving.in_progress()):
             raise CommandError("A node of the cluster is away. Run this again when it is back; every answer is right.")
         return count

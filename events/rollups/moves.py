@@ -21,6 +21,8 @@ class Move(NamedTuple):
     marks: Marks
     is_merged: bool = False  # into a series that was there before
     is_emptied: bool = False
+    by: str = ""  # which process takes the steps, and when it last said so, in seconds since 1970
+    at: float = 0.0
 
     @classmethod
     def read(cls, stored: dict[str, Any] | None) -> Move | None:

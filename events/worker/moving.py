@@ -7,12 +7,14 @@ The steps then change what is stored, which changes no answer, and the last one 
 
 from __future__ import annotations
 
+import os
+import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import reduce
 from operator import or_
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import connection, models, transaction
 from django.db.models import Q
@@ -35,7 +37,10 @@ class _Pace(NamedTuple):
 
 
 # On SQLite a step holds the lock that every writer waits for; on PostgreSQL commits wait while it writes to the disk.
-_PACES = {"postgresql": _Pace(200, 20_000, 0.05), "sqlite": _Pace(20, 5_000, 0.008)}
+_PACES = {"postgresql": _Pace(500, 20_000, 0.05), "sqlite": _Pace(100, 5_000, 0.025)}
+# A process that takes steps says so once in a while, and others leave them to it: two at a time, each with pauses of
+# its own, would leave none to writers.
+_CLAIM_SECONDS, _SAY_SECONDS, _POLL_SECONDS = 3.0, 1.0, 0.2
 
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 _Series = tuple[str, str]
@@ -75,12 +80,12 @@ def begin(old: _Series, into: _Series | None, *, is_merged: bool) -> Move:
     else:
         if not statements.move_rollups(whole, into, partition):
             # so that the other series is there for all who look for it by its name
-            first = _first(Event.objects.of_series(*old), 1)
-            Event.objects.of_partition(partition).filter(pk__in=_ids(first)).rename(into)
+            of_old = Event.objects.of_series(*old)
+            of_old.among([pk for pk, _ in _first(of_old, 1)]).rename(into)
         _prune_alike(old, into)
     Pruned.objects.of_series(*old)._raw_delete(connection.alias)
     Watermark.objects.bump_changes(partition)
-    move = Move(*old, into, marks, is_merged)
+    move = Move(*old, into, marks, is_merged, by=_process(), at=time.time())
     Watermark.objects.set_move(partition, move)
     return move
 
@@ -112,18 +117,37 @@ def count_left(move: Move) -> int:
 def go_on(until: float, is_wanted: Callable[[], bool], pause: Callable[[float], object]) -> None:
     """Take steps of what is under way, up to a time of the monotonic clock."""
     for move in in_progress():
-        start = time.monotonic()
-        for _ in Mover(move).steps(lambda: is_wanted() and time.monotonic() < until):
+        mover = Mover(move)
+        for _ in mover.steps(lambda: is_wanted() and time.monotonic() < until):
             if not is_wanted() or time.monotonic() >= until:
                 return
-            pause(pause_seconds(time.monotonic() - start))
-            start = time.monotonic()
+            pause(pause_seconds(mover.held_seconds))
+
+
+def _process() -> str:
+    return f"{socket.gethostname()} {os.getpid()}"
+
+
+class _Chosen(NamedTuple):
+    """Some rows of a table that are stored under the old name."""
+
+    model: type[models.Model]
+    rows: Any
+
+
+class _TakenError(Exception):
+    """Another process takes the steps of the move."""
 
 
 class Mover:
-    """Takes the steps of a move, whoever began it. Several may be at it at once: each step locks the watermark."""
+    """Takes the steps of a move, whoever began it, unless another process does. Each step locks the watermark.
+
+    ``held_seconds`` says for how long the last one did, for a pause of as long as others need.
+    """
 
     def __init__(self, move: Move) -> None:
+        self.held_seconds = 0.0
+        self._process = _process()
         self._series = move.old
         self._marks = move.marks
         self._partition = partitions.partition_of(*move.old)
@@ -136,11 +160,18 @@ class Mover:
     def steps(self, patience: Callable[[], bool]) -> Iterator[int]:
         """Take steps, each in a transaction, until the move is done; yield how many rows each one moved.
 
-        Ends before it is done where transactions that began before the move are still open and ``patience`` runs out.
+        Ends before it is done where ``patience`` runs out while another process takes them, or while transactions that
+        began before the move are still open.
         """
         is_settled = False
         while True:
-            moved = self._step(is_settled)
+            try:
+                moved = self._step(is_settled)
+            except _TakenError:
+                if not patience():
+                    return
+                time.sleep(_POLL_SECONDS)
+                continue
             if moved is None:
                 return
             if moved:
@@ -159,78 +190,105 @@ class Mover:
         return settled is not None and self._partition in settled.partitions and settled.marks.cover(self._marks)
 
     def _step(self, is_settled: bool) -> int | None:
-        """Take a step; None where the move is done, 0 where all is moved that is visible."""
+        """Take a step; None where the move is done, 0 where all is moved that is visible.
+
+        Its rows are chosen before others have to wait for it. Nobody else but the roller changes them, and what that
+        has moved meanwhile is not under the old name any more.
+        """
+        before = Watermark.objects.current(self._partition)
+        if before.move is None or before.move.old != self._series:
+            return None
+        chosen = None if before.move.is_emptied else self._choose(before, before.move)
+        if chosen is None and not before.move.is_emptied and not is_settled:
+            return 0
+        taken = chosen.model if chosen else Event
         with transaction.atomic():
             watermark = Watermark.objects.locked(self._partition)
             locked = time.monotonic()
             move = watermark.move
             if move is None or move.old != self._series:
                 return None
-            taken: type[models.Model] = Event
-            count: int | None
+            self._claim(move)
             if move.is_emptied:
                 count = self._roll_up(watermark, move)
+            elif chosen:
+                count = self._move(chosen, move)
+            elif self._choose(watermark, move):
+                count = 0
             else:
-                taken, count = self._move_some(watermark, move)
-                if not count and is_settled:
-                    self._finish(watermark, move)
-                    return 1
+                self._finish(watermark, move)
+                count = 1
+        self.held_seconds = time.monotonic() - locked
         if count:
-            self._learn(taken, count, time.monotonic() - locked)
+            self._learn(taken, count)
         return count
 
-    def _learn(self, taken: type[models.Model], count: int, seconds: float) -> None:
+    def _claim(self, move: Move) -> None:
+        """Say that this process takes the steps. Raises _TakenError where another one does."""
+        now = time.time()
+        is_ours, since = move.by == self._process, abs(now - move.at)
+        if move.by and not is_ours and since < _CLAIM_SECONDS:
+            raise _TakenError
+        if not is_ours or since > _SAY_SECONDS:
+            Watermark.objects.set_move(self._partition, move._replace(by=self._process, at=now))
+
+    def _learn(self, taken: type[models.Model], count: int) -> None:
         """Make the next step as large as others can wait for."""
         limit, pace = self._limits[taken], self._pace
-        fitting = int(count * pace.seconds / max(seconds, 0.001))
+        fitting = int(count * pace.seconds / max(self.held_seconds, 0.001))
         self._limits[taken] = max(pace.least_rows, min(fitting, 2 * limit, pace.most_rows))
 
-    def _move_some(self, watermark: Watermark, move: Move) -> tuple[type[models.Model], int]:
-        """Move the next rows of one table, and return which table that was, and how many rows."""
+    def _choose(self, watermark: Watermark, move: Move) -> _Chosen | None:
+        """Choose the next rows of one table; None where there are none left that are visible."""
         for resolution in watermark.finest_first:
-            if count := self._move_rollups(resolution, move):
-                return Rollup, count
+            if chosen := self._choose_rollups(resolution, move):
+                return chosen
         for length in Histogram.Resolution:
-            if count := self._move_histograms(length, move):
-                return Histogram, count
-        return Event, self._move_events(move)
+            if chosen := self._choose_histograms(length, move):
+                return chosen
+        return self._choose_events(move)
 
-    def _move_rollups(self, resolution: Resolution, move: Move) -> int:
+    def _choose_rollups(self, resolution: Resolution, move: Move) -> _Chosen | None:
         of_resolution = Rollup.objects.of_series(*move.old).filter(resolution=resolution)
-        rows = of_resolution.filter(bucket__gte=self._bucket.get(resolution, _BEGINNING))
-        buckets = list(rows.order_by("bucket").values_list("bucket", flat=True)[: self._limits[Rollup]])
+        rows = of_resolution.filter(bucket__gte=self._bucket.get(resolution, _BEGINNING)).order_by("bucket")
+        buckets = list(rows.values_list("bucket", flat=True)[: self._limits[Rollup]])
         if not buckets:
-            return 0
+            return None
         self._bucket[resolution] = buckets[-1]
-        part = of_resolution.filter(bucket__range=(buckets[0], buckets[-1]))
-        if move.into is None:
-            return int(part._raw_delete(connection.alias))
-        return statements.move_rollups(part, move.into, self._partition)
+        return _Chosen(Rollup, of_resolution.filter(bucket__range=(buckets[0], buckets[-1])))
 
-    def _move_histograms(self, length: Histogram.Resolution, move: Move) -> int:
+    def _choose_histograms(self, length: Histogram.Resolution, move: Move) -> _Chosen | None:
         of_length = Histogram.objects.of_series(*move.old).filter(resolution=length)
         rows = of_length.filter(bucket__gte=self._bucket.get(-length, _BEGINNING)).order_by("bucket", "bin")
         keys = list(rows.values_list("bucket", "bin")[: self._limits[Histogram]])
         if not keys:
-            return 0
+            return None
         (first, least), (last, most) = keys[0], keys[-1]
         self._bucket[-length] = last
         past = Q(bucket__gt=first) | Q(bucket=first, bin__gte=least)
         up_to = Q(bucket__lt=last) | Q(bucket=last, bin__lte=most)
-        part = of_length.filter(past, up_to, bucket__range=(first, last))
-        return histograms.move(part, move.into, self._partition)
+        return _Chosen(Histogram, of_length.filter(past, up_to, bucket__range=(first, last)))
 
-    def _move_events(self, move: Move) -> int:
-        events = Event.objects.of_series(*move.old).up_to(move.marks).within(self._timestamp, None)
-        rows = _first(events, self._limits[Event])
-        if rows:
-            self._timestamp = rows[-1][1]
-            step = Event.objects.of_partition(self._partition).filter(pk__in=_ids(rows))
-            if move.into is None:
-                step._raw_delete(connection.alias)
-            else:
-                step.rename(move.into)
-        return len(rows)
+    def _choose_events(self, move: Move) -> _Chosen | None:
+        of_series = Event.objects.of_series(*move.old)
+        rows = _first(of_series.up_to(move.marks).within(self._timestamp, None), self._limits[Event])
+        if not rows:
+            return None
+        self._timestamp = rows[-1][1]
+        return _Chosen(Event, of_series.among([pk for pk, _ in rows]))
+
+    def _move(self, chosen: _Chosen, move: Move) -> int:
+        """Move the rows, and return how many there were, 1 at least."""
+        rows = chosen.rows
+        if chosen.model is Histogram:
+            count = histograms.move(rows, move.into, self._partition)
+        elif move.into is None:
+            count = rows._raw_delete(connection.alias)
+        elif chosen.model is Rollup:
+            count = statements.move_rollups(rows, move.into, self._partition)
+        else:
+            count = rows.rename(move.into)
+        return max(count, 1)
 
     def _finish(self, watermark: Watermark, move: Move) -> None:
         later = Event.objects.of_series(*move.old).up_to(watermark.marks)
@@ -256,10 +314,6 @@ class Mover:
 
 def _first(events: EventQuerySet, limit: int) -> list[tuple[int, datetime]]:
     return list(events.order_by("timestamp").values_list("pk", "timestamp")[:limit])
-
-
-def _ids(rows: Sequence[tuple[int, datetime]]) -> list[int]:
-    return [pk for pk, _ in rows]
 
 
 def taken_over(events: EventQuerySet, move: Move) -> EventQuerySet:
