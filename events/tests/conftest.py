@@ -112,6 +112,7 @@ _WHERE_NAMED = {
     "test_chart_browser.py",
     "test_chart_faults_browser.py",
     "test_contract.py",
+    "test_moving_kills.py",
     "test_poolers.py",
     "test_senders.py",
     "test_tracking_js_browser.py",

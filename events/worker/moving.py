@@ -128,6 +128,20 @@ def _process() -> str:
     return f"{socket.gethostname()} {os.getpid()}"
 
 
+def _may_run(process: str) -> bool:
+    """Tell whether a process may be running: not one of this host that has ended."""
+    host, _, number = process.rpartition(" ")
+    if host != socket.gethostname():
+        return bool(process)
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is another user's
+        return True
+    return True
+
+
 class _Chosen(NamedTuple):
     """Some rows of a table that are stored under the old name."""
 
@@ -227,7 +241,7 @@ class Mover:
         """Say that this process takes the steps. Raises _TakenError where another one does."""
         now = time.time()
         is_ours, since = move.by == self._process, abs(now - move.at)
-        if move.by and not is_ours and since < _CLAIM_SECONDS:
+        if not is_ours and since < _CLAIM_SECONDS and _may_run(move.by):
             raise _TakenError
         if not is_ours or since > _SAY_SECONDS:
             Watermark.objects.set_move(self._partition, move._replace(by=self._process, at=now))

@@ -6,6 +6,7 @@ from functools import partial
 from itertools import product
 
 import pytest
+from django.apps import apps
 from django.core.management import call_command
 from django.db import models
 from rest_framework.exceptions import ValidationError as BadRequest
@@ -15,11 +16,24 @@ from events.aggregation import windows
 from events.aggregation.answer import Answer, aggregate, stream
 from events.aggregation.catalogue import Catalogue, catalogue
 from events.aggregation.question import Question
+from events.alerts.watched import Watched
 from events.database import partitions
 from events.database.snapshot import snapshot
 from events.log.namespace_patterns import Namespaces
 from events.log.series import SeriesKey
-from events.models import Event, FormerName, Histogram, Pruned, Rollup, SeriesSettings, Watermark
+from events.models import (
+    Alert,
+    AlertState,
+    Board,
+    Event,
+    Firing,
+    FormerName,
+    Histogram,
+    Pruned,
+    Rollup,
+    SeriesSettings,
+    Watermark,
+)  # fmt: skip
 from events.rollups.rebuild import MovingError
 from events.series import overview
 from events.series.statistics import statistics
@@ -393,6 +407,95 @@ def test_the_commands_do_it_and_go_on_where_they_were_killed(new):
     )
     assert run("rename_series", old, into)[0].startswith(f"Renamed {old} to {into}: ")
     assert not FormerName.objects.filter(name=new.name).exists()
+
+
+@pytest.fixture
+def watching():
+    """An alert of the series, which fires, and one of a pattern that the new name does not fit."""
+    made = {}
+    for name, pattern in (("exact", OLD.name), ("pattern", "od*")):
+        alert = Alert.objects.create(name=name, namespace=OLD.namespace, series_name=pattern)
+        of_series = {"alert": alert, "namespace": OLD.namespace, "name": OLD.name}
+        firing = Firing.objects.create(pending_since=START, fired_at=START, value=9, event_count=3, **of_series)
+        AlertState.objects.create(state="firing", since=START, evaluated_at=START, firing=firing, **of_series)
+        made[name] = alert
+    return made
+
+
+def watched_by(alert):
+    alert.refresh_from_db()
+    states = AlertState.objects.filter(alert=alert).values_list("namespace", "name", "state")
+    firings = Firing.objects.filter(alert=alert).values_list("namespace", "name", "event_count")
+    return (alert.namespace, alert.series_name), [*states], [*firings]
+
+
+@pytest.mark.one_partition
+@pytest.mark.parametrize("merge", [False, True])
+def test_alerts_of_the_series_go_with_it_and_patterns_stay(watching, merge):
+    add(OLD, 3)
+    into = SeriesKey("Shop", "order")
+    if merge:
+        add(into, 2)
+    Alert.objects.update(changed_at=START)
+    counted = None if merge else 3
+
+    renaming.move(OLD, into, merge=merge)
+
+    assert watched_by(watching["exact"]) == (into, [(*into, "firing")], [(*into, counted)])
+    # the evaluator ends what a pattern fits no more, and what it judged before is not stored
+    assert watched_by(watching["pattern"]) == (("Shop", "od*"), [(*OLD, "firing")], [(*into, counted)])
+    assert watching["pattern"].changed_at > START
+
+
+@pytest.mark.one_partition
+def test_alerts_of_a_deleted_series_stay(watching):
+    add(OLD, 3)
+
+    renaming.move(OLD, None)
+
+    assert watched_by(watching["exact"]) == (OLD, [(*OLD, "firing")], [(*OLD, 3)])
+    assert Watched.all()[0].problem == "There is no series “Shop/odrer”."
+
+
+CHARTS = {
+    "series=Shop%2Fodrer&granularity=day": "series=Shop%2Forder&granularity=day",
+    "series=Shop%2Fodrers&hide=Shop%2Fodrers": "series=Shop%2Fodrers&hide=Shop%2Fodrers",
+    "series=a%2Fb&series=Shop%2Fodrer&formula=odrer+%3D+B+%2F+A&hide=Shop%2Fodrer": (
+        "series=a%2Fb&series=Shop%2Forder&formula=odrer+%3D+B+%2F+A&hide=Shop%2Forder"
+    ),
+    # both are one now, so the letters of those after it move up
+    "series=Shop%2Forder&series=Shop%2Fodrer&series=a%2Fb&formula=C+%2F+B&hide=C+%2F+B&hide=Plan+B": (
+        "series=Shop%2Forder&series=a%2Fb&formula=B+%2F+A&hide=B+%2F+A&hide=Plan+B"
+    ),
+}
+
+
+@pytest.mark.one_partition
+def test_the_charts_of_boards_show_the_series_under_its_new_name():
+    add(OLD, 3)
+    charts = [{"id": str(number), "title": "Shop/odrer", "state": state} for number, state in enumerate(CHARTS)]
+    boards = [Board.objects.create(name=name, charts=charts) for name in ("one", "two")]
+
+    renaming.move(OLD, SeriesKey("Shop", "order"))
+
+    for board in boards:
+        board.refresh_from_db()
+        assert [chart["state"] for chart in board.charts] == [*CHARTS.values()]
+        assert {chart["title"] for chart in board.charts} == {"Shop/odrer"}
+
+
+@pytest.mark.one_partition
+def test_of_every_table_with_series_it_is_known_how_it_follows():
+    """A table that is new gets its place in ``events.renaming`` or in the steps of a move, and here."""
+    moved_in_steps = {"Event", "Rollup", "Histogram", "Pruned"}
+    following = {"SeriesSettings", "FormerName", "Alert", "AlertState", "Firing"}
+    of_a_namespace = {"Annotation"}
+    named = {
+        model.__name__
+        for model in apps.get_app_config("events").get_models()
+        if any(field.name.endswith("namespace") for field in model._meta.fields)
+    }
+    assert named == moved_in_steps | following | of_a_namespace
 
 
 @pytest.mark.one_partition
