@@ -51,7 +51,7 @@ class RenameForm(forms.Form):
 
     def __init__(self, *args: Any, series: SeriesKey, **kwargs: Any) -> None:
         self.series = series
-        super().__init__(*args, **{"label_suffix": "", **kwargs})
+        super().__init__(*args, **{"label_suffix": "", "initial": {"namespace": series.namespace}, **kwargs})
 
     @override
     def clean(self) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class _Pace(NamedTuple):
 
 
 # On SQLite a step holds the lock that every writer waits for; on PostgreSQL commits wait while it writes to the disk.
-_PACES = {"postgresql": _Pace(500, 20_000, 0.05), "sqlite": _Pace(100, 5_000, 0.025)}
+_PACES = {"postgresql": _Pace(500, 5_000, 0.02), "sqlite": _Pace(100, 5_000, 0.025)}
 # A process that takes steps says so once in a while, and others leave them to it: two at a time, each with pauses of
 # its own, would leave none to writers.
 _CLAIM_SECONDS, _SAY_SECONDS, _POLL_SECONDS = 3.0, 1.0, 0.2
@@ -289,7 +289,9 @@ class Mover:
         if not rows:
             return None
         self._timestamp = rows[-1][1]
-        return _Chosen(Event, of_series.among([pk for pk, _ in rows]))
+        # SQLite would read the whole series for the sake of some of its ids
+        found = Event.objects.of_partition(self._partition).among([pk for pk, _ in rows]).under(move.old)
+        return _Chosen(Event, found)
 
     def _move(self, chosen: _Chosen, move: Move) -> int:
         """Move the rows, and return how many there were, 1 at least."""

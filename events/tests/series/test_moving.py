@@ -485,6 +485,15 @@ def test_the_charts_of_boards_show_the_series_under_its_new_name():
 
 
 @pytest.mark.one_partition
+@pytest.mark.only_on("sqlite")
+def test_a_step_reads_its_own_events_and_not_the_whole_series():
+    add(OLD, 3)
+    begun = renaming.move(OLD, SeriesKey("Shop", "order"))
+
+    assert "USING INTEGER PRIMARY KEY (rowid=?)" in Mover(begun)._choose_events(begun).rows.order_by().explain()
+
+
+@pytest.mark.one_partition
 def test_of_every_table_with_series_it_is_known_how_it_follows():
     """A table that is new gets its place in ``events.renaming`` or in the steps of a move, and here."""
     moved_in_steps = {"Event", "Rollup", "Histogram", "Pruned"}
