@@ -14,7 +14,7 @@ from events.log.series import SeriesKey
 from events.management.progress import progress_bar
 from events.management.system_checks import OWN_CHECKS
 from events.rollups.moves import Move
-from events.worker import moving, retention
+from events.worker import moving
 from events.worker.moving import CannotMoveError, Mover
 
 
@@ -62,7 +62,7 @@ class MovingCommand(BaseCommand):
             for step in mover.steps(lambda: True):
                 count += step
                 bar.update(step)
-                time.sleep(retention.pause_seconds(mover.held_seconds))
+                time.sleep(mover.pause_seconds)
         if any(move.old == begun.old for move in moving.in_progress()):
             raise CommandError("A node of the cluster is away. Run this again when it is back; every answer is right.")
         return count

@@ -37,7 +37,7 @@ class _Pace(NamedTuple):
 
 
 # On SQLite a step holds the lock that every writer waits for; on PostgreSQL commits wait while it writes to the disk.
-_PACES = {"postgresql": _Pace(500, 5_000, 0.02), "sqlite": _Pace(100, 5_000, 0.025)}
+_PACES = {"postgresql": _Pace(500, 5_000, 0.02), "sqlite": _Pace(100, 5_000, 0.015)}
 # A process that takes steps says so once in a while, and others leave them to it: two at a time, each with pauses of
 # its own, would leave none to writers.
 _CLAIM_SECONDS, _SAY_SECONDS, _POLL_SECONDS = 3.0, 1.0, 0.2
@@ -121,7 +121,7 @@ def go_on(until: float, is_wanted: Callable[[], bool], pause: Callable[[float], 
         for _ in mover.steps(lambda: is_wanted() and time.monotonic() < until):
             if not is_wanted() or time.monotonic() >= until:
                 return
-            pause(pause_seconds(mover.held_seconds))
+            pause(mover.pause_seconds)
 
 
 def _process() -> str:
@@ -156,11 +156,11 @@ class _TakenError(Exception):
 class Mover:
     """Takes the steps of a move, whoever began it, unless another process does. Each step locks the watermark.
 
-    ``held_seconds`` says for how long the last one did, for a pause of as long as others need.
+    ``pause_seconds`` says how long to wait after the last one, so that writers get their turn.
     """
 
     def __init__(self, move: Move) -> None:
-        self.held_seconds = 0.0
+        self._held_seconds = 0.0
         self._process = _process()
         self._series = move.old
         self._marks = move.marks
@@ -170,6 +170,12 @@ class Mover:
         # Behind these nothing is left but entries of indexes that lead to what was moved, which would be read again.
         self._bucket: dict[int, datetime] = {}
         self._timestamp: datetime | None = None
+
+    @property
+    def pause_seconds(self) -> float:
+        """How many seconds to wait after the last step."""
+        # a writer that waits for SQLite's lock looks again each 25 ms, later ones less often
+        return max(choose(postgresql=0.0, sqlite=0.03), pause_seconds(self._held_seconds))
 
     def steps(self, patience: Callable[[], bool]) -> Iterator[int]:
         """Take steps, each in a transaction, until the move is done; yield how many rows each one moved.
@@ -232,7 +238,7 @@ class Mover:
             else:
                 self._finish(watermark, move)
                 count = 1
-        self.held_seconds = time.monotonic() - locked
+        self._held_seconds = time.monotonic() - locked
         if count:
             self._learn(taken, count)
         return count
@@ -249,7 +255,7 @@ class Mover:
     def _learn(self, taken: type[models.Model], count: int) -> None:
         """Make the next step as large as others can wait for."""
         limit, pace = self._limits[taken], self._pace
-        fitting = int(count * pace.seconds / max(self.held_seconds, 0.001))
+        fitting = int(count * pace.seconds / max(self._held_seconds, 0.001))
         self._limits[taken] = max(pace.least_rows, min(fitting, 2 * limit, pace.most_rows))
 
     def _choose(self, watermark: Watermark, move: Move) -> _Chosen | None:
