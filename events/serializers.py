@@ -14,7 +14,7 @@ from django.http import QueryDict
 from rest_framework import serializers
 from typing_extensions import override
 
-from events.aggregation.question import AGGREGATION_TYPES, FILLS, LABELS, fraction_of
+from events.aggregation.question import FILLS, LABELS, NAMED_TYPES, fraction_of
 from events.calendar import timestamps, zones
 from events.calendar.granularity import Granularity, first_of_day, last_of_day
 from events.log.models import validate_path_segment
@@ -157,7 +157,7 @@ class AggregationTypeField(NamedChoiceField):
     """A word, or a percentile: the letter p and a number from 0 to 100; the error lists the words."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__([*AGGREGATION_TYPES, "p50", "p75", "p90", "p95", "p99"], **kwargs)
+        super().__init__([*NAMED_TYPES], **kwargs)
         others = "Another percentile is a “p” and a number from 0 to 100, such as p99.9."
         self.error_messages["invalid_choice"] += f" {others}"
 

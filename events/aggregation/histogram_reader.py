@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate, product
@@ -61,6 +62,19 @@ class HistogramReader(Reader):
             return None
         buckets = [(first, found[key]) for key, (first, _) in counted.items()]
         return [(iso_of(first), value) for first, (_, value) in sorted(buckets, key=itemgetter(0))]
+
+    def read_whole(self) -> float | None:
+        """Read the percentile of all events between both instants; None as for ``read_approximate``, or without any."""
+        pieces = self._histogram_pieces()
+        if pieces is None:
+            return None
+        counted = replace(self, aggregation_type="count")._counts()
+        bins: Counter[int] = Counter()
+        for _, of_bucket in self._rows_of_bins(self._binned_parts(pieces)):
+            bins.update(of_bucket)
+        if not bins or bins.total() != sum(number for _, number in counted.values()):
+            return None
+        return percentile_of(bins, self._fraction)
 
     @property
     def _fraction(self) -> float:
@@ -128,9 +142,16 @@ class HistogramReader(Reader):
         return binned
 
     def _between(self, parts: list[models.QuerySet[Any]]) -> dict[Any, tuple[int, float]]:
-        """Read how many events each bucket has by its bins, and its percentile, by the bucket's key.
+        """Read how many events each bucket has by its bins, and its percentile, by the bucket's key."""
+        return {
+            key: (bins.total(), percentile_of(bins, self._fraction)) for key, bins in self._rows_of_bins(parts)
+        }  # fmt: skip
+
+    def _rows_of_bins(self, parts: list[models.QuerySet[Any]]) -> Iterator[tuple[Any, Counter[int]]]:
+        """Read how many events each bin of a bucket has, with the bucket's key.
 
         The bins of a bucket come as a row, which PostgreSQL makes several times as fast as it finds ranks among them.
+        A bin may be in the row several times.
         """
         if not parts:
             return {}
@@ -141,25 +162,22 @@ class HistogramReader(Reader):
         arrays = choose(postgresql="array_agg", sqlite="json_group_array")
         read: Callable[[Any], list[int]] = list if is_postgresql() else json.loads
         sql = f"SELECT {key}, {arrays}(in_bin), {arrays}(events) FROM ({union}) AS part GROUP BY start"  # noqa: S608
-        found: dict[Any, tuple[int, float]] = {}
         connection = reading.connection()
         with connection.chunked_cursor() as cursor:
             cursor.execute(sql, parameters)
             while rows := cursor.fetchmany(_ROWS_AT_A_TIME):
-                found |= {key: self._percentile(read(bins), read(counts)) for key, bins, counts in rows}
+                for key, numbers, counts in rows:
+                    bins: Counter[int] = Counter()
+                    for number, count in zip(read(numbers), read(counts), strict=True):
+                        bins[number] += count
+                    yield key, bins
                 restart_clock(connection)
-        return found
 
-    def _percentile(self, bins: list[int], counts: list[int]) -> tuple[int, float]:
-        """Return how many events there are, and the percentile, between the values of the bins that its ranks are in.
 
-        A bin may be there several times.
-        """
-        merged: dict[int, int] = {}
-        for number, count in zip(bins, counts, strict=True):
-            merged[number] = merged.get(number, 0) + count
-        numbers = sorted(merged)
-        up_to = list(accumulate(merged[number] for number in numbers))
-        rank = self._fraction * (up_to[-1] - 1)
-        low, high = (value_of(numbers[bisect_right(up_to, place)]) for place in (floor(rank), ceil(rank)))
-        return up_to[-1], low if low == high else interpolated(low, high, rank - floor(rank))
+def percentile_of(bins: Mapping[int, int], fraction: float) -> float:
+    """Return the percentile of so many events in each bin, between the values of the bins that its ranks are in."""
+    numbers = sorted(bins)
+    up_to = list(accumulate(bins[number] for number in numbers))
+    rank = fraction * (up_to[-1] - 1)
+    low, high = (value_of(numbers[bisect_right(up_to, place)]) for place in (floor(rank), ceil(rank)))
+    return low if low == high else interpolated(low, high, rank - floor(rank))

@@ -13,6 +13,8 @@ ROLLED_UP_TYPES = ("avg", "min", "max", "sum", "count")
 AGGREGATION_TYPES = (*ROLLED_UP_TYPES, "rate", "first", "last", "stddev", "median")
 """All types but the percentiles, which are a ``p`` and a number of percent."""
 PERCENTILE = r"p(100(\.0{1,10})?|[0-9]{1,2}(\.[0-9]{1,10})?)"
+NAMED_TYPES = (*AGGREGATION_TYPES, "p50", "p75", "p90", "p95", "p99")
+"""The types that errors and lists name; another percentile may be asked for as well."""
 FILLS = ("none", "null", "zero", "previous")
 LABELS = ("first", "bucket")
 

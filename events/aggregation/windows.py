@@ -11,19 +11,19 @@ from typing import Any, NamedTuple
 
 from django.db import models
 from django.db.models import BigIntegerField, Case, Count, Max, Min, Sum, Value, When
-from django.db.models.expressions import RawSQL
 from django.db.models.functions import Cast
 from rest_framework.exceptions import ValidationError
 
 from events.aggregation import bucket_sums
 from events.aggregation.answer import Answer
+from events.aggregation.event_windows import EventWindow, Found, is_of_events
 from events.aggregation.plan import plan
 from events.aggregation.question import Question
-from events.calendar.granularity import Granularity
+from events.calendar.granularity import MICROSECOND, Granularity
 from events.calendar.spans import Span
 from events.database import partitions
 from events.log.models import Event
-from events.log.series import SeriesKey, from_series
+from events.log.series import SeriesKey, among
 from events.rollups import sums_sql
 from events.rollups.models import Pruned, Rollup, Watermark
 from events.worker import moving
@@ -37,7 +37,7 @@ _NOT_HELD = {"total": Cast(Value(None), models.FloatField()), "missed": Cast(Val
 
 
 class Window(NamedTuple):
-    """One value that is asked for: the avg, min, max, sum or count of a series between two instants, both included."""
+    """One value that is asked for: an aggregate of a series' events between two instants, both included."""
 
     series: SeriesKey
     aggregation_type: str
@@ -45,29 +45,38 @@ class Window(NamedTuple):
     last: datetime
 
 
-# A value, None where the window has no events, or why it can't be answered.
-Found = float | None | ValidationError
+class TooManyEvents(Exception):
+    """More events would be read than whoever asks allows."""
 
 
-def read(windows: Iterable[Window]) -> dict[Window, Found]:
+def read(windows: Iterable[Window], most_events: int | None = None) -> dict[Window, Found]:
     """Read the values of many windows, each as an answer to a question about that window alone would have it.
 
     To be called in a snapshot. Series with the same window and aggregation type are read together: a statement for each
     piece of the window and one for the tail. Where events are pruned, a sum is not held by rollups, or the series is
-    being renamed, the question is asked by itself.
+    being renamed, the question is asked by itself. Raises TooManyEvents where values that rollups don't hold need more
+    events than ``most_events``, before any of these is read.
     """
     found: dict[Window, Found] = {}
     together: defaultdict[tuple[int | None, str, datetime, datetime], list[SeriesKey]] = defaultdict(list)
     for window in dict.fromkeys(windows):
         together[partitions.partition_of(*window.series), *window[1:]].append(window.series)
     watermarks: dict[int | None, Watermark] = {}
+    of_events: list[EventWindow] = []
     for (partition, aggregation_type, *ends), keys in together.items():
         if partition not in watermarks:
             watermarks[partition] = Watermark.objects.current(partition)
         for start in range(0, len(keys), _SERIES_A_STATEMENT):
-            some = keys[start : start + _SERIES_A_STATEMENT]
-            values = _read(some, aggregation_type, Span(*ends), partition, watermarks[partition])
-            found |= {Window(key, aggregation_type, *ends): value for key, value in values.items()}
+            given = keys[start : start + _SERIES_A_STATEMENT], aggregation_type, Span(*ends)
+            if is_of_events(aggregation_type):
+                of_events.append(_looked_at(*given, partition, watermarks[partition]))
+            else:
+                values = _read(*given, partition, watermarks[partition])
+                found |= {Window(key, aggregation_type, *ends): value for key, value in values.items()}
+    if most_events is not None and sum(sum(each.left.values()) for each in of_events) > most_events:
+        raise TooManyEvents
+    for each in of_events:
+        found |= {Window(key, each.aggregation_type, *each.span): value for key, value in each.read().items()}
     return found
 
 
@@ -80,11 +89,11 @@ def stored_series(keys: Sequence[SeriesKey]) -> set[SeriesKey]:
     found = {key for key in renamed if moving.is_there(key)}
     keys = [key for key in keys if key not in renamed]
     for partition, of_partition in partitions.by_partition(keys).items():
-        rollups = Rollup.objects.of_partition(partition).whole_series().filter(_among(of_partition))
+        rollups = Rollup.objects.of_partition(partition).whole_series().filter(among(of_partition))
         found |= {SeriesKey(*key) for key in rollups.values_list("namespace", "name")}
         missing = [key for key in of_partition if key not in found]
         if missing:
-            events = Event.objects.of_partition(partition).filter(_among(missing)).order_by()
+            events = Event.objects.of_partition(partition).filter(among(missing)).order_by()
             found |= {SeriesKey(*key) for key in events.values_list("namespace", "name").distinct()}
     return found
 
@@ -92,8 +101,11 @@ def stored_series(keys: Sequence[SeriesKey]) -> set[SeriesKey]:
 def _read(
     keys: list[SeriesKey], aggregation_type: str, span: Span, partition: int | None, watermark: Watermark
 ) -> dict[SeriesKey, Found]:
-    pruned_rows = Pruned.objects.of_partition(partition).filter(_among(keys), before__gt=span.first)
-    pruned = {SeriesKey(*key) for key in pruned_rows.values_list("namespace", "name")}
+    if aggregation_type == "rate":
+        seconds = max((span.last - span.first + MICROSECOND).total_seconds(), 1.0)
+        sums = _read(keys, "sum", span, partition, watermark)
+        return {key: value / seconds if isinstance(value, float) else value for key, value in sums.items()}
+    pruned = _pruned(keys, span, partition)
     merged = _merged(keys, aggregation_type, span, partition, watermark)
     found: dict[SeriesKey, Found] = {}
     for key in keys:
@@ -104,6 +116,23 @@ def _read(
     return found
 
 
+def _looked_at(
+    keys: list[SeriesKey], aggregation_type: str, span: Span, partition: int | None, watermark: Watermark
+) -> EventWindow:
+    window = EventWindow(aggregation_type, span, partition, watermark)
+    counts = {key: int(count) for key, count in _merged(keys, "count", span, partition, watermark).items()}
+    pruned = _pruned(keys, span, partition)
+    # of a pruned hour that the window cuts, no event may be left to be counted
+    window.look(keys, dict.fromkeys(pruned, 1) | counts, pruned)
+    return window
+
+
+def _pruned(keys: list[SeriesKey], span: Span, partition: int | None) -> set[SeriesKey]:
+    """Return the series of which events from before some time past the window's start were deleted."""
+    rows = Pruned.objects.of_partition(partition).filter(among(keys), before__gt=span.first)
+    return {SeriesKey(*key) for key in rows.values_list("namespace", "name")}
+
+
 def _merged(
     keys: list[SeriesKey], aggregation_type: str, span: Span, partition: int | None, watermark: Watermark
 ) -> dict[SeriesKey, float]:
@@ -112,11 +141,11 @@ def _merged(
     events = Event.objects.of_partition(partition)
     for piece in plan(*span, list(reversed(watermark.finest_first))):
         if piece.resolution is None:
-            of_piece = events.within(piece.first, piece.last).up_to(watermark.marks).filter(_among(keys))
+            of_piece = events.within(piece.first, piece.last).up_to(watermark.marks).filter(among(keys))
             parts.append(_of_events(of_piece, aggregation_type))
         else:
             rollups = Rollup.objects.of_partition(partition).filter(
-                _among(keys), resolution=piece.resolution, bucket__range=(piece.first, piece.last)
+                among(keys), resolution=piece.resolution, bucket__range=(piece.first, piece.last)
             )
             parts.append(_of_rollups(rollups, aggregation_type))
     # events past the watermark are few, and those of all series are read, which no index of series is needed for
@@ -167,13 +196,6 @@ def _of_events(rows: models.QuerySet[Any], aggregation_type: str) -> models.Quer
 def _rows(grouped: models.QuerySet[Any], **columns: Any) -> models.QuerySet[Any]:
     rows: models.QuerySet[Any] = grouped.annotate(**columns).values_list("namespace", "name", *columns)
     return rows
-
-
-def _among(keys: Sequence[SeriesKey]) -> RawSQL:
-    """Build the condition that a row is of one of the series, as one parameter or two, however many there are."""
-    table, given = from_series(keys)
-    chosen = f"(namespace, name) IN (SELECT series.namespace, series.name {table})"
-    return RawSQL(chosen, given, output_field=models.BooleanField())  # noqa: S611  # a constant text
 
 
 def _asked(key: SeriesKey, aggregation_type: str, span: Span) -> Found:

@@ -157,5 +157,4 @@ def _previewed(alert: Alert, wanted: str) -> dict[str, Any]:
         "chosen": "/".join(chosen),
         "found": found,
         "picture": picture(alert, found),
-        "days": [found.first + timedelta(days=number) for number in range(8)],
     }

@@ -9,16 +9,19 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from django.conf import settings
 from django.db import DatabaseError, InterfaceError, transaction
 from django.utils import timezone
 from rest_framework.exceptions import APIException
 
 from events.aggregation import windows
-from events.aggregation.windows import Found, Window
+from events.aggregation.event_windows import Found, is_of_events
+from events.aggregation.windows import TooManyEvents, Window
 from events.alerts import messages, revisions
 from events.alerts.condition import MINUTE, Verdict
 from events.alerts.lease import Lease, Lost
 from events.alerts.models import Alert, AlertState, Delivery, Firing
+from events.alerts.problems import words_of
 from events.alerts.standing import FIRING, OK, RESOLVED, Standing
 from events.alerts.watched import Watched
 from events.database.errors import is_database_away
@@ -95,10 +98,13 @@ class Evaluator:
             return None
         counts = {"alerts": 0, "series": 0, "fired": 0, "resolved": 0}
         try:
-            for watched in _steps(Watched.all(), minute):
+            # what reads events takes longest, and so comes last
+            ordered = sorted(Watched.all(), key=lambda each: is_of_events(each.alert.condition.asked_type))
+            steps = _steps(ordered, minute)
+            for outcomes in (judged for watched in steps for judged in _judge(watched, minute)):
                 if not is_wanted():
                     return None
-                for outcome in self._store(_judge(watched, minute)):
+                for outcome in self._store(outcomes):
                     counts["alerts"] += 1
                     counts["series"] += len(outcome.judged)
                     counts["fired"] += sum(len(each.fired) for each in outcome.judged)
@@ -166,42 +172,64 @@ def _steps(watched: Iterable[Watched], minute: datetime) -> Iterator[list[Watche
         yield step
 
 
-def _judge(watched: Sequence[Watched], minute: datetime) -> list[_Outcome]:
-    """Judge some alerts together; where that fails, each by itself, so that one that is broken stops no other."""
+def _judge(watched: Sequence[Watched], minute: datetime, most_missed: int = _MOST_MISSED) -> Iterator[list[_Outcome]]:
+    """Judge some alerts together, and yield what came of them.
+
+    Where that fails, each is judged by itself, so that one that is broken stops no other. Where they need many events,
+    fewer are judged at a time; one that needs too many by itself gives up its missed minutes, and in the end says so.
+    """
     try:
         with snapshot():
-            return _judge_together(watched, minute)
+            found = _judge_together(watched, minute, most_missed)
+    except TooManyEvents:
+        if len(watched) > 1:
+            middle = len(watched) // 2
+            yield from _judge(watched[:middle], minute)
+            yield from _judge(watched[middle:], minute)
+        elif most_missed > 1:
+            yield from _judge(watched, minute, 1)
+        else:
+            yield [_Outcome(watched[0].alert, problem=_too_many(watched[0].alert))]
+        return
     except BROKEN as error:
         if is_database_away(error):
             raise
         if len(watched) > 1:
-            return [outcome for each in watched for outcome in _judge([each], minute)]
-        alert, problem = watched[0].alert, _words(error)
+            for each in watched:
+                yield from _judge([each], minute)
+            return
+        alert, problem = watched[0].alert, words_of(error)
         if alert.problem != problem:  # once, not every minute
             logger.error("The alert %s can't be evaluated: %s", alert.pk, str(error).partition("\n")[0])
-        return [_Outcome(alert, problem=problem)]
+        found = [_Outcome(alert, problem=problem)]
+    yield found
 
 
-def _judge_together(watched: Sequence[Watched], minute: datetime) -> list[_Outcome]:
+def _too_many(alert: Alert) -> str:
+    needed = f"{alert.condition.asked_type} would read more than {settings.PERCENTILE_EVENTS} events of all its series"
+    return f"Its {needed} together (PERCENTILE_EVENTS). Choose a shorter window or fewer series, or keep histograms."
+
+
+def _judge_together(watched: Sequence[Watched], minute: datetime, most_missed: int) -> list[_Outcome]:
     asked: list[Window] = []
     minutes: _Minutes = {}
     for each in watched:
         condition = each.alert.condition
         at = minute - each.alert.delay_minutes * MINUTE
         for series in each.series:
-            due = minutes[each.alert.pk, series] = _due(each.states.get(series), at)
+            due = minutes[each.alert.pk, series] = _due(each.states.get(series), at, most_missed)
             asked += [window for point in due for window in condition.windows(series, point)]
-    values = windows.read(asked)
+    values = windows.read(asked, settings.PERCENTILE_EVENTS)
     outcomes = [_outcome(each, minutes, values, minute) for each in watched]
     _count_events([firing for outcome in outcomes for judged in outcome.judged for firing in judged.fired])
     return outcomes
 
 
-def _due(state: AlertState | None, at: datetime) -> list[datetime]:
-    """List the minutes up to ``at`` that are not evaluated yet."""
+def _due(state: AlertState | None, at: datetime, most: int = _MOST_MISSED) -> list[datetime]:
+    """List the minutes up to ``at`` that are not evaluated yet, the last ones of many."""
     if state is None or state.evaluated_at - at > _CLOCK_SET_BACK:
         return [at]
-    first = max(state.evaluated_at + MINUTE, at - (_MOST_MISSED - 1) * MINUTE)
+    first = max(state.evaluated_at + MINUTE, at - (most - 1) * MINUTE)
     return [first + number * MINUTE for number in range(int((at - first) / MINUTE) + 1)]
 
 
@@ -214,7 +242,7 @@ def _outcome(watched: Watched, minutes: _Minutes, values: dict[Window, Found], m
             found = [values[window] for window in condition.windows(series, at)]
             broken = next((each for each in found if isinstance(each, APIException)), None)
             if broken is not None:
-                outcome.problem = _words(broken)
+                outcome.problem = words_of(broken)
                 break
             value = condition.value_of([each for each in found if not isinstance(each, APIException)])
             state = judged.state if judged else watched.states.get(series) or _new_state(alert, series, at)
@@ -254,11 +282,8 @@ def _step(judged: _Judged, alert: Alert, at: datetime, value: float | None, verd
 
 def _count_events(fired: Sequence[Firing]) -> None:
     """Note on how many events each firing is based, in the snapshot that was judged by."""
-    stretches = [revisions.stretch_of(firing, firing.alert.condition) for firing in fired]
-    counts = windows.read(stretches)
-    for firing, window in zip(fired, stretches, strict=True):
-        count = counts[window]
-        firing.event_count = int(count) if isinstance(count, float) else None
+    for firing, count in zip(fired, revisions.count_events(fired), strict=True):
+        firing.event_count = count
 
 
 def _told(alert: Alert, outcome: _Outcome, now: datetime) -> list[Delivery]:
@@ -280,12 +305,3 @@ def _told(alert: Alert, outcome: _Outcome, now: datetime) -> list[Delivery]:
         *messages.deliveries(alert, "firing", firing, now),
         *messages.deliveries(alert, "resolved", resolved, now),
     ]
-
-
-def _words(error: Exception) -> str:
-    """Write what is wrong with an alert in a sentence; what the database says of itself is left to the log."""
-    if isinstance(error, APIException):
-        detail = error.detail
-        texts = detail.values() if isinstance(detail, dict) else [detail]
-        return " ".join(str(text) for each in texts for text in (each if isinstance(each, list) else [each]))[:300]
-    return f"It can’t be evaluated ({type(error).__name__})."

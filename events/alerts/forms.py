@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
 from typing_extensions import override
 
+from events.aggregation.question import NAMED_TYPES
 from events.alerts import emails, sealing, webhooks
 from events.alerts.models import Alert, AlertTarget
 
 _MOST_SECRET_CHARACTERS = 200
 # Nothing is kept by the browser, and what was entered once is not shown again.
 _ONCE = {"autocomplete": "off", "spellcheck": "false"}
+
+
+class WordsInput(forms.TextInput):
+    """A field to write in that offers some words."""
+
+    template_name = "events/alerts/words.html"
+
+    def __init__(self, words: Sequence[str], attrs: dict[str, Any] | None = None) -> None:
+        super().__init__(attrs)
+        self.words = words
+
+    @override
+    def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
+        listed = {**(attrs or {}), "list": f"{name}_words"}
+        return {**super().get_context(name, value, listed), "words": self.words}
 
 
 class AlertForm(forms.ModelForm):
@@ -29,6 +46,7 @@ class AlertForm(forms.ModelForm):
             "description": forms.Textarea(attrs={"rows": 2}),
             "namespace": forms.TextInput(attrs=_ONCE),
             "series_name": forms.TextInput(attrs=_ONCE),
+            "aggregation_type": WordsInput(NAMED_TYPES, _ONCE),
             "quiet_start": forms.TimeInput(format="%H:%M", attrs={"type": "time"}),
             "quiet_end": forms.TimeInput(format="%H:%M", attrs={"type": "time"}),
             "quiet_zone": forms.TextInput(attrs=_ONCE),

@@ -14,7 +14,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator, Prohibi
 from django.db import models
 from typing_extensions import override
 
-from events.aggregation.question import ROLLED_UP_TYPES
+from events.aggregation.question import AGGREGATION_TYPES, NAMED_TYPES, fraction_of
 from events.alerts import condition as conditions
 from events.alerts import sealing, standing
 from events.alerts.condition import Condition
@@ -33,6 +33,15 @@ def validate_zone(name: str) -> None:
     """Refuse a name that is no time zone's. Raises Django's ValidationError."""
     if name != "UTC" and name not in zones.names():
         raise ValidationError("Choose an IANA name such as Europe/Berlin.", code="zone")
+
+
+def validate_aggregation_type(text: str) -> None:
+    """Refuse a word that is no aggregation type of the API. Raises Django's ValidationError."""
+    if text not in AGGREGATION_TYPES and fraction_of(text) is None:
+        raise ValidationError(
+            f"Choose one of: {', '.join(NAMED_TYPES)}. Another percentile is a “p” and a number from 0 to 100.",
+            code="aggregation_type",
+        )
 
 
 def _pattern(of: str) -> models.CharField[str, str]:
@@ -122,8 +131,9 @@ class Alert(models.Model):
 
     kind = models.CharField("condition", max_length=10, choices=KINDS, default=conditions.THRESHOLD)
     aggregation_type = models.CharField(
-        max_length=10, choices=[(each, each) for each in ROLLED_UP_TYPES], default="avg"
-    )
+        max_length=20, default="avg", validators=[validate_aggregation_type],
+        help_text=f"{', '.join(NAMED_TYPES[:-1])} or {NAMED_TYPES[-1]}, or another percentile.",
+    )  # fmt: skip
     window_minutes = _minutes("Over so many minutes, a week at most.", 5, 1, MOST_WINDOW_MINUTES)
     comparison = models.CharField(max_length=10, choices=COMPARISONS, default=conditions.ABOVE)
     threshold = models.FloatField(default=0.0, help_text="A value; for a change, a number of percent.")

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import accumulate
-from operator import ge, le
 
 from rest_framework.exceptions import ValidationError
 
+from events.aggregation import event_bounds
 from events.aggregation.answer import Answer
-from events.aggregation.question import Question
+from events.aggregation.event_windows import is_of_events
+from events.aggregation.question import Question, fraction_of
+from events.aggregation.series_state import state_of
+from events.alerts import sliding
 from events.alerts.condition import MINUTE, Condition
 from events.alerts.models import Alert
+from events.alerts.problems import words_of
+from events.alerts.sliding import Values
 from events.alerts.standing import FIRING, OK, Standing
 from events.calendar.granularity import MICROSECOND, Granularity
+from events.calendar.spans import Span
 from events.calendar.timestamps import microseconds_of
 from events.database.snapshot import snapshot
+from events.log.models import Event
 from events.log.series import SeriesKey
 
 WEEK = timedelta(days=7)
 _MINUTE_MICROSECONDS = 60_000_000
-# Every double is a whole number of these, so that sums of doubles are exact.
-_UNIT_BITS = 1_074
-_Values = list[float | None]
+_ENDS = ("first", "last")
+# Percentiles and deviations of a preview are made of so many events at most, which takes about a second.
+_MOST_EVENTS = 200_000
 
 
 @dataclass(frozen=True)
@@ -34,9 +40,19 @@ class Preview:
 
     series: SeriesKey
     first: datetime
-    values: _Values
+    values: Values
     firings: list[tuple[datetime, datetime | None]]
     problem: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether it is of the whole week."""
+        return self.last - self.first >= WEEK
+
+    @property
+    def marks(self) -> list[datetime]:
+        """The instants at the ends of seven parts of it."""
+        return [self.first + (self.last - self.first) * number / 7 for number in range(8)]
 
     @property
     def last(self) -> datetime:
@@ -47,7 +63,8 @@ class Preview:
 def preview(alert: Alert, series: SeriesKey, now: datetime, length: timedelta = WEEK) -> Preview:
     """Evaluate an alert for a series over every minute up to now, as the worker would have, from one snapshot.
 
-    It reads the minutes of the window, by two answers at most, and those before that a change is against.
+    It reads the minutes of the window, by two answers at most, and those before that a change is against. Where events
+    are read and these are too many, it begins later.
     """
     last = now.replace(second=0, microsecond=0) - alert.delay_minutes * MINUTE
     first = last - length
@@ -55,9 +72,11 @@ def preview(alert: Alert, series: SeriesKey, now: datetime, length: timedelta = 
     count = int(length / MINUTE) + 1
     try:
         with snapshot():
+            count = min(_that_fit(condition, series, first - offset, count) for offset in condition.offsets)
+            first = last - (count - 1) * MINUTE
             of_windows = [_values(condition, series, first - offset, count) for offset in condition.offsets]
     except ValidationError as error:
-        return Preview(series, first, [], [], str(error.detail))
+        return Preview(series, first, [], [], words_of(error))
     values = [condition.value_of(found) for found in zip(*of_windows, strict=True)]
     return Preview(series, first, values, list(_firings(alert, first, values)))
 
@@ -78,63 +97,73 @@ def _firings(
         yield fired, None
 
 
-def _values(condition: Condition, series: SeriesKey, first: datetime, count: int) -> _Values:
+def _that_fit(condition: Condition, series: SeriesKey, first: datetime, count: int) -> int:
+    """Return for how many of so many minutes the events of their windows may be read, counted from the last one.
+
+    Raises ValidationError where the last one's are too many.
+    """
+    kind, width = condition.asked_type, condition.window_minutes
+    if not is_of_events(kind) or kind in _ENDS:
+        return count
+    numbers = _minutes(series, "count", first - width * MINUTE, width + count - 1)
+    totals = accumulate(int(each or 0) for each in reversed(numbers))
+    fit = sum(total <= _MOST_EVENTS for total in totals) - width + 1
+    if fit < 1:
+        raise ValidationError(f"The last window has more than {_MOST_EVENTS} events, too many for a preview.")
+    return fit
+
+
+def _values(condition: Condition, series: SeriesKey, first: datetime, count: int) -> Values:
     """List the aggregate of the window that ends at each of so many minutes."""
     kind, width = condition.asked_type, condition.window_minutes
-    start = first - width * MINUTE
-    end = first + (count - 1) * MINUTE - MICROSECOND
 
-    def minutes(aggregation_type: str) -> _Values:
-        return _minutes(series, aggregation_type, start, end, width + count - 1)
+    def minutes(aggregation_type: str) -> Values:
+        return _minutes(series, aggregation_type, first - width * MINUTE, width + count - 1)
 
     if kind in {"min", "max"}:
-        return _extremes(minutes(kind), width, le if kind == "min" else ge)
-    numbers = _sliding([int(each or 0) for each in minutes("count")], width)
+        return sliding.extremes(minutes(kind), width, is_least=kind == "min")
+    if kind in _ENDS:
+        return sliding.ends(minutes(kind), width, is_last=kind == "last")
+    if is_of_events(kind):
+        events = _events(series, kind, first - width * MINUTE, width + count - 1)
+        fraction = fraction_of(kind)
+        return sliding.deviations(events, width) if fraction is None else sliding.percentiles(events, width, fraction)
+    if kind in {"sum", "rate"}:
+        seconds = width * MINUTE.total_seconds() if kind == "rate" else 1
+        return [total / seconds for total in sliding.sums([each or 0.0 for each in minutes("sum")], width)]
+    numbers = [int(each or 0) for each in minutes("count")]
     if kind == "count":
-        return [float(each) for each in numbers]
-    sums = _sliding([_units(each or 0.0) for each in minutes("sum")], width)
-    unit = 1 << _UNIT_BITS
-    if kind == "sum":
-        return [total / unit for total in sums]
-    return [total / (unit * number) if number else None for total, number in zip(sums, numbers, strict=True)]
+        return sliding.counts(numbers, width)
+    return sliding.averages([each or 0.0 for each in minutes("sum")], numbers, width)
 
 
-def _minutes(series: SeriesKey, aggregation_type: str, start: datetime, end: datetime, count: int) -> _Values:
+def _minutes(series: SeriesKey, aggregation_type: str, start: datetime, count: int) -> Values:
     """List the aggregate of each of so many minutes from ``start`` on; None where there are no events."""
-    question = Question(
-        namespace=series.namespace, name=series.name, ts_min=start, ts_max=end, granularity=Granularity.MINUTE,
-        aggregation_type=aggregation_type, label="bucket",
-    )  # fmt: skip
-    values: _Values = [None] * count
-    zero = microseconds_of(start)
+    question = _question(series, aggregation_type, start, count)
+    values: Values = [None] * count
     for item in Answer(question).items():
-        at = microseconds_of(datetime.fromisoformat(item["aggregatedTimestamp"]))
-        values[(at - zero) // _MINUTE_MICROSECONDS] = item["value"]
+        values[_number(datetime.fromisoformat(item["aggregatedTimestamp"]), start)] = item["value"]
     return values
 
 
-def _sliding(numbers: Sequence[int], width: int) -> list[int]:
-    """List the exact sum of each ``width`` numbers in a row."""
-    sums = list(accumulate(numbers, initial=0))
-    return [after - before for before, after in zip(sums, sums[width:], strict=False)]
+def _events(series: SeriesKey, aggregation_type: str, start: datetime, count: int) -> list[list[float]]:
+    """List the values of each of so many minutes. Raises ValidationError where events are pruned or too many."""
+    question = _question(series, aggregation_type, start, count)
+    end = start + count * MINUTE - MICROSECOND
+    event_bounds.check(question, Span(start, end), state_of(*series))
+    minutes: list[list[float]] = [[] for _ in range(count)]
+    events = Event.objects.of_series(*series).within(start, end).order_by()
+    for timestamp, value in events.values_list("timestamp", "value").iterator(2_000):
+        minutes[_number(timestamp, start)].append(value)
+    return minutes
 
 
-def _units(value: float) -> int:
-    numerator, denominator = value.as_integer_ratio()
-    return numerator * ((1 << _UNIT_BITS) // denominator)
+def _question(series: SeriesKey, aggregation_type: str, start: datetime, count: int) -> Question:
+    return Question(
+        namespace=series.namespace, name=series.name, ts_min=start, ts_max=start + count * MINUTE - MICROSECOND,
+        granularity=Granularity.MINUTE, aggregation_type=aggregation_type, label="bucket",
+    )  # fmt: skip
 
 
-def _extremes(values: _Values, width: int, is_better: Callable[[float, float], bool]) -> _Values:
-    """List the least or the most of each ``width`` values in a row, None where there are none among them."""
-    found: _Values = []
-    candidates: deque[tuple[int, float]] = deque()
-    for number, value in enumerate(values):
-        if value is not None:
-            while candidates and is_better(value, candidates[-1][1]):
-                candidates.pop()
-            candidates.append((number, value))
-        if candidates and candidates[0][0] <= number - width:
-            candidates.popleft()
-        if number >= width - 1:
-            found.append(candidates[0][1] if candidates else None)
-    return found
+def _number(instant: datetime, start: datetime) -> int:
+    return (microseconds_of(instant) - microseconds_of(start)) // _MINUTE_MICROSECONDS

@@ -6,15 +6,18 @@ by now says so.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q
 from rest_framework.exceptions import ValidationError
 
 from events.aggregation import windows
-from events.aggregation.windows import Window
+from events.aggregation.event_windows import Found
+from events.aggregation.windows import TooManyEvents, Window
 from events.alerts.condition import MINUTE, Condition, Verdict
 from events.alerts.lease import Lease
 from events.alerts.models import Firing
@@ -24,19 +27,32 @@ from events.log.series import SeriesKey
 
 _LOOK_FOR = timedelta(days=1)
 _FIRINGS_A_PASS = 200
+_SECONDS_A_PASS = 10
 _MOST_POINTS = 60
 
 
-def stretch_of(firing: Firing, condition: Condition) -> Window:
-    """Return the window whose number of events tells whether any came late: all that the firing is based on."""
-    first = firing.pending_since - condition.length
-    return Window(SeriesKey(firing.namespace, firing.name), "count", first, firing.fired_at - MICROSECOND)
+def count_events(firings: Sequence[Firing]) -> list[int | None]:
+    """Count the events that each firing is based on, which tells whether any came late; None where that isn't known. To be
+    called in a snapshot.
+    """
+    stretches = [_stretches(firing, firing.alert.condition) for firing in firings]
+    counts = windows.read(window for of_firing in stretches for window in of_firing)
+    found: list[int | None] = []
+    for of_firing in stretches:
+        numbers = [int(count) for window in of_firing if isinstance(count := counts[window], float)]
+        found.append(sum(numbers) if len(numbers) == len(of_firing) else None)
+    return found
+
+
+def _stretches(firing: Firing, condition: Condition) -> list[Window]:
+    key, first = SeriesKey(firing.namespace, firing.name), firing.pending_since - condition.length
+    return [Window(key, "count", first, firing.fired_at - MICROSECOND)]
 
 
 def look_for_late_events(minute: datetime, lease: Lease) -> int:
     """Mark what fired within a day on data that is different by now; return how many firings that are.
 
-    The ones that were looked at longest ago come first, some hundreds a pass.
+    The ones that were looked at longest ago come first, some hundreds a pass, or as many as there is time for.
     """
     recent = Q(resolved_at=None) | Q(resolved_at__gt=minute - _LOOK_FOR)
     found = Firing.objects.filter(recent, event_count__isnull=False)
@@ -44,37 +60,48 @@ def look_for_late_events(minute: datetime, lease: Lease) -> int:
     firings = list(ordered[:_FIRINGS_A_PASS])
     if not firings:
         return 0
+    checked: list[int] = []
+    revised: list[Firing] = []
     with snapshot():
-        stretches = {firing: stretch_of(firing, firing.alert.condition) for firing in firings}
-        counts = windows.read(stretches.values())
-        revised = []
-        for firing, window in stretches.items():
-            count = counts[window]
-            if isinstance(count, float) and int(count) != firing.event_count:
-                _judge_anew(firing, minute, int(count))
+        end = time.monotonic() + _SECONDS_A_PASS
+        for firing, count in zip(firings, count_events(firings), strict=True):
+            if count is not None and count != firing.event_count:
+                if time.monotonic() > end:
+                    continue
+                _judge_anew(firing, minute, count)
                 revised.append(firing)
+            checked.append(firing.pk)
     with transaction.atomic():
         lease.prolong()
-        Firing.objects.filter(pk__in=[firing.pk for firing in firings]).update(checked_at=minute)
+        Firing.objects.filter(pk__in=checked).update(checked_at=minute)
         fields = ["event_count", "revised_at", "revised_value", "would_have_fired"]
         Firing.objects.bulk_update(revised, fields, batch_size=100)
     return len(revised)
 
 
 def _judge_anew(firing: Firing, minute: datetime, event_count: int) -> None:
-    condition = firing.alert.condition
-    key = SeriesKey(firing.namespace, firing.name)
-    points = _points(firing)
-    asked = {at: condition.windows(key, at) for at in points}
-    found = windows.read([window for of_point in asked.values() for window in of_point])
-    values = [_value(condition, [found[window] for window in asked[at]]) for at in points]
     firing.event_count = event_count
+    condition, points = firing.alert.condition, _points(firing)
+    try:
+        values = _values(firing, condition, points)
+    except TooManyEvents:
+        try:
+            values = _values(firing, condition, points[-1:])
+        except TooManyEvents:
+            return
     firing.would_have_fired = all(condition.verdict(value) is Verdict.BREACHED for value in values)
     if values[-1] != firing.value or not firing.would_have_fired or firing.revised_at:
         firing.revised_at, firing.revised_value = minute, values[-1]
 
 
-def _value(condition: Condition, found: Sequence[windows.Found]) -> float | None:
+def _values(firing: Firing, condition: Condition, points: Sequence[datetime]) -> list[float | None]:
+    key = SeriesKey(firing.namespace, firing.name)
+    asked = {at: condition.windows(key, at) for at in points}
+    found = windows.read((window for of_point in asked.values() for window in of_point), settings.PERCENTILE_EVENTS)
+    return [_value(condition, [found[window] for window in asked[at]]) for at in points]
+
+
+def _value(condition: Condition, found: Sequence[Found]) -> float | None:
     if any(isinstance(each, ValidationError) for each in found):
         return None
     return condition.value_of([each for each in found if not isinstance(each, ValidationError)])

@@ -6,6 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from django.db.models import BooleanField
+from django.db.models.expressions import RawSQL
+
 from events.database.dialect import is_postgresql
 
 _FROM = {
@@ -29,3 +32,10 @@ def from_series(keys: Sequence[tuple[str, str]]) -> tuple[str, list[Any]]:
     if is_postgresql():
         return _FROM["postgresql"], [[namespace for namespace, _ in keys], [name for _, name in keys]]
     return _FROM["sqlite"], [json.dumps(keys)]
+
+
+def among(keys: Sequence[tuple[str, str]]) -> RawSQL:
+    """Build the condition that a row is of one of the series, as one parameter or two, however many there are."""
+    table, given = from_series(keys)
+    chosen = f"(namespace, name) IN (SELECT series.namespace, series.name {table})"
+    return RawSQL(chosen, given, output_field=BooleanField())  # noqa: S611  # a constant text

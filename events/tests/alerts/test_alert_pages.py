@@ -1,6 +1,7 @@
 """The pages of alerts, and the admin's: who may do what there, and what comes of it."""
 
 import re
+import statistics
 from datetime import timedelta
 
 import pytest
@@ -8,6 +9,8 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from events.aggregation import windows
+from events.alerts import preview as previews
+from events.alerts import sliding
 from events.alerts.forms import AlertForm
 from events.alerts.models import Alert, AlertState, AlertTarget, Delivery, Firing
 from events.alerts.preview import preview
@@ -117,6 +120,11 @@ def test_an_alert_is_made_changed_muted_and_deleted(admin, make_target, time):
     ("field", "value", "error"),
     [
         ("name", "", "This field is required."),
+        (
+            "aggregation_type",
+            "p101",
+            "Choose one of: avg, min, max, sum, count, rate, first, last, stddev, median, p50, p75, p90, p95, p99. Another percentile is a “p” and a number from 0 to 100.",
+        ),
         ("namespace", "a*b", "“a*b”: “*” may only end a pattern."),
         ("series_name", "a/b", "“a/b”: no namespace contains “/” nor is “.” or “..”."),
         ("window_minutes", "0", "Ensure this value is greater than or equal to 1."),
@@ -171,7 +179,10 @@ def test_a_preview_draws_the_last_week_and_says_when_it_would_have_fired(admin, 
     assert "The last week of Server-1/cpu" in text_of(admin.get(f"/alerts/{alert.pk}?series=Shop/order"))
 
 
-@pytest.mark.parametrize("kind", ["avg", "min", "max", "sum", "count", "silence", "change"])
+KINDS = ["avg", "min", "max", "sum", "count", "rate", "first", "last", "stddev", "median", "p0", "p99.9", "p100"]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "silence", "change"])
 def test_a_preview_has_the_values_that_the_evaluation_would_have(db, make_alert, kind):
     Event.objects.bulk_create(
         Event(
@@ -195,7 +206,37 @@ def test_a_preview_has_the_values_that_the_evaluation_would_have(db, make_alert,
         values = windows.read([each for of_minute in asked for each in of_minute])
     assert (found.last, len(found.values)) == (NOON - timedelta(minutes=2), 121)
     expected = [condition.value_of([values[each] for each in of_minute]) for of_minute in asked]
-    assert [found.values[number] for number in numbers] == expected
+    almost = [each if each is None else pytest.approx(each, rel=1e-14) for each in expected]
+    assert [found.values[number] for number in numbers] == (almost if kind == "stddev" else expected)
+
+
+def test_a_preview_of_many_events_is_as_long_as_these_may_be_read(admin, make_alert, monkeypatch, time):
+    monkeypatch.setattr(previews, "_MOST_EVENTS", 100)
+    Event.objects.bulk_create(
+        Event(namespace="Server-1", name="cpu", timestamp=NOON - timedelta(seconds=30 * number), value=number)
+        for number in range(1, 1_000)
+    )
+    given = {**FORM, "aggregation_type": "p95", "window_minutes": 10, "threshold": 1e4, "preview": "1"}
+
+    shown = text_of(admin.post("/alerts/new", given))
+
+    # two events a minute, of which the last window has twenty
+    assert "Server-1/cpu since 2026-11-28 11:19 UTC, as the week has too many events: it would not have fired." in shown
+    assert "Sat 11:19 Sat 11:24" in shown
+    shown = text_of(admin.post("/alerts/new", {**given, "window_minutes": 60}))
+    assert "The last week of Server-1/cpu: The last window has more than 100 events, too many for a preview." in shown
+
+
+def test_many_values_stay_in_order_as_they_come_and_go():
+    numbers = range(9_000)
+    minutes = [[number * 7_919 % 9_001 / 8 for number in numbers[start : start + 3_000]] for start in (0, 3_000, 6_000)]
+
+    found = sliding.percentiles([*minutes, []], 2, 0.25)
+
+    windows_of_two = zip(minutes, [*minutes[1:], []], strict=True)
+    expected = [statistics.quantiles([*one, *other], n=4, method="inclusive")[0] for one, other in windows_of_two]
+    assert found == expected
+    assert sliding.deviations([[1.7e308, -1.7e308], [5e-324, 0.0], [1.5], []], 1) == [None, 5e-324, None, None]
 
 
 def test_the_list_shows_how_alerts_stand(admin, make_alert, time):

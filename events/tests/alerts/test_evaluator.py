@@ -9,6 +9,7 @@ from django.db import DatabaseError, OperationalError, transaction
 
 from events.aggregation import windows
 from events.alerts import evaluator as evaluator_module
+from events.alerts import revisions
 from events.alerts.evaluator import Evaluator
 from events.alerts.models import Alert, AlertEvaluator, AlertState, Delivery, Firing
 from events.alerts.watched import forget
@@ -70,6 +71,12 @@ def test_each_kind_of_condition(track, make_alert, evaluate, is_rolled_up, time)
         "count below": ({"aggregation_type": "count", "comparison": "below", "threshold": 7}, True),
         "sum": ({"aggregation_type": "sum", "threshold": 120}, False),
         "max": ({"aggregation_type": "max", "threshold": 19.5}, True),
+        "p95": ({"aggregation_type": "p95", "threshold": 19.9}, True),
+        "stddev": ({"aggregation_type": "stddev", "threshold": 0.1}, False),
+        "last": ({"aggregation_type": "last", "threshold": 19}, True),
+        "first": ({"aggregation_type": "first", "comparison": "below", "threshold": 20}, False),
+        "rate": ({"aggregation_type": "rate", "threshold": 1.9}, True),
+        "median": ({"kind": "change", "aggregation_type": "median", "threshold": 99}, True),
         "change": ({"kind": "change", "comparison": "either", "threshold": 50}, True),
         "fall": ({"kind": "change", "comparison": "below", "threshold": 50}, False),
         "silent": ({"kind": "silence", "series_name": "memory"}, True),
@@ -80,7 +87,7 @@ def test_each_kind_of_condition(track, make_alert, evaluate, is_rolled_up, time)
 
     done = evaluate(is_rolled_up=is_rolled_up)
 
-    assert (done.minute, done.alerts, done.series) == (NOON + timedelta(minutes=1), 8, 8)
+    assert (done.minute, done.alerts, done.series) == (NOON + timedelta(minutes=1), 14, 14)
     found = {state.alert.name: state.state == "firing" for state in AlertState.objects.select_related("alert")}
     assert found == {name: fires for name, (_, fires) in expected.items()}
     assert Alert.objects.get(name="silent").problem == "There is no series “Server-1/memory”."
@@ -141,6 +148,53 @@ def test_what_fired_on_data_that_a_late_event_changed_says_so(
         evaluate()
     assert states() == ["resolved"]
     assert sentence in Delivery.objects.get(event="resolved").body
+
+
+def test_late_events_are_weighed_as_far_as_there_is_time(track, make_alert, evaluate, monkeypatch):
+    make_alert()
+    track(10, 95)
+    evaluate()
+    track(20, 97)
+    with monkeypatch.context() as patch:
+        patch.setattr(revisions, "_SECONDS_A_PASS", -1)
+        evaluate()
+    assert (Firing.objects.get().revision, Firing.objects.get().checked_at) == ("", NOON + timedelta(minutes=1))
+
+    evaluate()
+
+    assert Firing.objects.get().revised_value == 96
+
+
+def test_alerts_that_read_many_events_are_evaluated_a_few_at_a_time(
+    partition_count, track, make_alert, evaluate, settings, monkeypatch
+):
+    settings.PERCENTILE_EVENTS = 3
+    for second in range(3):
+        track(second, 95)
+    track(0, 95, name="memory")
+    alerts = [make_alert(aggregation_type="p50", window_minutes=minutes) for minutes in (1, 2, 3)]
+    many = make_alert(aggregation_type="p50", series_name="*", name="many")
+    cheap = make_alert(series_name="*")
+    stored, store = [], evaluator_module._store_states
+    monkeypatch.setattr(evaluator_module, "_store_states", lambda states: stored.append(states) or store(states))
+
+    done = evaluate()
+
+    assert (done.alerts, done.fired) == (5, 5)
+    steps = [{state.alert for state in step} for step in stored]
+    assert steps == [{cheap, alerts[0]}, {alerts[1]}, {alerts[2]}, set()]
+    many.refresh_from_db()
+    assert many.problem == (
+        "Its p50 would read more than 3 events of all its series together (PERCENTILE_EVENTS). Choose a shorter window "
+        "or fewer series, or keep histograms."
+    )
+    for minute in range(1, 6):
+        track(minute * 60 + 10, 1)
+        track(minute * 60 + 20, 1)
+    evaluate(minutes=5)  # of the missed minutes, the last one alone is read
+    found = AlertState.objects.get(alert=alerts[0])
+    assert (found.state, found.evaluated_at, found.value) == ("resolved", NOON + timedelta(minutes=6), 1)
+    assert found.since == NOON + timedelta(minutes=6)
 
 
 def test_a_late_event_that_changes_nothing_is_not_told(track, make_alert, evaluate):
@@ -220,11 +274,11 @@ def test_a_broken_alert_stops_no_other(track, make_alert, evaluate, monkeypatch)
     make_alert(namespace="None-*")
     one_read = windows.read
 
-    def read(asked):
+    def read(asked, *limits):
         asked = list(asked)
         if any(broken.matches(each.series) and each.last == NOON + timedelta(seconds=30) for each in asked):
             raise DatabaseError("out of range")
-        return one_read(asked)
+        return one_read(asked, *limits)
 
     one_windows = type(broken.condition).windows
 
@@ -264,7 +318,7 @@ def test_a_window_that_only_pruned_events_could_answer_is_a_problem(track, make_
 def test_a_database_that_is_away_is_no_fault_of_an_alert(track, make_alert, evaluate, monkeypatch):
     alert = make_alert()
 
-    def read(asked):
+    def read(asked, *limits):
         raise OperationalError("the server closed the connection") from RuntimeError()
 
     monkeypatch.setattr(evaluator_module.windows, "read", read)
