@@ -32,8 +32,9 @@ _MOST_POINTS = 60
 
 
 def count_events(firings: Sequence[Firing]) -> list[int | None]:
-    """Count the events that each firing is based on, which tells whether any came late; None where that isn't known. To be
-    called in a snapshot.
+    """Count the events that each firing is based on, which tells whether any came late; None where that isn't known.
+
+    Of a change, these are also the ones that it is against. To be called in a snapshot.
     """
     stretches = [_stretches(firing, firing.alert.condition) for firing in firings]
     counts = windows.read(window for of_firing in stretches for window in of_firing)
@@ -46,7 +47,8 @@ def count_events(firings: Sequence[Firing]) -> list[int | None]:
 
 def _stretches(firing: Firing, condition: Condition) -> list[Window]:
     key, first = SeriesKey(firing.namespace, firing.name), firing.pending_since - condition.length
-    return [Window(key, "count", first, firing.fired_at - MICROSECOND)]
+    ends = [(first - offset, firing.fired_at - offset - MICROSECOND) for offset in condition.offsets]
+    return [Window(key, "count", *of_offset) for of_offset in ends]
 
 
 def look_for_late_events(minute: datetime, lease: Lease) -> int:

@@ -150,6 +150,23 @@ def test_what_fired_on_data_that_a_late_event_changed_says_so(
     assert sentence in Delivery.objects.get(event="resolved").body
 
 
+def test_a_late_event_in_the_earlier_window_of_a_change_is_told(partition_count, track, make_alert, evaluate):
+    make_alert(kind="change", threshold=50, compare_minutes=60)
+    track(-3_590, 10)
+    track(10, 20)
+    evaluate()
+    assert states() == ["firing"]
+    assert Firing.objects.get().event_count == 2
+
+    track(-3_580, 30)
+    evaluate(is_rolled_up=False)
+
+    firing = Firing.objects.get()
+    assert (firing.event_count, firing.revised_at) == (3, NOON + timedelta(minutes=2))
+    sentence = "Events that came late changed the data it fired on: 100 is now 0, on which it would not have fired."
+    assert firing.revision == sentence
+
+
 def test_late_events_are_weighed_as_far_as_there_is_time(track, make_alert, evaluate, monkeypatch):
     make_alert()
     track(10, 95)
