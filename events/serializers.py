@@ -21,6 +21,7 @@ from events.log.models import validate_path_segment
 from events.log.series import SeriesKey
 from events.series.overview import ORDERS
 
+MOST_SERIES_ASKED = 100
 FORMATS = ("json", "csv", "ndjson")
 
 MOST_SEARCHED_CHARACTERS = 511  # as many as a namespace, a slash and a name may have
@@ -303,6 +304,32 @@ class SeriesKeyField(serializers.Field[SeriesKey, Any, str, Any]):
         return SeriesKey(**path.validated_data)
 
 
+class SeveralField(serializers.ListField):
+    """A parameter that may come several times; one left empty counts as not given."""
+
+    @override
+    def get_value(self, dictionary: Any) -> Any:
+        found = super().get_value(dictionary)
+        if isinstance(dictionary, QueryDict) and isinstance(found, list):
+            return [each for each in found if each] or serializers.empty
+        return found
+
+
+class SeriesKeysField(SeveralField):
+    """Series by their namespaces and names."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(child=SeriesKeyField(), **kwargs)
+
+    @override
+    def run_child_validation(self, data: Any) -> list[Any]:
+        """Return the keys. Raises ValidationError, which says once what is wrong with any of them."""
+        try:
+            return super().run_child_validation(data)
+        except serializers.ValidationError:
+            raise serializers.ValidationError(SeriesKeyField.default_error_messages["invalid"]) from None
+
+
 class CatalogueQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any]):
     """The query of the catalogue; a parameter left empty counts as not given."""
 
@@ -377,9 +404,11 @@ class StatisticsQuerySerializer(StrictFieldsMixin, serializers.Serializer[Any]):
 class FiringsQuerySerializer(StatisticsQuerySerializer):
     """The query of what alerts fired; a parameter left empty counts as not given."""
 
-    series = SeriesKeyField(
-        default=None,
-        help_text="`namespace/name`, such as `Shop/order`: only of this series. All series where not given.",
+    series = SeriesKeysField(
+        max_length=MOST_SERIES_ASKED,
+        required=False,
+        help_text="`namespace/name`, such as `Shop/order`: only of this series; given several times, of any of them. "
+        "All series where not given.",
     )
 
 

@@ -344,9 +344,9 @@ class FiringsView(ReadView):
     def get(self, request: Request) -> HttpResponseBase:
         """Answer 200 with what fired in a window, and for how many seconds an evaluation of the alerts is due."""
         query = _validated(FiringsQuerySerializer, request.query_params)
-        grant, series = grant_of(request), query["series"]
-        if series is not None:
-            check_namespace(grant, self.required_scope, series.namespace)
+        grant, series = grant_of(request), query.get("series")
+        for key in series or ():
+            check_namespace(grant, self.required_scope, key.namespace)
         found = firings(readable_namespaces(grant), series, query["ts_min"], query["ts_max"])
         lag = read_lag()
         return json_response({"lagSeconds": lag.rounded if lag else 0, "firings": found}, status.HTTP_200_OK)

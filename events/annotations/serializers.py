@@ -19,7 +19,14 @@ from events.annotations.models import (
     Place,
 )
 from events.calendar import timestamps
-from events.serializers import SegmentField, StatisticsQuerySerializer, StrictFieldsMixin, TextField, TimestampField
+from events.serializers import (
+    SegmentField,
+    SeveralField,
+    StatisticsQuerySerializer,
+    StrictFieldsMixin,
+    TextField,
+    TimestampField,
+)
 
 MOST_LISTED = 1_000
 _ONE_LINE = RegexValidator(r"\A[^\x00-\x1f\x7f]*\Z", "Must be one line, without control characters.")
@@ -93,13 +100,13 @@ class ListLimitField(serializers.Field[int, Any, int, Any]):
 class AnnotationListSerializer(StatisticsQuerySerializer):
     """The query of the list; a parameter left empty counts as not given."""
 
-    namespace = serializers.ListField(
+    namespace = SeveralField(
         child=SegmentField(),
         max_length=100,
         required=False,
         help_text="Only those of this namespace; given several times, of any of them.",
     )
-    tag = serializers.ListField(
+    tag = SeveralField(
         child=LineField(max_length=MOST_TAG_CHARACTERS),
         max_length=MOST_TAGS,
         required=False,

@@ -56,13 +56,16 @@ def test_it_lists_what_fired(client_with_scopes, fired, django_assert_num_querie
 @pytest.mark.parametrize(
     ("query", "found"),
     [
-        ("", [0, 2, 10, 20]),
-        ("tsMin=2026-11-28T12:05:00", [0, 10, 20]),
-        ("tsMin=2026-11-28T12:05:01", [10, 20]),
+        ("", [0, 2, 10, 20, 30]),
+        ("tsMin=2026-11-28T12:05:00", [0, 10, 20, 30]),
+        ("tsMin=2026-11-28T12:05:01", [10, 20, 30]),
         ("tsMin=2026-11-28T12:06:00&tsMax=2026-11-28T12:10:00", [10]),
         ("tsMax=2026-11-28T12:09:59", [0, 2]),
         ("series=Server-2/cpu", [10]),
-        ("tsMin=2026-11-28&tsMax=2026-11-28", [0, 2, 10, 20]),
+        ("series=Server-2/cpu&series=Server-1/memory&series=Server-3/cpu", [10, 30]),
+        ("series=Server-1/cpu&series=Server-2/cpu&tsMax=2026-11-28T12:10:00", [0, 2, 10]),
+        ("series=", [0, 2, 10, 20, 30]),
+        ("tsMin=2026-11-28&tsMax=2026-11-28", [0, 2, 10, 20, 30]),
     ],
 )
 def test_it_chooses_by_window_and_series(client_with_scopes, fired, query, found):
@@ -70,6 +73,7 @@ def test_it_chooses_by_window_and_series(client_with_scopes, fired, query, found
     fired(0, 5)
     fired(2, 4)
     fired(10, 12, namespace="Server-2")
+    fired(30, namespace="Server-3")
 
     assert [int(at[3:]) for _, at in listed(client_with_scopes("read"), query)] == found
 
@@ -78,6 +82,12 @@ def test_it_chooses_by_window_and_series(client_with_scopes, fired, query, found
     ("query", "status", "body"),
     [
         ("series=Shop", 400, {"series": ["Must be the namespace and the name of a series, such as Shop/order."]}),
+        (
+            "series=Shop/order&series=Shop",
+            400,
+            {"series": ["Must be the namespace and the name of a series, such as Shop/order."]},
+        ),
+        ("&".join(["series=a/b"] * 101), 400, {"series": ["Ensure this field has no more than 100 elements."]}),
         ("tsMin=2027&tsMax=x", 400, {"tsMin": None, "tsMax": None}),
         ("tsMin=2026-11-29&tsMax=2026-11-28", 400, {"tsMin": ["Must not be later than tsMax."]}),
         ("page=1", 400, {"page": ["Unknown field. Accepted: tsMin, tsMax, series."]}),
@@ -102,6 +112,7 @@ def test_who_may_ask(client_with_scopes, application, fired):
     assert client.get(f"{PATH}?series=Shop/cpu").json() == {
         "namespace": ["The client is not granted the scope read in “Shop”."]
     }
+    assert client.get(f"{PATH}?series=Server-1/cpu&series=Shop/cpu").status_code == 403
     user = User.objects.create_user("eve")
     browser = Client()
     browser.force_login(user)

@@ -116,7 +116,7 @@ def test_namespaces_and_tags_choose(client):
 
     assert titles(client, tag="deploy") == ["1", "4"]
     assert titles(client, tag=["deploy", "web"], namespace=["Shop", "Blog"]) == ["1"]
-    assert titles(client, namespace="Blog") == ["2", "3"]
+    assert titles(client, namespace="Blog") == titles(client, namespace=["Blog", ""], tag="") == ["2", "3"]
     assert titles(client, tag="%") == []
 
 

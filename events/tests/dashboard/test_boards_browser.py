@@ -1,6 +1,7 @@
 """Boards, and annotations on charts, in Chromium. Nothing here touches Django: see ``browser.chromium``."""
 
 import json
+from urllib.parse import parse_qs, urlsplit
 
 from playwright.sync_api import expect
 
@@ -17,7 +18,12 @@ def heads(page):
 
 
 def test_an_annotation_is_added_drawn_edited_and_deleted(open_page, env):
-    page = open_page(october("Frontend/signUp", timezone="UTC", granularity="day"))
+    page = open_page(october("Frontend/signUp", "Frontend/pageView", timezone="UTC", granularity="day"))
+    fired = []
+    page.on(
+        "request",
+        lambda request: "/api/firings" in request.url and fired.append(parse_qs(urlsplit(request.url).query)["series"]),
+    )
     page.get_by_role("button", name="Annotate").click()
     form = page.locator("#note-form")
     form.get_by_label("Title").fill("Release 4.2")
@@ -26,6 +32,8 @@ def test_an_annotation_is_added_drawn_edited_and_deleted(open_page, env):
     form.get_by_role("button", name="Save").click()
     mark = page.get_by_role("button", name="Release 4.2 (2026-10-08 10:00)")
     mark.wait_for()
+    # asked once for all series, as the page was opened and after that
+    assert fired in ([both := ["Frontend/signUp", "Frontend/pageView"]], [both, both])
     accessible(page)
 
     mark.click()
@@ -59,10 +67,27 @@ def test_a_board_loads_at_once_and_is_arranged_and_shown_to_others(open_page, en
         if "/api/" in request.url:
             asked.append((request.method, request.url.split("/api/")[1].split("?")[0]))
 
+    firing = {
+        "namespace": "Frontend",
+        "name": "pageView",
+        "alertName": "Views",
+        "firedAt": "2020-01-01T00:00:00Z",
+        "resolvedAt": None,
+    }
+    page.route("**/api/firings?*", lambda route: route.fulfill(json={"lagSeconds": 0, "firings": [firing]}))
     page.on("request", watch)
     page.get_by_role("link", name="Demo").click()
     loaded(page)
-    assert sorted(asked) == [("GET", "annotations"), ("POST", "query")]
+    assert sorted(asked) == [("GET", "annotations"), ("GET", "firings"), ("POST", "query")]
+    # shaded where it fired, and only there
+    with_view = page.locator(".board-card", has=page.locator(".values", has_text="Frontend/pageView"))
+    assert page.get_by_text("Shaded: Views fired.").count() == with_view.count() > 0
+    shares = """[...document.querySelectorAll('.board-card')].map((card) => {
+      const { width, height } = card.querySelector('canvas');
+      const { data } = card.querySelector('canvas').getContext('2d').getImageData(0, 0, width, height);
+      return [card.querySelector('.fired').textContent !== '', data.filter((_, at) => at % 4 === 3 && data[at]).length / width / height > 0.5];
+    })"""
+    assert all(is_said == is_shaded for is_said, is_shaded in page.evaluate(shares))
     assert len(heads(page)) == page.locator(".board-card .u-over").count() == 9
     expect(page.locator(".values").first).to_have_text("Frontend/pageView1,388")
     accessible(page)

@@ -61,10 +61,19 @@ export function statistics(series, window, signal) {
   return get(`${document.body.dataset.overview}/${path}?${new URLSearchParams(window)}`, signal);
 }
 
-// When alerts fired, for one series within a window; without a series, for every one.
-export function firings(query, signal) {
-  return get(`${document.body.dataset.firings}?${new URLSearchParams(query)}`, signal);
+const MOST_A_REQUEST = 100;
+
+// What a list says of some series or namespaces within a window, by as few requests as take all of them.
+async function listOf(path, name, values, window, signal) {
+  const pieces = values.length ? [] : [[]];
+  for (let first = 0; first < values.length; first += MOST_A_REQUEST) pieces.push(values.slice(first, first + MOST_A_REQUEST));
+  return Promise.all(pieces.map((piece) =>
+    get(`${path}?${new URLSearchParams([...Object.entries(window), ...piece.map((each) => [name, each])])}`, signal)));
 }
+
+// When alerts fired for some series within a window; without a series, for every one.
+export const firings = async (series, window, signal) =>
+  (await listOf(document.body.dataset.firings, "series", series, window, signal)).flatMap((answer) => answer.firings);
 
 // A page of the series, with how each is going.
 export function overview({ search, order, page, hidden }, signal) {
@@ -94,5 +103,5 @@ function ask(asking) {
 }
 
 // What happened in some namespaces within a window.
-export const annotations = (namespaces, window, signal) =>
-  get(`${document.body.dataset.annotations}?${new URLSearchParams([...Object.entries(window), ...namespaces.map((each) => ["namespace", each])])}`, signal);
+export const annotations = async (namespaces, window, signal) =>
+  (await listOf(document.body.dataset.annotations, "namespace", namespaces, window, signal)).flat();

@@ -1,12 +1,12 @@
 // A board: several charts with one range, zone and refresh over all, asked for together.
 
-import { aggregatesTogether, APIError, call } from "./api.js";
+import { aggregatesTogether, APIError, call, firings } from "./api.js";
 import { Chart } from "./chart.js";
 import { byId, element } from "./dom.js";
 import { short } from "./numbers.js";
 import { latestRow } from "./legend.js";
 import { drawNotes, Marks, NoteDialog, notesOf } from "./notes.js";
-import { take } from "./picture.js";
+import { shadedText, take } from "./picture.js";
 import { moved, read, windowOf, write, zoomed } from "./state.js";
 import { Tooltip } from "./tooltip.js";
 import { instantOf, localText, zonedText } from "./time.js";
@@ -16,10 +16,12 @@ const MOST_POINTS = 400; // a card is narrow
 const board = JSON.parse(byId("board").textContent);
 const fields = byId("controls").elements;
 const noteDialog = byId("note") ? new NoteDialog(() => load()) : null;
-let state, timer, loading, happened = [];
+let state, timer, loading, happened = [], fired = [];
 
-// The charts are asked for their buckets alone; units are known, and statistics are not shown.
-const ask = { aggregates: aggregatesTogether, statistics: async (series) => ({ unit: board.units[series] ?? "" }), mostPoints: MOST_POINTS };
+// The charts are asked for their buckets alone: units are known, statistics are not shown, and what fired is asked of
+// all charts at once.
+const ask = { aggregates: aggregatesTogether, statistics: async (series) => ({ unit: board.units[series] ?? "" }), mostPoints: MOST_POINTS,
+  firings: async () => [] };
 
 class Card {
   constructor(place) {
@@ -55,9 +57,9 @@ class Card {
     const refused = taken.failures.map(({ series, error }) => (error instanceof APIError ? `${series}: ${error.message}` : "This can’t be drawn."));
     this.say([...new Set(refused)].join(" "));
     if (taken.failures.length === mine.series.length && this.picture) return; // what is shown is older
-    this.picture = taken;
+    this.picture = { ...taken, firings: this.picture?.firings ?? [] }; // those of before, until there are others
     this.shown = mine;
-    this.chart.show(taken, mine);
+    this.chart.show(this.picture, mine);
     this.values(null);
     for (const { error } of taken.failures) if (!(error instanceof APIError)) reportError(error);
   }
@@ -67,9 +69,12 @@ class Card {
     this.one(".refused").hidden = !text;
   }
 
-  showNotes() {
+  showWhatHappened() {
     const namespaces = new Set(this.own.series.map((each) => each.split("/")[0]));
     this.notes = happened.filter((note) => namespaces.has(note.namespace));
+    if (!this.picture) return;
+    this.picture.firings = fired.filter(({ namespace, name }) => this.own.series.includes(`${namespace}/${name}`));
+    this.one(".fired").textContent = shadedText(this.picture);
     this.chart.plot?.redraw(false);
   }
 
@@ -91,6 +96,13 @@ class Card {
   }
 }
 
+// None where it can't be had, or isn't for everybody, as on a public board.
+async function firedOf(series, signal) {
+  if (!document.body.dataset.firings || !series.length) return [];
+  const [tsMin, tsMax] = windowOf(state).map((end) => new Date(end).toISOString());
+  return firings(series, { tsMin, tsMax }, signal).catch(() => []);
+}
+
 // Whatever goes wrong, a refresh is followed by the next one.
 async function load() {
   clearTimeout(timer);
@@ -98,14 +110,14 @@ async function load() {
   const { signal } = (loading = new AbortController());
   const { refresh } = state;
   const series = [...new Set(cards.flatMap((card) => card.own.series))];
-  const [notes] = await Promise.all([noteDialog ? notesOf(series, windowOf(state), signal) : [], ...cards.map((card) => card.load(signal).catch((error) => {
+  const [notes, alerts] = await Promise.all([noteDialog ? notesOf(series, windowOf(state), signal) : [], firedOf(series, signal), ...cards.map((card) => card.load(signal).catch((error) => {
     if (signal.aborted) return;
     card.say("This can’t be drawn.");
     reportError(error);
   }))]);
   if (signal.aborted) return;
-  happened = notes;
-  for (const card of cards) card.showNotes();
+  [happened, fired] = [notes, alerts];
+  for (const card of cards) card.showWhatHappened();
   document.body.dataset.loaded = Number(document.body.dataset.loaded ?? 0) + 1;
   if (refresh > 0) timer = setTimeout(() => document.hidden || load(), refresh * 1000);
 }

@@ -8,7 +8,7 @@ import { gestures } from "./gestures.js";
 import { drawNotes, Marks, NoteDialog, notesOf } from "./notes.js";
 import { latestRow, legend, legendStatistics, legendValues } from "./legend.js";
 import { short } from "./numbers.js";
-import { emptied, take } from "./picture.js";
+import { emptied, shadedText, take } from "./picture.js";
 import { fileName, png, save } from "./save.js";
 import { CHOSEN, lengthOf, MOST_FORMULAS, MOST_SERIES, moved, read, widened, windowOf, write, zoomed } from "./state.js";
 import { csv, table } from "./table.js";
@@ -179,15 +179,14 @@ function draw(taken) {
 }
 
 // What is dashed and shaded, in words.
-function partsText({ cut, instants, granularity, firings }) {
+function partsText(shown) {
+  const { cut, instants, granularity } = shown;
   const [first, last] = [cut[0], cut[instants.length - 1]];
   const words = [];
   if (first === "cut") words.push(`the first ${granularity} is cut by the range’s start`);
   if (last === "filling") words.push(`the last ${granularity} is still filling`);
   else if (last === "cut" && instants.length > 1) words.push(`the last ${granularity} is cut by the range’s end`);
-  const alerts = [...new Set(firings.map(({ alertName }) => alertName))];
-  return [words.length ? `Dashed: ${words.join(", and ")}.` : "",
-    alerts.length ? `Shaded: ${alerts.length > 3 ? `${alerts.length} alerts` : alerts.join(", ")} fired.` : ""].filter(Boolean).join(" ");
+  return [words.length ? `Dashed: ${words.join(", and ")}.` : "", shadedText(shown)].filter(Boolean).join(" ");
 }
 
 const classOf = ({ series }) => `s${series + 1}`;

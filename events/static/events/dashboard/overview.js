@@ -114,8 +114,8 @@ function say(text, isBad = false) {
 // The names of the alerts that fire, by series; and a word where their evaluation is behind. Series are shown without.
 async function firingNow(signal) {
   const found = new Map();
-  const answer = await firings({ tsMin: new Date().toISOString() }, signal).catch(() => null);
-  for (const { namespace, name, alertName, resolvedAt } of answer?.firings ?? []) {
+  const found = await firings([], { tsMin: new Date().toISOString() }, signal).catch(() => []);
+  for (const { namespace, name, alertName, resolvedAt } of found) {
     const key = `${namespace}/${name}`;
     if (resolvedAt === null) found.set(key, [...(found.get(key) ?? []), alertName]);
   }

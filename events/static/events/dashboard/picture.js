@@ -12,9 +12,9 @@ const settled = async (promise) => {
 };
 
 // Asks for every series, and for the period of the same length before. A series that is refused doesn't take the others
-// with it: it stands among the failures. `ask` says how both are asked for, and how many buckets there may be;
-// a board has no `firings`.
-export async function take(state, spacing, signal, { aggregates, statistics, mostPoints, firings = async () => null } = API) {
+// with it: it stands among the failures. `ask` says how all is asked for, and how many buckets there may be; what fired
+// can't be had at times, and a chart is shown all the same.
+export async function take(state, spacing, signal, { aggregates, statistics, mostPoints, firings } = API) {
   const [from, to] = windowOf(state);
   const length = to - from;
   const granularity = granularityOf(state, length, spacing, mostPoints);
@@ -27,9 +27,9 @@ export async function take(state, spacing, signal, { aggregates, statistics, mos
     aggregates(series, { ...now, ...question }, signal), statistics(series, now, signal),
     isBefore ? statistics(series, before, signal) : null,
     state.compare && isBefore ? aggregates(series, { ...before, ...question }, signal) : [],
-    firings({ series, ...now }, signal),
   ].map(settled);
-  const answers = await Promise.all(state.series.map((series) => Promise.all(ask(series))));
+  const [{ found: fired = [] }, ...answers] = await Promise.all([settled(state.series.length ? firings(state.series, now, signal) : []),
+    ...state.series.map((series) => Promise.all(ask(series)))]);
   const failures = answers.flatMap(([...parts], index) => {
     const failed = [parts[0], parts[3], parts[1]].find(({ error }) => error);
     return failed ? [{ series: state.series[index], error: failed.error }] : [];
@@ -49,7 +49,7 @@ export async function take(state, spacing, signal, { aggregates, statistics, mos
     previous: true, unit: columns[series].unit, items: items(series, 3).map(moved).filter((item) => item.aggregatedTimestamp) })));
   const picture = { from, to, granularity, type: state.type, failures, ...joined(columns) };
   picture.cut = cut(picture, state.timezone);
-  picture.firings = answers.flatMap((parts) => parts[4].found?.firings ?? []);
+  picture.firings = fired;
   picture.columns.push(...formulas(state, picture));
   return picture;
 }
@@ -101,4 +101,10 @@ function formulas(state, { columns }) {
     return [{ label: formula.label, written: formula.written, text, formula: index, series: 6 + index, unit: "", statistics: whole,
       values: first.values.map((value, row) => formula.does(value, second.values[row])) }];
   });
+}
+
+// What is shaded, in words.
+export function shadedText({ firings }) {
+  const alerts = [...new Set(firings.map(({ alertName }) => alertName))];
+  return alerts.length ? `Shaded: ${alerts.length > 3 ? `${alerts.length} alerts` : alerts.join(", ")} fired.` : "";
 }
