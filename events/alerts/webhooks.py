@@ -20,11 +20,12 @@ from http.client import HTTPException
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
-from events.alerts.addresses import Refused, addresses_of
+from events.alerts.addresses import Refused, addresses_of, is_of_this_host
 
 _CONNECT_SECONDS, _READ_SECONDS, _ALL_SECONDS = 5.0, 10.0, 20.0
 _PREFIX = "whsec_"
@@ -111,6 +112,8 @@ def _post(
             return Outcome(False, f"The certificate is not good: {error.verify_message}"[:300])
         except (HTTPError, OSError):
             return None
+        if not settings.ALERT_PRIVATE_TARGETS and is_of_this_host(connection.sock):
+            return Outcome(False, "The host is this one, which ALERT_PRIVATE_TARGETS would allow.")
         connection.timeout = _READ_SECONDS
         try:
             connection.request(
