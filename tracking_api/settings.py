@@ -264,6 +264,7 @@ SERVICE_URL = environment.origin("SERVICE_URL")
 ALERT_PRIVATE_TARGETS = environment.boolean("ALERT_PRIVATE_TARGETS", default=False)
 ALERT_KEEP_DAYS = environment.integer("ALERT_KEEP_DAYS", 90, minimum=1, maximum=36_500)
 globals().update(environment.email("EMAIL_URL"))
+EMAIL_BACKEND = "events.alerts.emails.Backend"
 DEFAULT_FROM_EMAIL = environment.text("DEFAULT_FROM_EMAIL", "tracking-api@localhost")
 
 # Limits

@@ -7,6 +7,7 @@ import json
 import socket
 import ssl
 from datetime import timedelta
+from email import message_from_bytes
 from functools import partial
 from ipaddress import ip_address
 
@@ -17,6 +18,7 @@ from django.core.exceptions import ValidationError
 from events.alerts import addresses, emails, messages, sender, webhooks
 from events.alerts.models import Alert, AlertTarget, Delivery, Firing
 from events.alerts.runner import forget_old
+from events.tests.alerts import mail_server
 from events.tests.alerts.conftest import NOON
 from events.tests.alerts.receiver import make_certificate, receiving
 
@@ -199,14 +201,70 @@ def test_e_mail(make_delivery, settings):
         emails.validate_addresses("a@example.org\nnobody")
 
 
+def test_a_mail_server_that_fails_takes_the_same_message_later(make_delivery, settings, time):
+    delivery = make_delivery(url="", kind="email", addresses="a@example.org\nb@example.org")
+    settings.EMAIL_BACKEND = "events.alerts.emails.Backend"  # in place of the test runner's
+    settings.EMAIL_HOST, settings.EMAIL_TIMEOUT = "127.0.0.1", 5
+    found = []
+    with mail_server.taking() as server:
+        settings.EMAIL_PORT = server.port
+        server.answers |= {"MAIL": ["451 not now"], "RCPT": ["550 nobody", "550 nobody"], "DATA": ["421 too busy"]}
+        server.answers["."] = ["452 the disk is full"]
+        for wait in (0, 10, 30, 60, 300):
+            time.forward(seconds=wait)
+            assert sender.send_waiting() == 1
+            found.append(attempts(delivery)[:3])
+    settings.EMAIL_PORT = 1
+    away = emails.send("a@example.org", "id", "subject", "body")
+
+    assert found == [
+        ("waiting", 1, "The mail server didn't take it (SMTPSenderRefused, 451)."),
+        ("waiting", 2, "The mail server didn't take it (SMTPRecipientsRefused)."),
+        ("waiting", 3, "The mail server didn't take it (SMTPDataError, 421)."),
+        ("waiting", 4, "The mail server didn't take it (SMTPDataError, 452)."),
+        ("delivered", 5, "Given to the mail server."),
+    ]
+    assert away == (False, "The mail server didn't take it (ConnectionRefusedError).", None)
+    [(_, refused), (recipients, message)] = server.came
+    assert message_from_bytes(refused)["Message-ID"] == message_from_bytes(message)["Message-ID"]
+    assert recipients == ["a@example.org", "b@example.org"]
+    parsed = message_from_bytes(message)
+    assert (parsed["Message-ID"], parsed["Subject"]) == (
+        f"<{delivery.pk}@localhost>",
+        "[warning] CPU fires for Server-1/cpu",
+    )
+    assert parsed.get_payload(decode=True).decode().replace("\r\n", "\n").strip() == delivery.body.strip()
+
+
+def test_an_address_that_the_mail_server_refuses_is_named(settings, time):
+    settings.EMAIL_BACKEND, settings.EMAIL_HOST = "events.alerts.emails.Backend", "127.0.0.1"
+    with mail_server.taking() as server:
+        settings.EMAIL_PORT = server.port
+        server.answers["RCPT"] = ["250 fine", "550 nobody"]
+        outcome = emails.send("a@example.org\nb@example.org", "id", "subject", "body")
+
+    assert outcome == (True, "Given to the mail server, which refused b@example.org.", None)
+    assert [recipients for recipients, _ in server.came] == [["a@example.org"]]
+
+
 NOT_PUBLIC = [
     "0.0.0.0", "10.0.0.1", "100.64.0.1", "127.0.0.1", "169.254.169.254", "172.16.0.1", "192.0.0.1", "192.0.2.1",
     "192.168.1.1", "198.18.0.1", "203.0.113.1", "224.0.0.1", "240.0.0.1", "255.255.255.255",
     "::", "::1", "::7f00:1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1",
     "64:ff9b::a00:1", "64:ff9b:1::1", "100::1", "2001:db8::1", "2002:7f00:1::", "2002:a00:1::1", "fc00::1", "fd00::1",
     "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1", "2001:0:4136:e378:8000:63bf:80ff:fffe", "2606:4700::1%lo",
+    "192.0.0.192", "192.88.99.1", "168.63.129.16", "100.100.100.200", "3fff::1", "5f00::1", "100:0:0:1::1", "::ffff:0:7f00:1",
+    "2001:4860::5efe:a00:1", "2001:4860::200:5efe:a00:1", "64:ff9b::c000:c0",
 ]  # fmt: skip
-PUBLIC = ["1.1.1.1", "93.184.215.14", "2606:4700::1111", "64:ff9b::101:101", "::ffff:1.1.1.1", "2002:101:101::1"]
+PUBLIC = [
+    "1.1.1.1",
+    "93.184.215.14",
+    "2606:4700::1111",
+    "64:ff9b::101:101",
+    "::ffff:1.1.1.1",
+    "2002:101:101::1",
+    "2001:4860::5efe:101:101",
+]
 
 
 @pytest.mark.parametrize("address", NOT_PUBLIC)
@@ -243,6 +301,12 @@ def resolving(monkeypatch, *answers):
         "http://2130706433:{}/",
         "http://0x7f.1:{}/",
         "http://[::ffff:7f00:1]:{}/",
+        "http://0:{}/",
+        "http://127.1:{}/",
+        "http://0177.0.0.1:{}/",
+        "http://00000177.1:{}/",
+        "http://LOCALHOST:{}/",
+        "http://[fe80::1%lo]:{}/",
     ],
 )
 def test_what_is_inside_is_refused_however_it_is_written(hook, settings, url):
@@ -272,12 +336,25 @@ def test_the_address_that_was_checked_is_connected_to(hook, settings, monkeypatc
     settings.ALERT_PRIVATE_TARGETS = False
     asked = resolving(monkeypatch, ["127.0.0.1"], ["127.0.0.2"])
     monkeypatch.setattr(addresses, "is_public", lambda address: str(address) == "127.0.0.1")
+    monkeypatch.setattr(webhooks, "is_of_this_host", lambda connected: False)
+    for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
 
     outcome = webhooks.send(f"http://hooks.example:{hook.port}/", "", "id", 1, b"{}")
 
     assert outcome == (True, "Answered 200.", None)
     assert asked == ["hooks.example"]
     assert hook.came[0][1]["Host"] == f"hooks.example:{hook.port}"
+
+
+def test_an_address_of_this_host_is_inside_however_public_it_is(hook, settings, monkeypatch):
+    settings.ALERT_PRIVATE_TARGETS = False
+    monkeypatch.setattr(addresses, "is_public", lambda address: True)
+
+    outcome = webhooks.send(hook.url, "", "id", 1, b"{}")
+
+    assert outcome == (False, "The host is this one, which ALERT_PRIVATE_TARGETS would allow.", None)
+    assert hook.came == []
 
 
 def test_the_certificate_is_held_to_the_name_of_the_host(tmp_path, settings, monkeypatch):
