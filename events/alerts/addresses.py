@@ -15,8 +15,8 @@ _LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")
 _IPV4_COMPATIBLE = IPv6Network("::/96")
 # RFC 5214: an interface whose last 64 bits say that the last 32 of them are an IPv4 address, be that local or not.
 _ISATAP, _BUT_LOCAL = 0x5EFE, 0xFDFF_FFFF
-# Special by the registries of IANA, which not every Python knows: protocol assignments (one cloud's metadata), relays of
-# 6to4, documentation, segment routing; and the address at which another cloud's hosts serve their guests.
+# Special by the registries of IANA, which not every Python knows: protocol assignments (one cloud's metadata), relays
+# of 6to4, documentation, segment routing; and the address at which another cloud's hosts serve their guests.
 _SPECIAL: tuple[IPv4Network | IPv6Network, ...] = (
     *map(IPv4Network, ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32")),
     *map(IPv6Network, ("3fff::/20", "5f00::/16", "100:0:0:1::/64")),
