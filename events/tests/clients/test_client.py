@@ -1,6 +1,7 @@
 """The Python client by itself, and against answers that a service seldom gives."""
 
 import gzip
+import json
 import logging
 import os
 import re
@@ -22,7 +23,7 @@ from tracking_client.complaints import Complaints
 from tracking_client.encoding import NoEventError, decode, encode
 from tracking_client.retries import Backoff, retry_after_of
 from tracking_client.spool import Spool, SpoolInUseError
-from tracking_client.testing import FakeTracker
+from tracking_client.testing import FakeTracker, MadeAnnotation
 
 from events.serializers import EventSerializer
 from events.tests.support.service import PROJECT_DIR
@@ -175,6 +176,27 @@ def test_a_question_is_asked_again_where_that_helps(make_tracker, scripted):
         tracker.aggregate("Shop", "order", granularity="second")
     assert (caught.value.status, caught.value.body) == (400, '{"granularity": ["No."]}')
     assert isinstance(caught.value, TrackingError)
+
+
+def test_an_annotation_is_sent_until_it_is_stored_once(make_tracker, scripted):
+    scripted.answers += [(503, {}, b""), (401, {}, b""), (201, {}, b'{"id": "7"}')]
+    tracker = make_tracker()
+    at = datetime(2020, 11, 12, 11, 10, tzinfo=UTC)
+
+    assert tracker.annotate("Shop", "Release", timestamp=at, end=1605179400, text="4.2", tags=("web",)) == "7"
+
+    sent = [(headers, body) for _, path, headers, body in scripted.calls if path == "/api/annotations/"]
+    assert len(sent) == 3
+    assert len({headers["Idempotency-Key"] for headers, _ in sent}) == 1
+    assert json.loads(sent[-1][1]) == {
+        "namespace": "Shop", "title": "Release", "timestamp": "2020-11-12T11:10:00+00:00", "end": 1605179400, "text": "4.2",
+        "tags": ["web"],
+    }  # fmt: skip
+    scripted.answers += [(400, {}, b'{"title": ["No."]}'), (201, {}, b"<html>")]
+    with pytest.raises(RequestRefused, match="title"):
+        tracker.annotate("Shop", "")
+    with pytest.raises(RequestRefused, match="<html>"):
+        tracker.annotate("Shop", "Release")
 
 
 def test_an_aggregate_for_pandas(make_tracker, scripted):
@@ -489,6 +511,7 @@ def test_a_tracker_that_is_not_enabled_does_nothing():
 
     assert tracker.flush(0)
     assert (tracker.aggregate("Shop", "order"), tracker.catalogue(), tracker.counts) == ([], [], Counts())
+    assert tracker.annotate("Shop", "Release") == ""
     tracker.close()
 
 
@@ -498,6 +521,8 @@ def test_a_fake_tracker_remembers_and_asserts():
     at = datetime(2020, 11, 12, tzinfo=UTC)
     tracker.track("Shop", "order", 142, at)
 
+    assert tracker.annotate("Shop", "Release", timestamp=at, tags=["web"]).endswith("1")
+    assert tracker.annotations == [MadeAnnotation("Shop", "Release", at, None, "", ("web",))]
     [event] = tracker.events
     assert (event.namespace, event.name, event.value, event.timestamp) == ("Shop", "order", 142.0, at)
     tracker.assert_tracked("Shop", "order")

@@ -9,9 +9,10 @@ import sys
 import time
 from collections import Counter
 from datetime import UTC, datetime
+from uuid import UUID
 
 import pytest
-from tracking_client import Counts, CredentialsRefused, Tracker
+from tracking_client import Counts, CredentialsRefused, RequestRefused, Tracker
 from tracking_client.agent.__main__ import main
 
 from events.tests.clients.conftest import credentials
@@ -227,6 +228,19 @@ def test_aggregates_are_read(make_tracker, namespace):
     )  # fmt: skip
     assert tracker.catalogue(search="page view") == [series]
     assert tracker.aggregate(namespace, "nothing") == []
+
+
+def test_a_deployment_is_annotated(make_tracker, namespace, env):
+    tracker = make_tracker()
+    at = datetime(2020, 11, 12, 10, 10, tzinfo=UTC)
+
+    found = tracker.annotate(namespace, "Release 4.2", timestamp=at, end=at, text="a\nb", tags=["deployment"])
+
+    rows = service.query(env, f"SELECT title, text FROM events_annotation WHERE namespace = '{namespace}'")
+    assert [tuple(row) for row in rows] == [("Release 4.2", "a\nb")]
+    assert str(UUID(found)) == found
+    with pytest.raises(RequestRefused, match="Must not be earlier than timestamp"):
+        tracker.annotate(namespace, "Release", timestamp=at, end=at.replace(hour=9))
 
 
 def test_the_catalogue_is_read_page_by_page(make_tracker, namespace, monkeypatch):

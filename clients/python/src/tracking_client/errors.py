@@ -1,10 +1,10 @@
-"""Owns the exceptions. Tracking raises none of them; reading does."""
+"""Owns the exceptions. Tracking raises none of them; reading and annotating do."""
 
 from __future__ import annotations
 
 
 class TrackingError(Exception):
-    """Anything that keeps a question from being answered."""
+    """Anything that keeps a question from being answered, or an annotation from being stored."""
 
 
 class Unreachable(TrackingError):

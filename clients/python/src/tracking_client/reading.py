@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from tracking_client.errors import RequestRefused, Unreachable
-from tracking_client.retries import RETRIED, Backoff, retry_after_of
-from tracking_client.tokens import Tokens, TryLater
-from tracking_client.transport import Answer, Transport
+from tracking_client.calling import Caller
+from tracking_client.errors import RequestRefused
+from tracking_client.transport import Answer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,18 +42,15 @@ class Series:
 
 
 class Reader:
-    """Asks, and asks again where the service says so, for as long as ``timeout_seconds``."""
+    """Reads aggregates and the catalogue."""
 
-    def __init__(self, transport: Transport, tokens: Tokens, backoff: Backoff, timeout_seconds: float) -> None:
-        self._transport = transport
-        self._tokens = tokens
-        self._backoff = backoff
-        self._timeout_seconds = timeout_seconds
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
 
     def aggregate(self, namespace: str, name: str, parameters: Mapping[str, Time | None]) -> Aggregate:
         """Return the aggregate of a series. Raises TrackingError."""
         path = f"/api/events/{quote(namespace, safe='')}/{quote(name, safe='')}"
-        items = _items(self._get(path + _query(parameters), "aggregation"))
+        items = _items(self._caller.call("GET", path + _query(parameters), "aggregation"))
         return Aggregate((datetime.fromisoformat(item["aggregatedTimestamp"]), item["value"]) for item in items)
 
     def catalogue(self, namespace: str | None, search: str | None) -> list[Series]:
@@ -65,44 +60,12 @@ class Reader:
         after: str | None = None
         while True:
             query = _query({"limit": _PAGE_SERIES, "search": search, "after": after})
-            answer = self._get(path + query, "read")
+            answer = self._caller.call("GET", path + query, "read")
             page = [_series(item) for item in _items(answer)]
             found += page
             if not page or 'rel="next"' not in answer.headers.get("Link", ""):
                 return found
             after = f"{page[-1].namespace}/{page[-1].name}"
-
-    def _get(self, path: str, scope: str) -> Answer:
-        deadline = time.monotonic() + self._timeout_seconds
-        failures = 0
-        refused_token = ""
-        while True:
-            failures += 1
-            failure: Exception
-            retry_after = None
-            try:
-                token = self._tokens.get(scope)
-                headers = {"Authorization": f"Bearer {token}", "Accept": "application/json", "Accept-Encoding": "gzip"}
-                answer = self._transport.request("GET", path, headers)
-                if answer.status == 200:
-                    return answer
-                failure = RequestRefused(answer.status, answer.text)
-                if answer.status == 401 and not refused_token:
-                    self._tokens.forget(token)
-                    refused_token = token
-                    continue
-                if answer.status not in RETRIED:
-                    raise failure
-                retry_after = retry_after_of(answer.headers)
-            except TryLater as later:
-                failure = RequestRefused(later.answer.status, later.answer.text)
-                retry_after = later.retry_after
-            except Unreachable as error:
-                failure = error
-            wait = self._backoff.seconds(failures, retry_after)
-            if time.monotonic() + wait > deadline:
-                raise failure
-            time.sleep(wait)
 
 
 def _items(answer: Answer) -> list[dict[str, Any]]:

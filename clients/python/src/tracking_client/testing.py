@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import SupportsFloat
@@ -24,12 +26,25 @@ class TrackedEvent:
     timestamp: datetime | float
 
 
+@dataclass(frozen=True)
+class MadeAnnotation:
+    """An annotation as it was made."""
+
+    namespace: str
+    title: str
+    timestamp: datetime | float
+    end: datetime | float | None
+    text: str
+    tags: tuple[str, ...]
+
+
 class FakeTracker(Tracker):
     """Takes the place of a Tracker. What the service would refuse raises ValueError here, so that tests find it."""
 
     def __init__(self) -> None:
         super().__init__(enabled=False)
         self.events: list[TrackedEvent] = []
+        self.annotations: list[MadeAnnotation] = []
 
     def track(
         self, namespace: str, name: str, value: SupportsFloat = 1.0, timestamp: datetime | float | None = None
@@ -44,6 +59,21 @@ class FakeTracker(Tracker):
         if timestamp is None:
             timestamp = datetime.fromtimestamp(event["timestamp"], UTC)
         self.events.append(TrackedEvent(namespace, name, event["value"], timestamp))
+
+    def annotate(
+        self,
+        namespace: str,
+        title: str,
+        *,
+        timestamp: datetime | float | None = None,
+        end: datetime | float | None = None,
+        text: str = "",
+        tags: Iterable[str] = (),
+    ) -> str:
+        """Remember the annotation, and return an id that it has here alone."""
+        at = datetime.now(UTC) if timestamp is None else timestamp
+        self.annotations.append(MadeAnnotation(namespace, title, at, end, text, tuple(tags)))
+        return str(uuid.UUID(int=len(self.annotations)))
 
     def of(self, namespace: str, name: str) -> list[TrackedEvent]:
         """Return the events of a series, in the order in which they were tracked."""

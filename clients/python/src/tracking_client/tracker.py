@@ -7,13 +7,15 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self, SupportsFloat
 
+from tracking_client.annotating import Instant, annotate
+from tracking_client.calling import Caller
 from tracking_client.complaints import Complaints
 from tracking_client.counts import Counts
 from tracking_client.delivery import Delivery
@@ -82,7 +84,8 @@ class Tracker:
             _setting(client_id, "TRACKING_CLIENT_ID"),
             _setting(client_secret, "TRACKING_CLIENT_SECRET"),
         )
-        self._reader = Reader(self._transport, self._tokens, backoff, timeout_seconds)
+        self._caller = Caller(self._transport, self._tokens, backoff, timeout_seconds)
+        self._reader = Reader(self._caller)
         self._delivery = Delivery(self._outbox, self._transport, self._tokens, backoff, self._complaints, on_refused)
         self._senders = senders
         self._threads: list[threading.Thread] = []
@@ -125,6 +128,25 @@ class Tracker:
             yield
         finally:
             self.track(namespace, name, time.perf_counter() - start)
+
+    def annotate(
+        self,
+        namespace: str,
+        title: str,
+        *,
+        timestamp: Instant | None = None,
+        end: Instant | None = None,
+        text: str = "",
+        tags: Iterable[str] = (),
+    ) -> str:
+        """Say what happened in a namespace, such as a deployment, and return the id of the annotation.
+
+        It is of now where there is no ``timestamp``, and of a moment where there is no ``end``. Unlike ``track`` it
+        waits until that is stored, ``timeout_seconds`` at most, and is stored once. Raises TrackingError.
+        """
+        if not self.enabled:
+            return ""
+        return annotate(self._caller, namespace, title, timestamp, end, text, tags)
 
     def aggregate(
         self,
