@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from math import isinf
+from operator import or_
 from typing import Any, cast
 
 from django.conf import settings
@@ -22,10 +24,11 @@ from events.aggregation.histogram_reader import HistogramReader
 from events.aggregation.plan import plan
 from events.aggregation.question import Question, fraction_of
 from events.aggregation.series_state import state_of
+from events.aggregation.sources import Source
 from events.calendar.granularity import Granularity
 from events.calendar.spans import Span
 from events.database import partitions, reading
-from events.log.models import Event
+from events.log.models import Event, EventQuerySet
 from events.log.series import SeriesKey, among, from_series
 from events.rollups.bins import Bin
 from events.rollups.models import Histogram, Watermark
@@ -49,7 +52,7 @@ class EventWindow:
     """One window of several series of a partition, of which each has a value of the same aggregation type.
 
     ``found`` has what is known of it without reading events, and ``left`` how many events are to be read of each other
-    series.
+    series. ``moved`` says where the events are of those that are being renamed or merged.
     """
 
     aggregation_type: str
@@ -58,19 +61,23 @@ class EventWindow:
     watermark: Watermark
     found: dict[SeriesKey, Found] = field(default_factory=dict)
     left: dict[SeriesKey, int] = field(default_factory=dict)
+    moved: dict[SeriesKey, tuple[Source, ...]] = field(default_factory=dict)
 
     def look(self, keys: Sequence[SeriesKey], counts: Mapping[SeriesKey, int], pruned: set[SeriesKey]) -> None:
         """Find what needs no events to be read, by the number of events that each series has in the window.
 
-        ``pruned`` are the series of which older events than the end of the window were deleted.
+        ``pruned`` are the series of which older events than the end of the window were deleted. Of a series that is
+        being renamed or merged, the events of both names are counted here.
         """
+        self.moved = {key: state_of(*key).sources for key in keys if self.watermark.move_of(*key)}
+        counts = {**counts, **{key: self._events_of(key).count() for key in self.moved if key not in pruned}}
         self.found |= dict.fromkeys((key for key in keys if not counts.get(key)), None)
         asked = {key: counts[key] for key in keys if counts.get(key)}
         whole = {key: count for key, count in asked.items() if key not in pruned}
-        self.found |= self._from_histograms(whole)
+        self.found |= self._from_histograms({key: count for key, count in whole.items() if key not in self.moved})
         for key in asked:
-            if key in pruned:
-                self.found |= self._from_what_is_kept(key)
+            if key in pruned or key in self.moved:
+                self.found |= self._by_itself(key)
         unknown = {key: count for key, count in asked.items() if key not in self.found}
         if self.aggregation_type in _ENDS:
             self.left = dict.fromkeys(unknown, 1)
@@ -102,8 +109,8 @@ class EventWindow:
             return error
         return None
 
-    def _from_what_is_kept(self, key: SeriesKey) -> dict[SeriesKey, Found]:
-        """Answer for a series whose events were pruned in part, as far as no events are needed."""
+    def _by_itself(self, key: SeriesKey) -> dict[SeriesKey, Found]:
+        """Answer for a series that is renamed, or whose events were pruned in part, as far as no events are needed."""
         question = self._question(key)
         if histogram_reader.may_answer(question):
             value = HistogramReader.of(question, self.span, state_of(*key)).read_whole()
@@ -153,9 +160,17 @@ class EventWindow:
         return values | self._percentiles(huge, _QUARTER) if huge else values
 
     def _grouped(self, keys: Sequence[SeriesKey], **columns: Any) -> Iterator[tuple[Any, ...]]:
-        events = Event.objects.of_partition(self.partition).within(*self.span).filter(among(keys))
-        rows = events.order_by().values("namespace", "name").annotate(**columns)
-        yield from rows.values_list("namespace", "name", *columns)
+        events = Event.objects.of_partition(self.partition).within(*self.span)
+        if settled := [key for key in keys if key not in self.moved]:
+            rows = events.filter(among(settled)).order_by().values("namespace", "name").annotate(**columns)
+            yield from rows.values_list("namespace", "name", *columns)
+        for key in self.moved.keys() & set(keys):
+            yield (*key, *self._events_of(key).aggregate(**columns).values())
+
+    def _events_of(self, key: SeriesKey) -> EventQuerySet:
+        """Choose the events of a series that is being renamed or merged, under whichever name they are."""
+        events = Event.objects.of_partition(self.partition).within(*self.span).order_by()
+        return events.filter(reduce(or_, (source.holds() for source in self.moved[key])))
 
     def _percentiles(self, keys: Sequence[SeriesKey], scale: float) -> dict[SeriesKey, float]:
         percentile = Percentile("value", cast(float, fraction_of(self.aggregation_type)), scale)
@@ -179,8 +194,17 @@ class EventWindow:
 
     def _ends(self) -> dict[SeriesKey, float | None]:
         """Look up the first or last value of each series, which reads an entry of the index for each."""
-        table, given = from_series(list(self.left))
-        direction = "DESC" if self.aggregation_type == "last" else "ASC"
+        is_last = self.aggregation_type == "last"
+        found: dict[SeriesKey, float | None] = {}
+        for key in self.moved.keys() & self.left.keys():
+            ordered = self._events_of(key).order_by("timestamp", "pk").values_list("value", flat=True)
+            value = ordered.last() if is_last else ordered.first()
+            found[key] = value and value + 0.0
+        settled = [key for key in self.left if key not in self.moved]
+        return found | self._ends_of(settled, "DESC" if is_last else "ASC") if settled else found
+
+    def _ends_of(self, keys: Sequence[SeriesKey], direction: str) -> dict[SeriesKey, float | None]:
+        table, given = from_series(keys)
         sql = f"""
             SELECT series.namespace, series.name, (
                 SELECT event.value FROM {Event._meta.db_table} AS event

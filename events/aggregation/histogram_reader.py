@@ -154,7 +154,7 @@ class HistogramReader(Reader):
         A bin may be in the row several times.
         """
         if not parts:
-            return {}
+            return
         statements = [part.query.sql_with_params() for part in parts]
         union = " UNION ALL ".join(sql for sql, _ in statements)
         parameters = [each for _, some in statements for each in some]

@@ -48,6 +48,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("partition_count", 
 NOW = datetime(2024, 2, 29, 12, 30, tzinfo=UTC)
 START = datetime(2024, 2, 28, 22, 58, 30, tzinfo=UTC)
 OLD = SeriesKey("Shop", "odrer")
+WATCHED = ("avg", "min", "sum", "count", "rate", "first", "last", "p90")
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +142,7 @@ def overlooked(key):
 def watched(key):
     """What alerts read of a series."""
     with snapshot():
-        asked = [windows.Window(SeriesKey(*key), kind, *WINDOW.values()) for kind in ("avg", "min", "sum", "count")]
+        asked = [windows.Window(SeriesKey(*key), kind, *WINDOW.values()) for kind in WATCHED]
         found = [each if isinstance(each, float | None) else str(each) for each in windows.read(asked).values()]
         return found, len(windows.stored_series([SeriesKey(*key)]))
 

@@ -8,7 +8,7 @@ import events.alerts.models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('events', '0017_annotations_and_boards'),
+        ('events', '0018_moving_series'),
     ]
 
     operations = [
