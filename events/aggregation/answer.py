@@ -16,8 +16,9 @@ from rest_framework.exceptions import ValidationError
 from events.aggregation import event_bounds, histogram_reader
 from events.aggregation.histogram_reader import HistogramReader
 from events.aggregation.question import Question, fraction_of
-from events.aggregation.reader import Bucket, Reader, in_order
+from events.aggregation.reader import Bucket, Reader
 from events.aggregation.readers import reader_of
+from events.aggregation.rows import in_order
 from events.aggregation.series_state import SeriesState, state_of
 from events.calendar import timestamps, zones
 from events.calendar.granularity import MICROSECOND, Granularity
@@ -254,6 +255,19 @@ class Answer:
 
     # Buckets that hold events.
 
+    def _widened(self, span: Span) -> Span:
+        """Widen a span to whole hours where the series begins and ends, so that no edge of it is read by itself."""
+        extent = self.__dict__.get("extent")  # if it is known
+        if not extent:
+            return span
+        start = Granularity.HOUR.start_of(span.first, UTC) if span.first == extent.first else span.first
+        end = (
+            Granularity.HOUR.end_of(Granularity.HOUR.start_of(span.last, UTC), UTC)
+            if span.last == extent.last
+            else span.last
+        )
+        return Span(start, end)
+
     def _reader(self, span: Span) -> Reader:
         return reader_of(self.question, span, self.state)
 
@@ -270,7 +284,7 @@ class Answer:
         if (approximate := self._from_histograms(span)) is not None:
             return approximate
         self._check_events(span)
-        reader = self._reader(span)
+        reader = self._reader(self._widened(span))
         is_ungrouped = self.question.granularity == "none"
         found = reader.read_ungrouped(settings.MAX_ITEMS + 1) if is_ungrouped else reader.read()
         unfinished = [bucket for bucket in found if not isfinite(bucket[1])]

@@ -6,7 +6,7 @@ A value that isn't known, such as the deviation of a single value, is NaN.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import nan
@@ -17,9 +17,11 @@ from django.db import models
 from django.db.models import Max
 from typing_extensions import override
 
+from events.aggregation.columns import iso_of, text_of
 from events.aggregation.event_sql import Deviation, Percentile, deviation
+from events.aggregation.plan import Piece
 from events.aggregation.question import fraction_of
-from events.aggregation.reader import Bucket, Reader, iso_of, text_of
+from events.aggregation.reader import Bucket, Reader
 from events.aggregation.sources import of_sources
 from events.database import partitions, reading
 from events.database.dialect import choose
@@ -36,7 +38,7 @@ class EventReader(Reader):
     scale: float = 1.0
 
     @override
-    def _parts(self) -> list[models.QuerySet[Any]]:
+    def _parts(self, pieces: Sequence[Piece]) -> list[models.QuerySet[Any]]:
         return [self._events(self._events_of_all_sources())]
 
     @override
@@ -44,7 +46,7 @@ class EventReader(Reader):
         return self._grouped(events, "timestamp", **self._aggregates())
 
     @override
-    def _row(self) -> Iterable[str]:
+    def _row(self) -> Sequence[str]:
         return ("first", *([] if self.aligned else ["key"]), *self._columns)
 
     @override
@@ -136,7 +138,7 @@ class EndReader(Reader):
         return self.aggregation_type == "last"
 
     @override
-    def _row(self) -> Iterable[str]:
+    def _row(self) -> Sequence[str]:
         return ("first", *([] if self.aligned else ["key"]), "latest")
 
     @override

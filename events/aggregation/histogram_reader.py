@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate, product
@@ -18,10 +18,11 @@ from django.db import models
 from django.db.models import Count, F
 from typing_extensions import override
 
+from events.aggregation.columns import iso_of
 from events.aggregation.event_sql import interpolated
 from events.aggregation.plan import Piece, plan
 from events.aggregation.question import Question, fraction_of
-from events.aggregation.reader import Bucket, Reader, iso_of
+from events.aggregation.reader import Bucket, Reader
 from events.aggregation.sources import Source
 from events.calendar.granularity import MICROSECOND
 from events.database import reading
@@ -85,7 +86,7 @@ class HistogramReader(Reader):
         return dict(cast(Any, self.read()))
 
     @override
-    def _row(self) -> Iterable[str]:
+    def _row(self) -> Sequence[str]:
         return ("first", "key", "number")
 
     @override

@@ -1,4 +1,4 @@
-"""Reads buckets: pieces → rows → buckets, by one statement for rollups, edges and tail whose rows are merged."""
+"""Reads buckets: pieces → rows → buckets; rows of rollups, edges and tail are merged."""
 
 from __future__ import annotations
 
@@ -6,28 +6,26 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from functools import cached_property, reduce
-from heapq import heappop, heappush
 from itertools import chain, groupby
 from math import inf
 from operator import add, itemgetter, or_
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from django.db import models
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BigIntegerField, Case, Count, F, Max, Min, OuterRef, Q, Subquery, Sum, Value, When
 from django.db.models.functions import Cast, Coalesce, Greatest, Least, NullIf
-from typing_extensions import override
 
 from events.aggregation import bucket_sums
+from events.aggregation.columns import KeyNumber, KeyText, Nothing, iso_of, text_of
 from events.aggregation.plan import Piece, plan
-from events.aggregation.question import Question
+from events.aggregation.question import ROLLED_UP_TYPES, Question
+from events.aggregation.rows import fetch, in_order, iterate
 from events.aggregation.series_state import SeriesState
 from events.aggregation.sources import Source
+from events.aggregation.stored_buckets import read_stored
 from events.calendar.granularity import CLOCK_UNITS, MICROSECOND, Granularity
 from events.calendar.spans import Span
-from events.database import partitions, reading
-from events.database.dialect import binary_collation
-from events.database.statement_timeout import restart_clock
+from events.database import partitions
 from events.database.trunc_clock import Rules, bucket_start
 from events.log.models import Event, EventQuerySet
 from events.rollups import sums_sql
@@ -35,7 +33,6 @@ from events.rollups.models import Resolution, Rollup
 
 # How many characters of a timestamp's text tell its minute or hour in UTC.
 _CLOCK_CHARACTERS = {"minute": 16, "hour": 13}
-_SECOND_CHARACTERS, _MICROSECOND_CHARACTERS = 19, 26
 _COLUMNS = {
     "avg": ("total", "missed", "units", "number"),
     "sum": ("total", "missed", "units"),
@@ -43,31 +40,19 @@ _COLUMNS = {
     "min": ("least",),
     "max": ("most",),
 }
+# Which other columns the expression of a column may name.
+_MADE_OF = {"total": ("number", "least"), "units": ("number", "inexact")}
 _BOTH: dict[str, Callable[..., Any]] = {"min": min, "max": max, "count": add}
-_ROWS_AT_A_TIME = 2_000
 
 
-class _Nothing(Cast):
-    """NULL of a type, by which rows are not grouped: that would keep the database from grouping them by an index."""
-
-    def __init__(self, output_field: models.Field[Any, Any]) -> None:
-        super().__init__(Value(None), output_field)
-
-    @override
-    def get_group_by_cols(self) -> list[Any]:
-        return []
-
-
-_NO_DOUBLE = _Nothing(models.FloatField())
+_NO_DOUBLE = Nothing(models.FloatField())
 _INEXACT = Max(Case(When(is_exact=False, then=1), default=0))
-_NO_TEXT = _Nothing(models.TextField())
+_NO_TEXT = Nothing(models.TextField())
 _MAY_NOT_OVERLAP = {*CLOCK_UNITS, Granularity.NONE}
-_NEIGHBOURS = 2
 
 
 # A bucket that holds events: their lowest timestamp as the API writes it, and the aggregate of their values.
 Bucket = tuple[str, float]
-_Row = TypeVar("_Row")
 
 
 @dataclass(frozen=True)
@@ -100,8 +85,22 @@ class Reader:
         return seconds is not None and self._composes(seconds)
 
     def read(self) -> list[Bucket]:
-        """Read the buckets in order, by one statement; a sum that might not fit a double is infinite."""
-        return self._merged(_fetch(self._parts()))
+        """Read the buckets in order; a sum that might not fit a double is infinite.
+
+        One statement reads them. Where rollups hold some as they are asked for, it reads what may have to be merged
+        with those, and a second one reads them; a third one does from where there is something to merge.
+        """
+        stored = self._stored_as_asked()
+        if stored is None:
+            return self._merged(fetch(self._parts(self._pieces())))
+        [source] = self.state.sources
+        rows = fetch(self._parts([piece for piece in self._pieces() if not self._is_as_asked(piece)]))
+        start = self._first_of_both(rows, stored)
+        if start is not None:
+            rows += fetch([self._piece(source, stored._replace(first=start))])
+            stored = stored._replace(last=start - MICROSECOND)
+        found = read_stored(self._stored(source, stored), self.aggregation_type) if stored.first <= stored.last else []
+        return sorted([*found, *self._merged(rows)], key=itemgetter(0)) if rows else found
 
     def iterate(self) -> Iterator[Bucket]:
         """Yield the buckets of ``read``, however many there are: the database sorts, and few are in memory at a time.
@@ -109,14 +108,14 @@ class Reader:
         To be used within a transaction on PostgreSQL.
         """
         if self.granularity != "none":
-            rows = _iterate(*self._parts(), order_by=1 if self.aligned else 2)
+            rows = iterate(*self._parts(self._pieces()), order_by=1 if self.aligned else 2)
         elif self.state.is_pruned(self.first):
-            rows = _iterate(*self._parts(), order_by="key")
+            rows = iterate(*self._parts(self._pieces()), order_by="key")
         elif len(self.state.sources) > 1:
-            rows = _iterate(*map(self._events, self._all_events()), order_by="key")
+            rows = iterate(*map(self._events, self._all_events()), order_by="key")
         else:
             [events] = self._all_events()
-            rows = _iterate(self._events(events).order_by("start"))
+            rows = iterate(self._events(events).order_by("start"))
         merged = (self._merged(of_bucket) for _, of_bucket in groupby(rows, key=self._key()))
         buckets = chain.from_iterable(merged)
         yield from buckets if self.granularity in _MAY_NOT_OVERLAP else in_order(buckets, _first_timestamp)
@@ -125,9 +124,11 @@ class Reader:
         """Read one bucket for each distinct timestamp, ``most`` at most, from the events where they are not pruned."""
         if not self.state.is_pruned(self.first) and len(self.state.sources) == 1:
             [events] = self._all_events()
-            return self._merged(_fetch([self._events(events).order_by("start")[:most]]))
-        parts = self._parts()  # each part may have a row for the same timestamp, so that many more rows are needed
-        return self._merged(_fetch(parts, order_by="key", most=most * len(parts)))[:most]
+            return self._merged(fetch([self._events(events).order_by("start")[:most]]))
+        parts = self._parts(
+            self._pieces()
+        )  # each part may have a row for the same timestamp, so that many more rows are needed
+        return self._merged(fetch(parts, order_by="key", most=most * len(parts)))[:most]
 
     def read_exact(self) -> list[Bucket]:
         """Read the buckets' averages or sums from the events alone, however large the values are.
@@ -148,7 +149,7 @@ class Reader:
                     if self.state.is_pruned(piece.first):
                         parts.append(self._of_rollups(source, piece, only_exact=False))
             parts.append(self._events(events, sums_sql.Units("value")))
-        return self._merged(_fetch(parts))
+        return self._merged(fetch(parts))
 
     def find_straddling(self) -> tuple[datetime, datetime] | None:
         """Find a rollup of pruned events that don't all belong to the same bucket; return its first and last timestamp.
@@ -214,11 +215,31 @@ class Reader:
             return buckets[0].union(*buckets[1:])[:most].count()
         return sum(each[:most].count() for each in buckets)
 
-    def _parts(self) -> list[models.QuerySet[Any]]:
+    def _stored_as_asked(self) -> Piece | None:
+        """Find the stretch whose buckets the rollups hold; None where there is none, or another source has its part."""
+        is_alone = len(self.state.sources) == 1 and self.state.sources[0].is_rolled_up
+        if not is_alone or self.aggregation_type not in ROLLED_UP_TYPES:
+            return None
+        # two at most, one after the other, of which the first is pruned
+        stored = [piece for piece in self._pieces() if self._is_as_asked(piece)]
+        return stored[0]._replace(last=stored[-1].last) if stored else None
+
+    def _is_as_asked(self, piece: Piece) -> bool:
+        return self.aligned and piece.resolution is not None and piece.resolution.granularity is self.granularity
+
+    def _first_of_both(self, rows: Iterable[tuple[Any, ...]], stored: Piece) -> datetime | None:
+        """Find the start of the first bucket of a stretch that other rows have a part of; None where there is none."""
+        characters = _CLOCK_CHARACTERS[self.granularity]
+        first, last = str(stored.first)[:characters], str(stored.last)[:characters]
+        found = [key for row in rows if first <= (key := row[0][:characters]) <= last]
+        return datetime.fromisoformat(min(found)).replace(tzinfo=UTC) if found else None
+
+    def _parts(self, pieces: Sequence[Piece]) -> list[models.QuerySet[Any]]:
+        """Choose the rows of some pieces, and those of the tail."""
         parts = []
         for source in self.state.sources:
             if source.is_rolled_up:
-                parts += [self._piece(source, piece) for piece in self._pieces()]
+                parts += [self._piece(source, piece) for piece in pieces]
             if tail := self.state.tail:
                 events = source.tail(self.state.marks, tail)
                 parts.append(self._events(events.within(self.first, self.last)))
@@ -251,7 +272,7 @@ class Reader:
         if piece.resolution is None and not self.state.is_pruned(piece.first):
             events = source.events().within(piece.first, piece.last)
             return self._events(events.up_to(self.state.marks))
-        if self.aligned and piece.resolution is not None and piece.resolution.granularity is self.granularity:
+        if self._is_as_asked(piece):
             stored = self._stored(source, piece).annotate(**self._stored_columns(), first=text_of("first_timestamp"))
             return stored.values_list(*self._row())
         return self._of_rollups(source, piece)
@@ -307,20 +328,23 @@ class Reader:
         of_events = {
             "first": text_of(Min("timestamp")), "number": Count("pk"), "least": Min("value"), "most": Max("value")
         }  # fmt: skip
+        row = self._row()
+        # Django takes long to build what is not selected, too
+        wanted = {"key", *row, *chain.from_iterable(_MADE_OF.get(name, ()) for name in row)}
+        columns = {"key": self._key_column(), **(of_events if time == "timestamp" else {}), **aggregates}
         grouped: models.QuerySet[Any] = (
             rows.order_by()
             .annotate(start=self._start(time))
             .values("start")
-            .annotate(key=self._key_column(), **(of_events if time == "timestamp" else {}))
-            .annotate(**aggregates)
-            .values_list(*self._row())
+            .annotate(**{name: column for name, column in columns.items() if name in wanted})
+            .values_list(*row)
         )
         return grouped
 
-    def _key_column(self) -> _KeyText:
-        return _KeyText() if self.granularity == "none" else _KeyNumber()
+    def _key_column(self) -> KeyText:
+        return KeyText() if self.granularity == "none" else KeyNumber()
 
-    def _row(self) -> Iterable[str]:
+    def _row(self) -> Sequence[str]:
         bounds = ["least", "most"] if self.bounds else []
         return ("first", *([] if self.aligned else ["key"]), *_COLUMNS[self.aggregation_type], *bounds)
 
@@ -362,91 +386,9 @@ class Reader:
         return [(iso_of(first), value_of(*columns)) for first, *columns in in_order]
 
 
-def in_order(found: Iterable[_Row], key: Callable[[_Row], datetime]) -> Iterator[_Row]:
-    """Put rows in order that are in order except for neighbours; a few are in memory at a time.
-
-    Where clocks go back over midnight, a part of the day before lies between two parts of the next day.
-    """
-    held: list[tuple[datetime, int, _Row]] = []
-    for number, row in enumerate(found):
-        heappush(held, (key(row), number, row))
-        if len(held) > _NEIGHBOURS:
-            yield heappop(held)[-1]
-    yield from (row for *_, row in sorted(held))
-
-
 def _or_own(same: models.QuerySet[Rollup], field: str) -> Coalesce:
     return Coalesce(Subquery(same.values(field)), F(field))
 
 
 def _first_timestamp(bucket: Bucket) -> datetime:
     return datetime.fromisoformat(bucket[0])
-
-
-def iso_of(text: str) -> str:
-    """Turn a timestamp's text from either database into the text of the API."""
-    text = text.removesuffix("+00")
-    if len(text) > _SECOND_CHARACTERS:
-        text = text.ljust(_MICROSECOND_CHARACTERS, "0")
-    return f"{text[:10]}T{text[11:]}Z"
-
-
-class _KeyText(Cast):
-    """The text of ``start``, by which rows are grouped; it stays out of GROUP BY, so as to be made once for a group."""
-
-    def __init__(self) -> None:
-        super().__init__("start", models.TextField())
-
-    @override
-    def get_group_by_cols(self) -> list[Any]:
-        return []
-
-
-class _KeyNumber(_KeyText):
-    """``start`` in whole seconds, as the clocks may show the year 0 or 10000; on SQLite, the text of ``start``."""
-
-    @override
-    def as_postgresql(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
-        sql, parameters = compiler.compile(self.source_expressions[0])
-        return f"EXTRACT(EPOCH FROM {sql})::bigint", parameters
-
-
-def text_of(instant: Any) -> Cast:
-    """Build the text of an instant as the database writes it: reading a text costs a tenth of reading a datetime."""
-    return Cast(instant, models.TextField())
-
-
-def _fetch(
-    parts: Sequence[models.QuerySet[Any]], *, order_by: int | str | None = None, most: int | None = None
-) -> list[tuple[Any, ...]]:
-    """Fetch the rows of all parts by one statement, as the driver returns them; none where there is no part."""
-    if not parts:
-        return []
-    sql, parameters = _union(parts, order_by)
-    with reading.connection().cursor() as cursor:
-        cursor.execute(f"{sql} LIMIT {most}" if most else sql, parameters)
-        rows: list[tuple[Any, ...]] = cursor.fetchall()
-        return rows
-
-
-def _iterate(*parts: models.QuerySet[Any], order_by: int | str | None = None) -> Iterator[tuple[Any, ...]]:
-    if not parts:
-        return
-    connection = reading.connection()
-    with connection.chunked_cursor() as cursor:
-        cursor.execute(*_union(parts, order_by))
-        while rows := cursor.fetchmany(_ROWS_AT_A_TIME):
-            yield from rows
-            restart_clock(connection)
-
-
-def _union(parts: Sequence[models.QuerySet[Any]], order_by: int | str | None = None) -> tuple[str, list[Any]]:
-    """Write one statement of all parts, with its parameters; ordered by a column's number or, as bytes, by its name."""
-    statements = [part.query.sql_with_params() for part in parts]
-    sql, parameters = " UNION ALL ".join(sql for sql, _ in statements), list(chain(*(each for _, each in statements)))
-    if isinstance(order_by, str):
-        collation = binary_collation()
-        sql = f'SELECT * FROM ({sql}) AS part ORDER BY "{order_by}" COLLATE "{collation}"'  # noqa: S608
-    elif order_by:
-        sql += f" ORDER BY {order_by}"
-    return sql, parameters

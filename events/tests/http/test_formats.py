@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from events.aggregation import answer, reader
+from events.aggregation import answer, rows
 from events.http import renderers
 from events.models import Event, Rollup
 from events.worker import roll_up
@@ -93,7 +93,7 @@ def test_the_format_is_that_of_the_parameter_or_of_accept(client, stored, parame
 @pytest.mark.parametrize("granularity", ["none", "minute", "hour", "day", "week", "month", "year"])
 @pytest.mark.parametrize("kind", ["avg", "min", "max", "sum", "count"])
 def test_all_formats_say_the_same(client, stored, granularity, kind, monkeypatch):
-    monkeypatch.setattr(reader, "_ROWS_AT_A_TIME", 2)
+    monkeypatch.setattr(rows, "_ROWS_AT_A_TIME", 2)
     monkeypatch.setattr(renderers, "_PIECE_CHARACTERS", 10)
     for zone in ("UTC", "Asia/Kathmandu"):
         query = {"granularity": granularity, "aggregationType": kind, "timezone": zone}
