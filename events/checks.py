@@ -18,6 +18,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.utils import timezone
 
+from events.archive import archiving
+from events.archive.store import ArchiveAwayError
 from events.calendar import zones
 from events.database import replica
 from events.database.postgresql.session import NODES_HOLD, SETTINGS
@@ -97,6 +99,22 @@ def check_waiting(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
             id="events.W003",
         )
     ]
+
+
+@checks.register("archive")
+def check_archive(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """Refuse an ARCHIVE that is not there or may not be written (E009); warn where it is away for now (W010)."""
+    if not settings.ARCHIVE:
+        return []
+    try:
+        archiving.check()
+    except ArchiveAwayError as error:
+        message = f"ARCHIVE can't be written, so no events are deleted for their age: {error}"
+        hint = "docs/archive.md says what it takes; unset ARCHIVE to delete events without keeping them."
+        if error.is_wrong:
+            return [checks.Error(message, hint=hint, id="events.E009")]
+        return [checks.Warning(message, hint=hint, id="events.W010")]
+    return []
 
 
 @checks.register("time_zones")

@@ -3,6 +3,7 @@
 from events.access.models import ClientUsage, Grant, LongLivedToken
 from events.alerts.models import Alert, AlertEvaluator, AlertState, AlertTarget, Delivery, Firing
 from events.annotations.models import Annotation
+from events.archive.models import ArchivedFile
 from events.boards.models import Board
 from events.ingest.models import IdempotencyKey
 from events.log.models import Event, EventQuerySet, validate_path_segment
@@ -16,6 +17,7 @@ __all__ = [
     "AlertState",
     "AlertTarget",
     "Annotation",
+    "ArchivedFile",
     "Board",
     "Bookmark",
     "ClientUsage",

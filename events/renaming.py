@@ -9,6 +9,7 @@ from django.db import transaction
 
 from events.aggregation.catalogue import Series, find
 from events.alerts import renaming as alerts
+from events.archive import series_changes as archive
 from events.boards import renaming as boards
 from events.database import partitions
 from events.log.models import Event
@@ -23,6 +24,7 @@ from events.worker.moving import CannotMoveError
 # What else holds a series by its name, besides the tables whose rows ``Mover`` changes in steps. Each is done in the
 # transaction that begins the move, so few rows may be of it; a table that is new gets its place here.
 _FOLLOWING: Sequence[Callable[[Move], None]] = (
+    archive.follow,
     series_models.follow,
     alerts.follow,
     boards.follow,

@@ -198,6 +198,15 @@ def retention(name: str) -> list[tuple[str, timedelta | None]]:
     return policy
 
 
+def archive(name: str) -> str:
+    """Read the absolute path of a directory, or the address of a folder that fsspec knows; empty for none."""
+    value = text(name, "").strip().removeprefix("file://").removeprefix("local://")
+    if value and not re.fullmatch(r"/.*|[A-Za-z][A-Za-z0-9+.-]*://\S+", value):
+        # the value is not repeated, as it may hold a password
+        raise ImproperlyConfigured(f"{name} must be an absolute path, or an address such as s3://bucket/folder.")
+    return value
+
+
 def namespaces(name: str) -> Namespaces:
     """Read a list of patterns of namespaces; each is a name, or the beginning of one up to an asterisk."""
     patterns = texts(name, [])

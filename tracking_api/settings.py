@@ -298,6 +298,7 @@ ROLLUP_TAIL_EVENTS = environment.integer("ROLLUP_TAIL_EVENTS", 50_000, minimum=1
 ROLLUP_HISTOGRAMS = environment.namespaces("ROLLUP_HISTOGRAMS")
 RETENTION = environment.retention("RETENTION")
 RETENTION_MAY_DELETE_MOST = environment.boolean("RETENTION_MAY_DELETE_MOST", default=False)
+ARCHIVE = environment.archive("ARCHIVE")
 STATEMENT_TIMEOUT_SECONDS = environment.integer("STATEMENT_TIMEOUT_SECONDS", 30, minimum=1)
 
 # Clients: every so many seconds, the counts of what each one sends are written down; 0 counts nothing

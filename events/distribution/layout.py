@@ -1,8 +1,8 @@
 """Divides the log, its rollups and watermarks into partitions.
 
 Whatever else there is (users, clients, grants, what is known of series, annotations, boards, alerts with their states
-and deliveries) has few rows and is not divided: on a cluster it stays on the coordinator, and no statement joins it
-with what is divided.
+and deliveries, the list of archived files) has few rows and is not divided: on a cluster it stays on the coordinator,
+and no statement joins it with what is divided. So a row of these may be given another namespace or name.
 """
 
 from __future__ import annotations

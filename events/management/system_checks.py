@@ -7,3 +7,4 @@ short command, and 20 MB of the worker's memory. ``manage.py check`` and ``manag
 from django.core.checks import Tags
 
 OWN_CHECKS = (Tags.database, Tags.security, "time_zones")
+ARCHIVE_CHECKS = (*OWN_CHECKS, "archive")

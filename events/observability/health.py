@@ -21,6 +21,7 @@ from django.utils import timezone
 
 from events.alerts.lag import AlertLag
 from events.alerts.lag import read_lag as read_alert_lag
+from events.archive import faults
 from events.database import partitions
 from events.database.snapshot import snapshot
 from events.distribution import cluster
@@ -49,6 +50,7 @@ class Health:
     rollups: str | None = None
     lag: Lag | None = None
     alerts: AlertLag | None = None  # where there are any
+    archive_faults: int | None = None  # where there is an archive
 
     @property
     def is_ready(self) -> bool:
@@ -67,6 +69,8 @@ class Health:
             checks["rollups"] |= {"lagEvents": self.lag.events, "lagSeconds": seconds}
         if self.alerts is not None:
             checks["alerts"] = self._alerts_report(self.alerts)
+        if self.archive_faults is not None:
+            checks["archive"] = self._archive_report(self.archive_faults)
         return {"ready": self.is_ready, "checks": checks}
 
     @staticmethod
@@ -77,14 +81,22 @@ class Health:
             return {**report, "detail": "No worker has evaluated the alerts yet."}
         return {**report, "detail": f"An evaluation has been due for {lag.seconds:.0f} s."} if lag.is_late else report
 
+    @staticmethod
+    def _archive_report(faults: int) -> dict[str, Any]:
+        """Say how many series can't be archived; nothing is lost over it, so the service stays ready."""
+        if not faults:
+            return {"ok": True}
+        return {"ok": False, "detail": f"{faults} series could not be archived and pruned; the worker's log says why."}
+
 
 _UNKNOWN = "Not known without the database."
 
 
 def check() -> Health:
-    """Check the health over this thread's connection. Seven queries, and two more where there are alerts.
+    """Check the health over this thread's connection.
 
-    A database that is away raises nothing.
+    Seven queries, two more where there are alerts, and one where there is an archive. A database that is away raises
+    nothing.
     """
     try:
         connection.ensure_connection()
@@ -96,11 +108,12 @@ def check() -> Health:
         lag = read_lag(answering)
         rollups_detail = _lag_detail(lag) if lag.events else _silence_detail(answering)
         alerts = read_alert_lag()
+        archive_faults = faults.count()
     except (DatabaseError, InterfaceError) as error:
         # the log alone gets the error's text, as it may tell whoever asks about the network
         logger.error("Not ready: %s: %s", type(error).__name__, str(error).strip().partition("\n")[0])
         return Health("The database can't be reached or is busy.", _UNKNOWN, _UNKNOWN)
-    return Health(None, None, rollups_detail, lag, alerts)
+    return Health(None, None, rollups_detail, lag, alerts, archive_faults)
 
 
 def read_lag(keys: Sequence[int] | None = None) -> Lag:

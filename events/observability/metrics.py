@@ -146,6 +146,11 @@ class _HealthCollector(Collector):
                 "tracking_alerts_lag_seconds", "For how long the alerts should have been evaluated.",
                 value=alerts.seconds,
             )  # fmt: skip
+        if self.health.archive_faults is not None:
+            yield GaugeMetricFamily(
+                "tracking_archive_faults", "Series that could not be archived and pruned.",
+                value=self.health.archive_faults,
+            )  # fmt: skip
 
 
 def _forget_the_dead(directory: Path) -> None:

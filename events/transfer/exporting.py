@@ -20,6 +20,9 @@ from events.log.models import EventQuerySet
 
 COLUMNS = ("namespace", "name", "timestamp", "value")
 
+# Events as they are written, each of the columns; of the timestamps the text.
+Records = Sequence[tuple[str, str, str, float]]
+
 _LINES_AT_A_TIME = 1_000
 _PIECE_BYTES = 1 << 15
 # PostgreSQL takes twice as long to join the parts of a line as to write them side by side. So it writes the JSON of
@@ -65,17 +68,29 @@ def _json_lines(lines: bytes) -> bytes:
     return b'{"namespace":' + lines[:-1].replace(b"\n", b'}\n{"namespace":') + b"}\n"
 
 
-def export(events: EventQuerySet, file_format: str, file: BinaryIO, progress: Callable[[int], object]) -> int:
-    """Write the events, and call ``progress`` with how many were written since its last call; return the total.
+def export(
+    events: EventQuerySet,
+    file_format: str,
+    file: BinaryIO,
+    progress: Callable[[int], object],
+    archived: Iterable[Records] = (),
+) -> int:
+    """Write the archived events, which come some at a time, and then those of the log; return how many there were.
 
-    Timestamps are in UTC with a fraction where they have one, and values are written so that the same doubles are read
-    back. One query, of which a few lines are in memory at a time. To be called in a transaction on PostgreSQL.
+    ``progress`` is called with how many were written since its last call. Timestamps are in UTC with a fraction where
+    they have one, and values are written so that the same doubles are read back. One query, of which a few lines are in
+    memory at a time. To be called in a transaction on PostgreSQL.
     """
     kind = file_format.removesuffix(".gz")
     if kind == "csv":
         file.write(",".join(COLUMNS).encode() + b"\n")
+    count = 0
+    for records in archived:
+        file.write(_LINES[kind](records))
+        progress(len(records))
+        count += len(records)
     write = _copy if is_postgresql() else _fetch
-    return sum(
+    return count + sum(
         write(events.of_partition(partition).order_by("pk"), kind, file, progress) for partition in partitions.every()
     )
 

@@ -6,12 +6,16 @@ import codecs
 import gzip
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
+from events.transfer import archived
+
 FORMATS = ("csv", "csv.gz", "ndjson", "ndjson.gz")
+_PARQUET = "parquet"
+IMPORT_FORMATS = (*FORMATS, _PARQUET)
 PIPE = "-"
 
 _BUFFER_BYTES = 1 << 20
@@ -30,12 +34,12 @@ _MARKS = {
 _WITHOUT_MARK = {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}
 
 
-def format_of(path: str, given: str | None) -> str:
+def format_of(path: str, given: str | None, formats: Sequence[str] = FORMATS) -> str:
     """Return the given format, or the one of the path's suffix, or NDJSON for a pipe. Raises ValueError."""
-    suffixes = (each for each in FORMATS if path.lower().endswith(f".{each}"))
+    suffixes = (each for each in formats if path.lower().endswith(f".{each}"))
     file_format = given or ("ndjson" if path == PIPE else next(suffixes, None))
     if file_format is None:
-        raise ValueError(f"The format must be told by --format or a suffix: {', '.join(FORMATS)}.")
+        raise ValueError(f"The format must be told by --format or a suffix: {', '.join(formats)}.")
     return file_format
 
 
@@ -73,8 +77,17 @@ class Source(NamedTuple):
 def reading(path: str, file_format: str, encoding: str | None = None) -> Iterator[Source]:
     """Open a file for reading; where no encoding is given, its byte order mark tells it, or else it is UTF-8.
 
-    Raises ValueError where the mark is the one of another encoding than the given.
+    A file of an archive is read as the lines of NDJSON that its events would be. Raises ValueError where the mark is
+    the one of another encoding than the given.
     """
+    if file_format == _PARQUET:
+        if path == PIPE:
+            raise ValueError("A Parquet file is not read in order, so it can't come from a pipe.")
+        if encoding:
+            raise ValueError("A Parquet file has no encoding; leave --encoding out.")
+        with open(path, "rb") as parquet:
+            yield Source(archived.lines_of(parquet), _UTF_8, parquet)
+        return
     with (
         open(sys.stdin.fileno() if path == PIPE else path, "rb", _BUFFER_BYTES, closefd=path != PIPE) as file,
         io.BufferedReader(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -11,6 +12,10 @@ from django.db import connection, transaction
 from django.db.models import Max
 from django.utils import timezone
 
+from events.archive import archiving, faults
+from events.archive.archiving import BusyError
+from events.archive.models import ArchivedFile, month_of
+from events.archive.store import ArchiveAwayError, ArchiveError
 from events.database import partitions
 from events.database.dialect import choose, is_postgresql
 from events.log.models import Event, EventQuerySet
@@ -24,6 +29,8 @@ _STEP_BUCKETS = {"postgresql": 5_000, "sqlite": 2_000}
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
+
+logger = logging.getLogger(__name__)
 
 
 class Series(NamedTuple):
@@ -51,6 +58,15 @@ def hour_before(age: timedelta, now: datetime | None = None) -> datetime:
         return _BEGINNING
 
 
+def start_of_kept(age: timedelta, now: datetime | None = None) -> datetime:
+    """Return what pruning goes up to: ``hour_before``, or the start of that day where events are archived.
+
+    Each pruning makes a file for each month of a series, so by the hour there would be too many.
+    """
+    before = hour_before(age, now)
+    return before.replace(hour=0) if settings.ARCHIVE else before
+
+
 def older_than(age: timedelta, pattern: str = "*") -> Iterator[Series]:
     """Yield the series with events older than an age whose namespace fits a pattern, in order."""
     return _series([(pattern, age)])
@@ -61,7 +77,7 @@ def carry_out() -> Iterator[int]:
 
     Where the clock is more than a day past the newest event, ages count from a day after that event: a wrong clock
     would otherwise have everything deleted at once. Raises WouldDeleteMostError before the first step, unless
-    RETENTION_MAY_DELETE_MOST is set.
+    RETENTION_MAY_DELETE_MOST is set. What can't be archived is said in the log and left for the next time.
     """
     newest = Rollup.objects.whole_series().aggregate(newest=Max("last_timestamp"))["newest"]
     if newest is None:
@@ -69,8 +85,17 @@ def carry_out() -> Iterator[int]:
     past = list(_series(settings.RETENTION, min(timezone.now(), _a_day_after(newest))))
     if not settings.RETENTION_MAY_DELETE_MOST:
         _check_share(past)
+    if settings.ARCHIVE:
+        faults.clear_all()
     for series in past:
-        yield from prune(series)
+        try:
+            yield from prune(series, once_a_day=True)
+        except BusyError:  # prune_events is at it
+            continue
+        except ArchiveError as error:
+            logger.error("Nothing more of %s/%s is pruned: %s", series.namespace, series.name, error)
+            if isinstance(error, ArchiveAwayError):
+                return
 
 
 def _a_day_after(instant: datetime) -> datetime:
@@ -98,7 +123,7 @@ def _series(policy: Sequence[tuple[str, timedelta | None]], now: datetime | None
         if (namespace, name) in moving:  # its turn comes when it has its name
             continue
         age = next((age for pattern, age in policy if fits(namespace, pattern)), None)
-        if age is not None and first < (before := hour_before(age, now)):
+        if age is not None and first < (before := start_of_kept(age, now)):
             yield Series(namespace, name, before)
 
 
@@ -108,24 +133,87 @@ def prunable(series: Series) -> EventQuerySet:
     return events.filter(timestamp__lt=series.before).up_to(Watermark.objects.current(series.partition).marks)
 
 
-def prune(series: Series) -> Iterator[int]:
+def prune(series: Series, *, once_a_day: bool = False) -> Iterator[int]:
     """Delete the events of a series' past, in steps that are a transaction each; yield how many each step deleted.
 
     From the first step on the rollups answer for the whole past, so pruning may stop after any step and be run again.
+    Where there is an archive, events are deleted once a file of it holds them; with ``once_a_day``, a month of which a
+    file was made today is left for tomorrow. Raises ArchiveError.
+    """
+    if settings.ARCHIVE:
+        yield from _archive_and_delete(series, once_a_day=once_a_day)
+    elif _begin(series):
+        yield from _delete(prunable(series), series.partition)
+
+
+def _begin(series: Series) -> bool:
+    """Have the rollups answer for the series' past; tell whether it has events that may be deleted now.
+
+    While it is being renamed, none may.
     """
     with transaction.atomic():
         # until Pruned is stored, nobody may empty the rollups or move an event
         if Watermark.objects.locked(series.partition).move_of(series.namespace, series.name):
-            return
-        events = prunable(series)
-        found = _first(events)
-        if found:
-            _rely_on_rollups(series)
+            return False
+        if not prunable(series).exists():
+            return False
+        _rely_on_rollups(series)
+        return True
+
+
+def _delete(events: EventQuerySet, partition: int | None) -> Iterator[int]:
+    found = _first(events)
     while found:
-        step = Event.objects.of_partition(series.partition).filter(pk__in=[pk for pk, _ in found])
+        step = Event.objects.of_partition(partition).filter(pk__in=[pk for pk, _ in found])
         yield step._raw_delete(connection.alias)
         # starting at the last timestamp skips the part of the index that still holds the events deleted before
         found = _first(events.filter(timestamp__gte=found[-1][1]))
+
+
+def _archive_and_delete(series: Series, *, once_a_day: bool = False) -> Iterator[int]:
+    namespace, name, before = series
+    try:
+        yield from _delete_archived(series)  # what a process was killed over
+        if prunable(series).exists():
+            archiving.check()  # before the rollups have to answer for the past
+            if _begin(series):
+                yield from _archive_months(series, once_a_day=once_a_day)
+        yield from archiving.merge_months(namespace, name, before)
+        archiving.remove_replaced()
+    except BusyError:
+        raise
+    except ArchiveError as error:
+        faults.note(namespace, name, before, error)
+        raise
+    faults.clear(namespace, name)
+
+
+def _archive_months(series: Series, *, once_a_day: bool) -> Iterator[int]:
+    # nothing changes or deletes these events from here on, and none comes to them
+    events = prunable(series)
+    marks = Watermark.objects.current(series.partition).marks
+    start: datetime | None = _BEGINNING
+    while start and (first := events.filter(timestamp__gte=start).order_by("timestamp").first()):
+        start, end = month_of(first.timestamp)
+        if not (once_a_day and _has_file_of_today(series, start)):
+            up_to = series.before if end is None else min(end, series.before)
+            yield from archiving.archive(series.namespace, series.name, start, up_to, marks)
+            yield from _delete_archived(series)
+        start = end
+
+
+def _has_file_of_today(series: Series, month: datetime) -> bool:
+    today = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    files = ArchivedFile.objects.of_series(series.namespace, series.name).kept()
+    return files.filter(month=month.date(), changed__gte=today).exists()
+
+
+def _delete_archived(series: Series) -> Iterator[int]:
+    """Delete from the log what the archive holds of the series."""
+    for file in ArchivedFile.objects.of_series(series.namespace, series.name).listed():
+        archiving.check_there(file)
+        yield from _delete(file.in_log(), series.partition)
+        ArchivedFile.objects.listed().filter(pk=file.pk).update(state=ArchivedFile.State.KEPT)
 
 
 def _first(events: EventQuerySet) -> list[tuple[int, datetime]]:
@@ -144,12 +232,16 @@ def _rely_on_rollups(series: Series) -> None:
 def prune_rollups(series: Series) -> Iterator[int]:
     """Delete the rollups of a past whose events are pruned, in steps of some hours; yield how many each step deleted.
 
-    Where no rollups are left the series is gone, and events that come later under its name start a new one.
+    Where no rollups are left the series is gone, and events that come later under its name start a new one. Raises
+    ArchiveError.
     """
     of_series = Rollup.objects.of_series(series.namespace, series.name)
     stored = of_series.filter(bucket__lt=series.before).exclude(resolution=Resolution.SERIES)
     limit = choose(**_STEP_BUCKETS)
     while True:
+        if settings.ARCHIVE:  # late events go too
+            for _ in _archive_and_delete(series):
+                pass
         with transaction.atomic():
             watermark = Watermark.objects.locked(series.partition)
             if watermark.move_of(series.namespace, series.name):
@@ -157,10 +249,12 @@ def prune_rollups(series: Series) -> Iterator[int]:
             finest = stored.filter(resolution=watermark.finest_first[0])
             last = finest.order_by("bucket").values_list("bucket", flat=True)[limit - 1 : limit].first()
             end = series.before if last is None else min(last.replace(minute=0) + _HOUR, series.before)
+            late = prunable(series).filter(timestamp__lt=end)
+            if settings.ARCHIVE and late.exists():
+                continue  # these have been rolled up just now
             count = stored.filter(bucket__lt=end)._raw_delete(connection.alias)
             if not count:
                 return
-            late = prunable(series).filter(timestamp__lt=end)
             late._raw_delete(connection.alias)
             histograms.prune(series.namespace, series.name, end, series.partition)
             rebuild.rebuild_whole_series(watermark, series.namespace, series.name)

@@ -37,15 +37,17 @@ def told(read: Callable[[str], str]) -> Callable[[str], str]:
 
 class Command(BaseCommand):
     help = (
-        "Append events of CSV or NDJSON, such as export_events writes. An import that was interrupted goes on where "
-        "it stopped when it is run again, and one that was done does nothing."
+        "Append events of CSV or NDJSON, such as export_events writes, or of a file of the archive. An import that was "
+        "interrupted goes on where it stopped when it is run again, and one that was done does nothing."
     )
     requires_system_checks = OWN_CHECKS
 
     @override
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("path", help="the file to read, unpacked where it ends in .gz; - for standard input")
-        parser.add_argument("--format", choices=files.FORMATS, help="needed where the file's suffix doesn't tell it")
+        parser.add_argument(
+            "--format", choices=files.IMPORT_FORMATS, help="needed where the file's suffix doesn't tell it"
+        )
         parser.add_argument(
             "--encoding",
             type=told(files.encoding_named),
@@ -81,7 +83,7 @@ class Command(BaseCommand):
         began = time.monotonic()
         source = bookmark or (path if path == files.PIPE else os.path.realpath(path))
         try:
-            file_format = files.format_of(path, format)
+            file_format = files.format_of(path, format, files.IMPORT_FORMATS)
             try:
                 self._import(path, file_format, importing.bookmark_of(source, restart=restart), rejects)
             except OtherLines:

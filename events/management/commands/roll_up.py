@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from events.alerts.runner import AlertRunner
 from events.management.progress import progress_bar
-from events.management.system_checks import OWN_CHECKS
+from events.management.system_checks import ARCHIVE_CHECKS
 from events.models import Watermark
 from events.observability.health import read_lag
 from events.rollups.rebuild import MovingError, PrunedError
@@ -39,7 +39,7 @@ class Command(BaseCommand):
         "Add every event that is not in the rollups yet to them, and stop; or go on as a worker. Two at once do no "
         "harm: one works, the other steps aside."
     )
-    requires_system_checks = OWN_CHECKS
+    requires_system_checks = ARCHIVE_CHECKS
 
     @override
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -49,6 +49,8 @@ DATABASE_URL_SAID = "DATABASE_URL must be sqlite:///path/to/file or postgres://u
           for value in ("X", "X=", "X=30", "*=1d,X=-1d", "X*y=1d", "X=1w")),
         ("RETENTION", "=30d", "RETENTION must list namespaces and ages"),
         ("RETENTION", "Audit/=keep,*=365d", "RETENTION must list namespaces and ages"),
+        *(("ARCHIVE", value, "ARCHIVE must be an absolute path, or an address such as s3://bucket/folder.")
+          for value in ("archive", "~/archive", "s3:/secret", "s3://", "s3://a b")),
         ("DATABASE_TIMEOUT_SECONDS", "", "DATABASE_TIMEOUT_SECONDS must be a whole number from 1 to 3600, not ''."),
         ("HTTPS", "https", "HTTPS must be one of true or false, not 'https'."),
         ("LOG_FORMAT", "JSON", "LOG_FORMAT must be one of text, json, not 'JSON'."),

@@ -1,0 +1,55 @@
+"""Says what becomes of a series' files where the series gets another name, or is deleted."""
+
+from __future__ import annotations
+
+from django.db import transaction
+
+from events.archive.archiving import remove_replaced
+from events.archive.models import ArchivedFile
+from events.archive.store import ArchiveError
+from events.log.series import SeriesKey
+from events.rollups.moves import Move
+
+
+def follow(move: Move) -> None:
+    """Have the files of a series go with it. To be called in the transaction that begins the move."""
+    if move.into is None:
+        deleted(SeriesKey(*move.old))
+    else:
+        renamed(SeriesKey(*move.old), SeriesKey(*move.into))
+
+
+def renamed(old: SeriesKey, new: SeriesKey) -> None:
+    """Have the files of a series count as those of another name, which may have files of its own.
+
+    To be called in the transaction that renames the series, before its events are moved. The files stay as they are,
+    with the old name in them: what reads them goes by the list. Events that a file holds already are deleted from the
+    log first, as the file would otherwise be taken to hold events of the other series too. A file that is being written
+    comes to nothing.
+    """
+    of_series = ArchivedFile.objects.of_series(*old)
+    for file in of_series.listed():
+        events = file.in_log().order_by()
+        events._raw_delete(events.db)
+    of_series.in_the_making().filter(path="").delete()
+    State = ArchivedFile.State
+    # what was begun is left to the list, so that the worker removes the file
+    of_series.in_the_making().update(state=State.REPLACED)
+    of_series.listed().update(state=State.KEPT)
+    of_series.update(namespace=new.namespace, name=new.name)
+
+
+def deleted(series: SeriesKey) -> None:
+    """Have the files of a series removed, once the transaction that deletes the series is committed.
+
+    Where the archive is away then, the worker removes them later.
+    """
+    ArchivedFile.objects.of_series(*series).update(state=ArchivedFile.State.REPLACED)
+    transaction.on_commit(_remove)
+
+
+def _remove() -> None:
+    try:
+        remove_replaced()
+    except ArchiveError:
+        return
