@@ -116,9 +116,12 @@ _WHERE_NAMED = {
     "test_chart_browser.py",
     "test_chart_faults_browser.py",
     "test_contract.py",
+    "test_docs_browser.py",
+    "test_generated_clients.py",
     "test_moving_kills.py",
     "test_poolers.py",
     "test_senders.py",
+    "test_series_page_browser.py",
     "test_tracking_js_browser.py",
 }
 # These begin, or one process would wait for another's at the end.
