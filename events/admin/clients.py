@@ -1,4 +1,4 @@
-"""The admin's pages of OAuth2 applications: their grants, what they have sent, and their long-lived tokens."""
+"""The admin's pages of clients: their grants, what they have sent, and their long-lived tokens."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ class ClientAdmin(ApplicationAdmin):
     inlines = [GrantInline, TokenInline]
     list_display = ("name", "client_id", "client_type", "authorization_grant_type", *_FIGURES)
     list_display_links = ("name", "client_id")
-    readonly_fields = (*ApplicationAdmin.readonly_fields, *_FIGURES)
+    list_filter = ("client_type", "authorization_grant_type")
+    readonly_fields = _FIGURES
+    # of ways to register that are not served here
+    exclude = ("registration_source", "cimd_expires_at")
 
     @override
     def get_urls(self) -> list[URLPattern]:
