@@ -34,33 +34,37 @@ _LAST_VALUE = f"""
     )
 """  # noqa: S608
 _EACH = "hour.bucket, hour.count, hour.sum, hour.min, hour.max"
-_TOGETHER = "min(hour.bucket), CAST(sum(hour.count) AS bigint), sum(hour.sum), min(hour.min), max(hour.max)"
+_TOGETHER = "NULL, CAST(sum(hour.count) AS bigint), sum(hour.sum), min(hour.min), max(hour.max)"
 # Two windows of a series are read as the one from the start of the first to the end of the second, without what lies
 # between them.
-_FROM = {
+_WITHIN = """hour.resolution = %s AND hour.namespace = series.namespace AND hour.name = series.name
+    AND hour.bucket >= series.first AND hour.bucket <= series.last
+    AND NOT (hour.bucket >= series.gap AND hour.bucket < series.middle){of_partition}"""
+_SELECT = {
     # OFFSET keeps PostgreSQL from reading the hours of every series there is instead of those of each window
     "postgresql": f"""
+        SELECT series.place, hours.*
         FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[])
-            AS series (namespace, name, first, gap, middle, last)
+            WITH ORDINALITY AS series (namespace, name, first, gap, middle, last, place)
         CROSS JOIN LATERAL (
-            SELECT * FROM {Rollup._meta.db_table} AS rollup
-            WHERE rollup.resolution = %s AND rollup.namespace = series.namespace AND rollup.name = series.name
-                AND rollup.bucket >= series.first AND rollup.bucket <= series.last
-                AND NOT (rollup.bucket >= series.gap AND rollup.bucket < series.middle){{of_partition}}
-            OFFSET 0
-        ) AS hour
+            SELECT hour.bucket >= series.middle, {{columns}} FROM {Rollup._meta.db_table} AS hour
+            WHERE {_WITHIN} {{of_group}} OFFSET 0
+        ) AS hours
     """,  # noqa: S608
+    # LIMIT keeps SQLite from reading the JSON again for each hour
     "sqlite": f"""
-        FROM json_each(%s) AS series
+        SELECT series.place, hour.bucket >= series.middle, {{columns}}
+        FROM (
+            SELECT key + 1 AS place, json_extract(value, '$[0]') AS namespace, json_extract(value, '$[1]') AS name,
+                json_extract(value, '$[2]') AS first, json_extract(value, '$[3]') AS gap,
+                json_extract(value, '$[4]') AS middle, json_extract(value, '$[5]') AS last
+            FROM json_each(%s) LIMIT -1
+        ) AS series
         CROSS JOIN {Rollup._meta.db_table} AS hour
-        WHERE hour.resolution = %s
-            AND hour.namespace = json_extract(series.value, '$[0]') AND hour.name = json_extract(series.value, '$[1]')
-            AND hour.bucket >= json_extract(series.value, '$[2]') AND hour.bucket <= json_extract(series.value, '$[5]')
-            AND NOT (hour.bucket >= json_extract(series.value, '$[3]')
-                AND hour.bucket < json_extract(series.value, '$[4]')){{of_partition}}
-    """,
+        WHERE {_WITHIN} {{of_group}}
+    """,  # noqa: S608
 }
-_MIDDLE = {"postgresql": "series.middle", "sqlite": "json_extract(series.value, '$[4]')"}
+_GROUP = {"postgresql": "GROUP BY 1", "sqlite": "GROUP BY 1, 2"}
 Window = tuple[datetime, datetime]
 Windows = dict[SeriesKey, Window]
 
@@ -129,7 +133,7 @@ def hours_of(windows: Windows, tail: Tail) -> dict[SeriesKey, dict[datetime, Hou
     if not windows:
         return found
     whole = {key: (first, first, first, last) for key, (first, last) in windows.items()}
-    rolled_up = ((key, start, hour) for key, start, _, hour in _rolled_up(whole, _EACH, tail))
+    rolled_up = ((key, start, hour) for key, start, _, hour in _rolled_up(whole, _EACH, tail) if start)
     for key, start, hour in chain(rolled_up, _of_tail(windows, tail)):
         of_series = found[key]
         of_series[start] = of_series[start].merged(hour) if start in of_series else hour
@@ -165,8 +169,8 @@ def totals_of(windows: dict[SeriesKey, tuple[Window, Window]], tail: Tail) -> di
 
 def _rolled_up(
     windows: dict[SeriesKey, tuple[datetime, datetime, datetime, datetime]], columns: str, tail: Tail
-) -> Iterator[tuple[SeriesKey, datetime, bool, Hour]]:
-    """Yield the hours of the windows by the rollups, each or together, and whether they are past the middle."""
+) -> Iterator[tuple[SeriesKey, datetime | None, bool, Hour]]:
+    """Yield the hours of the windows by the rollups, each or (None) together; tell which are past the middle."""
     series_of = _stored_under(windows, tail)
     for partition, names in partitions.by_partition(series_of).items():
         resolution = tail.watermarks[partition].finest_first[-1]
@@ -180,24 +184,28 @@ def _rolled_up_of(
     windows: dict[SeriesKey, tuple[datetime, datetime, datetime, datetime]],
     columns: str,
     resolution: Resolution,
-) -> Iterator[tuple[SeriesKey, datetime, bool, Hour]]:
+) -> Iterator[tuple[SeriesKey, datetime | None, bool, Hour]]:
     # minutes where the rollups have no hours, and then of the last hour too
     rows: list[tuple[Any, ...]] = [
         (*key, *times, last + (HOUR - timedelta(minutes=1))) for key, (*times, last) in windows.items()
     ]
-    select = "series.namespace, series.name" if is_postgresql() else "hour.namespace, hour.name"
     if is_postgresql():
-        given: list[Any] = [list(column) for column in zip(*rows, strict=True)]
+        namespaces, names, *times = zip(*rows, strict=True)
+        # as one text each: the driver would write a thousand instants one by one
+        given: list[Any] = [list(namespaces), list(names), *("{" + ",".join(map(str, each)) + "}" for each in times)]
     else:
         given = [json.dumps([(*row[:2], *map(_sqlite_text, row[2:])) for row in rows])]
-    table = choose(postgresql="rollup", sqlite="hour")
-    source = choose(**_FROM).format(of_partition=partitions.and_within(partition, table))
-    sql = f"SELECT {select}, hour.bucket >= {choose(**_MIDDLE)}, {columns} {source}"
+    sql = choose(**_SELECT).format(
+        columns=columns,
+        of_partition=partitions.and_within(partition, "hour"),
+        of_group=choose(**_GROUP) if columns is _TOGETHER else "",
+    )
+    keys = list(windows)
     with connection.cursor() as cursor:
-        cursor.execute(f"{sql} GROUP BY 1, 2, 3" if columns is _TOGETHER else sql, [*given, resolution.value])
-        for namespace, name, is_later, bucket, count, total, least, most in cursor.fetchall():
+        cursor.execute(sql, [*given, resolution.value])
+        for place, is_later, bucket, count, total, least, most in cursor.fetchall():
             hour = Hour(count, total if isfinite(total) else None, least, most)
-            yield SeriesKey(namespace, name), _utc(bucket).replace(minute=0), bool(is_later), hour
+            yield keys[place - 1], None if bucket is None else _hour_of(_utc(bucket)), bool(is_later), hour
 
 
 def _of_tail(windows: Windows, tail: Tail) -> Iterator[tuple[SeriesKey, datetime, Hour]]:
@@ -219,10 +227,16 @@ def _of_tail(windows: Windows, tail: Tail) -> Iterator[tuple[SeriesKey, datetime
             yield key, _utc(start), Hour(*figures)
 
 
+def _hour_of(bucket: datetime) -> datetime:
+    return bucket.replace(minute=0) if bucket.minute else bucket
+
+
 def _sqlite_text(instant: datetime) -> str:
     return str(instant.replace(tzinfo=None))
 
 
 def _utc(given: datetime | str) -> datetime:
     instant = datetime.fromisoformat(given) if isinstance(given, str) else given
+    if instant.tzinfo is UTC:  # as PostgreSQL's driver gives thousands
+        return instant
     return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)

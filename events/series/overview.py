@@ -99,8 +99,7 @@ def _value_of(
         values = last_values([_key(series) for series in found], tail)
         return lambda series: values[_key(series)]
     if by == "changePercent":
-        windows = {_key(series): _whole_hours(_window(series, now), now) for series in found}
-        totals = totals_of({key: (_day_before(window), window) for key, window in windows.items()}, tail)
+        totals = totals_of(dict(_compared_days(found, now)), tail)
         return lambda series: _change(*(totals.get((_key(series), is_today)) for is_today in (True, False)))
     if by in {"unit", "description"}:
         return lambda series: getattr(_settings_of(settings, _key(series)), by).casefold() or None
@@ -136,11 +135,29 @@ def _lines(
         }
 
 
+def _compared_days(found: list[Series], now: datetime) -> Iterator[tuple[SeriesKey, tuple[Window, Window]]]:
+    """Yield the day before the last one of each series, and that, both without the hour that is still filling."""
+    days: dict[datetime, tuple[Window, Window]] = {}  # most series end with the same hour
+    for series in found:
+        hour = _last_hour(series, now)
+        if hour not in days:
+            whole = _whole_hours(_day_until(hour), now)
+            days[hour] = _day_before(whole), whole
+        yield _key(series), days[hour]
+
+
 def _window(series: Series, now: datetime) -> Window:
     """Return the starts of the first and the last hour of the series' last day: up to now, or to its last event."""
+    return _day_until(_last_hour(series, now))
+
+
+def _last_hour(series: Series, now: datetime) -> datetime:
     last = series["last_timestamp"]
-    end = now if now - timedelta(days=1) < last <= now else last
-    hour = end.replace(minute=0, second=0, microsecond=0)
+    end = now if last <= now and now - last < timedelta(days=1) else last
+    return end.replace(minute=0, second=0, microsecond=0)
+
+
+def _day_until(hour: datetime) -> Window:
     return _earlier(hour, _DAY_HOURS - 1), hour
 
 
