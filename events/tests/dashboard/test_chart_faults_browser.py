@@ -162,6 +162,21 @@ def test_a_series_that_is_refused_at_once_is_seen_and_can_be_removed(open_page):
     expect(page.locator("#text")).to_have_text("Add a series to see it.")
 
 
+def test_a_service_that_refuses_at_first_is_asked_again(open_page, env):
+    page = open_page(None)
+    path = "**/api/events?*"
+    page.route(path, lambda route: route.fulfill(status=503, json={"detail": "The database is busy."}))
+    page.goto(f"http://127.0.0.1:{env['PORT']}{october(CLICKS)}")
+
+    expect(page.locator("#waiting")).to_have_text("The database is busy.")
+    expect(page.locator("#waiting")).to_be_visible()
+    page.unroute(path)
+
+    expect(page.locator("#legend b").first).to_have_text(re.compile("[0-9]"))
+    expect(page.locator("#waiting")).to_be_hidden()
+    refused(page)
+
+
 def test_no_old_picture_stays_beside_controls_that_say_something_else(open_page):
     page = open_page(link(CLICKS, **{"from": "2026-01-01", "to": "2026-11-01"}, granularity="day"))
     expect(page.locator("#legend b").first).to_have_text(re.compile("[0-9]"))

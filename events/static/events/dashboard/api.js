@@ -50,16 +50,14 @@ export async function lineOf(series) {
   return lines.find((line) => line.name === name);
 }
 
-export function aggregates(series, question, signal) {
-  const path = series.split("/").map(encodeURIComponent).join("/");
-  return get(`${root}/${path}?${new URLSearchParams(question)}`, signal);
-}
+// A series as the end of a path.
+export const pathOf = (series) => series.split("/").map(encodeURIComponent).join("/");
+
+export const aggregates = (series, question, signal) => get(`${root}/${pathOf(series)}?${new URLSearchParams(question)}`, signal);
 
 // Of the events of a series in a window altogether: count, sum, avg, min, max; and the unit of its values.
-export function statistics(series, window, signal) {
-  const path = series.split("/").map(encodeURIComponent).join("/");
-  return get(`${document.body.dataset.overview}/${path}?${new URLSearchParams(window)}`, signal);
-}
+export const statistics = (series, window, signal) =>
+  get(`${document.body.dataset.overview}/${pathOf(series)}?${new URLSearchParams(window)}`, signal);
 
 const MOST_A_REQUEST = 100;
 

@@ -6,7 +6,7 @@ import { byId, element } from "./dom.js";
 import { short } from "./numbers.js";
 import { latestRow } from "./legend.js";
 import { drawNotes, Marks, NoteDialog, notesOf } from "./notes.js";
-import { shadedText, take } from "./picture.js";
+import { shadedText, take, visible } from "./picture.js";
 import { moved, read, windowOf, write, zoomed } from "./state.js";
 import { Tooltip } from "./tooltip.js";
 import { instantOf, localText, zonedText } from "./time.js";
@@ -79,7 +79,7 @@ class Card {
   }
 
   lines() {
-    return this.picture.columns.filter((column) => !this.shown.hidden.includes(column.text ?? this.shown.series[column.series]));
+    return visible(this.picture, this.shown);
   }
 
   // Each line with a value: of a row, or its latest.
@@ -91,8 +91,7 @@ class Card {
   hover(row, plot) {
     const at = this.picture && row !== null && row < this.picture.texts.length ? row : null;
     if (at === null || !(plot?.cursor.left >= 0)) return this.tooltip.hide();
-    this.tooltip.show(plot, zonedText(this.picture.texts[at], state.timezone).replace("T", " "), this.lines().map((column) =>
-      ({ mark: `s${column.series + 1}`, label: column.label, value: short(column.values[at], column.unit, 5) })));
+    this.tooltip.show(plot, zonedText(this.picture.texts[at], state.timezone).replace("T", " "), this.lines(), at);
   }
 }
 

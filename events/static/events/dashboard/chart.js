@@ -1,6 +1,7 @@
 // The chart: uPlot, in the page's colours and the chosen time zone.
 
 import uPlot from "../vendor/uplot-1.6.32/uPlot.esm.js";
+import { visible } from "./picture.js";
 import { scaleOf } from "./scales.js";
 
 const NO = null;
@@ -80,9 +81,9 @@ export class Chart {
 
   // The lines, and what uPlot is given of each: whole buckets, and apart from them those of which only a part is there.
   prepare() {
-    const { picture: { columns, cut, instants, type }, look } = this;
+    const { picture: { cut, instants, type }, look } = this;
     const isStacked = look.kind === "stacked";
-    const shown = columns.filter((column) => !look.hidden.includes(column.text ?? look.series[column.series]));
+    const shown = visible(this.picture, look);
     const units = [...new Set(shown.map(({ unit }) => unit))];
     const scaleKey = (column) => {
       if (look.axes === "own") return `own${column.series}`;
@@ -92,12 +93,10 @@ export class Chart {
     };
     const sums = new Map();
     const drawn = shown.map((column) => {
-      const isPile = isStacked && !column.previous && column.formula === undefined;
-      const key = scaleKey(column);
-      if (!isPile) return { column, key, isPile, values: column.values };
-      const below = sums.get(key) ?? [];
-      const values = column.values.map((value, row) => (value == null && below[row] == null ? value : (value ?? 0) + (below[row] ?? 0)));
-      sums.set(key, values);
+      const [key, isPile] = [scaleKey(column), isStacked && !column.previous && column.formula === undefined];
+      const below = (isPile && sums.get(key)) || [];
+      const values = column.values.map((value, row) => (below[row] == null ? value : (value ?? 0) + below[row]));
+      if (isPile) sums.set(key, values);
       return { column, key, isPile, values };
     });
     const isLog = look.scale === "log" && !isStacked;

@@ -1,6 +1,7 @@
 // The series shown: each with its colour, what it says now, what the API says of its whole range, a link to its events,
 // and a button that removes it. Its name hides it and shows it again.
 
+import { pathOf } from "./api.js";
 import { byId, element } from "./dom.js";
 import { letterOf } from "./formulas.js";
 import { percent, short } from "./numbers.js";
@@ -8,6 +9,7 @@ import { windowOf } from "./state.js";
 import { localText } from "./time.js";
 
 const { events, seriesPage } = document.body.dataset;
+export const entryOf = (key) => [...byId("legend").children].find((each) => each.dataset.key === key);
 const STATISTICS = { avg: "average", min: "minimum", max: "maximum", sum: "total", count: "count" };
 
 // One entry for each column that can be removed, as soon as the state is known; the values follow.
@@ -18,8 +20,7 @@ export function legend(state, formulas, { remove, toggle }) {
     const query = new URLSearchParams({ namespace, name, start, ...(state.range === "custom" ? { end } : {}) });
     return element("a", { href: `${events}?${query}`, "aria-label": `Events of ${series}` }, "events");
   };
-  const about = (series) => element("a", { href: seriesPage + series.split("/").map(encodeURIComponent).join("/"),
-    "aria-label": `About ${series}` }, "about");
+  const about = (series) => element("a", { href: seriesPage + pathOf(series), "aria-label": `About ${series}` }, "about");
   const entry = (key, label, index, letter, links) => element("li", { "data-key": key },
     element("button", { class: "name", "aria-pressed": !state.hidden.includes(key), title: "Hide or show", click: () => toggle(key) },
       element("span", { class: `mark s${index + 1}` }), ...(letter ? [element("i", {}, letter)] : []), element("span", {}, label)),
@@ -35,7 +36,7 @@ export function legend(state, formulas, { remove, toggle }) {
 const unitWord = (granularity) => (granularity === "none" ? "event" : granularity);
 
 // The row that stands for a column: its last whole bucket with a value, or else the last with any.
-function latest({ values }, cut) {
+export function latestRow({ values }, cut) {
   const whole = values.findLastIndex((value, row) => value != null && !cut[row]);
   return whole >= 0 ? whole : values.findLastIndex((value) => value != null);
 }
@@ -51,12 +52,11 @@ function said(row, { cut, granularity, instants }) {
 
 // The values of a row; where it is null, each column's latest. `known` tells whether a series exists.
 export function legendValues(picture, row, known) {
-  const list = byId("legend");
   for (const column of picture.columns) {
     const key = column.text ?? picture.columns[column.series]?.label;
-    const place = [...list.children].find((each) => each.dataset.key === key);
+    const place = entryOf(key);
     if (!place) continue;
-    const at = row ?? latest(column, picture.cut);
+    const at = row ?? latestRow(column, picture.cut);
     const value = column.values[at];
     if (column.previous) {
       place.querySelector(".before").textContent = value == null ? "" : ` before: ${short(value, column.unit, 6)}`;
@@ -73,7 +73,7 @@ export function legendValues(picture, row, known) {
 export function legendStatistics(picture) {
   for (const column of picture.columns) {
     if (column.previous) continue;
-    const place = [...byId("legend").children].find((each) => each.dataset.key === (column.text ?? column.label));
+    const place = entryOf(column.text ?? column.label);
     if (!place) continue;
     const { statistics, earlier, unit } = column;
     const parts = [];
@@ -90,5 +90,3 @@ export function legendStatistics(picture) {
     list.replaceChildren(...parts.map(([word, value]) => element("div", word === "change" ? { title: "against the period of the same length before" } : {}, element("dt", {}, word), element("dd", {}, value))));
   }
 }
-
-export const latestRow = latest;

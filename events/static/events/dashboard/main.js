@@ -2,20 +2,20 @@
 
 import { APIError, catalogue, lineOf, MOST_LISTED } from "./api.js";
 import { Chart } from "./chart.js";
-import { byId, element } from "./dom.js";
+import { byId, element, loadingOf } from "./dom.js";
 import { parsed, without } from "./formulas.js";
 import { gestures } from "./gestures.js";
 import { drawNotes, Marks, NoteDialog, notesOf } from "./notes.js";
-import { latestRow, legend, legendStatistics, legendValues } from "./legend.js";
+import { entryOf, latestRow, legend, legendStatistics, legendValues } from "./legend.js";
 import { short } from "./numbers.js";
-import { emptied, shadedText, take } from "./picture.js";
+import { emptied, shadedText, take, visible } from "./picture.js";
 import { fileName, png, save } from "./save.js";
 import { CHOSEN, lengthOf, MOST_FORMULAS, MOST_SERIES, moved, read, widened, windowOf, write, zoomed } from "./state.js";
 import { csv, table } from "./table.js";
 import { Tooltip } from "./tooltip.js";
 import { instantOf, localText, zonedText } from "./time.js";
 
-const [DAY, LOADING_MILLISECONDS] = [864e5, 100];
+const [DAY, RETRY_MILLISECONDS] = [864e5, 5000];
 const fields = byId("controls").elements;
 const tooltip = new Tooltip(byId("stage"));
 const noteDialog = new NoteDialog(() => load());
@@ -63,9 +63,8 @@ function extent() {
 }
 
 function all() {
-  const [first] = extent();
-  const last = lastOf(state.series);
-  change(zoomed(state, first, Math.max(last + 1000, first + 1000)));
+  const [first, last] = extent();
+  change(zoomed(state, first, last + 1000));
 }
 
 // What the URL leaves open: the series with the newest event, and a range that shows it, and all of a young series.
@@ -121,7 +120,7 @@ function remove(key) {
 function toggle(key) {
   const hidden = state.hidden.includes(key) ? state.hidden.filter((each) => each !== key) : [...state.hidden, key];
   change({ ...state, hidden });
-  [...byId("legend").children].find((entry) => entry.dataset.key === key)?.querySelector(".name").focus();
+  entryOf(key)?.querySelector(".name").focus();
 }
 
 // Whatever goes wrong, a refresh is followed by the next one.
@@ -130,7 +129,7 @@ async function load() {
   loading?.abort();
   const { signal } = (loading = new AbortController());
   const mine = state;
-  const waiting = setTimeout(() => setLoading(true), LOADING_MILLISECONDS);
+  const done = loadingOf(byId("stage"));
   try {
     const [taken, happened] = await Promise.all([take(mine, spacing(), signal), notesOf(mine.series, windowOf(mine), signal)]);
     if (signal.aborted) return;
@@ -144,17 +143,9 @@ async function load() {
     say("This can’t be drawn.", "", true);
     reportError(error);
   } finally {
-    if (!signal.aborted) {
-      clearTimeout(waiting);
-      setLoading(false);
-      if (mine.refresh > 0) timer = setTimeout(() => document.hidden || load(), mine.refresh * 1000);
-    } else clearTimeout(waiting);
+    done(!signal.aborted);
+    if (!signal.aborted && mine.refresh > 0) timer = setTimeout(() => document.hidden || load(), mine.refresh * 1000);
   }
-}
-
-function setLoading(isLoading) {
-  byId("stage").classList.toggle("loading", isLoading);
-  byId("stage").setAttribute("aria-busy", isLoading);
 }
 
 function draw(taken) {
@@ -189,8 +180,6 @@ function partsText(shown) {
   return [words.length ? `Dashed: ${words.join(", and ")}.` : "", shadedText(shown)].filter(Boolean).join(" ");
 }
 
-const classOf = ({ series }) => `s${series + 1}`;
-
 function hover(row, plot) {
   if (!picture) return;
   const at = row !== null && row < picture.texts.length ? row : null;
@@ -198,9 +187,7 @@ function hover(row, plot) {
   const note = at === null ? "" : { filling: " (still filling)", cut: " (part)" }[picture.cut[at]] ?? "";
   byId("summary").textContent = at === null ? picture.summary : zonedText(picture.texts[at], state.timezone) + note;
   if (at === null || !plot || !(plot.cursor.left >= 0) || state.view === "table") return tooltip.hide();
-  const lines = picture.columns.filter((column) => !state.hidden.includes(column.text ?? state.series[column.series]))
-    .map((column) => ({ mark: classOf(column), label: column.label, value: short(column.values[at], column.unit, 6) }));
-  tooltip.show(plot, zonedText(picture.texts[at], state.timezone).replace("T", " ") + note, lines);
+  tooltip.show(plot, zonedText(picture.texts[at], state.timezone).replace("T", " ") + note, visible(picture, state), at);
 }
 
 // What answers something that was just done stays until something else is shown, whatever is drawn meanwhile.
@@ -318,14 +305,21 @@ function wire() {
   byId("more").open = matchMedia("(min-width: 48rem)").matches;
 }
 
-// Waits for the first event, and then shows those that follow as they come.
+// Waits for the service and for the first event, and then shows those that follow as they come.
 async function start(found) {
-  await refreshCatalogue(found.series);
+  try {
+    await refreshCatalogue(found.series);
+  } catch (error) {
+    byId("waiting").textContent = error instanceof APIError ? error.message : "This can’t be shown.";
+    setTimeout(() => start(found), RETRY_MILLISECONDS);
+    if (!(error instanceof APIError)) throw error;
+    return;
+  }
   byId("first").hidden = known.size > 0;
   byId("dashboard").hidden = known.size === 0;
   if (known.size > 0) change(completed(found), { replace: true });
-  else setTimeout(() => start({ ...found, refresh: "5" }).catch(fail), 5000);
+  else setTimeout(() => start({ ...found, refresh: "5" }), RETRY_MILLISECONDS);
 }
 
 wire();
-start(read(location.search)).catch(fail);
+start(read(location.search));

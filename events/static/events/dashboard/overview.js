@@ -1,7 +1,7 @@
 // The overview: all series, a page at a time, with how each is going; some of them open as one chart.
 
-import { APIError, firings, overview } from "./api.js";
-import { byId, element } from "./dom.js";
+import { APIError, firings, overview, pathOf } from "./api.js";
+import { byId, drawing, element, loadingOf } from "./dom.js";
 import { percent, short } from "./numbers.js";
 import { ago } from "./time.js";
 
@@ -10,14 +10,6 @@ const [REFRESH_MILLISECONDS, TYPING_MILLISECONDS, MOST_TICKED, MOST_GAP_HOURS] =
 const MOST_LAG_SECONDS = 60;
 const ticked = new Set();
 let state, drawn, timer, typing, asking, firing = new Map();
-
-const SVG = "http://www.w3.org/2000/svg";
-function drawing(name, attributes, ...children) {
-  const made = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
-}
 
 // The hours of a day as a line, which leads over gaps of some hours; what is still filling is dashed.
 export function sparkline({ firstTimestamp, values }) {
@@ -38,8 +30,6 @@ export function sparkline({ firstTimestamp, values }) {
     drawing("path", { d: parts.whole }), drawing("path", { class: "so-far", d: parts.soFar }));
 }
 
-const path = (line) => `${encodeURIComponent(line.namespace)}/${encodeURIComponent(line.name)}`;
-
 function row(line) {
   const series = `${line.namespace}/${line.name}`;
   const tick = element("input", { type: "checkbox", "aria-label": `Tick ${series}`, change: ({ target }) => {
@@ -54,7 +44,7 @@ function row(line) {
     element("td", { class: "name" }, element("a", { href: `${chart}?${new URLSearchParams({ series })}` }, series),
       ...(line.isHidden ? [" (hidden)"] : []), ...(line.renamedTo ? [` (now ${line.renamedTo})`] : []),
       ...(firing.has(series) ? [" ", element("span", { class: "quiet", title: firing.get(series).join(", ") }, "firing")] : []),
-      element("a", { class: "more", href: seriesPage + path(line), "aria-label": `About ${series}` }, "about")),
+      element("a", { class: "more", href: seriesPage + pathOf(series), "aria-label": `About ${series}` }, "about")),
     element("td", { class: "number value" }, short(line.lastValue, line.unit, 5)),
     element("td", { class: "number change", title: `${isCounted ? "Events" : "Average"} of the last day against the day before` },
       line.changePercent === null ? "" : percent(line.changePercent / 100)),
@@ -129,6 +119,7 @@ async function load() {
   clearTimeout(timer);
   asking?.abort();
   const { signal } = (asking = new AbortController());
+  const done = loadingOf(byId("list"));
   let wait = REFRESH_MILLISECONDS;
   try {
     const [found, alerts] = await Promise.all([overview(state, signal), firingNow(signal)]);
@@ -147,6 +138,7 @@ async function load() {
     say(error instanceof APIError ? error.message : "This can’t be shown.", true);
     if (!(error instanceof APIError)) reportError(error);
   } finally {
+    done(!signal.aborted);
     if (!signal.aborted) timer = setTimeout(() => document.hidden || load(), wait);
   }
 }

@@ -59,6 +59,9 @@ export const emptied = (state) => ({ from: windowOf(state)[0], to: windowOf(stat
   failures: [], firings: [], cut: {}, texts: [], instants: [], columns: state.series.map((label, series) => ({ label, series, values: [],
     statistics: null, earlier: null, unit: "", isRefused: true })) });
 
+// The columns that aren't hidden; a formula goes by its text, the previous period by its series.
+export const visible = ({ columns }, { hidden, series }) => columns.filter((column) => !hidden.includes(column.text ?? series[column.series]));
+
 // A value is null where a bucket is empty, and undefined where there is no item, as another series has one.
 function joined(columns) {
   const [first] = columns;

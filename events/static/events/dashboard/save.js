@@ -1,7 +1,8 @@
 // Files made in the page: any text or picture, and the chart with its title and legend as one.
 
-import { short } from "./numbers.js";
+import { cssColor } from "./chart.js";
 import { element } from "./dom.js";
+import { short } from "./numbers.js";
 
 export function save(blob, name) {
   const href = URL.createObjectURL(blob);
@@ -20,23 +21,21 @@ export function fileName(picture, ending) {
 
 export function png(plot, picture, latestRow) {
   const source = plot.ctx.canvas;
-  const style = getComputedStyle(document.documentElement);
   const line = 22 * devicePixelRatio;
-  const columns = picture.columns;
-  const top = (columns.length + 1.5) * line;
+  const top = (picture.columns.length + 1.5) * line;
   const canvas = element("canvas", { width: source.width, height: source.height + top });
   const context = canvas.getContext("2d");
-  const fill = (name) => { context.fillStyle = style.getPropertyValue(name); };
-  fill("--card");
+  const fill = (name) => { context.fillStyle = cssColor(name); };
+  fill("card");
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.font = `bold ${14 * devicePixelRatio}px system-ui, sans-serif`;
-  fill("--text");
+  fill("text");
   context.fillText(picture.summary, line / 2, line);
   context.font = `${14 * devicePixelRatio}px system-ui, sans-serif`;
-  columns.forEach((column, index) => {
-    const { label, series, previous, unit, values } = column;
-    fill(`--s${series + 1}`);
-    const value = values[latestRow(column, picture.cut)];
+  picture.columns.forEach((column, index) => {
+    const { label, series, previous, unit } = column;
+    fill(`s${series + 1}`);
+    const value = column.values[latestRow(column, picture.cut)];
     const words = [label, unit && unit !== "number" ? `(${unit})` : "", value == null ? "" : short(value, unit, 6)];
     context.fillText(`${previous ? "- -" : "—"} ${words.filter(Boolean).join("  ")}`, line / 2, (index + 2) * line);
   });

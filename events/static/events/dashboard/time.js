@@ -41,10 +41,8 @@ export function endOfBucket(start, granularity, zone) {
   if (granularity === "minute") return start + 6e4;
   if (granularity === "hour") return start + 36e5;
   const clock = new Date(`${localText(start, zone)}Z`);
-  if (granularity === "day") clock.setUTCDate(clock.getUTCDate() + 1);
-  else if (granularity === "week") clock.setUTCDate(clock.getUTCDate() + 7);
-  else if (granularity === "month") clock.setUTCMonth(clock.getUTCMonth() + 1);
-  else clock.setUTCFullYear(clock.getUTCFullYear() + 1);
+  const [part, by] = { day: ["Date", 1], week: ["Date", 7], month: ["Month", 1], year: ["FullYear", 1] }[granularity];
+  clock[`setUTC${part}`](clock[`getUTC${part}`]() + by);
   return !(clock.getUTCFullYear() <= 9999) ? Infinity : instantOf(clock.toISOString().slice(0, 19), zone);
 }
 

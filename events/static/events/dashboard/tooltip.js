@@ -1,6 +1,7 @@
 // What lies under the cursor: the time, and each visible series with its value.
 
 import { element } from "./dom.js";
+import { short } from "./numbers.js";
 
 export class Tooltip {
   constructor(place) {
@@ -11,11 +12,11 @@ export class Tooltip {
     this.box.hidden = true;
   }
 
-  // Beside the cursor, on the side where there is room.
-  show(plot, title, lines) {
-    this.box.replaceChildren(element("div", { class: "when" }, title), ...lines.map(({ mark, label, value }) =>
-      element("div", { class: "line" }, element("span", { class: `mark ${mark}` }), element("span", { class: "label" }, label),
-        element("b", {}, value))));
+  // A row of some columns, beside the cursor, on the side where there is room.
+  show(plot, title, columns, row) {
+    this.box.replaceChildren(element("div", { class: "when" }, title), ...columns.map(({ series, label, unit, values }) =>
+      element("div", { class: "line" }, element("span", { class: `mark s${series + 1}` }), element("span", { class: "label" }, label),
+        element("b", {}, short(values[row], unit, 6)))));
     this.box.hidden = false;
     const [over, place] = [plot.over.getBoundingClientRect(), this.box.parentElement.getBoundingClientRect()];
     const [x, y] = [over.left - place.left + plot.cursor.left, over.top - place.top + plot.cursor.top];
