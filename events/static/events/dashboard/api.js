@@ -69,7 +69,10 @@ async function listOf(path, name, values, window, signal) {
     get(`${path}?${new URLSearchParams([...Object.entries(window), ...piece.map((each) => [name, each])])}`, signal)));
 }
 
-// When alerts fired for some series within a window; without a series, for every one.
+// When alerts fired for any series within a window, and how late they are evaluated.
+export const firingsOfAll = (window, signal) => get(`${document.body.dataset.firings}?${new URLSearchParams(window)}`, signal);
+
+// When alerts fired for some series within a window.
 export const firings = async (series, window, signal) =>
   (await listOf(document.body.dataset.firings, "series", series, window, signal)).flatMap((answer) => answer.firings);
 

@@ -7,7 +7,6 @@ import { parsed, without } from "./formulas.js";
 import { gestures } from "./gestures.js";
 import { drawNotes, Marks, NoteDialog, notesOf } from "./notes.js";
 import { entryOf, latestRow, legend, legendStatistics, legendValues } from "./legend.js";
-import { short } from "./numbers.js";
 import { emptied, shadedText, take, visible } from "./picture.js";
 import { fileName, png, save } from "./save.js";
 import { CHOSEN, lengthOf, MOST_FORMULAS, MOST_SERIES, moved, read, widened, windowOf, write, zoomed } from "./state.js";

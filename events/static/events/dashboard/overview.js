@@ -1,6 +1,6 @@
 // The overview: all series, a page at a time, with how each is going; some of them open as one chart.
 
-import { APIError, firings, overview, pathOf } from "./api.js";
+import { APIError, firingsOfAll, overview, pathOf } from "./api.js";
 import { byId, drawing, element, loadingOf } from "./dom.js";
 import { percent, short } from "./numbers.js";
 import { ago } from "./time.js";
@@ -104,8 +104,8 @@ function say(text, isBad = false) {
 // The names of the alerts that fire, by series; and a word where their evaluation is behind. Series are shown without.
 async function firingNow(signal) {
   const found = new Map();
-  const found = await firings([], { tsMin: new Date().toISOString() }, signal).catch(() => []);
-  for (const { namespace, name, alertName, resolvedAt } of found) {
+  const answer = await firingsOfAll({ tsMin: new Date().toISOString() }, signal).catch(() => null);
+  for (const { namespace, name, alertName, resolvedAt } of answer?.firings ?? []) {
     const key = `${namespace}/${name}`;
     if (resolvedAt === null) found.set(key, [...(found.get(key) ?? []), alertName]);
   }
