@@ -45,7 +45,10 @@ def test_it_can_be_undone_and_keeps_data_apart_from_schema(migration):
 
 # What the events tell again, once the roller has gone through them and the alerts were evaluated.
 REMADE = {"rollup", "watermark", "alertstate", "alertevaluator"}
-NOT_REMADE = {"0014_marks_of_nodes": {"watermark"}}  # the rollups would stay, and hold what is past the only mark left
+NOT_REMADE = {
+    "0014_marks_of_nodes": {"watermark"},  # the rollups would stay, and hold what is past the only mark left
+    "0018_moving_series": {"watermark"},  # the events of a series would stay under two names
+}
 
 
 @pytest.mark.parametrize("migration", MIGRATIONS, ids=lambda migration: migration.name)
