@@ -98,8 +98,10 @@ class Reader:
         start = self._first_of_both(rows, stored)
         if start is not None:
             rows += fetch([self._piece(source, stored._replace(first=start))])
+            if start == stored.first:  # there may be no instant before it
+                return self._merged(rows)
             stored = stored._replace(last=start - MICROSECOND)
-        found = read_stored(self._stored(source, stored), self.aggregation_type) if stored.first <= stored.last else []
+        found = read_stored(self._stored(source, stored), self.aggregation_type)
         return sorted([*found, *self._merged(rows)], key=itemgetter(0)) if rows else found
 
     def iterate(self) -> Iterator[Bucket]:

@@ -113,3 +113,11 @@ def test_a_series_without_ends_in_the_question_has_no_edges(client, make_event, 
         {"aggregatedTimestamp": "2024-02-28T20:59:00Z", "value": 8.0},
         {"aggregatedTimestamp": "2024-02-28T21:10:00Z", "value": 8.0},
     ]
+
+
+def test_the_first_hour_there_is_may_be_merged(client, make_event):
+    make_event(namespace="Server", name="cpu", timestamp="0001-01-01T00:10:00", value=1)
+    roll_up_all()
+    make_event(namespace="Server", name="cpu", timestamp="0001-01-01T00:05:00", value=2)
+
+    assert asked(client, "avg", "hour") == [{"aggregatedTimestamp": "0001-01-01T00:05:00Z", "value": 1.5}]
