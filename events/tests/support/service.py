@@ -20,7 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg2
 
-from events.tests.support.waiting import ask_until
+from events.tests.support.waiting import ask_until, wait_until
 
 PROJECT_DIR = Path(__file__).resolve().parents[3]
 START_SECONDS = 900  # script/server makes a virtual environment on the way
@@ -153,7 +153,9 @@ def call(env, method, path, body=None, **headers):
 
 
 def fetch_token(env):
-    client = json.loads(Path(env["LOCAL_DIR"], "credentials.json").read_text())
+    credentials = Path(env["LOCAL_DIR"], "credentials.json")
+    wait_until(credentials.exists)  # the port is taken a moment before
+    client = json.loads(credentials.read_text())
     basic = base64.b64encode(f"{client['client_id']}:{client['client_secret']}".encode()).decode()
     form = "grant_type=client_credentials&scope=read+write+aggregation"
     headers = {"Authorization": f"Basic {basic}", "Content_Type": "application/x-www-form-urlencoded"}
