@@ -15,7 +15,7 @@ from rest_framework.exceptions import ValidationError
 
 from events.aggregation import event_bounds, histogram_reader
 from events.aggregation.histogram_reader import HistogramReader
-from events.aggregation.question import Question, fraction_of
+from events.aggregation.question import Question, fraction_of, needs_events
 from events.aggregation.reader import Bucket, Reader
 from events.aggregation.readers import reader_of
 from events.aggregation.rows import in_order
@@ -113,13 +113,14 @@ class Answer:
         are more than ``MAX_ITEMS`` buckets, where a sum is beyond what a double holds, or where the answer depends on
         events that are pruned.
         """
-        span = self._given_window() or self.extent
+        given = self._given_window()
+        span = given or self.extent
         window = span and self._window(span)
         if not span or not window:
             return []
         self._check_count(window)
         part = window.within(span)
-        found = self._read(part) if part else []
+        found = self._read(part, part if given else _widened(part, span)) if part else []
         if len(found) > settings.MAX_ITEMS:
             raise self._too_many(window)
         items = list(self._items(found, window, self._value_before(window.first, span.first)))
@@ -230,7 +231,7 @@ class Answer:
 
         ``is_before`` is for a span before the window, whose value is to fill the window's first buckets.
         """
-        if event_bounds.needs_events(self.question):
+        if needs_events(self.question.aggregation_type):
             event_bounds.check(self.question, span, self.state, is_before=is_before)
         else:
             self._check_pruned(span)
@@ -255,19 +256,6 @@ class Answer:
 
     # Buckets that hold events.
 
-    def _widened(self, span: Span) -> Span:
-        """Widen a span to whole hours where the series begins and ends, so that no edge of it is read by itself."""
-        extent = self.__dict__.get("extent")  # if it is known
-        if not extent:
-            return span
-        start = Granularity.HOUR.start_of(span.first, UTC) if span.first == extent.first else span.first
-        end = (
-            Granularity.HOUR.end_of(Granularity.HOUR.start_of(span.last, UTC), UTC)
-            if span.last == extent.last
-            else span.last
-        )
-        return Span(start, end)
-
     def _reader(self, span: Span) -> Reader:
         return reader_of(self.question, span, self.state)
 
@@ -280,11 +268,12 @@ class Answer:
             self.accuracy = str(ACCURACY)
         return found
 
-    def _read(self, span: Span) -> Sequence[_Found]:
+    def _read(self, span: Span, whole: Span) -> Sequence[_Found]:
+        """Read the buckets of a span; ``whole`` is the span, or a wider one without any other event of the series."""
         if (approximate := self._from_histograms(span)) is not None:
             return approximate
         self._check_events(span)
-        reader = self._reader(self._widened(span))
+        reader = self._reader(whole)
         is_ungrouped = self.question.granularity == "none"
         found = reader.read_ungrouped(settings.MAX_ITEMS + 1) if is_ungrouped else reader.read()
         unfinished = [bucket for bucket in found if not isfinite(bucket[1])]
@@ -404,3 +393,11 @@ class Answer:
             bucket = next(found, None)
         if bucket is not None:
             raise UnmetBucket(question, bucket[1])
+
+
+def _widened(span: Span, extent: Span) -> Span:
+    """Widen a span to whole hours where the series begins and ends, so that no edge of it is read by itself."""
+    hour = Granularity.HOUR
+    first = hour.start_of(span.first, UTC) if span.first == extent.first else span.first
+    last = hour.end_of(hour.start_of(span.last, UTC), UTC) if span.last == extent.last else span.last
+    return Span(first, last)

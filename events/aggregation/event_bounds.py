@@ -7,23 +7,13 @@ from datetime import UTC, datetime
 from django.conf import settings
 from rest_framework.exceptions import ValidationError
 
-from events.aggregation.question import Question, fraction_of
+from events.aggregation.question import Question, reads_all_events
 from events.aggregation.reader import Reader
 from events.aggregation.series_state import SeriesState
 from events.calendar import timestamps
 from events.calendar.granularity import MICROSECOND, Granularity
 from events.calendar.spans import Span
 from events.database import partitions
-
-
-def needs_events(question: Question) -> bool:
-    """Tell whether the rollups alone can't answer a question."""
-    return question.aggregation_type in {"first", "last"} or reads_all_events(question)
-
-
-def reads_all_events(question: Question) -> bool:
-    """Tell whether every event in the window is read to answer a question."""
-    return question.aggregation_type == "stddev" or fraction_of(question.aggregation_type) is not None
 
 
 def check(question: Question, span: Span, state: SeriesState, *, is_before: bool = False) -> None:
@@ -37,7 +27,7 @@ def check(question: Question, span: Span, state: SeriesState, *, is_before: bool
         raise _pruned(question, before, is_before)
     most = settings.PERCENTILE_EVENTS
     most_in_tail = state.tail * len(partitions.every())
-    if not reads_all_events(question) or state.rolled_up_count + most_in_tail <= most:
+    if not reads_all_events(question.aggregation_type) or state.rolled_up_count + most_in_tail <= most:
         return
     count = sum(int(number) for _, number in _reader(question, span, state, Granularity.YEAR).read())
     if count > most:

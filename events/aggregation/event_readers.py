@@ -38,7 +38,7 @@ class EventReader(Reader):
     scale: float = 1.0
 
     @override
-    def _parts(self, pieces: Sequence[Piece]) -> list[models.QuerySet[Any]]:
+    def _parts(self, pieces: Sequence[Piece] | None = None) -> list[models.QuerySet[Any]]:
         return [self._events(self._events_of_all_sources())]
 
     @override

@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
 from math import isinf
-from operator import or_
 from typing import Any, cast
 
 from django.conf import settings
@@ -22,9 +20,9 @@ from events.aggregation import event_bounds, histogram_reader
 from events.aggregation.event_sql import Deviation, Percentile, deviation
 from events.aggregation.histogram_reader import HistogramReader
 from events.aggregation.plan import plan
-from events.aggregation.question import Question, fraction_of
-from events.aggregation.series_state import state_of
-from events.aggregation.sources import Source
+from events.aggregation.question import ENDS, Question, fraction_of
+from events.aggregation.series_state import SeriesState, state_of
+from events.aggregation.sources import Source, events_of
 from events.calendar.granularity import Granularity
 from events.calendar.spans import Span
 from events.database import partitions, reading
@@ -36,15 +34,9 @@ from events.rollups.models import Histogram, Watermark
 # A value, None where there is none, or why it can't be answered.
 Found = float | None | ValidationError
 
-_ENDS = ("first", "last")
 # A percentile is read in quarters where the difference of its neighbours may be beyond a double.
 _QUARTER = 0.25
 _BEYOND = {"aggregationType": ["The standard deviation of a bucket is beyond what a double holds."]}
-
-
-def is_of_events(aggregation_type: str) -> bool:
-    """Tell whether the rollups of a window can't hold its value of this type."""
-    return aggregation_type in {*_ENDS, "stddev"} or fraction_of(aggregation_type) is not None
 
 
 @dataclass
@@ -79,11 +71,14 @@ class EventWindow:
             if key in pruned or key in self.moved:
                 self.found |= self._by_itself(key)
         unknown = {key: count for key, count in asked.items() if key not in self.found}
-        if self.aggregation_type in _ENDS:
+        if self.aggregation_type in ENDS:
             self.left = dict.fromkeys(unknown, 1)
             return
         for key, count in unknown.items():
-            if count <= settings.PERCENTILE_EVENTS or (refusal := self._refusal(key)) is None:
+            if (
+                count <= settings.PERCENTILE_EVENTS
+                or (refusal := self._refusal(self._question(key), state_of(*key))) is None
+            ):
                 self.left[key] = count
             else:
                 self.found[key] = refusal
@@ -102,21 +97,21 @@ class EventWindow:
             granularity=Granularity.YEAR, aggregation_type=self.aggregation_type,
         )  # fmt: skip
 
-    def _refusal(self, key: SeriesKey) -> ValidationError | None:
+    def _refusal(self, question: Question, state: SeriesState) -> ValidationError | None:
         try:
-            event_bounds.check(self._question(key), self.span, state_of(*key))
+            event_bounds.check(question, self.span, state)
         except ValidationError as error:
             return error
         return None
 
     def _by_itself(self, key: SeriesKey) -> dict[SeriesKey, Found]:
         """Answer for a series that is renamed, or whose events were pruned in part, as far as no events are needed."""
-        question = self._question(key)
+        question, state = self._question(key), state_of(*key)
         if histogram_reader.may_answer(question):
-            value = HistogramReader.of(question, self.span, state_of(*key)).read_whole()
+            value = HistogramReader.of(question, self.span, state).read_whole()
             if value is not None:
                 return {key: value}
-        refusal = self._refusal(key)
+        refusal = self._refusal(question, state)
         return {} if refusal is None else {key: refusal}
 
     # Histograms.
@@ -151,7 +146,7 @@ class EventWindow:
     # Events.
 
     def _from_events(self) -> Mapping[SeriesKey, Found]:
-        if self.aggregation_type in _ENDS:
+        if self.aggregation_type in ENDS:
             return self._ends()
         if self.aggregation_type == "stddev":
             return self._deviations()
@@ -169,8 +164,7 @@ class EventWindow:
 
     def _events_of(self, key: SeriesKey) -> EventQuerySet:
         """Choose the events of a series that is being renamed or merged, under whichever name they are."""
-        events = Event.objects.of_partition(self.partition).within(*self.span).order_by()
-        return events.filter(reduce(or_, (source.holds() for source in self.moved[key])))
+        return events_of(self.moved[key]).within(*self.span).order_by()
 
     def _percentiles(self, keys: Sequence[SeriesKey], scale: float) -> dict[SeriesKey, float]:
         percentile = Percentile("value", cast(float, fraction_of(self.aggregation_type)), scale)

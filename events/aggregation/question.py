@@ -10,7 +10,9 @@ from events.calendar.granularity import Granularity
 
 ROLLED_UP_TYPES = ("avg", "min", "max", "sum", "count")
 """The types that the rollups hold all of."""
-AGGREGATION_TYPES = (*ROLLED_UP_TYPES, "rate", "first", "last", "stddev", "median")
+ENDS = ("first", "last")
+"""The types that are the value of one event."""
+AGGREGATION_TYPES = (*ROLLED_UP_TYPES, "rate", *ENDS, "stddev", "median")
 """All types but the percentiles, which are a ``p`` and a number of percent."""
 PERCENTILE = r"p(100(\.0{1,10})?|[0-9]{1,2}(\.[0-9]{1,10})?)"
 NAMED_TYPES = (*AGGREGATION_TYPES, "p50", "p75", "p90", "p95", "p99")
@@ -24,6 +26,16 @@ def fraction_of(aggregation_type: str) -> float | None:
     if aggregation_type == "median":
         return 0.5
     return float(aggregation_type[1:]) / 100 if re.fullmatch(PERCENTILE, aggregation_type) else None
+
+
+def reads_all_events(aggregation_type: str) -> bool:
+    """Tell whether every event in the window is read to answer a question of this type."""
+    return aggregation_type == "stddev" or fraction_of(aggregation_type) is not None
+
+
+def needs_events(aggregation_type: str) -> bool:
+    """Tell whether the rollups alone can't answer a question of this type."""
+    return aggregation_type in ENDS or reads_all_events(aggregation_type)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
-from functools import cached_property, reduce
+from functools import cached_property
 from itertools import chain, groupby
 from math import inf
-from operator import add, itemgetter, or_
+from operator import add, itemgetter
 from typing import Any, Self
 
 from django.db import models
@@ -21,13 +21,12 @@ from events.aggregation.plan import Piece, plan
 from events.aggregation.question import ROLLED_UP_TYPES, Question
 from events.aggregation.rows import fetch, in_order, iterate
 from events.aggregation.series_state import SeriesState
-from events.aggregation.sources import Source
+from events.aggregation.sources import Source, events_of
 from events.aggregation.stored_buckets import read_stored
 from events.calendar.granularity import CLOCK_UNITS, MICROSECOND, Granularity
 from events.calendar.spans import Span
-from events.database import partitions
 from events.database.trunc_clock import Rules, bucket_start
-from events.log.models import Event, EventQuerySet
+from events.log.models import EventQuerySet
 from events.rollups import sums_sql
 from events.rollups.models import Resolution, Rollup
 
@@ -92,9 +91,9 @@ class Reader:
         """
         stored = self._stored_as_asked()
         if stored is None:
-            return self._merged(fetch(self._parts(self._pieces())))
+            return self._merged(fetch(self._parts()))
         [source] = self.state.sources
-        rows = fetch(self._parts([piece for piece in self._pieces() if not self._is_as_asked(piece)]))
+        rows = fetch(self._parts([piece for piece in self._pieces if not self._is_as_asked(piece)]))
         start = self._first_of_both(rows, stored)
         if start is not None:
             rows += fetch([self._piece(source, stored._replace(first=start))])
@@ -110,9 +109,9 @@ class Reader:
         To be used within a transaction on PostgreSQL.
         """
         if self.granularity != "none":
-            rows = iterate(*self._parts(self._pieces()), order_by=1 if self.aligned else 2)
+            rows = iterate(*self._parts(), order_by=1 if self.aligned else 2)
         elif self.state.is_pruned(self.first):
-            rows = iterate(*self._parts(self._pieces()), order_by="key")
+            rows = iterate(*self._parts(), order_by="key")
         elif len(self.state.sources) > 1:
             rows = iterate(*map(self._events, self._all_events()), order_by="key")
         else:
@@ -127,9 +126,7 @@ class Reader:
         if not self.state.is_pruned(self.first) and len(self.state.sources) == 1:
             [events] = self._all_events()
             return self._merged(fetch([self._events(events).order_by("start")[:most]]))
-        parts = self._parts(
-            self._pieces()
-        )  # each part may have a row for the same timestamp, so that many more rows are needed
+        parts = self._parts()  # each part may have a row for the same timestamp, so that many more rows are needed
         return self._merged(fetch(parts, order_by="key", most=most * len(parts)))[:most]
 
     def read_exact(self) -> list[Bucket]:
@@ -147,7 +144,7 @@ class Reader:
             if is_pruned:
                 late = Q(timestamp__gte=self.state.pruned_before) | self.state.marks.after()
                 events = events.filter(late)
-                for piece in self._pieces():
+                for piece in self._pieces:
                     if self.state.is_pruned(piece.first):
                         parts.append(self._of_rollups(source, piece, only_exact=False))
             parts.append(self._events(events, sums_sql.Units("value")))
@@ -159,7 +156,7 @@ class Reader:
         None where there is no such rollup. Two queries at most for each source; none where nothing is pruned, or where
         stored minutes and hours make up the window.
         """
-        for piece in self._pieces():
+        for piece in self._pieces:
             if piece.resolution is None and self.state.is_pruned(piece.first):
                 found = [ends for source in self.state.sources if (ends := self._find_straddling(source, piece))]
                 if found:
@@ -223,7 +220,7 @@ class Reader:
         if not is_alone or self.aggregation_type not in ROLLED_UP_TYPES:
             return None
         # two at most, one after the other, of which the first is pruned
-        stored = [piece for piece in self._pieces() if self._is_as_asked(piece)]
+        stored = [piece for piece in self._pieces if self._is_as_asked(piece)]
         return stored[0]._replace(last=stored[-1].last) if stored else None
 
     def _is_as_asked(self, piece: Piece) -> bool:
@@ -236,17 +233,18 @@ class Reader:
         found = [key for row in rows if first <= (key := row[0][:characters]) <= last]
         return datetime.fromisoformat(min(found)).replace(tzinfo=UTC) if found else None
 
-    def _parts(self, pieces: Sequence[Piece]) -> list[models.QuerySet[Any]]:
-        """Choose the rows of some pieces, and those of the tail."""
+    def _parts(self, pieces: Sequence[Piece] | None = None) -> list[models.QuerySet[Any]]:
+        """Choose the rows of some pieces, or of all where none are given, and those of the tail."""
         parts = []
         for source in self.state.sources:
             if source.is_rolled_up:
-                parts += [self._piece(source, piece) for piece in pieces]
+                parts += [self._piece(source, piece) for piece in (self._pieces if pieces is None else pieces)]
             if tail := self.state.tail:
                 events = source.tail(self.state.marks, tail)
                 parts.append(self._events(events.within(self.first, self.last)))
         return parts
 
+    @cached_property
     def _pieces(self) -> list[Piece]:
         usable = [each for each in reversed(self.state.watermark.finest_first) if self._composes(each.value)]
         before = self.state.pruned_before
@@ -263,12 +261,7 @@ class Reader:
 
     def _events_of_all_sources(self) -> EventQuerySet:
         """Choose the events of all sources together, for what can't be merged from the rows of each."""
-        sources = self.state.sources
-        if len(sources) == 1:
-            return self._all_events()[0]
-        of_partition = Event.objects.of_partition(partitions.partition_of(*sources[0].key))
-        events = of_partition.filter(reduce(or_, (source.holds() for source in sources)))
-        return events.within(self.first, self.last)
+        return events_of(self.state.sources).within(self.first, self.last)
 
     def _piece(self, source: Source, piece: Piece) -> models.QuerySet[Any]:
         if piece.resolution is None and not self.state.is_pruned(piece.first):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 
 from django.db.models import Q, QuerySet
 
+from events.database import partitions
 from events.log.models import Event, EventQuerySet
 from events.rollups.marks import Marks
 from events.rollups.models import Histogram, Rollup, RollupQuerySet, Watermark
@@ -56,6 +59,14 @@ class Source:
     def histograms(self) -> QuerySet[Histogram]:
         """Choose the histograms under the name."""
         return Histogram.objects.of_series(self.namespace, self.name)
+
+
+def events_of(sources: Sequence[Source]) -> EventQuerySet:
+    """Choose the events of all sources of a series together."""
+    if len(sources) == 1:
+        return sources[0].events()
+    of_partition = Event.objects.of_partition(partitions.partition_of(*sources[0].key))
+    return of_partition.filter(reduce(or_, (source.holds() for source in sources)))
 
 
 def of_sources(sources: Sequence[Source], table: str) -> tuple[str, list[str]]:

@@ -20,15 +20,14 @@ from events.rollups.models import Rollup
 _WHOLE_SECOND_CHARACTERS = 22
 # The sum is one double. Infinite ones are left out, and tiny ones, as PostgreSQL refuses to make 0 of what is not.
 _IS_DOUBLE = '"rest" = 0 AND ("sum" = 0 OR abs("sum") BETWEEN 1e-280 AND 1e300)'
+# What a value is made of where the database doesn't make it, and how.
+_PARTS = {"avg": ("sum", "rest", "count"), "sum": ("sum", "rest")}
 _FINISH: dict[str, Callable[..., float]] = {"avg": sums.average, "sum": add}
 
 
 def _column(condition: str, value: str) -> Func:
     """Build a column in SQL: Django would take as long to write it as the database takes to read a thousand rows."""
     return Func(template=f'CASE WHEN "is_exact" AND {condition} THEN {value} END', output_field=FloatField())
-
-
-_PARTS = {f"its_{name}": _column(f"NOT ({_IS_DOUBLE})", f'"{name}"') for name in ("sum", "rest", "count")}
 
 
 def _value(aggregation_type: str) -> Any:
@@ -44,18 +43,16 @@ def read_stored(rollups: models.QuerySet[Rollup], aggregation_type: str) -> list
     A sum that might not fit a double is infinite.
     """
     finish = _FINISH.get(aggregation_type)
-    columns = {"first": text_of("first_timestamp"), "value": _value(aggregation_type), **(_PARTS if finish else {})}
+    columns = {"first": text_of("first_timestamp"), "value": _value(aggregation_type)}
+    for name in _PARTS.get(aggregation_type, ()):
+        columns[f"its_{name}"] = _column(f"NOT ({_IS_DOUBLE})", f'"{name}"')
     rows = fetch([rollups.annotate(**columns).order_by("bucket").values_list(*columns)])
-    # one expression, and each row's cells by their numbers, as this is done ten thousand times
+    # One expression, and each row's cells by their numbers, as this is done ten thousand times. What a sum is made of
+    # is missing where it is not exact.
     return [
         (
             f"{row[0][:10]}T{row[0][11:19]}Z" if len(row[0]) == _WHOLE_SECOND_CHARACTERS else iso_of(row[0]),
-            row[1] if row[1] is not None or finish is None else _finished(finish, row),
+            row[1] if row[1] is not None or finish is None else inf if row[2] is None else finish(*row[2:]),
         )
         for row in rows
     ]
-
-
-def _finished(finish: Callable[..., float], row: tuple[Any, ...]) -> float:
-    """Make the value of what the sum is made of, which is missing where it is not exact."""
-    return inf if row[2] is None else finish(*row[2 : 4 if finish is add else 5])

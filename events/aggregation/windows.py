@@ -16,9 +16,9 @@ from rest_framework.exceptions import ValidationError
 
 from events.aggregation import bucket_sums
 from events.aggregation.answer import Answer
-from events.aggregation.event_windows import EventWindow, Found, is_of_events
+from events.aggregation.event_windows import EventWindow, Found
 from events.aggregation.plan import plan
-from events.aggregation.question import Question
+from events.aggregation.question import Question, needs_events
 from events.calendar.granularity import MICROSECOND, Granularity
 from events.calendar.spans import Span
 from events.database import partitions
@@ -68,7 +68,7 @@ def read(windows: Iterable[Window], most_events: int | None = None) -> dict[Wind
             watermarks[partition] = Watermark.objects.current(partition)
         for start in range(0, len(keys), _SERIES_A_STATEMENT):
             given = keys[start : start + _SERIES_A_STATEMENT], aggregation_type, Span(*ends)
-            if is_of_events(aggregation_type):
+            if needs_events(aggregation_type):
                 of_events.append(_looked_at(*given, partition, watermarks[partition]))
             else:
                 values = _read(*given, partition, watermarks[partition])

@@ -15,7 +15,8 @@ from django.utils import timezone
 from rest_framework.exceptions import APIException
 
 from events.aggregation import windows
-from events.aggregation.event_windows import Found, is_of_events
+from events.aggregation.event_windows import Found
+from events.aggregation.question import needs_events
 from events.aggregation.windows import TooManyEvents, Window
 from events.alerts import messages, revisions
 from events.alerts.condition import MINUTE, Verdict
@@ -99,7 +100,7 @@ class Evaluator:
         counts = {"alerts": 0, "series": 0, "fired": 0, "resolved": 0}
         try:
             # what reads events takes longest, and so comes last
-            ordered = sorted(Watched.all(), key=lambda each: is_of_events(each.alert.condition.asked_type))
+            ordered = sorted(Watched.all(), key=lambda each: needs_events(each.alert.condition.asked_type))
             steps = _steps(ordered, minute)
             for outcomes in (judged for watched in steps for judged in _judge(watched, minute)):
                 if not is_wanted():

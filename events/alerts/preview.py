@@ -11,8 +11,7 @@ from rest_framework.exceptions import ValidationError
 
 from events.aggregation import event_bounds
 from events.aggregation.answer import Answer
-from events.aggregation.event_windows import is_of_events
-from events.aggregation.question import Question, fraction_of
+from events.aggregation.question import ENDS, Question, fraction_of, reads_all_events
 from events.aggregation.series_state import state_of
 from events.alerts import sliding
 from events.alerts.condition import MINUTE, Condition
@@ -29,7 +28,6 @@ from events.log.series import SeriesKey
 
 WEEK = timedelta(days=7)
 _MINUTE_MICROSECONDS = 60_000_000
-_ENDS = ("first", "last")
 # Percentiles and deviations of a preview are made of so many events at most, which takes about a second.
 _MOST_EVENTS = 200_000
 
@@ -103,7 +101,7 @@ def _that_fit(condition: Condition, series: SeriesKey, first: datetime, count: i
     Raises ValidationError where the last one's are too many.
     """
     kind, width = condition.asked_type, condition.window_minutes
-    if not is_of_events(kind) or kind in _ENDS:
+    if not reads_all_events(kind):
         return count
     numbers = _minutes(series, "count", first - width * MINUTE, width + count - 1)
     totals = accumulate(int(each or 0) for each in reversed(numbers))
@@ -122,9 +120,9 @@ def _values(condition: Condition, series: SeriesKey, first: datetime, count: int
 
     if kind in {"min", "max"}:
         return sliding.extremes(minutes(kind), width, is_least=kind == "min")
-    if kind in _ENDS:
+    if kind in ENDS:
         return sliding.ends(minutes(kind), width, is_last=kind == "last")
-    if is_of_events(kind):
+    if reads_all_events(kind):
         events = _events(series, kind, first - width * MINUTE, width + count - 1)
         fraction = fraction_of(kind)
         return sliding.deviations(events, width) if fraction is None else sliding.percentiles(events, width, fraction)
