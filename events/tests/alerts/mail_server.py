@@ -1,8 +1,8 @@
 """A mail server on this machine: it answers what it is told to, and keeps what came."""
 
-import threading
-from contextlib import contextmanager
 from socketserver import StreamRequestHandler, ThreadingTCPServer
+
+from events.tests.support.threads import in_thread
 
 
 class MailServer(ThreadingTCPServer):
@@ -45,13 +45,5 @@ class _Handler(StreamRequestHandler):
                 recipients.append(rest.partition("<")[2].partition(">")[0])
 
 
-@contextmanager
 def taking():
-    with MailServer() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    return in_thread(MailServer())

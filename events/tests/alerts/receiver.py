@@ -1,14 +1,14 @@
 """A receiver of webhooks on this machine: it answers what it is told to, and keeps what came."""
 
 import ssl
-import threading
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from events.tests.support.threads import in_thread
 
 
 class Receiver(ThreadingHTTPServer):
@@ -41,16 +41,8 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-@contextmanager
 def receiving(certificate=None):
-    with Receiver(certificate) as receiver:
-        thread = threading.Thread(target=receiver.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield receiver
-        finally:
-            receiver.shutdown()
-            thread.join()
+    return in_thread(Receiver(certificate))
 
 
 def make_certificate(path, host):

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from tracking_client.retries import Backoff
 from events.tests.clients.scripted import Scripted
 from events.tests.support import service
 from events.tests.support.network import network
+from events.tests.support.threads import in_thread
 
 QUICKLY = Backoff(first_seconds=0.05, most_seconds=0.2)
 
@@ -109,11 +109,8 @@ def namespace(request):
 
 @pytest.fixture
 def scripted():
-    server = Scripted()
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with in_thread(Scripted()) as server:
+        yield server
 
 
 @pytest.fixture

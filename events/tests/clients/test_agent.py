@@ -6,7 +6,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
@@ -24,6 +23,7 @@ from tracking_client.complaints import Complaints
 from tracking_client.testing import FakeTracker
 
 from events.tests.support import service
+from events.tests.support.threads import in_thread
 from events.tests.support.waiting import wait_until
 
 DOCUMENT = (service.PROJECT_DIR / "docs/agent.md").read_text()
@@ -180,12 +180,9 @@ def exporter():
         def log_message(self, *arguments):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.asked, server.status = 0, 200
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with in_thread(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
+        server.asked, server.status = 0, 200
+        yield server
 
 
 def test_exposed_metrics_are_read_counters_as_rates(exporter, clock):

@@ -1,7 +1,6 @@
 """``tracking.js`` in Chromium, in a page of another origin. Nothing here touches Django: see ``browser.chromium``."""
 
 import json
-import threading
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -11,6 +10,7 @@ from events.tests.clients.conftest import VARIABLES
 from events.tests.clients.test_client_delivery import keys_of
 from events.tests.support import browser, service
 from events.tests.support.network import network
+from events.tests.support.threads import in_thread
 from events.tests.support.waiting import wait_until
 
 SCRIPT = service.PROJECT_DIR / "clients/javascript/tracking.js"
@@ -61,14 +61,11 @@ class SiteHandler(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def site(prepared, tmp_path_factory):
     """The site, and a service that lets its pages in, and takes 20 events a request."""
-    site = Site(service.free_port())
-    threading.Thread(target=site.serve_forever, args=(0.01,), daemon=True).start()
-    variables = {**VARIABLES, "CORS_ALLOWED_ORIGINS": site.origin, "MAX_EVENTS": 20}
-    with prepared(tmp_path_factory.mktemp("site"), **variables) as site.env, service.served(site.env):
-        site.token = service.fetch_token(site.env)
-        yield site
-    site.shutdown()
-    site.server_close()
+    with in_thread(Site(service.free_port())) as site:
+        variables = {**VARIABLES, "CORS_ALLOWED_ORIGINS": site.origin, "MAX_EVENTS": 20}
+        with prepared(tmp_path_factory.mktemp("site"), **variables) as site.env, service.served(site.env):
+            site.token = service.fetch_token(site.env)
+            yield site
 
 
 @pytest.fixture
