@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import BinaryIO
 
 import msgspec
@@ -13,6 +13,7 @@ from events.archive import parquet
 from events.archive.models import ArchivedFile, ArchivedFileQuerySet
 from events.archive.store import ArchiveError, store, told
 from events.calendar.timestamps import from_microseconds, microseconds_of
+from events.transfer.exporting import written_instant
 
 
 def files_within(files: ArchivedFileQuerySet, start: datetime | None, end: datetime | None) -> list[ArchivedFile]:
@@ -63,5 +64,4 @@ def lines_of(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _text_of(microseconds: int) -> str:
-    text = from_microseconds(microseconds).astimezone(UTC).isoformat().removesuffix("+00:00")
-    return f"{text.rstrip('0') if '.' in text else text}Z"
+    return written_instant(str(from_microseconds(microseconds).replace(tzinfo=None)))

@@ -122,13 +122,14 @@ def _fetch(events: EventQuerySet, kind: str, file: BinaryIO, progress: Callable[
     with connection.chunked_cursor() as cursor:
         cursor.execute(sql, parameters)
         while found := cursor.fetchmany(_LINES_AT_A_TIME):
-            file.write(_LINES[kind]((*names, _instant(text), value) for *names, text, value in found))
+            file.write(_LINES[kind]((*names, written_instant(text), value) for *names, text, value in found))
             progress(len(found))
             count += len(found)
     return count
 
 
-def _instant(text: str) -> str:
+def written_instant(text: str) -> str:
+    """Write an instant of UTC, given as “2020-11-12 11:10:00.500000”, as it is exported: ``2020-11-12T11:10:00.5Z``."""
     day, time = text.split(" ")
     return f"{day}T{time.rstrip('0') if '.' in time else time}Z"
 
