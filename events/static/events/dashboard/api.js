@@ -63,7 +63,7 @@ const MOST_A_REQUEST = 100;
 
 // What a list says of some series or namespaces within a window, by as few requests as take all of them.
 async function listOf(path, name, values, window, signal) {
-  const pieces = values.length ? [] : [[]];
+  const pieces = [];
   for (let first = 0; first < values.length; first += MOST_A_REQUEST) pieces.push(values.slice(first, first + MOST_A_REQUEST));
   return Promise.all(pieces.map((piece) =>
     get(`${path}?${new URLSearchParams([...Object.entries(window), ...piece.map((each) => [name, each])])}`, signal)));
