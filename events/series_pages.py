@@ -16,6 +16,7 @@ from events.aggregation.catalogue import Series, find
 from events.dashboard import DashboardView
 from events.log.models import validate_path_segment
 from events.log.series import SeriesKey
+from events.rollups.models import Watermark
 from events.rollups.moves import Move
 from events.series.models import FormerName, SeriesSettings
 from events.worker import moving, pacing
@@ -159,7 +160,7 @@ class SeriesPage(DashboardView):
     @cached_property
     def _under_way(self) -> Move | None:
         """Return the move that the series has a part in, and see to it that it goes on without a worker too."""
-        moves = [move for move in moving.in_progress() if self.series in (move.old, move.into)]
+        moves = [move for move in Watermark.objects.moves() if self.series in (move.old, move.into)]
         if moves:
             pacing.catch_up_in_background()
         return moves[0] if moves else None

@@ -18,11 +18,12 @@ from django.db.models import Count, Q
 from django.utils import timezone
 
 from events.archive import parquet
-from events.archive.models import ArchivedFile, ArchivedFileQuerySet, month_of, this_process
+from events.archive.models import ArchivedFile, ArchivedFileQuerySet, month_of
 from events.archive.parquet import Content, Stretch
 from events.archive.store import ArchiveAwayError, ArchiveError, Draft, new_path, store, told
 from events.calendar.timestamps import microseconds_of
 from events.log.models import Event, EventQuerySet
+from events.processes import this_process
 from events.rollups.marks import Marks
 
 # Events that are in memory at a time, and one step of whoever archives beside other work.

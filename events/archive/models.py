@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import reduce
@@ -15,6 +13,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from events.log.models import Event, EventQuerySet
+from events.processes import may_run, this_process
 from events.rollups.marks import Marks
 
 # A process that makes a file says so this often; one that has said nothing for the second time is taken to be gone.
@@ -108,10 +107,9 @@ class ArchivedFile(models.Model):
 
     def is_being_made(self) -> bool:
         """Tell whether another process than this one is still at it."""
-        host, _, process = self.maker.rpartition(":")
         if self.state != self.State.WRITING or self.changed < timezone.now() - _GONE_AFTER:
             return False
-        return host != socket.gethostname() or (int(process) != os.getpid() and _is_alive(int(process)))
+        return self.maker != this_process() and may_run(self.maker)
 
     def say_at_it(self) -> bool:
         """Say that this process is at it, now and then; tell whether it may go on."""
@@ -127,11 +125,6 @@ class ArchivedFile(models.Model):
         return mine.update(state=state, **values) == 1
 
 
-def this_process() -> str:
-    """Return what names this process among the makers of files."""
-    return f"{socket.gethostname()[:250]}:{os.getpid()}"
-
-
 def held_by(files: Iterable[ArchivedFile]) -> Q:
     """Build the condition that an event is in one of the files."""
     each = (Q(namespace=file.namespace, name=file.name) & file.is_held() for file in files)
@@ -145,13 +138,3 @@ def month_of(instant: datetime) -> tuple[datetime, datetime | None]:
         return start, (start + timedelta(days=31)).replace(day=1)
     except OverflowError:
         return start, None
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -13,6 +13,7 @@ from events.aggregation.catalogue import find
 from events.log.series import SeriesKey
 from events.management.progress import progress_bar
 from events.management.system_checks import OWN_CHECKS
+from events.rollups.models import Watermark
 from events.rollups.moves import Move
 from events.worker import moving
 from events.worker.moving import CannotMoveError, Mover
@@ -63,7 +64,7 @@ class MovingCommand(BaseCommand):
                 count += step
                 bar.update(step)
                 time.sleep(mover.pause_seconds)
-        if any(move.old == begun.old for move in moving.in_progress()):
+        if any(move.old == begun.old for move in Watermark.objects.moves()):
             raise CommandError("A node of the cluster is away. Run this again when it is back; every answer is right.")
         return count
 

@@ -18,6 +18,8 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
+from events.processes import is_running
+
 if TYPE_CHECKING:
     from events.observability.health import Health
     from events.observability.observation import Observation
@@ -157,8 +159,6 @@ def _forget_the_dead(directory: Path) -> None:
     """Remove the gauges of workers that have ended, as their connections are closed; their counters stay."""
     for file in directory.glob("gauge_live*.db"):
         pid = int(file.stem.rpartition("_")[2])
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
+        if not is_running(pid):
             with suppress(FileNotFoundError):  # another worker, asked at the same time, may have removed it
                 mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]

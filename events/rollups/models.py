@@ -164,6 +164,10 @@ class WatermarkManager(models.Manager["Watermark"]):
         """List what is under way with series, of every partition. One query."""
         return [move for watermark in self.filter(moving__isnull=False) if (move := watermark.move)]
 
+    def moving_series(self) -> set[tuple[str, str]]:
+        """Return the series that are moved, and those that others are moved to. One query."""
+        return {series for move in self.moves() for series in (move.old, move.into) if series is not None}
+
     def set_move(self, partition: int | None, move: Move | None) -> None:
         """Store what is under way with a series of a partition, whose watermark is locked."""
         self.of_partition(partition).update(moving=move and move.stored())

@@ -7,8 +7,6 @@ The steps then change what is stored, which changes no answer, and the last one 
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -22,6 +20,7 @@ from django.db.models import Q
 from events.database import partitions
 from events.database.dialect import choose, is_postgresql
 from events.log.models import Event, EventQuerySet
+from events.processes import may_run, this_process
 from events.rollups import histograms, statements
 from events.rollups.models import Histogram, Pruned, Resolution, Rollup, Watermark
 from events.rollups.moves import Move
@@ -85,7 +84,7 @@ def begin(old: _Series, into: _Series | None, *, is_merged: bool) -> Move:
         _prune_alike(old, into)
     Pruned.objects.of_series(*old)._raw_delete(connection.alias)
     Watermark.objects.bump_changes(partition)
-    move = Move(*old, into, marks, is_merged, by=_process(), at=time.time())
+    move = Move(*old, into, marks, is_merged, by=this_process(), at=time.time())
     Watermark.objects.set_move(partition, move)
     return move
 
@@ -100,11 +99,6 @@ def _prune_alike(old: _Series, into: _Series) -> None:
         )
 
 
-def in_progress() -> list[Move]:
-    """List what is under way with series."""
-    return Watermark.objects.moves()
-
-
 def count_left(move: Move) -> int:
     """Count the rows, of events and rollups, that are still to be moved."""
     if move.is_emptied:
@@ -116,30 +110,12 @@ def count_left(move: Move) -> int:
 
 def go_on(until: float, is_wanted: Callable[[], bool], pause: Callable[[float], object]) -> None:
     """Take steps of what is under way, up to a time of the monotonic clock."""
-    for move in in_progress():
+    for move in Watermark.objects.moves():
         mover = Mover(move)
         for _ in mover.steps(lambda: is_wanted() and time.monotonic() < until):
             if not is_wanted() or time.monotonic() >= until:
                 return
             pause(mover.pause_seconds)
-
-
-def _process() -> str:
-    return f"{socket.gethostname()} {os.getpid()}"
-
-
-def _may_run(process: str) -> bool:
-    """Tell whether a process may be running: not one of this host that has ended."""
-    host, _, number = process.rpartition(" ")
-    if host != socket.gethostname():
-        return bool(process)
-    try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it is another user's
-        return True
-    return True
 
 
 class _Chosen(NamedTuple):
@@ -161,7 +137,7 @@ class Mover:
 
     def __init__(self, move: Move) -> None:
         self._held_seconds = 0.0
-        self._process = _process()
+        self._process = this_process()
         self._series = move.old
         self._marks = move.marks
         self._partition = partitions.partition_of(*move.old)
@@ -247,7 +223,7 @@ class Mover:
         """Say that this process takes the steps. Raises _TakenError where another one does."""
         now = time.time()
         is_ours, since = move.by == self._process, abs(now - move.at)
-        if not is_ours and since < _CLAIM_SECONDS and _may_run(move.by):
+        if not is_ours and since < _CLAIM_SECONDS and may_run(move.by):
             raise _TakenError
         if not is_ours or since > _SAY_SECONDS:
             Watermark.objects.set_move(self._partition, move._replace(by=self._process, at=now))

@@ -118,7 +118,7 @@ def _check_share(past: Sequence[Series]) -> None:
 
 def _series(policy: Sequence[tuple[str, timedelta | None]], now: datetime | None = None) -> Iterator[Series]:
     whole = Rollup.objects.whole_series().order_by("namespace", "name")
-    moving = {series for move in Watermark.objects.moves() for series in (move.old, move.into)}
+    moving = Watermark.objects.moving_series()
     for namespace, name, first in list(whole.values_list("namespace", "name", "first_timestamp")):
         if (namespace, name) in moving:  # its turn comes when it has its name
             continue

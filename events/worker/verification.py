@@ -102,7 +102,6 @@ class Stretch(NamedTuple):
 
 def series() -> list[tuple[str, str]]:
     """List every series that has events or rollups, in order, but for those that are being renamed or deleted."""
-    moving = {series for move in Watermark.objects.moves() for series in (move.old, move.into)}
     rolled_up = Rollup.objects.order_by().values_list("namespace", "name").distinct()
     logged = (
         (namespace, name)
@@ -110,7 +109,7 @@ def series() -> list[tuple[str, str]]:
         for namespace in events.namespaces()
         for name in events.names(namespace)
     )
-    return sorted({*rolled_up, *logged} - moving)
+    return sorted({*rolled_up, *logged} - Watermark.objects.moving_series())
 
 
 def stretches(namespace: str, name: str) -> Iterator[Stretch]:

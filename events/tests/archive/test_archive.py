@@ -28,6 +28,7 @@ from events.log.series import SeriesKey
 from events.models import Event, Pruned, Rollup, Watermark
 from events.observability import health
 from events.observability.metrics import Metrics
+from events.processes import this_process
 from events.tests.support.commands import fails, run
 from events.tests.support.examples import IS_THOROUGH
 from events.tests.support.rolling_up import roll_up_all, stored
@@ -343,7 +344,7 @@ def test_what_a_process_has_left_is_taken_over_and_it_may_come_back(archive, mak
     left = archive / "Shop/x/2024-01-left.parquet"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half of it")
-    here = models.this_process().rpartition(":")[0]
+    here = this_process().rpartition(":")[0]
     row = another(maker.format(here=here), changed=changed, path="Shop/x/2024-01-left.parquet")
 
     assert prune() == 6
