@@ -69,6 +69,14 @@ class BoardPage(DashboardView):
             raise PermissionDenied("Only its owner changes a board; duplicate it, and change yours.")
         return board
 
+    def lock(self) -> Board:
+        """Find the board to change it, which two windows may do at once; in a transaction. Raises as ``find`` does."""
+        found = self.find(to_change=True)
+        board = Board.objects.select_for_update().filter(pk=found.pk).first()
+        if board is None:
+            raise Http404("There is no such board.")
+        return board
+
     def store(self, board: Board) -> HttpResponse:
         """Store a new board of the user, and lead there."""
         if Board.objects.filter(owner=self.user).count() >= MOST_BOARDS:
@@ -141,9 +149,7 @@ class BoardView(BoardPage):
         if action not in does:
             raise Http404("There is no such action.")
         with transaction.atomic():
-            self.find(to_change=True)
-            # two windows may change the same board
-            return does[action](Board.objects.select_for_update().get(key=self.kwargs["key"]))
+            return does[action](self.lock())
 
     def _back(self, board: Board) -> HttpResponse:
         return redirect(f"{reverse('board', args=[board.key])}?edit=1")
@@ -242,8 +248,7 @@ class AddChartPage(BoardPage):
             return self.store(board)
         self.kwargs["key"] = given["key"]
         with transaction.atomic():
-            self.find(to_change=True)
-            board = Board.objects.select_for_update().get(key=given["key"])
+            board = self.lock()
             if len(board.charts) >= MOST_CHARTS:
                 return self._refuse(f"A board has {MOST_CHARTS} charts at most.")
             board.charts = [*board.charts, serializer.stored()]

@@ -11,6 +11,7 @@ from rest_framework.test import APIClient
 
 from events.boards.documents import BoardSerializer, demo_board, document_of, series_of
 from events.boards.models import digest_of
+from events.boards.pages import BoardPage
 from events.models import Board
 from events.tests.support.rolling_up import roll_up_all
 
@@ -135,6 +136,25 @@ def test_only_its_owner_changes_it(bob, board, action):
     assert response.status_code == 403
     assert list(Board.objects.values_list("name", "link_digest")) == [("Sales", None)]
     assert titles(board) == ["Chart 0", "Chart 1"]
+
+
+def test_one_that_is_deleted_meanwhile_is_not_found(ann, board, monkeypatch):
+    real = BoardPage.find
+
+    def find(self, **options):
+        found = real(self, **options)
+        Board.objects.filter(pk=found.pk).delete()
+        return found
+
+    monkeypatch.setattr(BoardPage, "find", find)
+    ann[1].raise_request_exception = False
+    responses = [
+        do(ann[1], board, "remove", chart="0"),
+        ann[1].post("/boards/add", {"key": board.key, "state": STATE}),
+    ]
+
+    assert [response.status_code for response in responses] == [404, 404]
+    assert all("There is no such board." in response.text for response in responses)
 
 
 def test_it_is_changed(ann, board):
