@@ -33,7 +33,7 @@ from events.boards.documents import (
     series_of,
 )
 from events.boards.models import PUBLISH_BOARD, Board
-from events.boards.public import board_of, count_questions
+from events.boards.public import board_of, count_questions, without_cookies
 from events.dashboard import DashboardView
 from events.http import csp
 from events.http.error_pages import error_page
@@ -265,9 +265,12 @@ class PublicBoardPage(View):
 
     def get(self, request: HttpRequest, token: str) -> HttpResponseBase:
         """Show the board; embedded only where BOARD_FRAME_ANCESTORS allows it."""
-        board = board_of(token)
+        without_cookies(request)
         try:
+            board = board_of(token)
             count_questions(board, 1)
+        except Http404:  # Django's page would look at the cookies
+            return error_page(404, "Not found", "There is no such page.")
         except RateLimited as error:
             return error_page(error.status_code, "Too many requests", str(error.detail), error.wait)
         context = {"board": board, "shown": shown(board), "token": token}

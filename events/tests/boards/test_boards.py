@@ -237,6 +237,22 @@ def test_a_file_that_is_no_board_is_refused(ann, content, said):
             {"charts": [{"title": "", "state": "series=a"}]},
             {"charts": {"0": {"state": ["“a” is not accepted as series."]}}},
         ),
+        (
+            {
+                "charts": [
+                    {"state": f"{STATE}&formula=rate = A / C"},
+                    {"state": "series=a/b&type=p99.9"},
+                    {"state": "series=a/b&type=p101"},
+                    {"state": "series=a/b&formula=alert(1)"},
+                ]
+            },
+            {
+                "charts": {
+                    "2": {"state": ["“p101” is not accepted as type."]},
+                    "3": {"state": ["“alert(1)” is not accepted as formula."]},
+                }
+            },
+        ),
         ({"charts": [{"state": STATE}] * 25}, {"charts": ["Ensure this field has no more than 24 elements."]}),
     ],
 )
@@ -310,6 +326,11 @@ def test_a_link_shows_the_board_and_only_its_series(ann, board, make_event, part
     board.refresh_from_db()
     assert board.link_digest == digest_of(token)
     assert token not in str(list(Board.objects.values()))
+    # nor is one set in the place of one that is broken, as another service of the same host may have set it
+    broken = Client()
+    broken.cookies["csrftoken"] = "of another"
+    for response in (broken.get(link), broken.post(f"/api/boards/{token}/query"), broken.get("/boards/public/x/")):
+        assert (response.cookies, "Cookie" in response.get("Vary", "")) == ({}, False), response
     # it opens nothing else
     assert APIClient().get("/api/events/Shop/order", headers={"Authorization": f"Bearer {token}"}).status_code == 401
     assert ask(link, "order", namespace="Nowhere").json()["answers"][0]["status"] == 403
