@@ -149,7 +149,7 @@ aggregate = call(
         segment("namespace", "Shop"), segment("name", "order"), AggregationQuerySerializer, *READ_HEADERS,
         header("If-None-Match", "The `ETag` of an answer."),
         header("ETag", "Another one whenever the answer may be another.", 200, 304),
-        header(ACCURACY_HEADER, "Of percentiles: `exact`, or `0.01` where they come from histograms.", 200, 304),
+        header(ACCURACY_HEADER, "Of percentiles: `exact`, or `0.01` where they come from histograms.", 200),
     ],
     examples=[
         OpenApiExample("Such as", "2020-11-01", parameter_only=("tsMin", "query")),

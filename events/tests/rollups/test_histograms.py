@@ -269,6 +269,34 @@ def test_a_wrong_one_is_found_and_repaired(db):
     assert stored() == expected()
 
 
+@pytest.mark.parametrize("resolution", [DAY, None])
+def test_where_all_hours_are_right_the_rest_is_repaired(db, partition_count, resolution):
+    add(*range(1, 6))
+    roll_up_all()
+    if resolution is None:
+        Rollup.objects.whole_series().update(max=7)
+    else:
+        Histogram.objects.filter(resolution=resolution, bin=bin_of(2)).update(count=7)
+    with pytest.raises(CommandError, match="1 rollups differ"):
+        verify()
+    verify("--repair")
+
+    assert verify()[-1].endswith("are right.")
+    assert stored() == expected()
+
+
+def test_a_304_does_not_say_how_accurate_the_answer_was(client):
+    add(1, 2, 4, 8)
+    roll_up_all()
+    query = {"aggregationType": "p95", "granularity": "day"}
+
+    whole = client.get(PATH, query)
+    unchanged = client.get(PATH, query, headers={"If-None-Match": whole["ETag"]})
+
+    assert (whole.status_code, whole["Tracking-Accuracy"]) == (200, "0.01")
+    assert (unchanged.status_code, unchanged.get("Tracking-Accuracy")) == (304, None)
+
+
 def test_pruned_hours_keep_them(client, partition_count, settings):
     add(*range(1, 13), step=timedelta(hours=6))
     roll_up_all()
