@@ -326,6 +326,31 @@ def test_pruned_hours_keep_them(client, partition_count, settings):
     assert (stored(), Rollup.objects.count()) == ({}, 0)
 
 
+def test_a_series_that_begins_within_an_hour_is_answered_of_when_it_is_pruned(client, partition_count):
+    add(*range(1, 9), start=START + timedelta(minutes=17), step=timedelta(hours=6))  # until the 3rd, 16:17
+    add(100, start=START + timedelta(minutes=17, days=9))
+    roll_up_all()
+    as_events_tell = ask(client, "p100")
+    list(retention.prune(retention.Series("Shop", "order", datetime(2024, 3, 5, tzinfo=UTC))))
+
+    assert ask(client, "p100") == as_events_tell == ("0.01", within(1, 5, 8, 100))
+    assert ask(client, "p100", tsMax="2024-03-04") == ask(client, "p100", tsMin="2024-03-01", tsMax="2024-03-04")
+    lines = client.get(PATH, {"aggregationType": "p100", "granularity": "day", "format": "csv"})
+    assert (lines["Tracking-Accuracy"], len(lines.getvalue().splitlines())) == ("0.01", 5)
+    # the value before a window, whose end cuts no hour, and one that cuts the hour of the first event
+    filled = {"tsMax": "2024-03-05", "fill": "previous"}
+    assert ask(client, "p100", tsMin="2024-03-04", **filled) == ("0.01", within(8, 8))
+    [said] = ask(
+        client,
+        "p100",
+        tsMin="2024-03-01T22:30:00Z",
+        granularity="hour",
+        tsMax="2024-03-01T23:59:59.999999Z",
+        fill="previous",
+    )[1]["fill"]
+    assert said.endswith("also for the value before the window; choose another fill.")
+
+
 @pytest.mark.one_partition
 def test_a_percentile_takes_two_queries_more_than_the_state(client, django_assert_num_queries):
     add(1, 2)
