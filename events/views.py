@@ -279,9 +279,12 @@ def _etag(answer: Answer, renderer: BaseRenderer) -> str:
 
 
 def _mark(response: HttpResponseBase, answer: Answer, etag: str) -> None:
-    """Say which version of the answer the response has, and how accurate it is where not all such answers are exact."""
+    """Say which version of the answer the response has, and how accurate it is where not all such answers are exact.
+
+    A 304 says nothing of that, as nothing was read: a cache would take it for what is true of the answer that it keeps.
+    """
     response["ETag"] = etag
-    if answer.accuracy is not None:
+    if answer.accuracy is not None and response.status_code != status.HTTP_304_NOT_MODIFIED:
         response[ACCURACY_HEADER] = answer.accuracy
 
 

@@ -222,7 +222,7 @@ SPECTACULAR_SETTINGS = {
 
 CORS_URLS_REGEX = r"^/api/"
 CORS_ALLOW_CREDENTIALS = False
-CORS_ALLOW_METHODS = ["GET", "POST"]
+CORS_ALLOW_METHODS = ["GET", "POST", "PATCH", "DELETE"]
 CORS_ALLOW_HEADERS = [
     "authorization", "content-type", "content-encoding", "idempotency-key", "if-none-match", "tracking-read",
     "x-request-id",
@@ -230,7 +230,7 @@ CORS_ALLOW_HEADERS = [
 # Pages of these origins may embed boards that are public by a link
 BOARD_FRAME_ANCESTORS = environment.origins("BOARD_FRAME_ANCESTORS")
 CORS_EXPOSE_HEADERS = [
-    "ETag", "Link", "Retry-After", "RateLimit", "RateLimit-Policy", "Tracking-Accuracy", "Tracking-Read",
+    "Allow", "ETag", "Link", "Retry-After", "RateLimit", "RateLimit-Policy", "Tracking-Accuracy", "Tracking-Read",
     "WWW-Authenticate", "X-Request-ID",
 ]  # fmt: skip
 

@@ -134,7 +134,7 @@ class Answer:
         if span and (window := self._window(span)):
             self._check_filled(window)
             part = window.within(span)
-            if part and self._from_histograms(part) is None:
+            if part and self._from_histograms(part, _widened(part, span)) is None:
                 self._check_events(part)
             if self.state.pruned_before:
                 self._value_before(window.first, span.first)  # it raises where that value depends on pruned events
@@ -152,7 +152,7 @@ class Answer:
         self._check_filled(window)
         found: Iterator[_Found] = iter(())
         if part := window.within(span):
-            buckets: Iterable[Bucket] | None = self._from_histograms(part)
+            buckets: Iterable[Bucket] | None = self._from_histograms(part, _widened(part, span))
             if buckets is None:
                 self._check_events(part)
                 buckets = self._reader(part).iterate()
@@ -259,18 +259,23 @@ class Answer:
     def _reader(self, span: Span) -> Reader:
         return reader_of(self.question, span, self.state)
 
-    def _from_histograms(self, span: Span) -> list[Bucket] | None:
-        """Read the buckets from histograms, where there are such for all of them; None elsewhere."""
+    def _from_histograms(self, span: Span, whole: Span) -> list[Bucket] | None:
+        """Read the buckets from histograms, where there are such for all of them; None elsewhere.
+
+        ``whole`` is as for ``_read``: where events are pruned, the hours in which the series begins and ends are read
+        as a whole, as nothing else is known of them.
+        """
         if not self.accuracy or not histogram_reader.may_answer(self.question):
             return None
-        found = HistogramReader.of(self.question, span, self.state).read_approximate()
+        read = span if self.state.pruned_before is None else whole
+        found = HistogramReader.of(self.question, read, self.state).read_approximate()
         if found is not None:
             self.accuracy = str(ACCURACY)
         return found
 
     def _read(self, span: Span, whole: Span) -> Sequence[_Found]:
         """Read the buckets of a span; ``whole`` is the span, or a wider one without any other event of the series."""
-        if (approximate := self._from_histograms(span)) is not None:
+        if (approximate := self._from_histograms(span, whole)) is not None:
             return approximate
         self._check_events(span)
         reader = self._reader(whole)
@@ -307,7 +312,7 @@ class Answer:
             return None
         bucket_start = question.granularity.start_of(latest, question.zone)
         span = Span(max(first, bucket_start), end)
-        found = self._from_histograms(span)
+        found = self._from_histograms(span, _widened(span, self.extent or span))
         if found is None:
             self._check_events(span, is_before=True)
             found = self._reader(span).read()

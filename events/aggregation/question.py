@@ -28,6 +28,11 @@ def fraction_of(aggregation_type: str) -> float | None:
     return float(aggregation_type[1:]) / 100 if re.fullmatch(PERCENTILE, aggregation_type) else None
 
 
+def is_aggregation_type(text: str) -> bool:
+    """Tell whether a text is an aggregation type, such as ``avg`` or ``p99.9``."""
+    return text in AGGREGATION_TYPES or fraction_of(text) is not None
+
+
 def reads_all_events(aggregation_type: str) -> bool:
     """Tell whether every event in the window is read to answer a question of this type."""
     return aggregation_type == "stddev" or fraction_of(aggregation_type) is not None

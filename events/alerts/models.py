@@ -14,7 +14,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator, Prohibi
 from django.db import models
 from typing_extensions import override
 
-from events.aggregation.question import AGGREGATION_TYPES, NAMED_TYPES, fraction_of
+from events.aggregation.question import NAMED_TYPES, is_aggregation_type
 from events.alerts import condition as conditions
 from events.alerts import sealing, standing
 from events.alerts.condition import Condition
@@ -37,7 +37,7 @@ def validate_zone(name: str) -> None:
 
 def validate_aggregation_type(text: str) -> None:
     """Refuse a word that is no aggregation type of the API. Raises Django's ValidationError."""
-    if text not in AGGREGATION_TYPES and fraction_of(text) is None:
+    if not is_aggregation_type(text):
         raise ValidationError(
             f"Choose one of: {', '.join(NAMED_TYPES)}. Another percentile is a “p” and a number from 0 to 100.",
             code="aggregation_type",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from django.db import transaction
 from django.http import Http404, HttpResponse
 from django.utils.cache import patch_cache_control
 from django.utils.encoding import escape_uri_path
@@ -106,25 +107,31 @@ class AnnotationView(AnnotationEndpoint):
     @operations.change_annotation
     def patch(self, request: Request, id: str) -> HttpResponse:  # noqa: A002  # as the API calls it
         """Change the fields that are given; answer 200 with the annotation as it is now."""
-        annotation = self._find(request, id)
-        serializer = AnnotationSerializer(annotation, data=request.data, partial=True)
-        serializer.is_valid(raise_exception=True)
-        changed = serializer.changed()
-        check_namespace(grant_of(request), self.required_scope, changed.namespace)
-        changed.save(force_update=True)
+        given = request.data  # all of it has come before the row is locked
+        with transaction.atomic():
+            serializer = AnnotationSerializer(self._find(request, id), data=given, partial=True)
+            serializer.is_valid(raise_exception=True)
+            changed = serializer.changed()
+            check_namespace(grant_of(request), self.required_scope, changed.namespace)
+            changed.save(force_update=True)
         return _answer(changed.answered())
 
     @operations.delete_annotation
     def delete(self, request: Request, id: str) -> HttpResponse:  # noqa: A002  # as the API calls it
         """Delete the annotation; answer 204."""
-        self._find(request, id).delete()
+        with transaction.atomic():
+            self._find(request, id).delete()
         return HttpResponse(status=status.HTTP_204_NO_CONTENT)
 
     def _find(self, request: Request, key: str) -> Annotation:
-        """Find the annotation. Raises Http404, and PermissionDenied where the client may read it and no more."""
+        """Find the annotation; to be changed, it is locked, so that what others change at the same time is kept.
+
+        Raises Http404, and PermissionDenied where the client may read it and no more.
+        """
         grant = grant_of(request)
+        found = Annotation.objects.all() if request.method in SAFE_METHODS else Annotation.objects.select_for_update()
         try:
-            annotation = Annotation.objects.filter(key=UUID(key)).first()
+            annotation = found.filter(key=UUID(key)).first()
         except ValueError:
             annotation = None
         # who can't see it must not learn that it is there, nor of which namespace

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from django.core.exceptions import ValidationError as DjangoValidationError
 from rest_framework import serializers
 from typing_extensions import override
 
+from events.aggregation.question import is_aggregation_type
 from events.boards.models import MOST_NAME_CHARACTERS, Board, StoredChart
 from events.calendar import timestamps, zones
 from events.calendar.granularity import Granularity
@@ -24,6 +26,9 @@ FORMAT, VERSION = "Tracking API board", 1
 MOST_CHARTS, MOST_SERIES = 24, 6
 _MOST_STATE_CHARACTERS = 4_000
 _RANGES = ("15m", "1h", "6h", "24h", "7d", "30d", "90d", "1y", "5y")
+
+# as events/static/events/dashboard/formulas.js reads it
+_FORMULA = re.compile(r"(?:.{1,60}?\s*=)?\s*[A-F]\s*[-+*/]\s*[A-F]\s*", re.IGNORECASE)
 
 Check = Callable[[str], bool]
 
@@ -58,25 +63,25 @@ def _is_series(value: str) -> bool:
     return 0 < len(namespace) <= 255 and 0 < len(name) <= 255 and "\0" not in value
 
 
-def _is_word(value: str) -> bool:
-    return value.isascii() and value.replace(".", "").isalnum() and len(value) <= 20
-
-
 def _is_text(value: str) -> bool:
     return 0 < len(value) <= 511 and value.isprintable()
+
+
+def _is_formula(value: str) -> bool:
+    return _is_text(value) and _FORMULA.fullmatch(value.strip()) is not None
 
 
 # What links to a chart may have, how often each at most, and what is accepted of it; docs/dashboard.md lists them.
 _OF_CHART: dict[str, tuple[int, Check]] = {
     "series": (MOST_SERIES, _is_series),
     "granularity": (1, _one_of("auto", *(each.value for each in Granularity))),
-    "type": (1, _is_word),
+    "type": (1, is_aggregation_type),
     "compare": (1, _one_of("1")),
     "kind": (1, _one_of("line", "bars", "area", "stacked")),
     "gaps": (1, _one_of("auto", "show", "join")),
     "scale": (1, _one_of("linear", "log")),
     "axes": (1, _one_of("one", "two", "own")),
-    "formula": (2, _is_text),
+    "formula": (2, _is_formula),
     "hide": (MOST_SERIES + 2, _is_text),
 }
 _OF_VIEW: dict[str, tuple[int, Check]] = {

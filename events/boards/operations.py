@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 
-from events.openapi.parts import JSON, READ_HEADERS, answer, any_of, document_errors, errors, header
+from events.openapi.parts import JSON, PACKING, READ_HEADERS, answer, any_of, document_errors, errors, header
 from events.openapi.schemas import ref
 from events.query.questions import MOST_QUESTIONS
 
@@ -17,6 +17,7 @@ public_query = extend_schema(
     auth=[],
     parameters=[
         OpenApiParameter("token", {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}, "path", description="The link's."),
+        PACKING,
         *READ_HEADERS,
         header("Allow", "The methods that there are.", 405),
         header("Retry-After", "Seconds to wait.", 429, 503, kind=int),

@@ -33,7 +33,7 @@ from events.boards.documents import (
     series_of,
 )
 from events.boards.models import PUBLISH_BOARD, Board
-from events.boards.public import board_of, count_questions
+from events.boards.public import board_of, count_questions, without_cookies
 from events.dashboard import DashboardView
 from events.http import csp
 from events.http.error_pages import error_page
@@ -67,6 +67,14 @@ class BoardPage(DashboardView):
             raise Http404("There is no such board.")
         if to_change and not board.may_be_changed_by(self.user):
             raise PermissionDenied("Only its owner changes a board; duplicate it, and change yours.")
+        return board
+
+    def lock(self) -> Board:
+        """Find the board to change it, which two windows may do at once; in a transaction. Raises as ``find`` does."""
+        found = self.find(to_change=True)
+        board = Board.objects.select_for_update().filter(pk=found.pk).first()
+        if board is None:
+            raise Http404("There is no such board.")
         return board
 
     def store(self, board: Board) -> HttpResponse:
@@ -141,9 +149,7 @@ class BoardView(BoardPage):
         if action not in does:
             raise Http404("There is no such action.")
         with transaction.atomic():
-            self.find(to_change=True)
-            # two windows may change the same board
-            return does[action](Board.objects.select_for_update().get(key=self.kwargs["key"]))
+            return does[action](self.lock())
 
     def _back(self, board: Board) -> HttpResponse:
         return redirect(f"{reverse('board', args=[board.key])}?edit=1")
@@ -242,8 +248,7 @@ class AddChartPage(BoardPage):
             return self.store(board)
         self.kwargs["key"] = given["key"]
         with transaction.atomic():
-            self.find(to_change=True)
-            board = Board.objects.select_for_update().get(key=given["key"])
+            board = self.lock()
             if len(board.charts) >= MOST_CHARTS:
                 return self._refuse(f"A board has {MOST_CHARTS} charts at most.")
             board.charts = [*board.charts, serializer.stored()]
@@ -260,9 +265,12 @@ class PublicBoardPage(View):
 
     def get(self, request: HttpRequest, token: str) -> HttpResponseBase:
         """Show the board; embedded only where BOARD_FRAME_ANCESTORS allows it."""
-        board = board_of(token)
+        without_cookies(request)
         try:
+            board = board_of(token)
             count_questions(board, 1)
+        except Http404:  # Django's page would look at the cookies
+            return error_page(404, "Not found", "There is no such page.")
         except RateLimited as error:
             return error_page(error.status_code, "Too many requests", str(error.detail), error.wait)
         context = {"board": board, "shown": shown(board), "token": token}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.conf import settings
-from django.http import Http404
+from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 from rest_framework.exceptions import APIException, PermissionDenied
 from rest_framework.request import Request
@@ -29,6 +29,11 @@ def board_of(token: str) -> Board:
     return board
 
 
+def without_cookies(request: HttpRequest) -> None:
+    """Let the answer set no cookie: Django would give a new one to who comes with a broken one, of whatever origin."""
+    request.META.pop("CSRF_COOKIE_NEEDS_UPDATE", None)
+
+
 def count_questions(board: Board, questions: int) -> None:
     """Count what a board's link asks, however many people have it. Raises RateLimited past the limit."""
     quota = settings.RATE_LIMIT_BOARD_LINKS
@@ -47,6 +52,7 @@ class PublicQueryView(QueryView):
     @operations.public_query
     @override
     def post(self, request: Request, token: str) -> HttpResponseBase:  # type: ignore[override]  # of one board
+        without_cookies(request._request)
         self.board = board_of(token)
         self.shown = series_of(self.board)
         return super().post(request)

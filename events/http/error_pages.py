@@ -9,7 +9,8 @@ def wants_page(request: HttpRequest) -> bool:
     return "text/html" in request.headers.get("Accept", "").lower()
 
 
-def error_page(status: int, title: str, text: str, retry_after_seconds: int) -> HttpResponse:
+def error_page(status: int, title: str, text: str, retry_after_seconds: int | None = None) -> HttpResponse:
     """Return a page that says what is wrong, made without asking the database who looks at it."""
     page = render_to_string("events/error.html", {"title": title, "text": text})
-    return HttpResponse(page, status=status, headers={"Retry-After": str(retry_after_seconds)})
+    headers = {} if retry_after_seconds is None else {"Retry-After": str(retry_after_seconds)}
+    return HttpResponse(page, status=status, headers=headers)

@@ -6,10 +6,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse
 
 from events.ingest.parsers import EventJSONParser, EventNDJSONParser
-from events.ingest.unpacking import UNPACKERS
 from events.openapi.parts import (
     ACCURACY_HEADER,
     CSV,
@@ -69,12 +68,7 @@ track = call(
         "may be packed with gzip, deflate or zstd: `gzip -c events.ndjson | curl --data-binary @- "
         "-H 'Content-Encoding: gzip' -H 'Content-Type: application/x-ndjson' …`"
     ),
-    parameters=[
-        idempotency_key("with the same events"),
-        OpenApiParameter(
-            "Content-Encoding", str, "header", enum=[*UNPACKERS, "identity"], description="How the body is packed."
-        ),
-    ],
+    parameters=[idempotency_key("with the same events")],
     request={
         JSON: any_of("Event", "Events"),
         **dict.fromkeys([NDJSON, *sorted(EventNDJSONParser.also)], _LINES),
@@ -155,7 +149,7 @@ aggregate = call(
         segment("namespace", "Shop"), segment("name", "order"), AggregationQuerySerializer, *READ_HEADERS,
         header("If-None-Match", "The `ETag` of an answer."),
         header("ETag", "Another one whenever the answer may be another.", 200, 304),
-        header(ACCURACY_HEADER, "Of percentiles: `exact`, or `0.01` where they come from histograms.", 200, 304),
+        header(ACCURACY_HEADER, "Of percentiles: `exact`, or `0.01` where they come from histograms.", 200),
     ],
     examples=[
         OpenApiExample("Such as", "2020-11-01", parameter_only=("tsMin", "query")),

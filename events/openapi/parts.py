@@ -11,6 +11,7 @@ from django.utils.functional import lazy
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 
 from events.ingest.decoding import MOST_KEY_CHARACTERS
+from events.ingest.unpacking import UNPACKERS
 from events.openapi.schemas import SEGMENT, Schema, ref
 
 JSON, NDJSON, CSV = "application/json", "application/x-ndjson", "text/csv"
@@ -118,6 +119,11 @@ _HEADERS = [
 ]
 
 
+# of the calls that take a body
+PACKING = OpenApiParameter(
+    "Content-Encoding", str, "header", enum=[*UNPACKERS, "identity"], description="How the body is packed."
+)
+
 # of the calls that read
 READ_HEADERS = [
     OpenApiParameter(
@@ -153,7 +159,8 @@ def idempotency_key(again: str) -> OpenApiParameter:
 def call(parameters: Sequence[Any], responses: Responses, tag: str = "Events", **words: Any) -> Callable[[View], View]:
     """Describe a method of a view: its own parameters and answers, and those that every call has."""
     responses = {**responses, **errors(401, 405, 408, 414, 429, 431, 503)}
-    return extend_schema(tags=[tag], parameters=[*parameters, *_HEADERS], responses=responses, **words)
+    of_body = [PACKING] if "request" in words else []
+    return extend_schema(tags=[tag], parameters=[*parameters, *of_body, *_HEADERS], responses=responses, **words)
 
 
 def request(name: str, value: Any, media_type: str) -> OpenApiExample:

@@ -1,5 +1,6 @@
 """``/api/annotations/``: what happened in a namespace is added, listed, changed and deleted."""
 
+from threading import Thread
 from uuid import UUID, uuid4
 
 import pytest
@@ -8,6 +9,7 @@ from django.db import connection
 from django.test import Client
 from rest_framework.test import APIClient
 
+from events.annotations.serializers import AnnotationSerializer
 from events.models import Annotation, Grant, IdempotencyKey
 
 PATH = "/api/annotations/"
@@ -171,6 +173,40 @@ def test_it_is_changed_and_deleted(client):
     for response in (client.get(path), client.patch(path, {}, format="json"), client.delete(path)):
         assert (response.status_code, response.json()) == (404, {"detail": "Not found."})
     assert client.get(f"{PATH}{uuid4()}").status_code == client.get(f"{PATH}abc").status_code == 404
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.only_on("postgresql")
+@pytest.mark.parametrize("other", ["PATCH", "DELETE"])
+def test_two_who_change_it_at_once_wait_for_each_other(client, monkeypatch, other):
+    stored = add(client)
+    path = f"{PATH}{stored['id']}"
+    real, threads, answers = AnnotationSerializer.is_valid, [], []
+
+    def meanwhile():
+        twin = APIClient(headers={"Authorization": "Bearer token-of-the-shop"})
+        answers.append(twin.generic(other, path, '{"text": "theirs"}', "application/json"))
+        connection.close()
+
+    def is_valid(self, **options):
+        if not threads:
+            threads.append(thread := Thread(target=meanwhile))
+            thread.start()
+            thread.join(0.2)  # as long as it takes, if it waits for nobody
+        return real(self, **options)
+
+    monkeypatch.setattr(AnnotationSerializer, "is_valid", is_valid)
+    of_mine = client.patch(path, {"title": "mine"}, format="json")
+    threads[0].join()
+
+    mine = {**stored, "title": "mine"}
+    [of_other] = answers
+    assert (of_mine.status_code, of_mine.json()) == (200, mine)
+    if other == "DELETE":
+        assert (of_other.status_code, client.get(path).status_code) == (204, 404)
+    else:
+        assert of_other.status_code == 200
+        assert of_other.json() == client.get(path).json() == {**mine, "text": "theirs"}
 
 
 def test_a_key_stores_it_once(client):

@@ -11,6 +11,7 @@ from rest_framework.test import APIClient
 
 from events.boards.documents import BoardSerializer, demo_board, document_of, series_of
 from events.boards.models import digest_of
+from events.boards.pages import BoardPage
 from events.models import Board
 from events.tests.support.rolling_up import roll_up_all
 
@@ -137,6 +138,25 @@ def test_only_its_owner_changes_it(bob, board, action):
     assert titles(board) == ["Chart 0", "Chart 1"]
 
 
+def test_one_that_is_deleted_meanwhile_is_not_found(ann, board, monkeypatch):
+    real = BoardPage.find
+
+    def find(self, **options):
+        found = real(self, **options)
+        Board.objects.filter(pk=found.pk).delete()
+        return found
+
+    monkeypatch.setattr(BoardPage, "find", find)
+    ann[1].raise_request_exception = False
+    responses = [
+        do(ann[1], board, "remove", chart="0"),
+        ann[1].post("/boards/add", {"key": board.key, "state": STATE}),
+    ]
+
+    assert [response.status_code for response in responses] == [404, 404]
+    assert all("There is no such board." in response.text for response in responses)
+
+
 def test_it_is_changed(ann, board):
     _, browser = ann
 
@@ -217,6 +237,22 @@ def test_a_file_that_is_no_board_is_refused(ann, content, said):
             {"charts": [{"title": "", "state": "series=a"}]},
             {"charts": {"0": {"state": ["“a” is not accepted as series."]}}},
         ),
+        (
+            {
+                "charts": [
+                    {"state": f"{STATE}&formula=rate = A / C"},
+                    {"state": "series=a/b&type=p99.9"},
+                    {"state": "series=a/b&type=p101"},
+                    {"state": "series=a/b&formula=alert(1)"},
+                ]
+            },
+            {
+                "charts": {
+                    "2": {"state": ["“p101” is not accepted as type."]},
+                    "3": {"state": ["“alert(1)” is not accepted as formula."]},
+                }
+            },
+        ),
         ({"charts": [{"state": STATE}] * 25}, {"charts": ["Ensure this field has no more than 24 elements."]}),
     ],
 )
@@ -290,6 +326,11 @@ def test_a_link_shows_the_board_and_only_its_series(ann, board, make_event, part
     board.refresh_from_db()
     assert board.link_digest == digest_of(token)
     assert token not in str(list(Board.objects.values()))
+    # nor is one set in the place of one that is broken, as another service of the same host may have set it
+    broken = Client()
+    broken.cookies["csrftoken"] = "of another"
+    for response in (broken.get(link), broken.post(f"/api/boards/{token}/query"), broken.get("/boards/public/x/")):
+        assert (response.cookies, "Cookie" in response.get("Vary", "")) == ({}, False), response
     # it opens nothing else
     assert APIClient().get("/api/events/Shop/order", headers={"Authorization": f"Bearer {token}"}).status_code == 401
     assert ask(link, "order", namespace="Nowhere").json()["answers"][0]["status"] == 403

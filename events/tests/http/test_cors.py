@@ -1,5 +1,9 @@
 """Calls from pages of other origins."""
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 from rest_framework.test import APIClient
 
@@ -48,6 +52,8 @@ def preflight(path, method, headers="", origin=ORIGIN):
         ("/api/events/Shop/order", "GET", "authorization,if-none-match,tracking-read"),
         ("/api/events/Shop/order/", "GET", "authorization"),
         ("/api/events/", "GET", "authorization"),
+        ("/api/annotations/3f8e7c1a-52d6-4a0b-9d57-0c1f5e6a7b89", "PATCH", "authorization,content-type"),
+        ("/api/annotations/3f8e7c1a-52d6-4a0b-9d57-0c1f5e6a7b89", "DELETE", "authorization"),
     ],
 )
 def test_a_preflight_is_answered_without_a_token(db, path, method, headers):
@@ -58,11 +64,28 @@ def test_a_preflight_is_answered_without_a_token(db, path, method, headers):
     assert set(headers.split(",")) <= set(found.pop("access-control-allow-headers").split(", "))
     assert found == {
         "access-control-allow-origin": ORIGIN,
-        "access-control-allow-methods": "GET, POST",
+        "access-control-allow-methods": "GET, POST, PATCH, DELETE",
         "access-control-max-age": "86400",
-        "access-control-expose-headers": "ETag, Link, Retry-After, RateLimit, RateLimit-Policy, Tracking-Accuracy, Tracking-Read, WWW-Authenticate, X-Request-ID",
+        "access-control-expose-headers": "Allow, ETag, Link, Retry-After, RateLimit, RateLimit-Policy, Tracking-Accuracy, Tracking-Read, WWW-Authenticate, X-Request-ID",
     }
     assert response["Vary"] == "origin"
+
+
+def test_a_page_may_use_all_that_the_api_has(settings):
+    description = json.loads((Path(__file__).parents[1] / "openapi" / "description.json").read_bytes())
+    calls = [call for path in description["paths"].values() for call in path.items()]
+    methods = {method.upper() for method, _ in calls}
+    sent = {each["name"] for _, call in calls for each in call.get("parameters", ()) if each["in"] == "header"}
+    sent |= {"Content-Type", "X-Request-ID"}
+    read = {name for _, call in calls for answer in call["responses"].values() for name in answer.get("headers", ())}
+    read.add("X-Request-ID")
+
+    assert set(settings.CORS_ALLOW_METHODS) == methods
+    assert set(settings.CORS_ALLOW_HEADERS) == {"authorization", *map(str.lower, sent)}
+    assert set(settings.CORS_EXPOSE_HEADERS) == read
+    document = (settings.BASE_DIR / "docs" / "access.md").read_text()
+    told = re.search(r"method of these \((.*?)\)\. It may send (.*?), and read (.*?)\. This is", document, re.DOTALL)
+    assert [set(re.findall(r"`([\w-]+)`", each)) for each in told.groups()] == [methods, sent, read]
 
 
 @pytest.mark.parametrize("origin", ELSEWHERE)
@@ -72,7 +95,7 @@ def test_a_preflight_from_elsewhere_is_told_nothing(db, origin):
 
 EXPOSED = {
     "access-control-allow-origin": ORIGIN,
-    "access-control-expose-headers": "ETag, Link, Retry-After, RateLimit, RateLimit-Policy, Tracking-Accuracy, Tracking-Read, WWW-Authenticate, X-Request-ID",
+    "access-control-expose-headers": "Allow, ETag, Link, Retry-After, RateLimit, RateLimit-Policy, Tracking-Accuracy, Tracking-Read, WWW-Authenticate, X-Request-ID",
 }
 
 

@@ -15,14 +15,14 @@ import yaml
 from django.contrib.staticfiles import finders
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
-from django.urls import reverse
+from django.urls import resolve, reverse
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from rest_framework.test import APIClient
 
-from events import serializers, views
+from events import serializers, urls, views
 from events.calendar import timestamps
 from events.http.fast_path import views as fast_path
 from events.ingest import unpacking
@@ -109,7 +109,12 @@ def test_it_names_every_call(schema):
     calls = re.findall(r"`(GET|POST|PATCH|DELETE) (/api/[^`]*)`", README.split("## The API")[1].split("## ")[0])
     named = {(method.lower(), path.replace("<", "{").replace(">", "}")) for method, path in calls}
 
-    assert {(method, path) for path, methods in schema["paths"].items() for method in methods} == named
+    described = {(method, path) for path, methods in schema["paths"].items() for method in methods}
+    assert described == named
+    methods = {"get", "post", "put", "patch", "delete"}
+    routes = {each.name: each.callback.cls for each in urls.urlpatterns if each.name not in {"api-schema", "api-docs"}}
+    there = {(method, name) for name, view in routes.items() for method in methods if hasattr(view, method)}
+    assert {(method, resolve(re.sub(r"[{}]", "", path)).url_name) for method, path in described} == there
 
 
 def test_it_names_every_parameter_and_what_it_takes(schema):
@@ -261,6 +266,9 @@ def test_a_body_may_have_each_name_and_packing_that_is_read(schema):
         name for parser in parsers for name in (parser.media_type, *getattr(parser, "also", ()))
     }
     assert set(packing["schema"]["enum"]) == {*unpacking.UNPACKERS, "identity"}
+    with_body = [each for path in schema["paths"].values() for each in path.values() if "requestBody" in each]
+    assert len(with_body) > 4
+    assert all(packing in each["parameters"] for each in with_body)
 
 
 def track_form(client, content_type, form):

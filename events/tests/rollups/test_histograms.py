@@ -269,6 +269,34 @@ def test_a_wrong_one_is_found_and_repaired(db):
     assert stored() == expected()
 
 
+@pytest.mark.parametrize("resolution", [DAY, None])
+def test_where_all_hours_are_right_the_rest_is_repaired(db, partition_count, resolution):
+    add(*range(1, 6))
+    roll_up_all()
+    if resolution is None:
+        Rollup.objects.whole_series().update(max=7)
+    else:
+        Histogram.objects.filter(resolution=resolution, bin=bin_of(2)).update(count=7)
+    with pytest.raises(CommandError, match="1 rollups differ"):
+        verify()
+    verify("--repair")
+
+    assert verify()[-1].endswith("are right.")
+    assert stored() == expected()
+
+
+def test_a_304_does_not_say_how_accurate_the_answer_was(client):
+    add(1, 2, 4, 8)
+    roll_up_all()
+    query = {"aggregationType": "p95", "granularity": "day"}
+
+    whole = client.get(PATH, query)
+    unchanged = client.get(PATH, query, headers={"If-None-Match": whole["ETag"]})
+
+    assert (whole.status_code, whole["Tracking-Accuracy"]) == (200, "0.01")
+    assert (unchanged.status_code, unchanged.get("Tracking-Accuracy")) == (304, None)
+
+
 def test_pruned_hours_keep_them(client, partition_count, settings):
     add(*range(1, 13), step=timedelta(hours=6))
     roll_up_all()
@@ -296,6 +324,31 @@ def test_pruned_hours_keep_them(client, partition_count, settings):
     list(retention.prune(retention.Series("Shop", "order", datetime(2025, 1, 1, tzinfo=UTC))))
     list(retention.prune_rollups(retention.Series("Shop", "order", datetime(2025, 1, 1, tzinfo=UTC))))
     assert (stored(), Rollup.objects.count()) == ({}, 0)
+
+
+def test_a_series_that_begins_within_an_hour_is_answered_of_when_it_is_pruned(client, partition_count):
+    add(*range(1, 9), start=START + timedelta(minutes=17), step=timedelta(hours=6))  # until the 3rd, 16:17
+    add(100, start=START + timedelta(minutes=17, days=9))
+    roll_up_all()
+    as_events_tell = ask(client, "p100")
+    list(retention.prune(retention.Series("Shop", "order", datetime(2024, 3, 5, tzinfo=UTC))))
+
+    assert ask(client, "p100") == as_events_tell == ("0.01", within(1, 5, 8, 100))
+    assert ask(client, "p100", tsMax="2024-03-04") == ask(client, "p100", tsMin="2024-03-01", tsMax="2024-03-04")
+    lines = client.get(PATH, {"aggregationType": "p100", "granularity": "day", "format": "csv"})
+    assert (lines["Tracking-Accuracy"], len(lines.getvalue().splitlines())) == ("0.01", 5)
+    # the value before a window, whose end cuts no hour, and one that cuts the hour of the first event
+    filled = {"tsMax": "2024-03-05", "fill": "previous"}
+    assert ask(client, "p100", tsMin="2024-03-04", **filled) == ("0.01", within(8, 8))
+    [said] = ask(
+        client,
+        "p100",
+        tsMin="2024-03-01T22:30:00Z",
+        granularity="hour",
+        tsMax="2024-03-01T23:59:59.999999Z",
+        fill="previous",
+    )[1]["fill"]
+    assert said.endswith("also for the value before the window; choose another fill.")
 
 
 @pytest.mark.one_partition
