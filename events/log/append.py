@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import struct
+import threading
 import zlib
 from collections.abc import Sequence
 from datetime import datetime
 from io import BytesIO
 from typing import Any, NamedTuple
-from weakref import WeakSet
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg2 import Error
 from psycopg2.errors import DuplicatePreparedStatement, InvalidSqlStatementName
 
 from events.calendar import timestamps
@@ -93,25 +94,39 @@ def _append_by_driver(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> N
         connection.ensure_connection()
     connection.validate_no_broken_transaction()
     statements = _statements()
-    with connection.wrap_database_errors, connection.connection.cursor() as cursor:
+    try:
         if len(rows) == 1:
-            _insert(connection, cursor, statements, _parameters(rows[0], is_postgresql=True))
+            _insert(connection, statements, _parameters(rows[0], is_postgresql=True))
         else:
-            cursor.copy_expert(statements.copy, BytesIO(_binary(rows)), _COPY_BUFFER_BYTES)
+            with connection.connection.cursor() as cursor:
+                cursor.copy_expert(statements.copy, BytesIO(_binary(rows)), _COPY_BUFFER_BYTES)
+    except Error:
+        with connection.wrap_database_errors:
+            raise
 
 
-_prepared: WeakSet[Any] = WeakSet()  # psycopg2's connections on which the statement was prepared
+class _Prepared(threading.local):
+    """This thread's cursor of the connection on which the statement was prepared last."""
+
+    cursor: Any = None
 
 
-def _insert(connection: BaseDatabaseWrapper, cursor: Any, statements: _Statements, parameters: tuple[Any, ...]) -> None:
+_prepared = _Prepared()
+
+
+def _insert(connection: BaseDatabaseWrapper, statements: _Statements, parameters: tuple[Any, ...]) -> None:
     """Insert one row by a prepared statement, which the database parses and plans once in a session.
 
     A pooler may give each transaction another session, where the statement is not prepared yet, or is already.
     """
     if not connection.autocommit:  # in a transaction, a statement that isn't prepared would end it by its error
-        cursor.execute(statements.insert, parameters)
+        with connection.connection.cursor() as cursor:
+            cursor.execute(statements.insert, parameters)
         return
-    if connection.connection in _prepared:
+    cursor = _prepared.cursor
+    if cursor is None or cursor.connection is not connection.connection:
+        cursor = connection.connection.cursor()
+    else:
         try:
             cursor.execute(statements.execute, parameters)
         except InvalidSqlStatementName:
@@ -119,12 +134,11 @@ def _insert(connection: BaseDatabaseWrapper, cursor: Any, statements: _Statement
         else:
             return
     try:
-        cursor.execute(
-            f"{statements.prepare}; {statements.execute}", parameters
-        )  # one message is one transaction in one session
+        # one message is one transaction in one session
+        cursor.execute(f"{statements.prepare}; {statements.execute}", parameters)
     except DuplicatePreparedStatement:
         cursor.execute(statements.insert, parameters)
-    _prepared.add(connection.connection)
+    _prepared.cursor = cursor
 
 
 def _parameters(row: Row, *, is_postgresql: bool) -> tuple[Any, ...]:
