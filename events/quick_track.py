@@ -29,7 +29,7 @@ from events.views import TrackView
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-_PATHS = {"/api/track/", "/api/track"}
+PATHS = {"/api/track/", "/api/track"}
 _CONTENT_TYPES = {"application/json", "application/json; charset=utf-8"}
 # A body that is refused is decoded once more on the whole way, so a large one goes that way from the beginning.
 _MOST_BYTES = 64 << 10
@@ -50,7 +50,7 @@ def take(environ: WSGIEnvironment) -> PlainRequest | None:
 
     Then nothing is counted, and the body can be read from its beginning.
     """
-    if environ["PATH_INFO"] not in _PATHS or not _is_plain(environ):
+    if environ["PATH_INFO"] not in PATHS or not _is_plain(environ):
         return None
     known = remembered_token(environ.get("HTTP_AUTHORIZATION", ""))
     if known is None or not known.may("write") or any(limit.quota(known) for limit in _LIMITS):

@@ -25,7 +25,7 @@ _COLUMNS = ("namespace", "name", "timestamp", "value")
 _TYPES = ("varchar", "varchar", "timestamptz", "float8", "smallint")
 
 
-class _Statements:
+class Statements:
     """The statements that store rows of some columns."""
 
     def __init__(self, columns: Sequence[str]) -> None:
@@ -41,8 +41,8 @@ class _Statements:
         self.copy = f"COPY {_TABLE} ({names}) FROM STDIN (FORMAT binary)"
 
 
-_OF_THE_ONLY_PARTITION = _Statements(_COLUMNS)
-_OF_ONE_OF_SEVERAL = _Statements((*_COLUMNS, "partition"))
+_OF_THE_ONLY_PARTITION = Statements(_COLUMNS)
+_OF_ONE_OF_SEVERAL = Statements((*_COLUMNS, "partition"))
 
 # PostgreSQL's manual, COPY, "Binary Format": a signature, flags and no header extension; then for each row the number
 # of fields and each field after its length; at the end a number of fields of -1. All big endian, and a timestamp is
@@ -74,13 +74,14 @@ def append(rows: Sequence[Row]) -> None:
         _append_by_driver(connection, rows)
     elif len(rows) == 1:
         with connection.cursor() as cursor:
-            cursor.execute(_statements().insert, _parameters(rows[0], is_postgresql=False))
+            cursor.execute(current_statements().insert, parameters_of(rows[0], is_postgresql=False))
     else:
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.executemany(_statements().insert, [_parameters(row, is_postgresql=False) for row in rows])
+            cursor.executemany(current_statements().insert, [parameters_of(row, is_postgresql=False) for row in rows])
 
 
-def _statements() -> _Statements:
+def current_statements() -> Statements:
+    """Return the statements that store rows, as there are one or several partitions."""
     return _OF_ONE_OF_SEVERAL if partitions.are_several() else _OF_THE_ONLY_PARTITION
 
 
@@ -93,10 +94,10 @@ def _append_by_driver(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> N
     if connection.connection is None:
         connection.ensure_connection()
     connection.validate_no_broken_transaction()
-    statements = _statements()
+    statements = current_statements()
     try:
         if len(rows) == 1:
-            _insert(connection, statements, _parameters(rows[0], is_postgresql=True))
+            _insert(connection, statements, parameters_of(rows[0], is_postgresql=True))
         else:
             with connection.connection.cursor() as cursor:
                 cursor.copy_expert(statements.copy, BytesIO(_binary(rows)), _COPY_BUFFER_BYTES)
@@ -114,7 +115,7 @@ class _Prepared(threading.local):
 _prepared = _Prepared()
 
 
-def _insert(connection: BaseDatabaseWrapper, statements: _Statements, parameters: tuple[Any, ...]) -> None:
+def _insert(connection: BaseDatabaseWrapper, statements: Statements, parameters: tuple[Any, ...]) -> None:
     """Insert one row by a prepared statement, which the database parses and plans once in a session.
 
     A pooler may give each transaction another session, where the statement is not prepared yet, or is already.
@@ -141,7 +142,8 @@ def _insert(connection: BaseDatabaseWrapper, statements: _Statements, parameters
     _prepared.cursor = cursor
 
 
-def _parameters(row: Row, *, is_postgresql: bool) -> tuple[Any, ...]:
+def parameters_of(row: Row, *, is_postgresql: bool) -> tuple[Any, ...]:
+    """Return the parameters of the statement that stores a row."""
     # Both databases read text. SQLite compares it, so it must be exactly the text that Django's field writes.
     text = str(timestamps.from_microseconds(row.microseconds))
     parameters = row.namespace, row.name, text if is_postgresql else text.removesuffix("+00:00"), row.value
