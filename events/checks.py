@@ -221,10 +221,10 @@ def _postgresql(connection: BaseDatabaseWrapper, *, has_events: bool) -> Iterato
         )
     yield from _cluster(connection)
     yield from _session_settings(connection)
-    # each process has one connection for each thread and each stream, and one to look after its health
-    yield from _most_connections(
-        connection, settings.SERVER_WORKERS * (settings.SERVER_THREADS + settings.SERVER_STREAMS + 1) + _ROLLERS
-    )
+    # each process has one connection for each thread and each stream, as many as threads for plain events, and one to
+    # look after its health
+    each = 2 * settings.SERVER_THREADS + settings.SERVER_STREAMS + 1
+    yield from _most_connections(connection, settings.SERVER_WORKERS * each + _ROLLERS)
 
 
 @checks.register(checks.Tags.database)

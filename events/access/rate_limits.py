@@ -14,7 +14,7 @@ from rest_framework.throttling import BaseThrottle
 from typing_extensions import override
 
 from events.access.counters import counters
-from events.access.tokens import known_token
+from events.access.tokens import KnownToken, known_token
 from events.http.exceptions import RateLimited, RequestTooLarge
 
 if TYPE_CHECKING:  # at run time REST framework's views load this module
@@ -40,7 +40,8 @@ class RateLimit:
         Raises RateLimited where the client has to wait, and RequestTooLarge where waiting wouldn't help; nothing is
         counted then.
         """
-        known, quota = known_token(request), self.quota(request)
+        known = known_token(request)
+        quota = self.quota(known)
         if known is None or not quota:
             return
         if cost > quota:
@@ -57,9 +58,8 @@ class RateLimit:
             # a second at least: by now the request might fit, but it was refused
             raise RateLimited(f"More than {quota} {self.unit} {self.span}", max(1, window.wait_seconds(quota, cost)))
 
-    def quota(self, request: Request) -> int:
-        """Return how much the client may send; 0 for no limit, as for whoever comes without a token."""
-        known = known_token(request)
+    def quota(self, known: KnownToken | None) -> int:
+        """Return how much a token's client may send; 0 for no limit, as for whoever comes without a token."""
         if known is None:
             return 0
         own: int | None = None if known.grant is None else getattr(known.grant, self.field)

@@ -62,6 +62,10 @@ class KnownToken:
             long_lived_id=token.pk if hasattr(token, "long_lived") else None,
         )
 
+    def may(self, scope: str) -> bool:
+        """Tell whether the token has a scope, and its client is granted it."""
+        return scope in self.scopes and (self.grant is None or scope in self.grant.scopes)
+
 
 def _forgotten_at(digest: str, known: KnownToken, now: float) -> float:
     left_seconds = (known.token.expires - timezone.now()).total_seconds()
@@ -84,10 +88,17 @@ class TokenMemory:
         self._changes = 0
         self._lock = Lock()
 
-    def get(self, digest: str) -> KnownToken | None:
-        """Return the token with a digest, from memory or by one query; None where there is none."""
+    def remembered(self, digest: str) -> KnownToken | None:
+        """Return the token with a digest where it is in memory."""
         with self._lock, suppress(KeyError):  # get() would look twice
             return self._tokens[digest]
+        return None
+
+    def get(self, digest: str) -> KnownToken | None:
+        """Return the token with a digest, from memory or by one query; None where there is none."""
+        known = self.remembered(digest)
+        if known is not None:
+            return known
         changes = self._changes
         tokens = AccessToken.objects.select_related("application__client_grant", "user", "long_lived")
         token = tokens.filter(token_checksum=digest).first()
@@ -129,6 +140,13 @@ def known_token(request: Request) -> KnownToken | None:
     return cast("KnownToken | None", request.auth)  # a text, as it would be made anew by each call
 
 
+def remembered_token(authorization: str) -> KnownToken | None:
+    """Return the token of an ``Authorization`` header where it is in memory, and may be used for any request now."""
+    text = parse_bearer_token(authorization)
+    known = None if text is None else token_memory.remembered(_digest(text))
+    return known if known is not None and not known.token.resource and _is_usable(known.token, None) else None
+
+
 def grant_of(request: Request) -> Grant | None:
     """Return the grant of a request's client; None where it may do everything, as may whoever comes without a token."""
     known = known_token(request)
@@ -150,7 +168,7 @@ class BearerAuthentication(OAuth2Authentication):
         raw_token = parse_bearer_token(request.META.get("HTTP_AUTHORIZATION", ""))
         if raw_token is None:
             return None
-        known = token_memory.get(hashlib.sha256(raw_token.encode()).hexdigest())
+        known = token_memory.get(_digest(raw_token))
         if known is None or not _is_usable(known.token, request):
             detail = "The access token is unknown or has expired."
             # the toolkit makes WWW-Authenticate of this
@@ -161,10 +179,15 @@ class BearerAuthentication(OAuth2Authentication):
         return AnonymousUser() if known.token.user_id is None else known.token.user, known
 
 
-def _is_usable(token: AccessToken, request: Request) -> bool:
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _is_usable(token: AccessToken, request: Request | None) -> bool:
+    """Tell whether a token may be used now; for a request, which only a token for some resources asks for."""
     if token.is_expired():
         return False
-    if token.resource and not token.allows_audience(request.build_absolute_uri(request.path)):  # RFC 8707
+    if token.resource and request and not token.allows_audience(request.build_absolute_uri(request.path)):  # RFC 8707
         return False
     if token.user_id is not None and not token.user.is_active:
         return False
@@ -201,9 +224,8 @@ class TokenHasScope(BasePermission):
         if known is None or required not in known.scopes:
             self.message = f"The access token lacks the scope {required}."
             return False
-        grant = known.grant
         self.message = f"The client is not granted the scope {required}."
-        return grant is None or required in grant.scopes
+        return known.may(required)
 
 
 class TokenHasScopeOrUserMayView(TokenHasScope):

@@ -20,6 +20,7 @@ from rest_framework.views import exception_handler
 from events.database.errors import is_cancelled, is_database_away, is_read_only
 from events.http.error_pages import error_page, wants_page
 from events.http.exceptions import RequestTooLarge, ServiceUnavailable, StatementCancelled
+from events.http.fast_path.views import json_response
 from events.http.paths import is_api, is_oauth2_endpoint
 from events.http.plain_errors import error_body
 from events.observability.observation import current
@@ -75,7 +76,7 @@ def answer_to(request: HttpRequest, error: Exception, begun: HttpResponseBase) -
     found = api_exception_handler(error, {})
     if found is None:
         return response_for_exception(request, error)
-    answer = JsonResponse(found.data, status=found.status_code)
+    answer = json_response(found.data, found.status_code)
     for source, names in ((found, ["Retry-After"]), (begun, _OF_ANY_ANSWER)):
         for name in names:
             if name in source:

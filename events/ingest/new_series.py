@@ -9,6 +9,7 @@ from django.db import connection
 from rest_framework.request import Request
 
 from events.access.rate_limits import NEW_SERIES
+from events.access.tokens import known_token
 from events.database import partitions
 from events.log.append import Row
 from events.log.models import Event
@@ -39,7 +40,7 @@ def take_new_series(request: Request, view: APIView, rows: Sequence[Row]) -> Non
     One query for each partition, and none where all series are known. A series counts also where it is not stored in
     the end, and twice where two requests start it at once: a client may start fewer series than its limit, never more.
     """
-    if not NEW_SERIES.quota(request):
+    if not NEW_SERIES.quota(known_token(request)):
         return
     unknown = [key for key in {SeriesKey(row.namespace, row.name) for row in rows} if hash(key) not in _known]
     new = len(unknown) - _learn(unknown) if unknown else 0

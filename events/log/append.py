@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import struct
+import threading
 import zlib
 from collections.abc import Sequence
 from datetime import datetime
 from io import BytesIO
 from typing import Any, NamedTuple
-from weakref import WeakSet
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg2 import Error
 from psycopg2.errors import DuplicatePreparedStatement, InvalidSqlStatementName
 
 from events.calendar import timestamps
@@ -24,7 +25,7 @@ _COLUMNS = ("namespace", "name", "timestamp", "value")
 _TYPES = ("varchar", "varchar", "timestamptz", "float8", "smallint")
 
 
-class _Statements:
+class Statements:
     """The statements that store rows of some columns."""
 
     def __init__(self, columns: Sequence[str]) -> None:
@@ -40,8 +41,8 @@ class _Statements:
         self.copy = f"COPY {_TABLE} ({names}) FROM STDIN (FORMAT binary)"
 
 
-_OF_THE_ONLY_PARTITION = _Statements(_COLUMNS)
-_OF_ONE_OF_SEVERAL = _Statements((*_COLUMNS, "partition"))
+_OF_THE_ONLY_PARTITION = Statements(_COLUMNS)
+_OF_ONE_OF_SEVERAL = Statements((*_COLUMNS, "partition"))
 
 # PostgreSQL's manual, COPY, "Binary Format": a signature, flags and no header extension; then for each row the number
 # of fields and each field after its length; at the end a number of fields of -1. All big endian, and a timestamp is
@@ -73,13 +74,14 @@ def append(rows: Sequence[Row]) -> None:
         _append_by_driver(connection, rows)
     elif len(rows) == 1:
         with connection.cursor() as cursor:
-            cursor.execute(_statements().insert, _parameters(rows[0], is_postgresql=False))
+            cursor.execute(current_statements().insert, parameters_of(rows[0], is_postgresql=False))
     else:
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.executemany(_statements().insert, [_parameters(row, is_postgresql=False) for row in rows])
+            cursor.executemany(current_statements().insert, [parameters_of(row, is_postgresql=False) for row in rows])
 
 
-def _statements() -> _Statements:
+def current_statements() -> Statements:
+    """Return the statements that store rows, as there are one or several partitions."""
     return _OF_ONE_OF_SEVERAL if partitions.are_several() else _OF_THE_ONLY_PARTITION
 
 
@@ -92,26 +94,40 @@ def _append_by_driver(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> N
     if connection.connection is None:
         connection.ensure_connection()
     connection.validate_no_broken_transaction()
-    statements = _statements()
-    with connection.wrap_database_errors, connection.connection.cursor() as cursor:
+    statements = current_statements()
+    try:
         if len(rows) == 1:
-            _insert(connection, cursor, statements, _parameters(rows[0], is_postgresql=True))
+            _insert(connection, statements, parameters_of(rows[0], is_postgresql=True))
         else:
-            cursor.copy_expert(statements.copy, BytesIO(_binary(rows)), _COPY_BUFFER_BYTES)
+            with connection.connection.cursor() as cursor:
+                cursor.copy_expert(statements.copy, BytesIO(_binary(rows)), _COPY_BUFFER_BYTES)
+    except Error:
+        with connection.wrap_database_errors:
+            raise
 
 
-_prepared: WeakSet[Any] = WeakSet()  # psycopg2's connections on which the statement was prepared
+class _Prepared(threading.local):
+    """This thread's cursor of the connection on which the statement was prepared last."""
+
+    cursor: Any = None
 
 
-def _insert(connection: BaseDatabaseWrapper, cursor: Any, statements: _Statements, parameters: tuple[Any, ...]) -> None:
+_prepared = _Prepared()
+
+
+def _insert(connection: BaseDatabaseWrapper, statements: Statements, parameters: tuple[Any, ...]) -> None:
     """Insert one row by a prepared statement, which the database parses and plans once in a session.
 
     A pooler may give each transaction another session, where the statement is not prepared yet, or is already.
     """
     if not connection.autocommit:  # in a transaction, a statement that isn't prepared would end it by its error
-        cursor.execute(statements.insert, parameters)
+        with connection.connection.cursor() as cursor:
+            cursor.execute(statements.insert, parameters)
         return
-    if connection.connection in _prepared:
+    cursor = _prepared.cursor
+    if cursor is None or cursor.connection is not connection.connection:
+        cursor = connection.connection.cursor()
+    else:
         try:
             cursor.execute(statements.execute, parameters)
         except InvalidSqlStatementName:
@@ -119,15 +135,15 @@ def _insert(connection: BaseDatabaseWrapper, cursor: Any, statements: _Statement
         else:
             return
     try:
-        cursor.execute(
-            f"{statements.prepare}; {statements.execute}", parameters
-        )  # one message is one transaction in one session
+        # one message is one transaction in one session
+        cursor.execute(f"{statements.prepare}; {statements.execute}", parameters)
     except DuplicatePreparedStatement:
         cursor.execute(statements.insert, parameters)
-    _prepared.add(connection.connection)
+    _prepared.cursor = cursor
 
 
-def _parameters(row: Row, *, is_postgresql: bool) -> tuple[Any, ...]:
+def parameters_of(row: Row, *, is_postgresql: bool) -> tuple[Any, ...]:
+    """Return the parameters of the statement that stores a row."""
     # Both databases read text. SQLite compares it, so it must be exactly the text that Django's field writes.
     text = str(timestamps.from_microseconds(row.microseconds))
     parameters = row.namespace, row.name, text if is_postgresql else text.removesuffix("+00:00"), row.value

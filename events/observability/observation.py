@@ -13,6 +13,7 @@ class Observation:
     method: str = ""
     path: str = ""  # its bytes decoded as Latin-1, as WSGI has them
     request_id: str = ""
+    started: float = 0.0  # by time.perf_counter()
     client: str = ""
     events: int = 0  # how many the request stored
     refusal: str = ""  # REST framework's code of the error, where nothing was done

@@ -29,18 +29,33 @@ def request_id_of(environ: WSGIEnvironment) -> str:
     return given if _is_request_id(given) else secrets.token_hex(16)
 
 
+def begin(environ: WSGIEnvironment) -> Observation:
+    """Begin the record of a request; to be called before Django runs, as it changes the path in the environment."""
+    return Observation(environ["REQUEST_METHOD"], environ["PATH_INFO"], request_id_of(environ), time.perf_counter())
+
+
+@contextmanager
+def recording(seen: Observation) -> Iterator[Observation]:
+    """Make the block work on a request, so that what it learns and logs goes to the request's record."""
+    set_current(seen)
+    try:
+        yield seen
+    finally:
+        set_current(None)
+
+
 def observe(
     environ: WSGIEnvironment,
     start_response: StartResponse,
     answer: Callable[[WSGIEnvironment, StartResponse], Any],
+    seen: Observation | None = None,
 ) -> Any:
     """Answer by a WSGI application, add ``X-Request-ID``, and record the request once the answer is made.
 
-    An answer with ``streaming`` is made while it is sent, so its request is recorded when it is closed.
+    ``seen`` is the record where it was begun before. An answer with ``streaming`` is made while it is sent, so its
+    request is recorded when it is closed.
     """
-    # before Django runs, as it changes the path in the environment
-    seen = Observation(environ["REQUEST_METHOD"], environ["PATH_INFO"], request_id_of(environ))
-    start = time.perf_counter()
+    seen = seen or begin(environ)
 
     def start_observed(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
         seen.status = int(status[:3])
@@ -57,30 +72,21 @@ def observe(
     finally:
         set_current(None)
         if not streams:
-            _write_down(seen, time.perf_counter() - start)
-    return ObservedStream(response, seen, start) if streams else response
+            _write_down(seen)
+    return ObservedStream(response, seen) if streams else response
 
 
 class ObservedStream:
     """An answer with ``streaming``, whose request is recorded when it is closed."""
 
-    def __init__(self, response: Any, seen: Observation, start: float) -> None:
-        self.response, self.seen, self.start = response, seen, start
+    def __init__(self, response: Any, seen: Observation) -> None:
+        self.response, self.seen = response, seen
 
     def __iter__(self) -> Iterator[bytes]:
         set_current(self.seen)
         for piece in self.response:
             self.sent(len(piece))
             yield piece
-
-    @contextmanager
-    def resumed(self) -> Iterator[None]:
-        """Make the block work on this request, so that what it logs has the request's id."""
-        set_current(self.seen)
-        try:
-            yield
-        finally:
-            set_current(None)
 
     def sent(self, size: int) -> None:
         """Add bytes that are sent to the record."""
@@ -92,7 +98,7 @@ class ObservedStream:
             self.response.close()
         finally:
             set_current(None)
-            _write_down(self.seen, time.perf_counter() - self.start)
+            _write_down(self.seen)
 
 
 @cache
@@ -105,7 +111,8 @@ def metrics() -> Metrics | None:
     return Metrics()
 
 
-def _write_down(seen: Observation, seconds: float) -> None:
+def _write_down(seen: Observation) -> None:
+    seconds = time.perf_counter() - seen.started
     if settings.REQUEST_LOG:
         write_line(seen, seconds)
     if (counted := metrics()) is not None:

@@ -42,6 +42,7 @@ _NEED_A_BROWSER = [
 _NEED_POSTGRESQL = [
     "test_migration_locks.py",
     "test_other_servers.py",
+    "test_plain_events.py",
     "test_poolers.py",
     "test_postgresql_role.py",
     "test_replica.py",

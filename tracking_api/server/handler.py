@@ -14,10 +14,12 @@ from typing_extensions import override
 from events.http.fast_path.handler import QuietHandler, start
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tracking_api.settings")
 django.setup(set_prefix=False)
+
+from events.quick_track import quick_answer  # noqa: E402  # needs Django's models
 
 
 class LongAnswer:
@@ -38,7 +40,11 @@ class LongAnswer:
 
 
 class Handler(QuietHandler):
-    """Django's handler, which returns a streaming answer as a ``LongAnswer``, for the caller to make."""
+    """Django's handler, past which plain events go, and which returns a streaming answer as a ``LongAnswer``."""
+
+    @override
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
+        return quick_answer(environ, start_response) or super().__call__(environ, start_response)
 
     @override
     def deliver(self, request: HttpRequest, response: HttpResponseBase, start_response: StartResponse) -> Any:

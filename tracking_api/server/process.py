@@ -18,15 +18,17 @@ import uvloop
 from django.conf import settings
 from django.db import connections
 
+from events.database.dialect import is_postgresql
 from events.http.error_handlers import answer_to
 from events.http.fast_path.handler import start
 from events.observability.probes import is_instant, is_probe
-from events.observability.recorder import ObservedStream, metrics, observe
+from events.observability.recorder import ObservedStream, metrics, observe, recording
 from tracking_api.server.answers import Answer, refusal, start_into
 from tracking_api.server.bodies import Bodies
 from tracking_api.server.connection import Connection
 from tracking_api.server.connection_table import ConnectionTable
 from tracking_api.server.handler import LongAnswer, django_handler
+from tracking_api.server.plain_events import PlainEvents
 from tracking_api.server.requests import Request
 from tracking_api.server.streams import ClientGone, LongFile, Streams, write_to_file
 from tracking_api.server.thread_pool import FairThreadPool
@@ -61,6 +63,7 @@ class Process:
         self.bodies = Bodies()
         self._streams = Streams()
         self._workers = FairThreadPool(settings.SERVER_THREADS, "worker")
+        self._plain_events = PlainEvents(settings.SERVER_THREADS, self._workers) if is_postgresql() else None
         self._stream_makers = FairThreadPool(settings.SERVER_STREAMS, "stream")
         self._probers = FairThreadPool(_PROBE_THREADS, "probe")
         self.is_stopping = False
@@ -118,6 +121,8 @@ class Process:
         if is_instant(request.path):
             # in the loop itself, as every thread may be waiting for something
             self._loop.call_soon(lambda: answer(_answered(request, self._streams)))
+        elif self._plain_events is not None and self._plain_events.takes(request, answer):
+            pass
         elif is_probe(request.path):
             self._probers.submit(partial(_answered, request, self._streams), answer, connection.client_network)
         else:
@@ -214,7 +219,7 @@ def _made(request: Request, pending: Pending, streams: Streams, client: str | No
     """Make a long answer, on a thread for these; return None where the client has gone."""
     observed = pending.observed
     answer: LongAnswer = observed.response
-    with observed.resumed():
+    with recording(observed.seen):
         try:
             file = write_to_file(answer, streams, client, lambda: not request.is_cut_off)
         except ClientGone:
@@ -233,7 +238,7 @@ def _failed(pending: Pending, error: Exception) -> Answer:
     """Make an answer of an error, in the place of a long answer."""
     observed = pending.observed
     answer: LongAnswer = observed.response
-    with observed.resumed():
+    with recording(observed.seen):
         response = answer_to(answer.request, error, answer.response)
         start(response, answer.start_response)
     observed.sent(len(response.content))

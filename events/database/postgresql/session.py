@@ -8,7 +8,7 @@ pooler each transaction brings the settings along, in the message of its first s
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -41,8 +41,12 @@ _ISOLATION = {"default_transaction_isolation": "read committed", "default_transa
 _ALONE = re.compile(r"\s*(?:VACUUM|(?:CREATE|DROP)\s+DATABASE|[A-Z\s]*?\bCONCURRENTLY)\b", re.IGNORECASE)
 
 
-def hold(session: connection, settings: Mapping[str, str]) -> bool:
+def hold(
+    session: connection, settings: Mapping[str, str], wait: Callable[[connection], None] = lambda session: None
+) -> bool:
     """Apply the settings to a new connection, and PostgreSQL's defaults for all that answers depend on.
+
+    ``wait`` waits for the answer where the connection itself doesn't.
 
     Returns whether the connection leads to a pooler. A pooler is recognized by the process id that it gives out, which
     it makes up so that clients can cancel their statements. One round trip.
@@ -57,6 +61,7 @@ def hold(session: connection, settings: Mapping[str, str]) -> bool:
     ).format(Literal(session.info.backend_pid), pairs)
     with session.cursor() as asking:
         asking.execute(ask)
+        wait(session)
         [(is_pooled, _)] = asking.fetchall()
     if is_pooled:
         # the isolation level comes first: it can't be set any more once a transaction has run a query

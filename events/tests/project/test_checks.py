@@ -212,7 +212,7 @@ if connection.vendor == "postgresql":
         ]
 
     @pytest.mark.not_on_a_cluster
-    @pytest.mark.parametrize(("workers", "threads", "needed"), [(2, 8, None), (6, 12, 103), (16, 32, 593)])
+    @pytest.mark.parametrize(("workers", "threads", "needed"), [(2, 8, None), (4, 10, 101), (16, 32, 1105)])
     def test_more_connections_than_the_server_takes_are_warned_of(db, settings, workers, threads, needed):
         settings.SERVER_WORKERS, settings.SERVER_THREADS = workers, threads
         execute("SELECT 1")

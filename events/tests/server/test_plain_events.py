@@ -1,0 +1,161 @@
+"""Plain events are stored by the server's loop, and hold no thread while the database takes its time."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import psycopg2
+import pytest
+from django.db import connection, connections
+
+from events.database import partitions
+from events.log.append import Row
+from events.log.async_append import AsyncAppender
+from events.models import Event
+from events.tests.support import service
+from events.tests.support.service import call, fetch_token, query
+from events.tests.support.waiting import wait_until
+
+SESSIONS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'EXECUTE append_event%'"
+
+
+@pytest.fixture(scope="module")
+def env(prepared, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("plain")
+    options = {"SERVER_WORKERS": 1, "SERVER_THREADS": 3, "STATEMENT_TIMEOUT_SECONDS": 20}
+    with prepared(directory, **options) as env, service.served(env):
+        env["TOKEN"] = fetch_token(env)
+        for value in range(2):  # the first one makes the server remember the token and open a session
+            assert post(env, value) == (201, None)
+        wait_until(lambda: query(env, SESSIONS))
+        yield env
+
+
+@pytest.fixture(autouse=True)
+def empty(request):
+    if "env" in request.fixturenames:
+        with closing(psycopg2.connect(request.getfixturevalue("env")["DATABASE_URL"])) as session, session:
+            session.cursor().execute("DELETE FROM events_event")
+
+
+def post(env, value):
+    headers = {"Authorization": f"Bearer {env['TOKEN']}", "Content_Type": "application/json"}
+    body = json.dumps({"namespace": "a", "name": "b", "timestamp": 0, "value": value})
+    status, answered, _ = call(env, "POST", "/api/track/", body, **headers)
+    return status, answered["Retry-After"]
+
+
+def stored(env):
+    return sorted(value for (value,) in query(env, "SELECT value FROM events_event WHERE namespace = 'a'"))
+
+
+def waiting(env):
+    return query(env, f"{SESSIONS} AND wait_event_type = 'Lock'")
+
+
+def test_who_asks_something_else_does_not_wait_for_them(env):
+    with ThreadPoolExecutor(2) as clients:
+        with service.locked(env["DATABASE_URL"]):
+            first = clients.submit(post, env, 1)
+            wait_until(lambda: len(waiting(env)) == 1)
+            second = clients.submit(post, env, 2)
+            wait_until(lambda: len(waiting(env)) == 2 or query(env, "SELECT 1 FROM pg_locks WHERE NOT granted"))
+            for _ in range(3):
+                assert call(env, "GET", "/api/events/", Authorization=f"Bearer {env['TOKEN']}")[0] == 200
+            assert not first.done()
+            assert not second.done()
+
+        assert [first.result(), second.result()] == [(201, None)] * 2
+    assert stored(env) == [1, 2]
+
+
+def test_more_of_them_than_sessions_and_threads_are_all_stored(env):
+    with ThreadPoolExecutor(12) as clients:
+        with service.locked(env["DATABASE_URL"]):
+            answers = [clients.submit(post, env, value) for value in range(12)]
+            wait_until(lambda: waiting(env))
+
+        assert [answer.result() for answer in answers] == [(201, None)] * 12
+    assert stored(env) == list(range(12))
+
+
+@pytest.mark.parametrize("end", ["pg_terminate_backend", "pg_cancel_backend"])
+def test_a_session_that_ends_while_it_waits_is_a_503(env, end):
+    with ThreadPoolExecutor(1) as clients, service.locked(env["DATABASE_URL"]):
+        answer = clients.submit(post, env, 1)
+        wait_until(lambda: waiting(env))
+        query(env, f"SELECT {end}(pid) FROM ({SESSIONS}) AS sessions")
+
+        assert answer.result() == (503, "1")
+
+    assert stored(env) == []
+    assert post(env, 2) == (201, None)
+    assert stored(env) == [2]
+
+
+def test_a_session_that_ends_while_it_is_idle_is_not_used_again(env):
+    for value in range(3):
+        query(env, f"SELECT pg_terminate_backend(pid) FROM ({SESSIONS}) AS sessions")
+        wait_until(lambda: not query(env, SESSIONS))
+
+        assert post(env, value) == (201, None)
+
+    assert stored(env) == [0, 1, 2]
+
+
+def test_a_server_that_stops_answers_first(prepared, tmp_path):
+    with (
+        prepared(tmp_path, SERVER_WORKERS=1) as env, service.served(env) as process,
+        ThreadPoolExecutor(1) as clients,
+    ):  # fmt: skip
+        env["TOKEN"] = fetch_token(env)
+        wait_until(lambda: post(env, 0) == (201, None) and query(env, SESSIONS))
+        with service.locked(env["DATABASE_URL"]):
+            answer = clients.submit(post, env, 1)
+            wait_until(lambda: waiting(env))
+            process.terminate()
+
+        assert answer.result() == (201, None)
+        assert process.wait(10) == 0
+        assert stored(env)[-1] == 1
+
+
+@pytest.mark.django_db(transaction=True)
+class TestASession:
+    def stored(self, session, row):
+        session.begin(row)
+        wait_until(session.is_stored)
+
+    def test_it_stores_any_text(self, partition_count):
+        session = AsyncAppender()
+        rows = [Row("a%s'\\", 'Ünï\u2028☃"', -1, -0.1), Row("a", "b", 253_402_300_799_999_999, 5e-324)]
+        try:
+            for row in rows:
+                self.stored(session, row)
+        finally:
+            session.close()
+
+        found = Event.objects.order_by("id").values_list("namespace", "name", "value", "partition")
+        assert list(found) == [(n, m, value, partitions.partition_of(n, m)) for n, m, _, value in rows]
+
+    def test_it_has_the_settings_of_all_sessions(self, monkeypatch):
+        monkeypatch.setitem(connections.settings["default"]["SESSION_SETTINGS"], "statement_timeout", "17s")
+        session = AsyncAppender()
+        session._cursor.execute("SELECT current_setting('statement_timeout'), current_setting('jit')")
+        wait_until(session.is_stored)
+
+        assert session._cursor.fetchone() == ("17s", "off")
+        session.close()
+
+    def test_it_is_replaced_once_it_is_old_or_events_go_elsewhere(self, monkeypatch):
+        monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 0)
+        session = AsyncAppender()
+        assert session.is_obsolete()
+        session.close()
+
+        monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", None)
+        session = AsyncAppender()
+        assert not session.is_obsolete()
+        monkeypatch.setattr(partitions, "_known", () if partitions.are_several() else (1, 2))
+        assert session.is_obsolete()
+        session.close()

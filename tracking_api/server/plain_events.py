@@ -1,0 +1,154 @@
+"""Stores plain events in the event loop itself, which sends them and goes on, so that no thread waits for the database.
+
+A thread would have to be woken for each event, wait for the database, wait for its turn to run Python, and wake the
+loop. Whatever this doesn't take goes to a thread: while all sessions are busy, while the database can't be reached, and
+behind a pooler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS, Error, connections
+
+from events.access.usage import usage_meter
+from events.log.append import Row
+from events.log.async_append import AsyncAppender
+from events.observability.observation import Observation
+from events.observability.recorder import begin, observe, recording
+from events.quick_track import PATHS, PlainRequest, answer_failed, answer_stored, take
+from tracking_api.server.answers import Answer, start_into
+from tracking_api.server.requests import Request
+from tracking_api.server.thread_pool import FairThreadPool
+
+_MOST_BYTES = 4 << 10  # what takes longer to decode would hold up all others
+_PAUSE_SECONDS = 5.0  # before the database is tried again
+
+Take = Callable[[Answer], None]
+Done = Callable[[Exception | None], None]
+
+
+class Sessions:
+    """Sessions with the database, at most so many, each opened once all others are busy."""
+
+    def __init__(self, most: int, threads: FairThreadPool) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._most, self._threads = most, threads
+        self._idle: list[AsyncAppender] = []  # the one that worked last comes last, as it is the warmest
+        self._busy: dict[AsyncAppender, Done] = {}
+        self._is_opening = False
+        self._opens_at = 0.0
+
+    def is_one_idle(self) -> bool:
+        """Tell whether a row can be stored; where none is idle and there may be more, open one for the next rows."""
+        while self._idle and self._idle[-1].is_obsolete():
+            self._drop(self._idle[-1])
+        if self._idle:
+            return True
+        if not self._is_opening and len(self._busy) < self._most and self._loop.time() >= self._opens_at:
+            self._is_opening = True
+            self._threads.submit(_opened, self._add, self)
+        return False
+
+    def _add(self, session: AsyncAppender | None) -> None:
+        self._is_opening = False
+        if session is None:
+            self._opens_at = self._loop.time() + _PAUSE_SECONDS
+        elif session.is_pooled:  # each row might need a statement more, or two
+            self._most = 0
+            session.close()
+        else:
+            self._idle.append(session)
+            self._loop.add_reader(session.fileno(), self._look, session)
+
+    def store(self, row: Row, done: Done) -> None:
+        """Store a row over an idle session; call ``done`` once it is committed, or with the error."""
+        session = self._idle.pop()
+        self._busy[session] = done
+        try:
+            session.begin(row)
+        except Exception as error:
+            self._finish(session, error)
+
+    def _look(self, session: AsyncAppender) -> None:
+        if session not in self._busy:  # the server goes away
+            self._drop(session)
+            return
+        try:
+            if not session.is_stored():
+                return
+        except Exception as error:
+            self._finish(session, error)
+        else:
+            self._finish(session, None)
+
+    def _finish(self, session: AsyncAppender, error: Exception | None) -> None:
+        done = self._busy.pop(session)
+        self._idle.append(session)
+        if error is not None:
+            self._drop(session)
+        done(error)
+
+    def _drop(self, session: AsyncAppender) -> None:
+        self._idle.remove(session)
+        self._loop.remove_reader(session.fileno())
+        session.close()
+
+
+class PlainEvents:
+    """Answers requests that send a plain event, and leaves all others to threads."""
+
+    def __init__(self, most: int, threads: FairThreadPool) -> None:
+        self._sessions, self._threads = Sessions(most, threads), threads
+
+    def takes(self, request: Request, answer: Take) -> bool:
+        """Store what a request sends and call ``answer``; return False, and do nothing, where a thread has to do it."""
+        body = request.body
+        if body is None or body.size > _MOST_BYTES or request.path not in PATHS or not self._sessions.is_one_idle():
+            return False
+        if body.reader().read(1) != b"{":
+            return False
+        environ = request.environ()
+        with recording(begin(environ)) as seen:
+            plain = take(environ)
+        if plain is None:
+            return False
+        [row] = plain.batch.rows
+        self._sessions.store(row, partial(self._done, plain, environ, seen, answer))
+        return True
+
+    def _done(
+        self, plain: PlainRequest, environ: dict[str, Any], seen: Observation, answer: Take, error: Exception | None
+    ) -> None:
+        if error is not None:
+            # it may be one that asks the database something
+            self._threads.submit(partial(_failed, environ, seen, error), answer, seen.client)
+            return
+        seen.events = 1
+        usage_meter.count_events(plain.known.client, 1)
+        answer(_answered(environ, seen, lambda _, start: answer_stored(plain, start)))
+
+
+def _opened() -> AsyncAppender | None:
+    try:
+        return AsyncAppender()
+    except Error:  # whoever waits for the database is told by the thread that works on it
+        return None
+
+
+def _failed(environ: dict[str, Any], seen: Observation, error: Exception) -> Answer:
+    try:
+        with connections[DEFAULT_DB_ALIAS].wrap_database_errors:
+            raise error
+    except Exception as translated:
+        failure = translated
+    return _answered(environ, seen, lambda _, start: answer_failed(environ, failure, start))
+
+
+def _answered(environ: dict[str, Any], seen: Observation, answer: Callable[..., list[bytes]]) -> Answer:
+    started: list[Any] = []
+    [content] = observe(environ, partial(start_into, started), answer, seen)
+    return Answer(started[0], started[1], content)
