@@ -10,12 +10,12 @@ from io import BytesIO
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
-from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db import connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg2.errors import DuplicatePreparedStatement, InvalidSqlStatementName
 
 from events.calendar import timestamps
-from events.database import partitions
+from events.database import nodes, partitions
 from events.database.dialect import is_postgresql
 from events.log.models import Event
 
@@ -27,7 +27,7 @@ _TYPES = ("varchar", "varchar", "timestamptz", "float8", "smallint")
 class _Statements:
     """The statements that store rows of some columns."""
 
-    def __init__(self, columns: Sequence[str]) -> None:
+    def __init__(self, columns: Sequence[str], after_copy: str = "") -> None:
         names, places = ", ".join(columns), ", ".join(["%s"] * len(columns))
         self.insert = f"INSERT INTO {_TABLE} ({names}) VALUES ({places})"  # noqa: S608
         numbers = tuple(f"${number}" for number in range(1, len(columns) + 1))
@@ -37,11 +37,13 @@ class _Statements:
         self.name = f"append_event_{zlib.crc32(prepared.encode()):08x}"
         self.prepare = f"PREPARE {self.name} {prepared}"
         self.execute = f"EXECUTE {self.name} ({places})"
-        self.copy = f"COPY {_TABLE} ({names}) FROM STDIN (FORMAT binary)"
+        self.copy = f"COPY {_TABLE} ({names}) FROM STDIN (FORMAT binary){after_copy}"
 
 
 _OF_THE_ONLY_PARTITION = _Statements(_COLUMNS)
-_OF_ONE_OF_SEVERAL = _Statements((*_COLUMNS, "partition"))
+# A node of a cluster copies to its own shards by a connection to itself, but not in a transaction, as two statements in
+# one message are.
+_OF_ONE_OF_SEVERAL = _Statements((*_COLUMNS, "partition"), after_copy="; SELECT")
 
 # PostgreSQL's manual, COPY, "Binary Format": a signature, flags and no header extension; then for each row the number
 # of fields and each field after its length; at the end a number of fields of -1. All big endian, and a timestamp is
@@ -64,13 +66,13 @@ class Row(NamedTuple):
 def append(rows: Sequence[Row]) -> None:
     """Store the rows, all or none; outside a transaction they are committed on return.
 
-    One statement. Behind a pooler that pools transactions, a single event may take two or three.
+    One statement. Behind a pooler that pools transactions, a single event may take two or three. On a cluster with
+    WRITE_TO_OWNING_NODE, events of a single series are sent to the node that has it.
     """
     if not rows:
         return
-    connection = connections[DEFAULT_DB_ALIAS]
     if is_postgresql():
-        _append_by_driver(connection, rows)
+        _append_by_driver(nodes.connection_of(_partition_of_all(rows)), rows)
     elif len(rows) == 1:
         with connection.cursor() as cursor:
             cursor.execute(_statements().insert, _parameters(rows[0], is_postgresql=False))
@@ -81,6 +83,15 @@ def append(rows: Sequence[Row]) -> None:
 
 def _statements() -> _Statements:
     return _OF_ONE_OF_SEVERAL if partitions.are_several() else _OF_THE_ONLY_PARTITION
+
+
+def _partition_of_all(rows: Sequence[Row]) -> int | None:
+    """Return the partition of rows that are all of one series; None for others, and where there is a single one."""
+    namespace, name = rows[0].namespace, rows[0].name
+    partition = partitions.partition_of(namespace, name)
+    if partition is None or any(row.name != name or row.namespace != namespace for row in rows):
+        return None
+    return partition
 
 
 def _append_by_driver(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> None:

@@ -41,6 +41,7 @@ _NEED_A_BROWSER = [
 ]
 _NEED_POSTGRESQL = [
     "test_migration_locks.py",
+    "test_nodes.py",
     "test_other_servers.py",
     "test_poolers.py",
     "test_postgresql_role.py",
