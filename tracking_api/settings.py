@@ -101,6 +101,8 @@ if _replica:
     DATABASES["replica"] = _replica
     DATABASE_ROUTERS = ["events.database.reading.ReplicaRouter"]
 READ_REPLICA_MAX_LAG_SECONDS = environment.integer("READ_REPLICA_MAX_LAG_SECONDS", 10, minimum=1)
+# on a cluster, by the user and the password of DATABASE_URL
+WRITE_TO_OWNING_NODE = environment.boolean("WRITE_TO_OWNING_NODE", default=False)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Log-in

@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from io import BytesIO
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
-from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db import connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg2 import Error
 from psycopg2.errors import DuplicatePreparedStatement, InvalidSqlStatementName
 
 from events.calendar import timestamps
-from events.database import partitions
+from events.database import nodes, partitions
 from events.database.dialect import is_postgresql
 from events.log.models import Event
 
@@ -28,7 +29,7 @@ _TYPES = ("varchar", "varchar", "timestamptz", "float8", "smallint")
 class Statements:
     """The statements that store rows of some columns."""
 
-    def __init__(self, columns: Sequence[str]) -> None:
+    def __init__(self, columns: Sequence[str], after_copy: str = "") -> None:
         names, places = ", ".join(columns), ", ".join(["%s"] * len(columns))
         self.insert = f"INSERT INTO {_TABLE} ({names}) VALUES ({places})"  # noqa: S608
         numbers = tuple(f"${number}" for number in range(1, len(columns) + 1))
@@ -38,11 +39,13 @@ class Statements:
         self.name = f"append_event_{zlib.crc32(prepared.encode()):08x}"
         self.prepare = f"PREPARE {self.name} {prepared}"
         self.execute = f"EXECUTE {self.name} ({places})"
-        self.copy = f"COPY {_TABLE} ({names}) FROM STDIN (FORMAT binary)"
+        self.copy = f"COPY {_TABLE} ({names}) FROM STDIN (FORMAT binary){after_copy}"
 
 
 _OF_THE_ONLY_PARTITION = Statements(_COLUMNS)
-_OF_ONE_OF_SEVERAL = Statements((*_COLUMNS, "partition"))
+# A node of a cluster copies to its own shards by a connection to itself, but not in a transaction, as two statements in
+# one message are.
+_OF_ONE_OF_SEVERAL = Statements((*_COLUMNS, "partition"), after_copy="; SELECT")
 
 # PostgreSQL's manual, COPY, "Binary Format": a signature, flags and no header extension; then for each row the number
 # of fields and each field after its length; at the end a number of fields of -1. All big endian, and a timestamp is
@@ -65,13 +68,13 @@ class Row(NamedTuple):
 def append(rows: Sequence[Row]) -> None:
     """Store the rows, all or none; outside a transaction they are committed on return.
 
-    One statement. Behind a pooler that pools transactions, a single event may take two or three.
+    One statement. Behind a pooler that pools transactions, a single event may take two or three. On a cluster with
+    WRITE_TO_OWNING_NODE, events of a single series are sent to the node that has it.
     """
     if not rows:
         return
-    connection = connections[DEFAULT_DB_ALIAS]
     if is_postgresql():
-        _append_by_driver(connection, rows)
+        _append_by_driver(nodes.connection_of(_partition_of_all(rows)), rows)
     elif len(rows) == 1:
         with connection.cursor() as cursor:
             cursor.execute(current_statements().insert, parameters_of(rows[0], is_postgresql=False))
@@ -83,6 +86,15 @@ def append(rows: Sequence[Row]) -> None:
 def current_statements() -> Statements:
     """Return the statements that store rows, as there are one or several partitions."""
     return _OF_ONE_OF_SEVERAL if partitions.are_several() else _OF_THE_ONLY_PARTITION
+
+
+def _partition_of_all(rows: Sequence[Row]) -> int | None:
+    """Return the partition of rows that are all of one series; None for others, and where there is a single one."""
+    namespace, name = rows[0].namespace, rows[0].name
+    partition = partitions.partition_of(namespace, name)
+    if partition is None or any(row.name != name or row.namespace != namespace for row in rows):
+        return None
+    return partition
 
 
 def _append_by_driver(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> None:
@@ -107,9 +119,10 @@ def _append_by_driver(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> N
 
 
 class _Prepared(threading.local):
-    """This thread's cursor of the connection on which the statement was prepared last."""
+    """This thread's cursors of connections on which the statement is prepared, by Django's wrapper of each."""
 
-    cursor: Any = None
+    def __init__(self) -> None:
+        self.cursors: WeakKeyDictionary[BaseDatabaseWrapper, Any] = WeakKeyDictionary()
 
 
 _prepared = _Prepared()
@@ -124,7 +137,7 @@ def _insert(connection: BaseDatabaseWrapper, statements: Statements, parameters:
         with connection.connection.cursor() as cursor:
             cursor.execute(statements.insert, parameters)
         return
-    cursor = _prepared.cursor
+    cursor = _prepared.cursors.get(connection)
     if cursor is None or cursor.connection is not connection.connection:
         cursor = connection.connection.cursor()
     else:
@@ -139,7 +152,7 @@ def _insert(connection: BaseDatabaseWrapper, statements: Statements, parameters:
         cursor.execute(f"{statements.prepare}; {statements.execute}", parameters)
     except DuplicatePreparedStatement:
         cursor.execute(statements.insert, parameters)
-    _prepared.cursor = cursor
+    _prepared.cursors[connection] = cursor
 
 
 def parameters_of(row: Row, *, is_postgresql: bool) -> tuple[Any, ...]:

@@ -41,6 +41,7 @@ _NEED_A_BROWSER = [
 ]
 _NEED_POSTGRESQL = [
     "test_migration_locks.py",
+    "test_nodes.py",
     "test_other_servers.py",
     "test_plain_events.py",
     "test_poolers.py",

@@ -63,7 +63,9 @@ class Process:
         self.bodies = Bodies()
         self._streams = Streams()
         self._workers = FairThreadPool(settings.SERVER_THREADS, "worker")
-        self._plain_events = PlainEvents(settings.SERVER_THREADS, self._workers) if is_postgresql() else None
+        self._plain_events: PlainEvents | None = None
+        if is_postgresql() and not settings.WRITE_TO_OWNING_NODE:
+            self._plain_events = PlainEvents(settings.SERVER_THREADS, self._workers)
         self._stream_makers = FairThreadPool(settings.SERVER_STREAMS, "stream")
         self._probers = FairThreadPool(_PROBE_THREADS, "probe")
         self.is_stopping = False

@@ -2,8 +2,10 @@
 
 import json
 import time
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 from django.core.checks import run_checks
@@ -11,17 +13,22 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from rest_framework.test import APIClient
 
+from events import renaming
 from events.aggregation.answer import aggregate
+from events.aggregation.catalogue import Catalogue, Tail
 from events.aggregation.question import Question
+from events.database import nodes as nodes_of_events
 from events.database import partitions
 from events.distribution import cluster, layout
 from events.log.append import Row, append
-from events.models import Bookmark, Event, Rollup
+from events.log.series import SeriesKey
+from events.models import Bookmark, Event, Rollup, Watermark
 from events.observability.health import check
 from events.tests.support.cutting_proxy import cutting_proxy
 from events.tests.support.rolling_up import roll_up_all
 from events.tests.support.waiting import wait_until
 from events.worker import roll_up
+from events.worker.moving import Mover
 
 # later than others, whose tables are emptied sooner while the coordinator alone knows most of them
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.later]
@@ -171,6 +178,33 @@ def test_events_enter_by_every_node_and_are_in_every_answer_at_once(nodes):
     call_command("verify_rollups")
 
 
+def test_events_are_sent_to_the_node_that_has_their_series(nodes, settings):
+    settings.WRITE_TO_OWNING_NODE = True
+    nodes_of_events.forget()
+    groups = dict(
+        query(
+            "SELECT watermark.id, placement.groupid FROM unnest(%s::smallint[]) AS watermark (id) JOIN pg_dist_placement"
+            " AS placement ON shardid = get_shard_id_for_distribution_column('events_event', watermark.id)",
+            [list(partitions.keys())],
+        )
+    )
+    try:
+        for row in batch(0):
+            append([row])
+            append([row, row])
+            append(batch(1))
+    finally:
+        nodes_of_events.forget()
+
+    for series in SERIES:
+        ids = Event.objects.of_series(*series).filter(timestamp=datetime(2024, 3, 1, tzinfo=UTC)).values_list("pk")
+        assert [pk >> 48 for (pk,) in ids] == [groups[partitions.partition_of(*series)]] * 3
+        assert count_of(series) == 3 + len(SERIES)
+    roll_up_all()
+    assert Rollup.objects.event_count() == Event.objects.count() == len(SERIES) * (3 + len(SERIES))
+    call_command("verify_rollups")
+
+
 def test_a_service_that_is_led_to_a_node_does_what_any_does(nodes, make_token):
     headers = {"Authorization": f"Bearer {make_token('write read aggregation')}"}
     event = {"namespace": "Cluster", "name": "metric 1", "timestamp": "2024-03-01T10:00:00", "value": 1}
@@ -263,8 +297,11 @@ def test_after_a_fixture_each_node_goes_on_past_its_ids(nodes, tmp_path):
     assert Rollup.objects.event_count() == Event.objects.count() == len(SERIES) + 3
 
 
-def test_a_node_that_is_away_is_missed_by_its_own_series_alone(proxied, make_token):
+@pytest.mark.parametrize("is_direct", [False, True])
+def test_a_node_that_is_away_is_missed_by_its_own_series_alone(proxied, make_token, settings, is_direct):
     proxy, of_node = proxied
+    settings.WRITE_TO_OWNING_NODE = is_direct
+    nodes_of_events.forget()
     client = APIClient(
         headers={"Authorization": f"Bearer {make_token('write read aggregation')}"}, raise_request_exception=False
     )
@@ -302,6 +339,43 @@ def test_a_node_that_is_away_is_missed_by_its_own_series_alone(proxied, make_tok
     roll_up_all()
     assert Rollup.objects.event_count() == Event.objects.count()
     call_command("verify_rollups")
+
+
+def test_the_catalogue_shows_no_series_half_renamed(nodes, monkeypatch):
+    append(batch(0))
+    roll_up_all()
+    append(batch(1))
+    old = SeriesKey(*SERIES[0])
+    same = partitions.partition_of(*old)
+    into = next(
+        key for key in (SeriesKey("Moved", f"name {n}") for n in range(200)) if partitions.partition_of(*key) == same
+    )
+    look = Tail.look
+
+    def rename(of, to):
+        try:
+            renaming.move(of, to)
+            assert list(Mover(Watermark.objects.moves()[0]).steps(lambda: True))
+        finally:
+            connection.close()
+
+    def look_and_rename(of, to):
+        """Let another session rename the series, in whole, between two statements of the one that reads."""
+        found = look()
+        monkeypatch.setattr(Tail, "look", look)
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(rename, of, to).result()
+        return found
+
+    def listed():
+        return {SeriesKey(each["namespace"], each["name"]): each["count"] for each in Catalogue().whole().series}
+
+    others = dict.fromkeys(SERIES[1:], 2)
+    for entry, of, to in ((None, old, into), (min(nodes.items())[1], into, old)):
+        with entering_by(*entry) if entry else nullcontext():
+            monkeypatch.setattr(Tail, "look", partial(look_and_rename, of, to))
+            assert listed() == {**others, of: 2}
+            assert listed() == {**others, to: 2}
 
 
 def test_shards_move_while_events_come_and_are_asked_for(nodes):

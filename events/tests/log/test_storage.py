@@ -60,7 +60,7 @@ def test_a_pooler_may_give_a_session_that_has_not_prepared_it():
 def test_a_pooler_may_give_a_session_that_has_prepared_it_already():
     for row in ROWS:
         append.append([row])
-        append._prepared.cursor = None
+        append._prepared.cursors.clear()
 
     assert stored() == ROWS
 
