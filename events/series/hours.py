@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from math import isfinite
@@ -35,38 +35,32 @@ _LAST_VALUE = f"""
 """  # noqa: S608
 _EACH = "hour.bucket, hour.count, hour.sum, hour.min, hour.max"
 _TOGETHER = "NULL, CAST(sum(hour.count) AS bigint), sum(hour.sum), min(hour.min), max(hour.max)"
-# Two windows of a series are read as the one from the start of the first to the end of the second, without what lies
-# between them.
-_WITHIN = """hour.resolution = %s AND hour.namespace = series.namespace AND hour.name = series.name
-    AND hour.bucket >= series.first AND hour.bucket <= series.last
-    AND NOT (hour.bucket >= series.gap AND hour.bucket < series.middle){of_partition}"""
+_WITHIN = """hour.resolution = %s AND hour.namespace = asked.namespace AND hour.name = asked.name
+    AND hour.bucket >= asked.first AND hour.bucket <= asked.last{of_partition}"""
 _SELECT = {
     # OFFSET keeps PostgreSQL from reading the hours of every series there is instead of those of each window
     "postgresql": f"""
-        SELECT series.place, hours.*
-        FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[])
-            WITH ORDINALITY AS series (namespace, name, first, gap, middle, last, place)
+        SELECT asked.place, hours.*
+        FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[])
+            WITH ORDINALITY AS asked (namespace, name, first, last, place)
         CROSS JOIN LATERAL (
-            SELECT hour.bucket >= series.middle, {{columns}} FROM {Rollup._meta.db_table} AS hour
-            WHERE {_WITHIN} {{of_group}} OFFSET 0
+            SELECT {{columns}} FROM {Rollup._meta.db_table} AS hour WHERE {_WITHIN} OFFSET 0
         ) AS hours
     """,  # noqa: S608
     # LIMIT keeps SQLite from reading the JSON again for each hour
     "sqlite": f"""
-        SELECT series.place, hour.bucket >= series.middle, {{columns}}
+        SELECT asked.place, {{columns}}
         FROM (
             SELECT key + 1 AS place, json_extract(value, '$[0]') AS namespace, json_extract(value, '$[1]') AS name,
-                json_extract(value, '$[2]') AS first, json_extract(value, '$[3]') AS gap,
-                json_extract(value, '$[4]') AS middle, json_extract(value, '$[5]') AS last
+                json_extract(value, '$[2]') AS first, json_extract(value, '$[3]') AS last
             FROM json_each(%s) LIMIT -1
-        ) AS series
+        ) AS asked
         CROSS JOIN {Rollup._meta.db_table} AS hour
         WHERE {_WITHIN} {{of_group}}
     """,  # noqa: S608
 }
-_GROUP = {"postgresql": "GROUP BY 1", "sqlite": "GROUP BY 1, 2"}
 Window = tuple[datetime, datetime]
-Windows = dict[SeriesKey, Window]
+Asked = tuple[SeriesKey, Window]
 
 
 class Hour(NamedTuple):
@@ -112,105 +106,88 @@ def _sources(key: SeriesKey, tail: Tail) -> tuple[Source, ...]:
     return sources_of(tail.watermarks[partitions.partition_of(*key)], *key)
 
 
-def _stored_under(keys: Iterable[SeriesKey], tail: Tail) -> dict[SeriesKey, SeriesKey]:
-    """Return the series that the rollups under each name belong to."""
-    if not tail.moves:
-        return {key: key for key in keys}
-    return {
-        SeriesKey(source.namespace, source.name): key
-        for key in keys
-        for source in _sources(key, tail)
-        if source.is_rolled_up
-    }
+def _stored_names(key: SeriesKey, tail: Tail) -> list[SeriesKey]:
+    """Return the names under which rollups of a series are."""
+    return [SeriesKey(source.namespace, source.name) for source in _sources(key, tail) if source.is_rolled_up]
 
 
-def hours_of(windows: Windows, tail: Tail) -> dict[SeriesKey, dict[datetime, Hour]]:
+def hours_of(windows: Sequence[Asked], tail: Tail) -> dict[SeriesKey, dict[datetime, Hour]]:
     """Return the hours of each series that hold events, from the hour of its window's start to that of its end.
 
     To be called in the snapshot of the tail. One query for each partition, and one for the tail.
     """
     found: dict[SeriesKey, dict[datetime, Hour]] = defaultdict(dict)
-    if not windows:
-        return found
-    whole = {key: (first, first, first, last) for key, (first, last) in windows.items()}
-    rolled_up = ((key, start, hour) for key, start, _, hour in _rolled_up(whole, _EACH, tail) if start)
-    for key, start, hour in chain(rolled_up, _of_tail(windows, tail)):
-        of_series = found[key]
+    for place, start, hour in chain(_rolled_up(windows, _EACH, tail), _of_tail(windows, tail)):
+        of_series = found[windows[place][0]]
         of_series[start] = of_series[start].merged(hour) if start in of_series else hour
     return found
 
 
-def totals_of(windows: dict[SeriesKey, tuple[Window, Window]], tail: Tail) -> dict[tuple[SeriesKey, bool], Hour]:
-    """Return what the hours of each of two windows of a series are together, the earlier one (False) and the later one.
+def totals_of(windows: Sequence[Asked], tail: Tail) -> list[Hour | None]:
+    """Return what the hours of each window of a series are together; None where they hold no event.
 
-    A window without events has no entry. To be called in the snapshot of the tail. The queries are those of
-    ``hours_of``, and at most two rows for each series come.
+    A series may have several windows. To be called in the snapshot of the tail. The queries are those of ``hours_of``,
+    and of the rollups one row comes for each window.
     """
-    found: dict[tuple[SeriesKey, bool], Hour] = {}
-    if not windows:
-        return found
-
-    def add(key: SeriesKey, is_later: bool, hour: Hour) -> None:
-        place = key, is_later
-        found[place] = found[place].merged(hour) if place in found else hour
-
-    whole = {
-        key: (before[0], before[1] + HOUR if before[1] < later[0] else later[0], later[0], later[1])
-        for key, (before, later) in windows.items()
-    }
-    for key, _, is_later, hour in _rolled_up(whole, _TOGETHER, tail):
-        add(key, is_later, hour)
-    for key, start, hour in _of_tail({key: (first, last) for key, (first, _, _, last) in whole.items()}, tail):
-        before, later = windows[key]
-        if start <= before[1] or start >= later[0]:
-            add(key, start >= later[0], hour)
+    found: list[Hour | None] = [None] * len(windows)
+    for place, _, hour in chain(_rolled_up(windows, _TOGETHER, tail), _of_tail(windows, tail)):
+        before = found[place]
+        found[place] = before.merged(hour) if before else hour
     return found
 
 
-def _rolled_up(
-    windows: dict[SeriesKey, tuple[datetime, datetime, datetime, datetime]], columns: str, tail: Tail
-) -> Iterator[tuple[SeriesKey, datetime | None, bool, Hour]]:
-    """Yield the hours of the windows by the rollups, each or (None) together; tell which are past the middle."""
-    series_of = _stored_under(windows, tail)
-    for partition, names in partitions.by_partition(series_of).items():
-        resolution = tail.watermarks[partition].finest_first[-1]
-        of_partition = {name: windows[series_of[name]] for name in names}
-        for name, start, is_later, hour in _rolled_up_of(partition, of_partition, columns, resolution):
-            yield series_of[name], start, is_later, hour
+def _rolled_up(windows: Sequence[Asked], columns: str, tail: Tail) -> Iterator[tuple[int, datetime, Hour]]:
+    """Yield the hours of the windows by the rollups, each one or all together, after the place of their window."""
+    asked: dict[int | None, list[tuple[int, SeriesKey, Window]]] = defaultdict(list)
+    is_moving = bool(tail.moves)
+    for place, (key, window) in enumerate(windows):
+        of_partition = asked[partitions.partition_of(*key)]
+        for name in _stored_names(key, tail) if is_moving else (key,):
+            of_partition.append((place, name, window))
+    for partition, of_partition in asked.items():
+        if of_partition:
+            yield from _rolled_up_of(partition, of_partition, columns, tail.watermarks[partition].finest_first[-1])
 
 
 def _rolled_up_of(
-    partition: int | None,
-    windows: dict[SeriesKey, tuple[datetime, datetime, datetime, datetime]],
-    columns: str,
-    resolution: Resolution,
-) -> Iterator[tuple[SeriesKey, datetime | None, bool, Hour]]:
-    # minutes where the rollups have no hours, and then of the last hour too
-    rows: list[tuple[Any, ...]] = [
-        (*key, *times, last + (HOUR - timedelta(minutes=1))) for key, (*times, last) in windows.items()
-    ]
+    partition: int | None, asked: Sequence[tuple[int, SeriesKey, Window]], columns: str, resolution: Resolution
+) -> Iterator[tuple[int, datetime, Hour]]:
+    places, keys, windows = zip(*asked, strict=True)
+    texts = {window: _texts(window) for window in set(windows)}  # most series have the same one
+    firsts, lasts = zip(*(texts[window] for window in windows), strict=True)
     if is_postgresql():
-        namespaces, names, *times = zip(*rows, strict=True)
+        namespaces, names = zip(*keys, strict=True)
         # as one text each: the driver would write a thousand instants one by one
-        given: list[Any] = [list(namespaces), list(names), *("{" + ",".join(map(str, each)) + "}" for each in times)]
+        given: list[Any] = [list(namespaces), list(names), *("{" + ",".join(each) + "}" for each in (firsts, lasts))]
     else:
-        given = [json.dumps([(*row[:2], *map(_sqlite_text, row[2:])) for row in rows])]
+        given = [json.dumps([(*key, first, last) for key, first, last in zip(keys, firsts, lasts, strict=True)])]
     sql = choose(**_SELECT).format(
         columns=columns,
         of_partition=partitions.and_within(partition, "hour"),
-        of_group=choose(**_GROUP) if columns is _TOGETHER else "",
+        of_group="GROUP BY 1" if columns is _TOGETHER else "",
     )
-    keys = list(windows)
     with connection.cursor() as cursor:
         cursor.execute(sql, [*given, resolution.value])
-        for place, is_later, bucket, count, total, least, most in cursor.fetchall():
-            hour = Hour(count, total if isfinite(total) else None, least, most)
-            yield keys[place - 1], None if bucket is None else _hour_of(_utc(bucket)), bool(is_later), hour
+        for place, bucket, count, total, least, most in cursor.fetchall():
+            if count is None:  # nothing together
+                continue
+            start = windows[place - 1][0] if bucket is None else _hour_of(_utc(bucket))
+            yield places[place - 1], start, Hour(count, total if isfinite(total) else None, least, most)
 
 
-def _of_tail(windows: Windows, tail: Tail) -> Iterator[tuple[SeriesKey, datetime, Hour]]:
-    """Yield the hours of the windows by the events that no rollup holds yet."""
-    first, last = min(start for start, _ in windows.values()), max(end for _, end in windows.values())
+def _texts(window: Window) -> tuple[str, str]:
+    """Write the ends of a window; the last hour ends with its last minute, as there may be rollups of minutes alone."""
+    first, last = window[0], window[1] + (HOUR - timedelta(minutes=1))
+    if is_postgresql():
+        return str(first), str(last)
+    return str(first.replace(tzinfo=None)), str(last.replace(tzinfo=None))
+
+
+def _of_tail(windows: Sequence[Asked], tail: Tail) -> Iterator[tuple[int, datetime, Hour]]:
+    """Yield the hours of the windows by the events that no rollup holds yet, after the place of their window."""
+    if not windows:
+        return
+    first, last = min(start for _, (start, _) in windows), max(end for _, (_, end) in windows)
     namespace, name = tail.names()
     rows = (
         tail.events()
@@ -221,18 +198,18 @@ def _of_tail(windows: Windows, tail: Tail) -> Iterator[tuple[SeriesKey, datetime
         .values_list("of_namespace", "of_name", "hour")
         .annotate(Count("pk"), Sum("value"), Min("value"), Max("value"))
     )
-    for namespace, name, start, *figures in rows:
-        key = SeriesKey(namespace, name)
-        if key in windows and windows[key][0] <= _utc(start) <= windows[key][1]:
-            yield key, _utc(start), Hour(*figures)
+    of_series: dict[SeriesKey, list[tuple[int, Window]]] = defaultdict(list)
+    for place, (key, window) in enumerate(windows):
+        of_series[key].append((place, window))
+    for namespace, name, hour, *figures in rows:
+        start = _utc(hour)
+        for place, (first, last) in of_series.get(SeriesKey(namespace, name), ()):
+            if first <= start <= last:
+                yield place, start, Hour(*figures)
 
 
 def _hour_of(bucket: datetime) -> datetime:
     return bucket.replace(minute=0) if bucket.minute else bucket
-
-
-def _sqlite_text(instant: datetime) -> str:
-    return str(instant.replace(tzinfo=None))
 
 
 def _utc(given: datetime | str) -> datetime:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import reduce
 from itertools import pairwise
 from math import ceil, isfinite
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from django.utils import timezone
@@ -17,7 +18,7 @@ from events.calendar import timestamps
 from events.database.snapshot import snapshot
 from events.log.namespace_patterns import EVERYWHERE, Namespaces
 from events.log.series import SeriesKey
-from events.series.hours import HOUR, Hour, Window, hours_of, last_values, totals_of
+from events.series.hours import HOUR, Asked, Hour, Window, hours_of, last_values, totals_of
 from events.series.models import FormerName, SeriesSettings
 
 PAGE_SERIES = 50
@@ -84,27 +85,26 @@ def _ordered(
     by, is_descending = order.removeprefix("-"), order.startswith("-")
     if by == "name":
         return list(reversed(found)) if is_descending else found
-    value_of = _value_of(by, found, settings, now, tail)
-    with_value = [(value_of(series), series) for series in found]
+    with_value = list(zip(_values(by, found, settings, now, tail), found, strict=True))
     known = [pair for pair in with_value if pair[0] is not None]
-    known.sort(key=lambda pair: pair[0], reverse=is_descending)
+    known.sort(key=itemgetter(0), reverse=is_descending)
     return [series for _, series in known] + [series for value, series in with_value if value is None]
 
 
-def _value_of(
+def _values(
     by: str, found: list[Series], settings: dict[SeriesKey, SeriesSettings], now: datetime, tail: Tail
-) -> Callable[[Series], Any]:
-    """Return what a series is sorted by; what only hours or events tell is read for all series at once."""
+) -> list[Any]:
+    """Return what each series is sorted by; what only hours or events tell is read for all series at once."""
     if by == "lastValue":
         values = last_values([_key(series) for series in found], tail)
-        return lambda series: values[_key(series)]
+        return [values[_key(series)] for series in found]
     if by == "changePercent":
-        totals = totals_of(dict(_compared_days(found, now)), tail)
-        return lambda series: _change(*(totals.get((_key(series), is_today)) for is_today in (True, False)))
+        totals = totals_of(list(_compared_days(found, now)), tail)
+        return list(map(_change, totals[::2], totals[1::2]))
     if by in {"unit", "description"}:
-        return lambda series: getattr(_settings_of(settings, _key(series)), by).casefold() or None
+        return [getattr(_settings_of(settings, _key(series)), by).casefold() or None for series in found]
     field = {"count": "count", "lastTimestamp": "last_timestamp"}[by]
-    return lambda series: series[field]  # type: ignore[literal-required]  # one of the fields above
+    return [series[field] for series in found]  # type: ignore[literal-required]  # one of the fields above
 
 
 def _lines(
@@ -112,7 +112,7 @@ def _lines(
 ) -> Iterator[dict[str, Any]]:
     values = last_values([_key(series) for series in page], tail)
     windows = {_key(series): _window(series, now) for series in page}
-    hours = hours_of(_two_days(windows), tail)
+    hours = hours_of([(key, _two_days(window)) for key, window in windows.items()], tail)
     renamed = FormerName.objects.renamed([_key(series) for series in page])
     for series in page:
         key = _key(series)
@@ -135,15 +135,16 @@ def _lines(
         }
 
 
-def _compared_days(found: list[Series], now: datetime) -> Iterator[tuple[SeriesKey, tuple[Window, Window]]]:
-    """Yield the day before the last one of each series, and that, both without the hour that is still filling."""
+def _compared_days(found: list[Series], now: datetime) -> Iterator[Asked]:
+    """Yield the last day of each series, and then the one before, both without the hour that is still filling."""
     days: dict[datetime, tuple[Window, Window]] = {}  # most series end with the same hour
     for series in found:
-        hour = _last_hour(series, now)
+        hour, key = _last_hour(series, now), _key(series)
         if hour not in days:
             whole = _whole_hours(_day_until(hour), now)
-            days[hour] = _day_before(whole), whole
-        yield _key(series), days[hour]
+            days[hour] = whole, _day_before(whole)
+        for window in days[hour]:
+            yield key, window
 
 
 def _window(series: Series, now: datetime) -> Window:
@@ -161,8 +162,8 @@ def _day_until(hour: datetime) -> Window:
     return _earlier(hour, _DAY_HOURS - 1), hour
 
 
-def _two_days(windows: dict[SeriesKey, Window]) -> dict[SeriesKey, Window]:
-    return {key: (_earlier(first, _DAY_HOURS), last) for key, (first, last) in windows.items()}
+def _two_days(window: Window) -> Window:
+    return _earlier(window[0], _DAY_HOURS), window[1]
 
 
 def _earlier(hour: datetime, hours: int) -> datetime:

@@ -159,6 +159,49 @@ def test_a_value_is_written_in_the_unit_of_its_series(open_page, env, series, va
     expect(entry(page).locator("b")).to_have_text(written.replace(" ", "\u202f"))
 
 
+def test_the_ticks_of_an_axis_are_even_in_its_unit_and_no_digit_of_a_count_is_lost(open_page):
+    page = open_page(october(CLICKS))
+
+    found = page.evaluate("""async () => {
+        const { scaleOf } = await import("/static/events/dashboard/scales.js");
+        const { short } = await import("/static/events/dashboard/numbers.js");
+        const labels = (most, unit = "") => scaleOf([[0, most]], unit, { fromZero: true, isLog: false }).labels.join(" ");
+        return [labels(14), labels(1.5), labels(6 * 1024 ** 3, "bytes"), labels(1000 * 1024 ** 2, "bytes"), labels(7000, "seconds"),
+            short(999999), short(181524), short(1627640)].map((each) => each.replaceAll("\\u202f", ""));
+    }""")
+
+    assert found == [
+        "0 2.5 5 7.5 10 12.5 15",
+        "0 0.25 0.5 0.75 1 1.25 1.5",
+        "0 1GiB 2GiB 3GiB 4GiB 5GiB 6GiB",
+        "0 200MiB 400MiB 600MiB 800MiB 1,000MiB",
+        "0 0.5h 1h 1.5h 2h",
+        "999,999",
+        "181,524",
+        "1.628M",
+    ]
+
+
+def test_every_bar_of_a_bucket_that_is_still_filling_is_seen(open_page, env):
+    now = datetime.now(UTC)
+    for name in ("x", "y"):
+        track(env, "Bars", name, *((now - timedelta(days=number), 1) for number in range(5)))
+    page = open_page(None)
+    page.add_init_script("""
+        window.bars = [];
+        const rect = Path2D.prototype.rect;
+        Path2D.prototype.rect = function (...place) { window.bars.push(place); return rect.apply(this, place); };
+    """)
+    page.goto(origin(env) + link("Bars/x", "Bars/y", range="7d", granularity="year", kind="bars", timezone="UTC"))
+    drawn(page)
+
+    until(page, "bars.some(([, , width]) => width > 50)")
+    assert (
+        page.evaluate("bars.filter(([x, , width]) => x < 0 || x + width > document.querySelector('canvas').width)")
+        == []
+    )
+
+
 def test_the_unit_stands_at_the_axis_too_and_another_unit_gets_an_axis_of_its_own(open_page, env):
     page = open_page(None)
     page.add_init_script(CANVAS)

@@ -1,5 +1,6 @@
 """``GET /api/series/``: a page of the series, with how each of them is going."""
 
+import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -171,6 +172,33 @@ def test_the_order(client, db, order, expected):
     found = "".join(names(client.get(PATH, {"order": order})))
 
     assert found == expected
+
+
+@pytest.mark.parametrize("resolutions", [["minute"], ["minute", "hour"]])
+def test_the_order_by_change_is_that_of_the_changes_on_the_page(client, partition_count, settings, resolutions):
+    settings.ROLLUP_RESOLUTIONS = resolutions
+    chance = random.Random(19)
+    add("of the first day there is", (17_705_771.0, 1.0), (17_705_766.0, 4.0))
+    for number in range(40):
+        ended = chance.choice([0, 0, 3, 500])
+        values = [1.0] if number % 5 == 0 else [-2.5, 0.0, 1.0, 7.125, 1e300]
+        add(
+            f"x{number}",
+            *((ended + chance.uniform(0, 50), chance.choice(values)) for _ in range(chance.randrange(1, 12))),
+        )
+        if number == 20:
+            roll_up()
+
+    changes = [line["changePercent"] for line in client.get(PATH).json()["series"]]
+    ascending, descending = (
+        client.get(PATH, {"order": order}).json()["series"] for order in ("changePercent", "-changePercent")
+    )
+
+    known = sorted(change for change in changes if change is not None)
+    assert len(set(known)) > 15
+    unknown = [None] * (len(changes) - len(known))
+    assert [line["changePercent"] for line in ascending] == known + unknown
+    assert [line["changePercent"] for line in descending] == known[::-1] + unknown
 
 
 def test_hidden_series_are_left_out_and_listed_where_asked_for(client, db):

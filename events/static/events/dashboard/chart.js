@@ -3,6 +3,8 @@
 import uPlot from "../vendor/uplot-1.6.32/uPlot.esm.js";
 import { visible } from "./picture.js";
 import { scaleOf } from "./scales.js";
+import { LAST } from "./state.js";
+import { endOfBucket } from "./time.js";
 
 const NO = null;
 const [DATE, CLOCK] = ["{D} {MMM} {YYYY}", "{HH}:{mm}"];
@@ -154,7 +156,7 @@ export class Chart {
       bands: this.bands(), legend: { show: false },
       cursor: { drag: { x: true, y: false, setScale: false }, bind: { dblclick: () => null },
         points: { size: 9, width: 2, fill: (plot, index) => this.color(this.lines[index - 1]), stroke: () => cssColor("card") } },
-      scales: { x: { range: () => [this.picture.from / 1000, this.picture.to / 1000] }, ...scales },
+      scales: { x: { range: () => this.range() }, ...scales },
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), this.zone),
       hooks: { drawAxes: [(plot) => this.fired(plot), (plot) => this.behind(plot)], draw: [(plot) => this.onDraw(plot)], setCursor: [(plot) => this.onHover(plot.cursor.idx ?? null, plot)], setSelect: [(plot) => this.zoom(plot)] },
     }, this.data, this.place);
@@ -201,15 +203,23 @@ export class Chart {
     const together = [...new Set(this.lines.filter((each) => each.isBars).map((each) => each.column))];
     const width = () => {
       const [xs] = this.data;
-      let least = Infinity;
+      let least = this.range()[1] - xs.at(-1);
       for (let row = 1; row < xs.length; row++) least = Math.min(least, xs[row] - xs[row - 1]);
-      return (Number.isFinite(least) ? least : (this.picture.to - this.picture.from) / 1000) * 0.9 / together.length;
+      return least * 0.9 / together.length;
     };
     const place = together.indexOf(column);
     return uPlot.paths.bars({ disp: {
       x0: { unit: 1, values: () => { const own = width(); return this.data[0].map((x) => x + own * (place + 0.05)); } },
       size: { unit: 1, values: () => [width()] },
     } });
+  }
+
+  // From when until when, in seconds: where there are bars, so that all of a bucket is seen of which the range has a part.
+  range() {
+    const { picture: { from, to, instants, granularity }, zone } = this;
+    const isWhole = granularity !== "none" && instants.length > 0 && this.lines.some(({ isBars }) => isBars);
+    const ends = isWhole ? [Math.min(from, instants[0]), Math.max(to, Math.min(endOfBucket(instants.at(-1), granularity, zone), LAST))] : [from, to];
+    return ends.map((end) => end / 1000);
   }
 
   bands() {

@@ -24,9 +24,12 @@ function steps(unit, size) {
   return [found[0], (found[1] && `${GAP}${found[1]}`) + after];
 }
 
+// What the values of a scale are divided by, where steps of a power of ten would be none of the unit.
+export const divisorOf = (unit, size) => (["bytes", "seconds"].includes(unit) && size >= 1e-9 ? steps(unit, size)[0] : 1);
+
 const isPlain = (size) => size === 0 || (size >= 1e-4 && size < 1e21);
 
-// A value with so many significant digits: 1.6 T, 3.2 GiB, 250 ms.
+// A value with so many significant digits, and all before the point: 181,524, 1.6 T, 3.2 GiB, 250 ms.
 export function short(value, unit = "", most = 4) {
   if (value == null) return "–";
   const size = Math.abs(value);
@@ -35,7 +38,14 @@ export function short(value, unit = "", most = 4) {
   const scaled = value / divisor;
   const tooFar = !isPlain(Math.abs(scaled));
   return format(scaled, tooFar ? { notation: "scientific", maximumSignificantDigits: most }
-    : { maximumSignificantDigits: Math.max(most, Math.abs(scaled) >= 1000 ? 4 : 0) }) + after;
+    : { maximumSignificantDigits: Math.max(most, String(Math.round(Math.abs(scaled))).length) }) + after;
+}
+
+// As many as a step of an axis has: 1 of 2.5, though 2 of 0.25.
+function decimalsOf(step) {
+  const least = Math.min(12, Math.max(0, -Math.floor(Math.log10(step) + 1e-9)));
+  const digit = step * 10 ** least;
+  return Math.abs(digit - Math.round(digit)) < 1e-6 ? least : least + 1;
 }
 
 // Labels of an axis: all by the same step, with as many decimals as tell them apart.
@@ -50,7 +60,7 @@ export function ticks(values, unit) {
     const most = Math.min(15, Math.max(1, Math.ceil(Math.log10(largest / step)) + 1));
     return values.map((each) => (each === 0 ? "0" : format(each / divisor, { notation: "scientific", maximumSignificantDigits: most }) + after));
   }
-  const decimals = Number.isFinite(step) && step > 0 ? Math.min(12, Math.max(0, -Math.floor(Math.log10(step) + 1e-9))) : 3;
+  const decimals = Number.isFinite(step) && step > 0 ? decimalsOf(step) : 3;
   return values.map((each) => (each === 0 ? "0" : format(each / divisor, { maximumFractionDigits: decimals }) + after));
 }
 

@@ -1,7 +1,7 @@
-// Vertical scales. What uPlot is given is moderate whatever the values are: divided by a power of ten or, on a logarithmic
-// scale, the logarithm. Ticks and labels lead back.
+// Vertical scales. What uPlot is given is moderate whatever the values are: divided by a power of ten or by the step of
+// the unit (1024³, an hour) or, on a logarithmic scale, the logarithm. Ticks and labels lead back.
 
-import { ticks } from "./numbers.js";
+import { divisorOf, ticks } from "./numbers.js";
 
 const TICKS = 6;
 
@@ -10,11 +10,21 @@ function niceStep(rough) {
   return [1, 2, 2.5, 5, 10].find((each) => each * power >= rough * 0.999) * power;
 }
 
-function linear(low, high, size) {
+function linear(low, high, unit) {
+  const size = Math.max(Math.abs(low), Math.abs(high));
+  const divisor = divisorOf(unit, size);
+  const found = divided(low, high, divisor);
+  // the uppermost tick may be of the next step, as 1000 MiB are nearly 1 GiB
+  const next = divisorOf(unit, Math.max(...found.values.map(Math.abs)));
+  return next === divisor ? found : divided(low, high, next);
+}
+
+function divided(low, high, divisor) {
+  const size = Math.max(Math.abs(low), Math.abs(high)) / divisor;
   const thousands = size > 0 && (size >= 1e9 || size < 1e-3) ? Math.floor(Math.log10(size) / 3) : 0;
   // 1e-309 is no double that has all digits, so one step isn't enough for the least values
   const power = Math.max(-300, Math.min(300, 3 * thousands));
-  const to = (value) => (power < 0 ? value * 10 ** -power : value / 10 ** power);
+  const to = (value) => (power < 0 ? (value / divisor) * 10 ** -power : value / divisor / 10 ** power);
   let [from, until] = [to(low), to(high)];
   if (until - from < Math.max(Math.abs(from), Math.abs(until)) * 1e-9 || from === until) {
     const room = Math.abs(from) * 0.1 || 1;
@@ -23,7 +33,7 @@ function linear(low, high, size) {
   const step = niceStep((until - from) / TICKS);
   const [first, last] = [Math.floor(from / step + 1e-6), Math.ceil(until / step - 1e-6)];
   const splits = Array.from({ length: last - first + 1 }, (_, index) => (first + index) * step);
-  const back = (value) => (power < 0 ? value / 10 ** -power : value * 10 ** power);
+  const back = (value) => (power < 0 ? value / 10 ** -power : value * 10 ** power) * divisor;
   return { to, range: [first * step, last * step], splits, values: splits.map(back) };
 }
 
@@ -51,6 +61,6 @@ export function scaleOf(lists, unit, { fromZero, isLog }) {
   }
   if (low > high) [low, high] = isLog ? [1, 10] : [0, 1];
   if (fromZero && !isLog) [low, high] = [Math.min(low, 0), Math.max(high, 0)];
-  const scale = isLog ? logarithmic(low, high) : linear(low, high, Math.max(Math.abs(low), Math.abs(high)));
+  const scale = isLog ? logarithmic(low, high) : linear(low, high, unit);
   return { ...scale, labels: ticks(scale.values, unit) };
 }

@@ -8,7 +8,7 @@ const LENGTHS = { minute: MINUTE, hour: HOUR, day: DAY, week: 7 * DAY, month: 30
 const RANGE_UNITS = { m: MINUTE, h: HOUR, d: DAY, y: 365 * DAY };
 const [FEW_POINTS, MOST_POINTS] = [24, 2000];
 // The API knows the years 1 to 9999.
-const [FIRST, LAST] = [Date.parse("0001-01-01T00:00:00Z"), Date.parse("9999-12-31T23:59:59Z")];
+export const [FIRST, LAST] = [Date.parse("0001-01-01T00:00:00Z"), Date.parse("9999-12-31T23:59:59Z")];
 const timezone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 const DEFAULTS = { range: "", granularity: "auto", type: "avg", refresh: "0", timezone };
 // Written to the URL only where another is chosen.
