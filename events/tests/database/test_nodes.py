@@ -35,7 +35,10 @@ def known(monkeypatch, node):
 def sessions():
     """The sessions that the events were written by."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pid FROM pg_stat_activity WHERE query LIKE '%%append_event%%' OR query LIKE 'COPY%%'")
+        cursor.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+            " AND (query LIKE '%append_event%' OR query LIKE 'COPY%')"
+        )
         return {pid for (pid,) in cursor.fetchall()} - {connection.connection.info.backend_pid}
 
 
