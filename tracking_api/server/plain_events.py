@@ -8,6 +8,7 @@ behind a pooler.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -24,10 +25,12 @@ from tracking_api.server.answers import Answer, start_into
 from tracking_api.server.requests import Request
 from tracking_api.server.thread_pool import FairThreadPool
 
+logger = logging.getLogger(__name__)
+
 _MOST_BYTES = 4 << 10  # what takes longer to decode would hold up all others
 _PAUSE_SECONDS = 5.0  # before the database is tried again
 
-Take = Callable[[Answer], None]
+Take = Callable[[Answer | None], None]
 Done = Callable[[Exception | None], None]
 
 
@@ -113,7 +116,10 @@ class PlainEvents:
             return False
         environ = request.environ()
         with recording(begin(environ)) as seen:
-            plain = take(environ)
+            try:
+                plain = take(environ)
+            except Exception:  # a mistake of ours, which the thread meets again, and says so
+                return False
         if plain is None:
             return False
         [row] = plain.batch.rows
@@ -129,7 +135,12 @@ class PlainEvents:
             return
         seen.events = 1
         usage_meter.count_events(plain.known.client, 1)
-        answer(_answered(environ, seen, lambda _, start: answer_stored(plain, start)))
+        try:
+            found = _answered(environ, seen, lambda _, start: answer_stored(plain, start))
+        except Exception:  # without an answer the connection would wait for ever
+            logger.exception("An answer can't be made.")
+            found = None
+        answer(found)
 
 
 def _opened() -> AsyncAppender | None:
