@@ -137,14 +137,15 @@ class Server:
 
 
 def cpu_seconds(pid: int) -> tuple[float, float]:
-    """The CPU seconds of a process and of all its children that live, in user code and in the system."""
+    """The CPU seconds of a process and of all its children, ended ones too, in user code and in the system."""
     user = system = 0.0
     waiting = [pid]
     while waiting:
         each = waiting.pop()
         with suppress(OSError):  # it may have ended meanwhile
             fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
-            user, system = user + int(fields[11]) / _TICKS, system + int(fields[12]) / _TICKS
+            own_user, own_system, ended_user, ended_system = map(int, fields[11:15])
+            user, system = user + (own_user + ended_user) / _TICKS, system + (own_system + ended_system) / _TICKS
             for children in Path(f"/proc/{each}/task").glob("*/children"):
                 waiting += map(int, children.read_text().split())
     return user, system

@@ -144,7 +144,7 @@ def remembered_token(authorization: str) -> KnownToken | None:
     """Return the token of an ``Authorization`` header where it is in memory, and may be used for any request now."""
     text = parse_bearer_token(authorization)
     known = None if text is None else token_memory.remembered(_digest(text))
-    return known if known is not None and not known.token.resource and _is_usable(known.token, None) else None
+    return known if known is not None and _is_usable(known.token, None) else None
 
 
 def grant_of(request: Request) -> Grant | None:
@@ -184,11 +184,11 @@ def _digest(token: str) -> str:
 
 
 def _is_usable(token: AccessToken, request: Request | None) -> bool:
-    """Tell whether a token may be used now; for a request, which only a token for some resources asks for."""
+    """Tell whether a token may be used now for a request; None stands for any request."""
     if token.is_expired():
         return False
-    if token.resource and request and not token.allows_audience(request.build_absolute_uri(request.path)):  # RFC 8707
-        return False
+    if token.resource and (request is None or not token.allows_audience(request.build_absolute_uri(request.path))):
+        return False  # RFC 8707
     if token.user_id is not None and not token.user.is_active:
         return False
     return token.application_id is None or bool(token.application.is_usable(request))

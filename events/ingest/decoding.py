@@ -379,8 +379,7 @@ def store(batch: Batch, client: str, idempotency_key: str | None) -> dict[str, A
     """
     if idempotency_key is None:
         append.append(batch.rows)
-        current().events = len(batch.rows)
-        usage_meter.count_events(client, len(batch.rows))
+        count_stored(batch, client)
         return batch.answer()
     digest = batch.digest()
     with transaction.atomic():
@@ -390,8 +389,13 @@ def store(batch: Batch, client: str, idempotency_key: str | None) -> dict[str, A
         if is_new:
             append.append(batch.rows)
     if is_new:
-        usage_meter.count_events(client, len(batch.rows))
+        count_stored(batch, client)
     if first.digest != digest:
         raise IdempotencyKeyReused
-    current().events = len(batch.rows) if is_new else 0
     return batch.answer()  # it follows from the events, so it equals the answer of the first time
+
+
+def count_stored(batch: Batch, client: str) -> None:
+    """Count events that are committed, for their client and in the record of the request."""
+    current().events = len(batch.rows)
+    usage_meter.count_events(client, len(batch.rows))

@@ -7,11 +7,15 @@ from collections.abc import Callable
 from email.utils import formatdate
 from functools import lru_cache, partial
 from http import HTTPStatus
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from events.http.plain_errors import refuse
+from events.observability.observation import Observation
 from events.observability.recorder import observe
 from tracking_api.server.requests import Request
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 FILE_PIECE_BYTES = 1 << 16
 _WITHOUT_BODY = ("1", "204", "304")
@@ -72,12 +76,19 @@ class Answer:
 
 def refusal(request: Request, status: HTTPStatus, detail: str) -> Answer:
     """Return an answer that refuses a request before Django sees it, and record the request."""
-    started: list[Any] = []
     environ: dict[str, Any] = {"REQUEST_METHOD": request.method or "-", "PATH_INFO": request.path or "-"}
     for name, value in request.headers:
         if name.lower() == b"x-request-id":
             environ["HTTP_X_REQUEST_ID"] = value.decode("latin-1")
-    [content] = observe(environ, partial(start_into, started), partial(refuse, status, detail))
+    return answered(environ, partial(refuse, status, detail))
+
+
+def answered(
+    environ: WSGIEnvironment, application: Callable[..., list[bytes]], seen: Observation | None = None
+) -> Answer:
+    """Return the whole answer of a WSGI application, and record the request; ``seen`` is its record if it was begun."""
+    started: list[Any] = []
+    [content] = observe(environ, partial(start_into, started), application, seen)
     return Answer(started[0], started[1], content)
 
 

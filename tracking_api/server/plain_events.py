@@ -15,13 +15,13 @@ from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, Error, connections
 
-from events.access.usage import usage_meter
+from events.ingest.decoding import count_stored
 from events.log.append import Row
 from events.log.async_append import AsyncAppender
 from events.observability.observation import Observation
-from events.observability.recorder import begin, observe, recording
+from events.observability.recorder import begin, recording
 from events.quick_track import PATHS, PlainRequest, answer_failed, answer_stored, take
-from tracking_api.server.answers import Answer, start_into
+from tracking_api.server.answers import Answer, answered
 from tracking_api.server.requests import Request
 from tracking_api.server.thread_pool import FairThreadPool
 
@@ -133,14 +133,17 @@ class PlainEvents:
             # it may be one that asks the database something
             self._threads.submit(partial(_failed, environ, seen, error), answer, seen.client)
             return
-        seen.events = 1
-        usage_meter.count_events(plain.known.client, 1)
         try:
-            found = _answered(environ, seen, lambda _, start: answer_stored(plain, start))
+            found = answered(environ, partial(_answer_stored, plain), seen)
         except Exception:  # without an answer the connection would wait for ever
             logger.exception("An answer can't be made.")
             found = None
         answer(found)
+
+
+def _answer_stored(plain: PlainRequest, environ: dict[str, Any], start_response: Callable[..., object]) -> list[bytes]:
+    count_stored(plain.batch, plain.known.client)
+    return answer_stored(plain, start_response)  # type: ignore[arg-type]
 
 
 def _opened() -> AsyncAppender | None:
@@ -156,10 +159,4 @@ def _failed(environ: dict[str, Any], seen: Observation, error: Exception) -> Ans
             raise error
     except Exception as translated:
         failure = translated
-    return _answered(environ, seen, lambda _, start: answer_failed(environ, failure, start))
-
-
-def _answered(environ: dict[str, Any], seen: Observation, answer: Callable[..., list[bytes]]) -> Answer:
-    started: list[Any] = []
-    [content] = observe(environ, partial(start_into, started), answer, seen)
-    return Answer(started[0], started[1], content)
+    return answered(environ, lambda environ, start_response: answer_failed(environ, failure, start_response), seen)
