@@ -158,8 +158,8 @@ function draw(taken) {
 }
 
 // What is dashed and shaded, in words.
-function partsText({ cut, instants, granularity }) {
-  const [first, last] = [cut[0], cut[instants.length - 1]];
+function partsText({ cut, instants, granularity, columns }) {
+  const [first, last] = [0, instants.length - 1].map((row) => columns.some(({ values }) => values[row] != null) && cut[row]);
   const words = [];
   if (first === "cut") words.push(`the first ${granularity} is cut by the range’s start`);
   if (last === "filling") words.push(`the last ${granularity} is still filling`);
