@@ -35,6 +35,7 @@ _NEED_A_BROWSER = [
     "test_clients_browser.py",
     "test_dashboard_browser.py",
     "test_docs_browser.py",
+    "test_every_page_browser.py",
     "test_overview_browser.py",
     "test_series_page_browser.py",
     "test_tracking_js_browser.py",

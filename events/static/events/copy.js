@@ -10,10 +10,8 @@ for (const button of document.querySelectorAll("[data-copies]")) {
       await navigator.clipboard.writeText(place.value ?? place.textContent);
       button.textContent = "Copied";
     } catch { // by plain HTTP from another machine pages may not write the clipboard, but users may
-      const range = document.createRange();
-      range.selectNodeContents(place);
       if (place.select) place.select();
-      else { getSelection().removeAllRanges(); getSelection().addRange(range); }
+      else getSelection().selectAllChildren(place);
       button.textContent = document.execCommand("copy") ? "Copied" : "Press Ctrl+C";
     }
     setTimeout(() => { button.textContent = said; }, 2000);

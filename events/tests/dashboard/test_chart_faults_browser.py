@@ -348,3 +348,11 @@ def test_a_day_of_which_only_a_part_is_there_is_labelled(open_page, env):
     page.get_by_role("button", name="Table").click()
     expect(page.locator("#table tbody tr").last).to_contain_text("(part)")
     assert OCTOBER["to"] < state_of(page)["to"][0] < "2026-11-03"
+
+
+def test_a_part_without_a_value_is_not_said_to_be_dashed(open_page):
+    """The range's end is the first instant of a day, of which nothing is there."""
+    page = open_page(october(CLICKS, granularity="day", timezone="UTC"))
+
+    expect(page.locator("#legend b")).not_to_be_empty()
+    expect(page.locator("#parts")).to_have_text("")

@@ -105,7 +105,7 @@ def test_a_series_is_found_as_one_types(open_page, env):
 
 def test_the_headings_sort_and_links_keep_it(open_page):
     page = open_page("/")
-    heading = page.locator("th[data-order='lastValue']")
+    heading = page.locator("th[data-order='-lastValue']")
 
     heading.get_by_role("button").click()
 

@@ -100,14 +100,15 @@ def downloaded(page, button):
     return Path(download.value.path()).read_bytes()
 
 
-def accessible(page):
+def accessible(page, except_for=()):
+    """To anyone, by all rules of axe but those named, which are about what others have made."""
     from axe_playwright_python.sync_playwright import Axe
 
-    results = Axe().run(page)
+    results = Axe().run(page, options={"rules": {rule: {"enabled": False} for rule in except_for}})
     assert results.violations_count == 0, results.generate_report()
 
 
-def fits_any_screen_and_anyone(page, name):
+def fits_any_screen_and_anyone(page, name, except_for=()):
     """As the window grows and the colors change; with the screenshots' directory in SCREENSHOTS it leaves pictures."""
     for width in (360, 1280, 2560):
         for scheme in ("light", "dark"):
@@ -115,7 +116,7 @@ def fits_any_screen_and_anyone(page, name):
             page.emulate_media(color_scheme=scheme)
             until(page, "document.documentElement.scrollWidth <= innerWidth")
             if IS_THOROUGH or (width, scheme) in ((360, "light"), (1280, "dark")):
-                accessible(page)
+                accessible(page, except_for)
             if directory := os.environ.get("SCREENSHOTS"):
                 page.screenshot(path=f"{directory}/{name}-{width}-{scheme}.png", full_page=True)
 

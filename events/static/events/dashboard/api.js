@@ -10,7 +10,7 @@ export class APIError extends Error {
   }
 }
 
-const get = (path, signal) => asked(path, { signal, cache: "no-cache" });
+export const get = (path, signal) => asked(path, { signal, cache: "no-cache" });
 
 async function asked(path, options) {
   const response = await fetch(path, options).catch(() => {
@@ -21,7 +21,7 @@ async function asked(path, options) {
 }
 
 // The words of a refusal, with the fields that they are about; in a list the index leads to what is wrong.
-function refusal(status, body) {
+export function refusal(status, body) {
   const words = (texts) => (typeof texts === "object" && !Array.isArray(texts) ? Object.values(texts).map(words).join(" ") : [texts].flat().join(" "));
   const said = Object.entries(body).map(([key, texts]) => `${key}: ${words(texts)}`).join(" ");
   return new APIError(status, said.replace(/^detail: /, ""));
@@ -62,47 +62,13 @@ export const statistics = (series, window, signal) =>
 const MOST_A_REQUEST = 100;
 
 // What a list says of some series or namespaces within a window, by as few requests as take all of them.
-async function listOf(path, name, values, window, signal) {
+export async function listOf(path, name, values, window, signal) {
   const pieces = [];
   for (let first = 0; first < values.length; first += MOST_A_REQUEST) pieces.push(values.slice(first, first + MOST_A_REQUEST));
   return Promise.all(pieces.map((piece) =>
     get(`${path}?${new URLSearchParams([...Object.entries(window), ...piece.map((each) => [name, each])])}`, signal)));
 }
 
-// When alerts fired for any series within a window, and how late they are evaluated.
-export const firingsOfAll = (window, signal) => get(`${document.body.dataset.firings}?${new URLSearchParams(window)}`, signal);
-
-// When alerts fired for some series within a window.
-export const firings = async (series, window, signal) =>
-  (await listOf(document.body.dataset.firings, "series", series, window, signal)).flatMap((answer) => answer.firings);
-
 // A page of the series, with how each is going.
-export function overview({ search, order, page, hidden }, signal) {
-  return get(`${document.body.dataset.overview}?${new URLSearchParams({ search, order, page, hidden: hidden ? "yes" : "no" })}`, signal);
-}
-
-const MOST_QUESTIONS = 20;
-let waiting = [];
-
-// As `aggregates`; all that is asked in one go is sent together, as many questions as fit into a request.
-export function aggregatesTogether(series, question, signal) {
-  const [namespace, name] = series.split("/");
-  return new Promise((done, fail) => {
-    if (!waiting.length) queueMicrotask(() => ask(waiting.splice(0)));
-    waiting.push({ question: { namespace, name, ...question }, signal, done, fail });
-  });
-}
-
-function ask(asking) {
-  for (let first = 0; first < asking.length; first += MOST_QUESTIONS) {
-    const some = asking.slice(first, first + MOST_QUESTIONS);
-    call("POST", document.body.dataset.query, { questions: some.map(({ question }) => question) }, some[0].signal).then(
-      ({ answers }) => answers.forEach(({ status, body }, index) => (status === 200 ? some[index].done(body) : some[index].fail(refusal(status, body)))),
-      (error) => some.forEach(({ fail }) => fail(error)),
-    );
-  }
-}
-
-// What happened in some namespaces within a window.
-export const annotations = async (namespaces, window, signal) =>
-  (await listOf(document.body.dataset.annotations, "namespace", namespaces, window, signal)).flat();
+export const overview = ({ search, order, page, hidden }, signal) =>
+  get(`${document.body.dataset.overview}?${new URLSearchParams({ search, order, page, hidden })}`, signal);

@@ -1,27 +1,47 @@
 // A board: several charts with one range, zone and refresh over all, asked for together.
 
-import { aggregatesTogether, APIError, call, firings } from "./api.js";
+import { APIError, call, refusal } from "./api.js";
 import { Chart } from "./chart.js";
-import { byId, element } from "./dom.js";
+import { byId, element, on } from "./dom.js";
+import { drawFirings, firingsOf, shadedText } from "./firings.js";
 import { short } from "./numbers.js";
 import { latestRow } from "./legend.js";
 import { drawNotes, Marks, NoteDialog, notesOf } from "./notes.js";
-import { shadedText, take, visible } from "./picture.js";
+import { take, visible } from "./picture.js";
+import { repeated } from "./repeated.js";
 import { moved, read, windowOf, write, zoomed } from "./state.js";
 import { Tooltip } from "./tooltip.js";
 import { instantOf, localText, zonedText } from "./time.js";
 
 const OF_ALL = ["range", "from", "to", "timezone", "refresh"];
 const MOST_POINTS = 400; // a card is narrow
+const MOST_QUESTIONS = 20;
 const board = JSON.parse(byId("board").textContent);
 const fields = byId("controls").elements;
 const noteDialog = byId("note") ? new NoteDialog(() => load()) : null;
-let state, timer, loading, happened = [], fired = [];
+let state, waiting = [];
 
-// The charts are asked for their buckets alone: units are known, statistics are not shown, and what fired is asked of
-// all charts at once.
-const ask = { aggregates: aggregatesTogether, statistics: async (series) => ({ unit: board.units[series] ?? "" }), mostPoints: MOST_POINTS,
-  firings: async () => [] };
+// The charts are asked for their buckets alone: units are known, statistics are not shown.
+const ask = { aggregates: aggregatesTogether, statistics: async (series) => ({ unit: board.units[series] ?? "" }), mostPoints: MOST_POINTS };
+
+// As the API's `aggregates`; all that is asked in one go is sent together, as many questions as fit into a request.
+function aggregatesTogether(series, question, signal) {
+  const [namespace, name] = series.split("/");
+  return new Promise((done, fail) => {
+    if (!waiting.length) queueMicrotask(() => send(waiting.splice(0)));
+    waiting.push({ question: { namespace, name, ...question }, signal, done, fail });
+  });
+}
+
+function send(asking) {
+  for (let first = 0; first < asking.length; first += MOST_QUESTIONS) {
+    const some = asking.slice(first, first + MOST_QUESTIONS);
+    call("POST", document.body.dataset.query, { questions: some.map(({ question }) => question) }, some[0].signal).then(
+      ({ answers }) => answers.forEach(({ status, body }, index) => (status === 200 ? some[index].done(body) : some[index].fail(refusal(status, body)))),
+      (error) => some.forEach(({ fail }) => fail(error)),
+    );
+  }
+}
 
 class Card {
   constructor(place) {
@@ -32,9 +52,10 @@ class Card {
     this.title = title || this.own.series.join(", ");
     this.tooltip = new Tooltip(this.one(".stage"));
     this.marks = noteDialog && new Marks(this.one(".notes"), (some) => noteDialog.open(some, state.timezone));
-    this.notes = [];
+    [this.notes, this.firings] = [[], []];
     this.chart = new Chart(this.one(".chart"), (from, to) => change(zoomed(state, from, to)), (row, plot) => this.hover(row, plot), {
-      behind: (plot) => drawNotes(plot, this.notes), onDraw: (plot) => this.marks?.show(plot, this.notes, state.timezone) });
+      behind: (plot) => { drawFirings(plot, this.firings, this.own.hidden); drawNotes(plot, this.notes); },
+      onDraw: (plot) => this.marks?.show(plot, this.notes, state.timezone) });
     const link = document.body.dataset.chart ? element("a", {}, this.title) : this.title;
     this.one(".title").replaceChildren(link);
     this.one(".chart").setAttribute("aria-label", `Chart: ${this.title}`);
@@ -57,7 +78,7 @@ class Card {
     const refused = taken.failures.map(({ series, error }) => (error instanceof APIError ? `${series}: ${error.message}` : "This can’t be drawn."));
     this.say([...new Set(refused)].join(" "));
     if (taken.failures.length === mine.series.length && this.picture) return; // what is shown is older
-    this.picture = { ...taken, firings: this.picture?.firings ?? [] }; // those of before, until there are others
+    this.picture = taken;
     this.shown = mine;
     this.chart.show(this.picture, mine);
     this.values(null);
@@ -69,12 +90,12 @@ class Card {
     this.one(".refused").hidden = !text;
   }
 
-  showWhatHappened() {
+  showWhatHappened(notes, firings) {
     const namespaces = new Set(this.own.series.map((each) => each.split("/")[0]));
-    this.notes = happened.filter((note) => namespaces.has(note.namespace));
+    this.notes = notes.filter((note) => namespaces.has(note.namespace));
+    this.firings = firings.filter(({ namespace, name }) => this.own.series.includes(`${namespace}/${name}`));
     if (!this.picture) return;
-    this.picture.firings = fired.filter(({ namespace, name }) => this.own.series.includes(`${namespace}/${name}`));
-    this.one(".fired").textContent = shadedText(this.picture);
+    this.one(".fired").textContent = shadedText(this.firings);
     this.chart.plot?.redraw(false);
   }
 
@@ -95,31 +116,19 @@ class Card {
   }
 }
 
-// None where it can't be had, or isn't for everybody, as on a public board.
-async function firedOf(series, signal) {
-  if (!document.body.dataset.firings || !series.length) return [];
-  const [tsMin, tsMax] = windowOf(state).map((end) => new Date(end).toISOString());
-  return firings(series, { tsMin, tsMax }, signal).catch(() => []);
-}
-
-// Whatever goes wrong, a refresh is followed by the next one.
-async function load() {
-  clearTimeout(timer);
-  loading?.abort();
-  const { signal } = (loading = new AbortController());
-  const { refresh } = state;
+const load = repeated(byId("cards"), () => state?.refresh * 1000, async (signal) => {
   const series = [...new Set(cards.flatMap((card) => card.own.series))];
-  const [notes, alerts] = await Promise.all([noteDialog ? notesOf(series, windowOf(state), signal) : [], firedOf(series, signal), ...cards.map((card) => card.load(signal).catch((error) => {
+  const loaded = cards.map((card) => card.load(signal).catch((error) => {
     if (signal.aborted) return;
     card.say("This can’t be drawn.");
     reportError(error);
-  }))]);
+  }));
+  const [notes, firings] = await Promise.all([noteDialog ? notesOf(series, windowOf(state), signal) : [],
+    firingsOf(series, windowOf(state), signal), ...loaded]);
   if (signal.aborted) return;
-  [happened, fired] = [notes, alerts];
-  for (const card of cards) card.showWhatHappened();
+  for (const card of cards) card.showWhatHappened(notes, firings);
   document.body.dataset.loaded = Number(document.body.dataset.loaded ?? 0) + 1;
-  if (refresh > 0) timer = setTimeout(() => document.hidden || load(), refresh * 1000);
-}
+}, reportError);
 
 function show() {
   for (const key of ["range", "timezone", "refresh"]) fields[key].value = state[key];
@@ -152,7 +161,7 @@ function arrange() {
   const list = byId("cards");
   const keep = async () => {
     const order = [...list.children].map((each) => ["chart", each.dataset.chart]);
-    await send([["action", "order"], ...order]);
+    await post([["action", "order"], ...order]);
   };
   const swap = (card, by) => {
     const other = by < 0 ? card.previousElementSibling : card.nextElementSibling;
@@ -188,11 +197,11 @@ function arrange() {
   button.addEventListener("click", () => set(button.getAttribute("aria-pressed") !== "true"));
   set(button.getAttribute("aria-pressed") === "true");
   byId("keep").addEventListener("click", async () => {
-    if (await send([["action", "view"], ["view", written()]])) byId("kept").textContent = "Kept: the board opens like this.";
+    if (await post([["action", "view"], ["view", written()]])) byId("kept").textContent = "Kept: the board opens like this.";
   });
 }
 
-async function send(pairs) {
+async function post(pairs) {
   try {
     await call("POST", location.pathname, new URLSearchParams(pairs));
     return true;
@@ -212,13 +221,11 @@ function wire() {
     const [from, to] = windowOf(state);
     if (["range", "timezone", "refresh"].includes(name)) change({ ...state, from, to, [name]: value });
   });
-  const on = (id, does) => byId(id).addEventListener("click", does);
   on("earlier", () => change(moved(state, -1 / 2)));
   on("later", () => change(moved(state, 1 / 2)));
   on("zoom-in", () => change(zoomed(state, ...windowOf(state), 1 / 2)));
   on("zoom-out", () => change(zoomed(state, ...windowOf(state), 2)));
   addEventListener("popstate", () => { state = stateOf(location.search); show(); });
-  document.addEventListener("visibilitychange", () => document.hidden || (state.refresh > 0 && load()));
   if (byId("arrange")) arrange();
 }
 

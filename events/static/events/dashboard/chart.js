@@ -1,6 +1,7 @@
 // The chart: uPlot, in the page's colours and the chosen time zone.
 
 import uPlot from "../vendor/uplot-1.6.32/uPlot.esm.js";
+import { cssColor, faint } from "./dom.js";
 import { visible } from "./picture.js";
 import { scaleOf } from "./scales.js";
 import { LAST } from "./state.js";
@@ -16,44 +17,25 @@ const TICKS = [
   [60, CLOCK, `\n${DATE}`, NO, "\n{D} {MMM}", NO, NO, NO, 1],
   [1, `${CLOCK}:{ss}`, `\n${DATE}`, NO, "\n{D} {MMM}", NO, NO, NO, 1],
 ];
-export const cssColor = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
-const faint = (color, share) => color + Math.round(share * 2.55).toString(16).padStart(2, "0");
 const labelWidth = (plot, labels) => 24 + 7 * Math.max(3, ...(labels ?? []).map((label) => label.length));
 const [DASH, PREVIOUS] = [[3, 4], [8, 5]];
 
 // Lines end at gaps; a value between two gaps would be no line at all, and is drawn as a point.
 function lonely(values) {
-  const rows = [];
-  const isValue = (row, by) => {
-    while (values[row] === undefined && row >= 0 && row < values.length) row += by;
-    return values[row] != null;
-  };
-  for (let row = 0; row < values.length; row++) {
-    if (values[row] != null && !isValue(row - 1, -1) && !isValue(row + 1, 1)) rows.push(row);
-  }
-  return rows;
+  const rows = [...values.keys()].filter((row) => values[row] !== undefined);
+  return rows.filter((row, at) => values[row] !== null && values[rows[at - 1]] == null && values[rows[at + 1]] == null);
 }
 
 // Gaps that are no longer than three times what usually lies between two values are no gaps: those values come
 // regularly, but not in each bucket.
 function joinedUp(values, gaps) {
   if (gaps === "show") return values;
-  const spaces = [];
-  let before = -1;
-  for (let row = 0; row < values.length; row++) {
-    if (values[row] == null) continue;
-    if (before >= 0) spaces.push(row - before);
-    before = row;
-  }
-  const usual = spaces.sort((a, b) => a - b)[spaces.length >> 1] ?? 1;
+  const rows = [...values.keys()].filter((row) => values[row] != null);
+  const steps = rows.slice(1).map((row, at) => row - rows[at]);
+  const usual = steps.toSorted((a, b) => a - b)[steps.length >> 1] ?? 1;
   const most = gaps === "join" ? Infinity : usual === 1 ? 1 : 3 * usual;
-  if (most === 1) return values;
   const joined = values.slice();
-  for (let row = 0, last = -1; row < joined.length; row++) {
-    if (values[row] == null) continue;
-    if (last >= 0 && row - last > 1 && row - last <= most) joined.fill(undefined, last + 1, row);
-    last = row;
-  }
+  steps.forEach((step, at) => { if (step <= most) joined.fill(undefined, rows[at] + 1, rows[at + 1]); });
   return joined;
 }
 
@@ -119,15 +101,12 @@ export class Chart {
       const partial = parts.length ? Array(scaled.length).fill(null) : null;
       for (const row of parts) {
         partial[row] = scaled[row];
-        if (!isBars) { // a line leads there from the next whole bucket
-          const step = row === 0 ? 1 : -1;
-          let beside = row + step;
-          while (full[beside] === undefined && beside >= 0 && beside < full.length) beside += step;
-          if (full[beside] != null) {
-            partial[beside] = full[beside];
-            if (beside !== row + step) for (let gap = row + step; gap !== beside; gap += step) partial[gap] = undefined;
-          }
-        }
+        if (isBars) continue; // a line leads there from the next whole bucket
+        const beside = row === 0 ? full.findIndex((value, at) => at > 0 && value !== undefined)
+          : full.findLastIndex((value, at) => at < row && value !== undefined);
+        if (full[beside] == null) continue;
+        partial[beside] = full[beside];
+        partial.fill(undefined, Math.min(row, beside) + 1, Math.max(row, beside));
       }
       const whole = full.slice();
       for (const row of parts) whole[row] = null;
@@ -152,29 +131,17 @@ export class Chart {
       scaleAxis(key, key === "second" ? { side: 1, grid: { show: false } } : {}));
     const scales = Object.fromEntries(this.scales.map(({ key }) => [key, { range: () => this.scale(key).range }]));
     this.plot = new uPlot({
-      ...this.size(), series: [{}, ...this.lines.map((line, index) => this.line(line, index))], axes: [{ ...axis, values: TICKS, space: 70 }, ...axes],
+      ...this.size(), series: [{}, ...this.lines.map((line, index) => this.line(line, index))],
+      axes: [{ ...axis, values: TICKS, space: 70 }, ...axes],
       bands: this.bands(), legend: { show: false },
       cursor: { drag: { x: true, y: false, setScale: false }, bind: { dblclick: () => null },
         points: { size: 9, width: 2, fill: (plot, index) => this.color(this.lines[index - 1]), stroke: () => cssColor("card") } },
       scales: { x: { range: () => this.range() }, ...scales },
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), this.zone),
-      hooks: { drawAxes: [(plot) => this.fired(plot), (plot) => this.behind(plot)], draw: [(plot) => this.onDraw(plot)], setCursor: [(plot) => this.onHover(plot.cursor.idx ?? null, plot)], setSelect: [(plot) => this.zoom(plot)] },
+      hooks: { drawAxes: [(plot) => this.behind(plot)], draw: [(plot) => this.onDraw(plot)], setSelect: [(plot) => this.zoom(plot)],
+        setCursor: [(plot) => this.onHover(plot.cursor.idx ?? null, plot)] },
     }, this.data, this.place);
     if (cursor?.left >= 0) this.plot.setCursor({ left: cursor.left, top: cursor.top });
-  }
-
-  // When alerts fired, as bands below the lines; one that is shorter than a pixel is as wide as one.
-  fired(plot) {
-    const { ctx, bbox: { left, top, width, height } } = plot;
-    ctx.save();
-    for (const { namespace, name, firedAt, resolvedAt } of this.picture.firings) {
-      if (this.look.hidden.includes(`${namespace}/${name}`)) continue;
-      const [start, end] = [firedAt, resolvedAt ?? new Date().toISOString()].map((text) =>
-        Math.min(Math.max(plot.valToPos(Date.parse(text) / 1000, "x", true), left), left + width));
-      ctx.fillStyle = faint(cssColor("bad"), 18);
-      ctx.fillRect(start, top, Math.max(end - start, devicePixelRatio), height);
-    }
-    ctx.restore();
   }
 
   scale(key) {

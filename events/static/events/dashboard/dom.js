@@ -1,8 +1,7 @@
-// Elements of the page: found by id, made without any text being taken for HTML, and marked while they are loading.
-
-const LOADING_MILLISECONDS = 100;
+// Elements of the page: found by id, and made without any text being taken for HTML; and its colours.
 
 export const byId = (id) => document.getElementById(id);
+export const on = (id, does, event = "click") => byId(id).addEventListener(event, does);
 
 export const element = (name, attributes, ...children) => filled(document.createElement(name), attributes, ...children);
 
@@ -17,15 +16,12 @@ function filled(made, attributes = {}, ...children) {
   return made;
 }
 
-// Marks a place as loading, where that takes a while. What is returned ends it; not the mark, where something else is loading.
-export function loadingOf(place) {
-  const set = (isLoading) => {
-    place.classList.toggle("loading", isLoading);
-    place.setAttribute("aria-busy", isLoading);
-  };
-  const waiting = setTimeout(() => set(true), LOADING_MILLISECONDS);
-  return (isLast) => {
-    clearTimeout(waiting);
-    if (isLast) set(false);
-  };
+// Replaces what a place holds, unless it is the same: a selection in it stays.
+export function renew(place, ...children) {
+  const other = place.cloneNode();
+  other.append(...children);
+  if (!other.isEqualNode(place)) place.replaceChildren(...other.childNodes);
 }
+
+export const cssColor = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+export const faint = (color, share) => color + Math.round(share * 2.55).toString(16).padStart(2, "0");

@@ -16,6 +16,10 @@ export function parsed(text, count) {
   return { label: name ? name.trim() : written, written, places, does: (a, b) => (a == null || b == null ? null : DOES[sign](a, b)) };
 }
 
+// Those of a state that have a meaning, each with its text.
+export const formulasOf = ({ formulas, series }) =>
+  formulas.flatMap((text) => [parsed(text, series.length)].filter(Boolean).map((formula) => ({ text, ...formula })));
+
 // The formulas that are left where the series at a place goes; letters past it move up.
 export function without(formulas, place, count) {
   return formulas.flatMap((text) => {

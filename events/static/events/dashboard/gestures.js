@@ -1,37 +1,31 @@
 // What fingers and keys do over the chart: swipe to move, pinch to zoom, arrows to read value by value.
 
 export function gestures(place, { plotOf, onMove, onZoom, onReset }) {
-  const fingers = new Map();
+  const fingers = new Map(); // where each is, from the left
   let start = null;
-  const spread = () => { const [a, b] = [...fingers.values()]; return Math.abs(a.x - b.x); };
-  const middle = () => [...fingers.values()].reduce((sum, each) => sum + each.x, 0) / fingers.size;
+  const spread = () => Math.max(1, Math.max(...fingers.values()) - Math.min(...fingers.values()));
+  const middle = () => [...fingers.values()].reduce((sum, each) => sum + each, 0) / fingers.size;
   place.addEventListener("pointerdown", (event) => {
     if (event.pointerType !== "touch") return;
-    fingers.set(event.pointerId, { x: event.clientX, y: event.clientY });
-    start = { x: middle(), spread: fingers.size === 2 ? Math.max(spread(), 1) : 0, fingers: fingers.size };
+    fingers.set(event.pointerId, event.clientX);
+    start = { x: middle(), spread: spread(), fingers: fingers.size };
   });
   place.addEventListener("pointermove", (event) => {
     if (!fingers.has(event.pointerId)) return;
-    fingers.set(event.pointerId, { x: event.clientX, y: event.clientY });
+    fingers.set(event.pointerId, event.clientX);
     const plot = plotOf();
     const box = plot?.over.getBoundingClientRect();
     if (fingers.size === 1 && plot) plot.setCursor({ left: event.clientX - box.left, top: event.clientY - box.top });
   });
   const end = (event) => {
     const plot = plotOf();
-    if (!fingers.has(event.pointerId) || !start || !plot) return;
-    const width = plot.over.clientWidth;
-    if (event.type === "pointerup") {
-      if (start.fingers === 2 && fingers.size === 2) {
-        const ratio = Math.max(spread(), 1) / start.spread;
-        if (ratio > 1.2 || ratio < 0.8) onZoom(1 / ratio);
-      } else if (start.fingers === 1) {
-        const by = (start.x - middle()) / width;
-        if (Math.abs(by) > 0.15) onMove(by);
-      }
+    if (plot && start && fingers.has(event.pointerId) && event.type === "pointerup") {
+      const [ratio, by] = [spread() / start.spread, (start.x - middle()) / plot.over.clientWidth];
+      if (start.fingers === 2 && (ratio > 1.2 || ratio < 0.8)) onZoom(1 / ratio);
+      if (start.fingers === 1 && Math.abs(by) > 0.15) onMove(by);
     }
     fingers.delete(event.pointerId);
-    start = fingers.size ? { ...start, fingers: 0 } : null;
+    start = null; // what is left of two fingers is no gesture of its own
   };
   place.addEventListener("pointerup", end);
   place.addEventListener("pointercancel", end);

@@ -2,7 +2,7 @@
 // and a button that removes it. Its name hides it and shows it again.
 
 import { pathOf } from "./api.js";
-import { byId, element } from "./dom.js";
+import { byId, element, renew } from "./dom.js";
 import { letterOf } from "./formulas.js";
 import { percent, short } from "./numbers.js";
 import { windowOf } from "./state.js";
@@ -29,11 +29,10 @@ export function legend(state, formulas, { remove, toggle }) {
     element("button", { class: "remove", "aria-label": `Remove ${label}`, click: () => remove(key) }, "×"));
   const isLettered = state.series.length > 1;
   byId("legend").replaceChildren(
-    ...state.series.map((series, index) => entry(series, series, index, isLettered && letterOf(index), [...(events ? [link(series)] : []), ...(seriesPage ? [about(series)] : [])])),
+    ...state.series.map((series, index) => entry(series, series, index, isLettered && letterOf(index),
+      [...(events ? [link(series)] : []), ...(seriesPage ? [about(series)] : [])])),
     ...formulas.map(({ text, label, written }, index) => entry(text, label === written ? label : `${label} = ${written}`, 6 + index, null, [])));
 }
-
-const unitWord = (granularity) => (granularity === "none" ? "event" : granularity);
 
 // The row that stands for a column: its last whole bucket with a value, or else the last with any.
 export function latestRow({ values }, cut) {
@@ -41,9 +40,8 @@ export function latestRow({ values }, cut) {
   return whole >= 0 ? whole : values.findLastIndex((value) => value != null);
 }
 
-function said(row, { cut, granularity, instants }) {
-  const unit = unitWord(granularity);
-  if (granularity === "none") return "last event";
+function said(row, { cut, granularity: unit, instants }) {
+  if (unit === "none") return "last event";
   if (cut[row] === "filling") return `this ${unit} so far`;
   if (cut[row]) return `part of a ${unit}`;
   const next = instants.length - 1 - (cut[instants.length - 1] ? 1 : 0);
@@ -83,10 +81,7 @@ export function legendStatistics(picture) {
       const [now, then] = [statistics[picture.type], earlier?.[picture.type]];
       if (now != null && then) parts.push(["change", percent((now - then) / Math.abs(then))]);
     }
-    const text = parts.flat().join("|");
-    const list = place.querySelector("dl");
-    if (list.dataset.text === text) continue;
-    list.dataset.text = text;
-    list.replaceChildren(...parts.map(([word, value]) => element("div", word === "change" ? { title: "against the period of the same length before" } : {}, element("dt", {}, word), element("dd", {}, value))));
+    const title = (word) => (word === "change" ? { title: "against the period of the same length before" } : {});
+    renew(place.querySelector("dl"), ...parts.map(([word, value]) => element("div", title(word), element("dt", {}, word), element("dd", {}, value))));
   }
 }

@@ -2,12 +2,14 @@
 
 import { APIError, catalogue, lineOf, MOST_LISTED } from "./api.js";
 import { Chart } from "./chart.js";
-import { byId, element, loadingOf } from "./dom.js";
-import { parsed, without } from "./formulas.js";
+import { byId, element, on, renew } from "./dom.js";
+import { drawFirings, firingsOf, shadedText } from "./firings.js";
+import { formulasOf, parsed, without } from "./formulas.js";
 import { gestures } from "./gestures.js";
 import { drawNotes, Marks, NoteDialog, notesOf } from "./notes.js";
 import { entryOf, latestRow, legend, legendStatistics, legendValues } from "./legend.js";
-import { emptied, shadedText, take, visible } from "./picture.js";
+import { emptied, take, visible } from "./picture.js";
+import { repeated } from "./repeated.js";
 import { fileName, png, save } from "./save.js";
 import { CHOSEN, lengthOf, MOST_FORMULAS, MOST_SERIES, moved, read, widened, windowOf, write, zoomed } from "./state.js";
 import { csv, table } from "./table.js";
@@ -19,10 +21,11 @@ const fields = byId("controls").elements;
 const tooltip = new Tooltip(byId("stage"));
 const noteDialog = new NoteDialog(() => load());
 const marks = new Marks(byId("notes"), (some) => noteDialog.open(some, state.timezone));
-const chart = new Chart(byId("chart"), (from, to) => change(zoomed(state, from, to)), hover, {
-  behind: (plot) => drawNotes(plot, notes), onDraw: (plot) => marks.show(plot, notes, state.timezone) });
-let notes = [];
-let state, picture, drawn, timer, loading, known = new Map(), isWhole, searching, unzoomed, noted;
+const chart = new Chart(byId("chart"), (from, to) => zoomTo(zoomed(state, from, to)), hover, {
+  behind: (plot) => { drawFirings(plot, firings, state.hidden); drawNotes(plot, notes); },
+  onDraw: (plot) => marks.show(plot, notes, state.timezone) });
+let [notes, firings] = [[], []];
+let state, picture, drawn, known = new Map(), isWhole, searching, unzoomed, noted;
 
 const bySeries = (lines) => new Map(lines.map((line) => [`${line.namespace}/${line.name}`, line]));
 const offer = (found) =>
@@ -84,9 +87,6 @@ function spacing() {
   return lines.length ? Math.min(...lines.map((line) => age(line) / (line.count - 1))) : 0;
 }
 
-const formulasOf = ({ formulas, series }) =>
-  formulas.flatMap((text) => [parsed(text, series.length)].filter(Boolean).map((formula) => ({ text, ...formula })));
-
 // What stands beside the controls at once, before anything is asked: the legend, so that any series can be removed.
 function change(to, { replace = false } = {}) {
   state = to;
@@ -122,30 +122,19 @@ function toggle(key) {
   entryOf(key)?.querySelector(".name").focus();
 }
 
-// Whatever goes wrong, a refresh is followed by the next one.
-async function load() {
-  clearTimeout(timer);
-  loading?.abort();
-  const { signal } = (loading = new AbortController());
-  const mine = state;
-  const done = loadingOf(byId("stage"));
-  try {
-    const [taken, happened] = await Promise.all([take(mine, spacing(), signal), notesOf(mine.series, windowOf(mine), signal)]);
-    if (signal.aborted) return;
-    notes = happened;
-    const isAll = taken.failures.length === mine.series.length && mine.series.length > 0;
-    if (!isAll) draw(taken);
-    else if (drawn !== mine) draw(emptied(mine));
-    if (taken.failures.length) failed(taken.failures, isAll && drawn === mine && picture.texts.length > 0);
-  } catch (error) {
-    if (signal.aborted) return;
-    say("This can’t be drawn.", "", true);
-    reportError(error);
-  } finally {
-    done(!signal.aborted);
-    if (!signal.aborted && mine.refresh > 0) timer = setTimeout(() => document.hidden || load(), mine.refresh * 1000);
-  }
-}
+const load = repeated(byId("stage"), () => state?.refresh * 1000, async (signal) => {
+  const [taken, ...happened] = await Promise.all([take(state, spacing(), signal),
+    ...[notesOf, firingsOf].map((ask) => ask(state.series, windowOf(state), signal))]);
+  if (signal.aborted) return;
+  [notes, firings] = happened;
+  const isAll = taken.failures.length === state.series.length && state.series.length > 0;
+  if (!isAll) draw(taken);
+  else if (drawn !== state) draw(emptied(state));
+  if (taken.failures.length) failed(taken.failures, isAll && drawn === state && picture.texts.length > 0);
+}, (error) => {
+  say("This can’t be drawn.", "", true);
+  reportError(error);
+});
 
 function draw(taken) {
   picture = taken;
@@ -169,14 +158,13 @@ function draw(taken) {
 }
 
 // What is dashed and shaded, in words.
-function partsText(shown) {
-  const { cut, instants, granularity } = shown;
-  const [first, last] = [cut[0], cut[instants.length - 1]];
+function partsText({ cut, instants, granularity, columns }) {
+  const [first, last] = [0, instants.length - 1].map((row) => columns.some(({ values }) => values[row] != null) && cut[row]);
   const words = [];
   if (first === "cut") words.push(`the first ${granularity} is cut by the range’s start`);
   if (last === "filling") words.push(`the last ${granularity} is still filling`);
   else if (last === "cut" && instants.length > 1) words.push(`the last ${granularity} is cut by the range’s end`);
-  return [words.length ? `Dashed: ${words.join(", and ")}.` : "", shadedText(shown)].filter(Boolean).join(" ");
+  return [words.length ? `Dashed: ${words.join(", and ")}.` : "", shadedText(firings)].filter(Boolean).join(" ");
 }
 
 function hover(row, plot) {
@@ -197,7 +185,7 @@ function note(text) {
 
 // With a way out: "latest" or "login". What is said already is left alone, so that it isn't read out again.
 function say(text, way = "", isBad = false) {
-  if (byId("text").textContent !== text) byId("text").textContent = text;
+  renew(byId("text"), text);
   byId("message").hidden = !text;
   byId("message").classList.toggle("bad", isBad);
   for (const each of ["latest", "login"]) byId(each).hidden = each !== way;
@@ -273,7 +261,6 @@ function zoomTo(to) {
 function wire() {
   const zones = new Set(["UTC", ...Intl.supportedValuesOf("timeZone"), read(location.search).timezone]);
   fields.timezone.append(...[...zones].map((zone) => element("option", {}, zone)));
-  const on = (id, does, event = "click") => byId(id).addEventListener(event, does);
   on("controls", showCustom, "submit");
   on("controls", ({ target: { name, value } }) => {
     if (name === "formula") return addFormula();
@@ -281,7 +268,6 @@ function wire() {
     unzoomed = null;
     if (!["from", "to"].includes(name)) change({ ...state, from, to, [name]: value, compare: fields.compare.checked });
   }, "change");
-  chart.onZoom = (from, to) => zoomTo(zoomed(state, from, to));
   gestures(byId("chart"), { plotOf: () => chart.plot, onMove: (by) => change(moved(state, by)), onReset: reset,
     onZoom: (factor) => zoomTo(factor > 1 ? widened(state, extent()) : zoomed(state, ...windowOf(state), factor)) });
   on("earlier", () => change(moved(state, -1 / 2)));
@@ -300,7 +286,6 @@ function wire() {
   on("picker", search, "input");
   for (const event of ["input", "change"]) on("picker", (of) => pick(of).catch(fail), event);
   addEventListener("popstate", () => change(completed(read(location.search)), { replace: true }));
-  document.addEventListener("visibilitychange", () => document.hidden || (state?.refresh > 0 && load()));
   byId("more").open = matchMedia("(min-width: 48rem)").matches;
 }
 

@@ -1,8 +1,7 @@
 // Annotations: lines and bands of the chart, a mark above for each, and the dialog in which one is read and edited.
 
-import { annotations, call } from "./api.js";
-import { cssColor } from "./chart.js";
-import { byId, element } from "./dom.js";
+import { call, listOf } from "./api.js";
+import { byId, cssColor, element } from "./dom.js";
 import { instantOf, localText } from "./time.js";
 
 const MARK_PIXELS = 22;
@@ -22,7 +21,7 @@ export async function notesOf(series, [from, to], signal) {
   const namespaces = [...new Set(series.map((each) => each.split("/")[0]))];
   if (!base || !namespaces.length) return [];
   const window = { tsMin: new Date(from).toISOString(), tsMax: new Date(to).toISOString() };
-  return annotations(namespaces, window, signal).catch(() => []);
+  return (await listOf(base, "namespace", namespaces, window, signal).catch(() => [])).flat();
 }
 
 // Behind the lines of the chart, so that these stay readable.

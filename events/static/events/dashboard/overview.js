@@ -1,15 +1,17 @@
 // The overview: all series, a page at a time, with how each is going; some of them open as one chart.
 
-import { APIError, firingsOfAll, overview, pathOf } from "./api.js";
-import { byId, drawing, element, loadingOf } from "./dom.js";
+import { APIError, overview, pathOf } from "./api.js";
+import { byId, drawing, element, on, renew } from "./dom.js";
+import { firingNow } from "./firings.js";
 import { percent, short } from "./numbers.js";
+import { repeated } from "./repeated.js";
 import { ago } from "./time.js";
 
 const { chart, seriesPage, login } = document.body.dataset;
 const [REFRESH_MILLISECONDS, TYPING_MILLISECONDS, MOST_TICKED, MOST_GAP_HOURS] = [30_000, 200, 6, 6];
-const MOST_LAG_SECONDS = 60;
+const DEFAULTS = { search: "", order: "name", page: "1", hidden: "no" };
 const ticked = new Set();
-let state, drawn, timer, typing, asking, firing = new Map();
+let state, drawn, typing, isNothing, firing = new Map();
 
 // The hours of a day as a line, which leads over gaps of some hours; what is still filling is dashed.
 export function sparkline({ firstTimestamp, values }) {
@@ -68,79 +70,49 @@ function rows(lines) {
 function showTicked() {
   const button = byId("open");
   button.disabled = ticked.size === 0 || ticked.size > MOST_TICKED;
-  button.textContent = ticked.size > MOST_TICKED ? `A chart has ${MOST_TICKED} series at most` : ticked.size ? `Open ${ticked.size} as a chart` : "Open as a chart";
+  button.textContent = ticked.size > MOST_TICKED ? `A chart has ${MOST_TICKED} series at most`
+    : ticked.size ? `Open ${ticked.size} as a chart` : "Open as a chart";
 }
 
-function read() {
-  const given = new URLSearchParams(location.search);
-  return { search: given.get("search") ?? "", order: given.get("order") ?? "name", page: Number(given.get("page")) || 1, hidden: given.get("hidden") === "yes" };
-}
+const read = () => ({ ...DEFAULTS, ...Object.fromEntries(new URLSearchParams(location.search)) });
 
+// The address says what is not as at first.
 function change(to, isMoved = true) {
   clearTimeout(typing);
   state = { ...state, ...(isMoved ? { search: byId("search").value } : {}), ...to };
-  const query = new URLSearchParams();
-  if (state.search) query.set("search", state.search);
-  if (state.order !== "name") query.set("order", state.order);
-  if (state.page > 1) query.set("page", state.page);
-  if (state.hidden) query.set("hidden", "yes");
-  if (isMoved) history.pushState(null, "", `?${query}`);
+  const chosen = Object.keys(DEFAULTS).filter((key) => String(state[key]) !== DEFAULTS[key]);
+  if (isMoved) history.pushState(null, "", `?${new URLSearchParams(chosen.map((key) => [key, state[key]]))}`);
   if (byId("search").value !== state.search) byId("search").value = state.search;
-  byId("hidden-too").checked = state.hidden;
+  byId("hidden-too").checked = state.hidden === "yes";
   byId("order").value = state.order;
   for (const head of document.querySelectorAll("[data-order]")) {
-    const isThis = head.dataset.order === state.order.replace("-", "");
-    if (isThis) head.setAttribute("aria-sort", state.order.startsWith("-") ? "descending" : "ascending");
-    else head.removeAttribute("aria-sort");
+    const isThis = head.dataset.order.replace("-", "") === state.order.replace("-", "");
+    head.ariaSort = isThis ? (state.order.startsWith("-") ? "descending" : "ascending") : null;
   }
   load();
 }
 
 function say(text, isBad = false) {
-  if (byId("text").textContent !== text) byId("text").textContent = text;
+  renew(byId("text"), text);
   byId("text").classList.toggle("bad", isBad);
 }
 
-// The names of the alerts that fire, by series; and a word where their evaluation is behind. Series are shown without.
-async function firingNow(signal) {
-  const found = new Map();
-  const answer = await firingsOfAll({ tsMin: new Date().toISOString() }, signal).catch(() => null);
-  for (const { namespace, name, alertName, resolvedAt } of answer?.firings ?? []) {
-    const key = `${namespace}/${name}`;
-    if (resolvedAt === null) found.set(key, [...(found.get(key) ?? []), alertName]);
-  }
-  const isLate = answer && (answer.lagSeconds === null || answer.lagSeconds > MOST_LAG_SECONDS);
-  byId("lag").textContent = !isLate ? "" : answer.lagSeconds === null ? "No worker has evaluated the alerts yet."
-    : `The evaluation of alerts is ${Math.round(answer.lagSeconds)} s behind.`;
-  return found;
+async function show(signal) {
+  const [found, alerts] = await Promise.all([overview(state, signal), firingNow(signal)]);
+  if (signal.aborted) return;
+  firing = alerts;
+  const isFirst = found.count === 0 && !state.search;
+  isNothing = isFirst && state.hidden === "no" && (await overview({ ...state, hidden: "yes" }, signal)).count === 0;
+  byId("first").hidden = !isNothing;
+  byId("overview").hidden = isNothing;
+  draw(found);
 }
 
-async function load() {
-  clearTimeout(timer);
-  asking?.abort();
-  const { signal } = (asking = new AbortController());
-  const done = loadingOf(byId("list"));
-  let wait = REFRESH_MILLISECONDS;
-  try {
-    const [found, alerts] = await Promise.all([overview(state, signal), firingNow(signal)]);
-    if (signal.aborted) return;
-    firing = alerts;
-    const isFirst = found.count === 0 && !state.search;
-    const isNothing = isFirst && !state.hidden && (await overview({ ...state, hidden: true }, signal)).count === 0;
-    byId("first").hidden = !isNothing;
-    byId("overview").hidden = isNothing;
-    if (isNothing) wait = 5000;
-    draw(found);
-  } catch (error) {
-    if (signal.aborted) return;
-    byId("overview").hidden = false;
-    if (error.status === 401) location.assign(`${login}?${new URLSearchParams({ next: location.pathname + location.search })}`);
-    say(error instanceof APIError ? error.message : "This can’t be shown.", true);
-    if (!(error instanceof APIError)) reportError(error);
-  } finally {
-    done(!signal.aborted);
-    if (!signal.aborted) timer = setTimeout(() => document.hidden || load(), wait);
-  }
+function fail(error) {
+  byId("overview").hidden = false;
+  if (error.status === 401) location.assign(`${login}?${new URLSearchParams({ next: location.pathname + location.search })}`);
+  say(error instanceof APIError ? error.message : "This can’t be shown.", true);
+  if (!(error instanceof APIError)) reportError(error);
 }
 
 // A refresh leaves the focus where it is, and waits for the next one while somebody selects text.
@@ -153,7 +125,8 @@ function draw({ count, page, pages, series }) {
   document.querySelector("#series tbody").replaceChildren(...rows(series));
   if (of) [...document.querySelectorAll("tbody tr")].find((each) => each.dataset.series === of)?.querySelector(kind)?.focus();
   const start = (page - 1) * 50;
-  say(count ? `${(start + 1).toLocaleString("en-GB")} to ${(start + series.length).toLocaleString("en-GB")} of ${count.toLocaleString("en-GB")} series` : "No series is called so.");
+  const [from, to, all] = [start + 1, start + series.length, count].map((each) => each.toLocaleString("en-GB"));
+  say(count ? `${from} to ${to} of ${all} series` : "No series is called so.");
   byId("page").textContent = `Page ${page} of ${pages}`;
   byId("pages").hidden = pages === 1;
   byId("before").disabled = page <= 1;
@@ -163,29 +136,24 @@ function draw({ count, page, pages, series }) {
 }
 
 function wire() {
-  const on = (id, does, event = "click") => byId(id).addEventListener(event, does);
   on("find", (event) => event.preventDefault(), "submit");
   on("search", ({ target }) => {
     clearTimeout(typing);
     typing = setTimeout(() => change({ search: target.value, page: 1 }), TYPING_MILLISECONDS);
   }, "input");
-  on("hidden-too", ({ target }) => change({ hidden: target.checked, page: 1 }), "change");
+  on("hidden-too", ({ target }) => change({ hidden: target.checked ? "yes" : "no", page: 1 }), "change");
   on("order", ({ target }) => change({ order: target.value, page: 1 }), "change");
   on("before", () => change({ page: state.page - 1 }));
   on("after", () => change({ page: state.page + 1 }));
   on("open", () => location.assign(`${chart}?${new URLSearchParams([...ticked].map((series) => ["series", series]))}`));
   for (const head of document.querySelectorAll("[data-order]")) {
-    const { order } = head.dataset;
-    const isWord = ["name", "unit", "description"].includes(order);
-    head.addEventListener("click", () => {
-      const first = isWord ? order : `-${order}`;
-      const other = isWord ? `-${order}` : order;
-      change({ order: state.order === first ? other : first, page: 1 });
-    });
+    const { order } = head.dataset; // what a first click asks for
+    const other = order.startsWith("-") ? order.slice(1) : `-${order}`;
+    head.addEventListener("click", () => change({ order: state.order === order ? other : order, page: 1 }));
   }
   addEventListener("popstate", () => change(read(), false));
-  document.addEventListener("visibilitychange", () => document.hidden || load());
 }
 
+const load = repeated(byId("list"), () => (isNothing ? 5000 : REFRESH_MILLISECONDS), show, fail);
 wire();
 change(read(), false);

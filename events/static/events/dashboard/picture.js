@@ -2,7 +2,7 @@
 // the whole range of each series.
 
 import * as API from "./api.js";
-import { parsed } from "./formulas.js";
+import { formulasOf } from "./formulas.js";
 import { granularityOf, windowOf } from "./state.js";
 import { endOfBucket } from "./time.js";
 
@@ -12,9 +12,8 @@ const settled = async (promise) => {
 };
 
 // Asks for every series, and for the period of the same length before. A series that is refused doesn't take the others
-// with it: it stands among the failures. `ask` says how all is asked for, and how many buckets there may be; what fired
-// can't be had at times, and a chart is shown all the same.
-export async function take(state, spacing, signal, { aggregates, statistics, mostPoints, firings } = API) {
+// with it: it stands among the failures. `ask` says how all is asked for, and how many buckets there may be.
+export async function take(state, spacing, signal, { aggregates, statistics, mostPoints } = API) {
   const [from, to] = windowOf(state);
   const length = to - from;
   const granularity = granularityOf(state, length, spacing, mostPoints);
@@ -28,8 +27,7 @@ export async function take(state, spacing, signal, { aggregates, statistics, mos
     isBefore ? statistics(series, before, signal) : null,
     state.compare && isBefore ? aggregates(series, { ...before, ...question }, signal) : [],
   ].map(settled);
-  const [{ found: fired = [] }, ...answers] = await Promise.all([settled(state.series.length ? firings(state.series, now, signal) : []),
-    ...state.series.map((series) => Promise.all(ask(series)))]);
+  const answers = await Promise.all(state.series.map((series) => Promise.all(ask(series))));
   const failures = answers.flatMap(([...parts], index) => {
     const failed = [parts[0], parts[3], parts[1]].find(({ error }) => error);
     return failed ? [{ series: state.series[index], error: failed.error }] : [];
@@ -49,14 +47,13 @@ export async function take(state, spacing, signal, { aggregates, statistics, mos
     previous: true, unit: columns[series].unit, items: items(series, 3).map(moved).filter((item) => item.aggregatedTimestamp) })));
   const picture = { from, to, granularity, type: state.type, failures, ...joined(columns) };
   picture.cut = cut(picture, state.timezone);
-  picture.firings = fired;
   picture.columns.push(...formulas(state, picture));
   return picture;
 }
 
 // A picture of the same series without any value, for what can't be shown.
 export const emptied = (state) => ({ from: windowOf(state)[0], to: windowOf(state)[1], granularity: "day", type: state.type,
-  failures: [], firings: [], cut: {}, texts: [], instants: [], columns: state.series.map((label, series) => ({ label, series, values: [],
+  failures: [], cut: {}, texts: [], instants: [], columns: state.series.map((label, series) => ({ label, series, values: [],
     statistics: null, earlier: null, unit: "", isRefused: true })) });
 
 // The columns that aren't hidden; a formula goes by its text, the previous period by its series.
@@ -94,20 +91,11 @@ function cut({ instants, from, to, granularity }, zone) {
 }
 
 function formulas(state, { columns }) {
-  return state.formulas.flatMap((text, index) => {
-    const formula = parsed(text, state.series.length);
-    if (!formula) return [];
-    const [first, second] = formula.places.map((place) => columns[place]);
+  return formulasOf(state).map(({ text, label, written, places, does }, index) => {
+    const [first, second] = places.map((place) => columns[place]);
     const key = { avg: "avg", sum: "sum", count: "count" }[state.type];
-    const whole = key && first.statistics && second.statistics
-      ? { formula: formula.does(first.statistics[key], second.statistics[key]) } : null;
-    return [{ label: formula.label, written: formula.written, text, formula: index, series: 6 + index, unit: "", statistics: whole,
-      values: first.values.map((value, row) => formula.does(value, second.values[row])) }];
+    const whole = key && first.statistics && second.statistics ? { formula: does(first.statistics[key], second.statistics[key]) } : null;
+    return { label, written, text, formula: index, series: 6 + index, unit: "", statistics: whole,
+      values: first.values.map((value, row) => does(value, second.values[row])) };
   });
-}
-
-// What is shaded, in words.
-export function shadedText({ firings }) {
-  const alerts = [...new Set(firings.map(({ alertName }) => alertName))];
-  return alerts.length ? `Shaded: ${alerts.length > 3 ? `${alerts.length} alerts` : alerts.join(", ")} fired.` : "";
 }

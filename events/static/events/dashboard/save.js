@@ -1,7 +1,6 @@
 // Files made in the page: any text or picture, and the chart with its title and legend as one.
 
-import { cssColor } from "./chart.js";
-import { element } from "./dom.js";
+import { cssColor, element } from "./dom.js";
 import { short } from "./numbers.js";
 
 export function save(blob, name) {

@@ -1,6 +1,6 @@
 // The picture as a table, and as a file of comma-separated values: the same rows and columns.
 
-import { byId, element } from "./dom.js";
+import { byId, element, renew } from "./dom.js";
 import { whole } from "./numbers.js";
 import { zonedText } from "./time.js";
 
@@ -11,47 +11,33 @@ const NOTES = { filling: " (so far)", cut: " (part)" };
 
 const unitOf = ({ unit }) => (unit && unit !== "number" ? ` (${unit})` : "");
 
-// Rows that are there stay, and so do a selection and the place that is scrolled to.
+// Rows that are there already, word for word, stay, and so do a selection and the place that is scrolled to.
 export function table(picture, state) {
-  const place = byId("table");
+  const one = (selector) => byId("table").querySelector(selector);
   const { texts, columns, cut } = picture;
   const rows = [...texts.keys()];
   if (state.rows === "newest") rows.reverse();
-  const shown = rows.slice(0, MOST_ROWS);
   const more = texts.length > MOST_ROWS ? `; the first ${MOST_ROWS}, and all ${texts.length} in the CSV` : "";
-  const caption = `Times are of ${state.timezone}${more}`;
-  const head = ["timestamp", ...columns.map((column) => column.label + unitOf(column))];
-  const foot = ["Whole range", ...columns.map(({ statistics }) => whole(statistics?.[picture.type] ?? statistics?.formula))];
-  const shape = JSON.stringify([head, state.rows, state.timezone]);
-  if (place.dataset.shape !== shape) {
-    place.dataset.shape = shape;
-    place.replaceChildren(element("table", {}, element("caption"), element("thead", {}, element("tr", {},
-      ...head.map((label) => element("th", { scope: "col" }, label)))), element("tbody"), element("tfoot", {}, element("tr"))));
-  }
-  place.querySelector("caption").textContent = caption;
+  renew(one("caption"), `Times are of ${state.timezone}${more}`);
+  const heads = ["timestamp", ...columns.map((column) => column.label + unitOf(column))];
+  renew(one("thead tr"), ...heads.map((label) => element("th", { scope: "col" }, label)));
+  const totals = columns.map(({ statistics }) => whole(statistics?.[picture.type] ?? statistics?.formula));
   const isTotal = picture.type in TOTALS && columns.some(({ statistics }) => statistics);
-  place.querySelector("tfoot tr").replaceChildren(...(isTotal ? foot : []).map((text, index) => (index
-    ? element("td", {}, text) : element("th", { scope: "row" }, `${text}: ${TOTALS[picture.type].toLowerCase()}`))));
-  const body = place.querySelector("tbody");
-  const known = new Map([...body.rows].map((row) => [row.dataset.key, row]));
-  const wanted = new Set(shown.map((row) => texts[row]));
-  for (const [key, row] of known) if (!wanted.has(key)) row.remove();
+  renew(one("tfoot tr"), ...(isTotal ? [element("th", { scope: "row" }, `Whole range: ${TOTALS[picture.type].toLowerCase()}`),
+    ...totals.map((total) => element("td", {}, total))] : []));
+  const body = one("tbody");
+  const there = new Map([...body.rows].map((row) => [row.outerHTML, row]));
+  const wanted = new Set(rows.slice(0, MOST_ROWS).map((row) => {
+    const time = element("time", { datetime: texts[row] }, zonedText(texts[row], state.timezone) + (NOTES[cut[row]] ?? ""));
+    const made = element("tr", { class: cut[row] ? "part" : null }, element("th", { scope: "row" }, time),
+      ...columns.map(({ values }) => element("td", {}, whole(values[row]))));
+    return there.get(made.outerHTML) ?? made;
+  }));
+  for (const row of there.values()) if (!wanted.has(row)) row.remove();
   let next = body.firstElementChild;
-  for (const row of shown) {
-    const cells = columns.map(({ values }) => whole(values[row]));
-    const time = zonedText(texts[row], state.timezone) + (NOTES[cut[row]] ?? "");
-    const there = known.get(texts[row]);
-    if (there) {
-      [time, ...cells].forEach((text, index) => {
-        const cell = index ? there.cells[index] : there.cells[0].firstElementChild;
-        if (cell.textContent !== text) cell.textContent = text;
-      });
-      if (there === next) next = next.nextElementSibling;
-      else body.insertBefore(there, next);
-    } else {
-      body.insertBefore(element("tr", { "data-key": texts[row], ...(cut[row] ? { class: "part" } : {}) },
-        element("th", { scope: "row" }, element("time", { datetime: texts[row] }, time)), ...cells.map((cell) => element("td", {}, cell))), next);
-    }
+  for (const row of wanted) {
+    if (row === next) next = next.nextElementSibling;
+    else body.insertBefore(row, next);
   }
 }
 
