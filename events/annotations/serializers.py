@@ -19,14 +19,8 @@ from events.annotations.models import (
     Place,
 )
 from events.calendar import timestamps
-from events.serializers import (
-    SegmentField,
-    SeveralField,
-    StatisticsQuerySerializer,
-    StrictFieldsMixin,
-    TextField,
-    TimestampField,
-)
+from events.fields import SegmentField, SeveralField, TextField, TimestampField
+from events.serializers import StatisticsQuerySerializer, StrictFieldsMixin
 
 MOST_LISTED = 1_000
 _ONE_LINE = RegexValidator(r"\A[^\x00-\x1f\x7f]*\Z", "Must be one line, without control characters.")

@@ -18,9 +18,10 @@ from events.aggregation.question import is_aggregation_type
 from events.boards.models import MOST_NAME_CHARACTERS, Board, StoredChart
 from events.calendar import timestamps, zones
 from events.calendar.granularity import Granularity
+from events.fields import TextField
 from events.log.models import validate_path_segment
 from events.log.series import SeriesKey
-from events.serializers import StrictFieldsMixin, TextField
+from events.serializers import StrictFieldsMixin
 
 FORMAT, VERSION = "Tracking API board", 1
 MOST_CHARTS, MOST_SERIES = 24, 6

@@ -27,13 +27,14 @@ from rest_framework.serializers import as_serializer_error
 
 from events.access.usage import usage_meter
 from events.calendar import timestamps
+from events.fields import NUMBER_TEXT
 from events.http.exceptions import MOST_ITEMS_NAMED, IdempotencyKeyReused, RequestTooLarge
 from events.ingest.models import IdempotencyKey
 from events.log import append
 from events.log.append import Row
 from events.log.models import validate_path_segment
 from events.observability.observation import current
-from events.serializers import NUMBER_TEXT, EventSerializer, JSONObject
+from events.serializers import EventSerializer, JSONObject
 
 MOST_KEY_CHARACTERS = 100
 MOST_TEXT_CHARACTERS = 255

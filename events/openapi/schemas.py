@@ -13,7 +13,7 @@ from drf_spectacular.utils import Direction, extend_schema_field
 from rest_framework.serializers import ChoiceField
 from typing_extensions import override
 
-from events import serializers
+from events import fields, serializers
 from events.aggregation.question import AGGREGATION_TYPES, PERCENTILE
 from events.alerts.firings import MOST_FIRINGS
 from events.alerts.models import SEVERITIES
@@ -300,27 +300,27 @@ def components(event: Schema) -> dict[str, Schema]:
 class LimitExtension(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
     """Describes a limit by the setting MAX_SERIES, as it is when the description is made."""
 
-    target_class = serializers.LimitField
+    target_class = fields.LimitField
 
     @override
     def map_serializer_field(self, auto_schema: AutoSchema, direction: Direction) -> Schema:
         return {"type": "integer", "minimum": 1, "maximum": settings.MAX_SERIES}
 
 
-extend_schema_field({"type": "integer", "minimum": 1, "maximum": 999_999_999})(serializers.PageField)
-extend_schema_field(_TIMESTAMP, "Timestamp")(serializers.TimestampField)
-extend_schema_field(_TIMESTAMP_TEXT, "TimestampText")(serializers.WindowEndField)
+extend_schema_field({"type": "integer", "minimum": 1, "maximum": 999_999_999})(fields.PageField)
+extend_schema_field(_TIMESTAMP, "Timestamp")(fields.TimestampField)
+extend_schema_field(_TIMESTAMP_TEXT, "TimestampText")(fields.WindowEndField)
 for _field, _schema in {
-    serializers.NumberField: _VALUE,
-    serializers.TextField: {"type": "string", "pattern": r"^[^\x00]*$"},
-    serializers.SegmentField: SEGMENT,
+    fields.NumberField: _VALUE,
+    fields.TextField: {"type": "string", "pattern": r"^[^\x00]*$"},
+    fields.SegmentField: SEGMENT,
     serializers.SeriesKeyField: SERIES_KEY,
     # a pattern and no list, as of a list and a pattern together some generators make clients that nobody can read
-    serializers.AggregationTypeField: {
+    fields.AggregationTypeField: {
         "type": "string",
         "pattern": f"^({'|'.join(AGGREGATION_TYPES)}|{PERCENTILE})$",
         "examples": ["p95"],
     },
-    serializers.TimeZoneField: {"type": "string", "pattern": ZONE_NAME, "examples": ["Europe/Berlin"]},
+    fields.TimeZoneField: {"type": "string", "pattern": ZONE_NAME, "examples": ["Europe/Berlin"]},
 }.items():
     extend_schema_field(_schema)(_field)

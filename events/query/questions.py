@@ -11,7 +11,8 @@ from rest_framework.serializers import as_serializer_error
 from typing_extensions import override
 
 from events.aggregation.question import Question
-from events.serializers import AggregationQuerySerializer, JSONObject, SegmentField, StrictFieldsMixin
+from events.fields import SegmentField
+from events.serializers import AggregationQuerySerializer, JSONObject, StrictFieldsMixin
 
 MOST_QUESTIONS = 20
 

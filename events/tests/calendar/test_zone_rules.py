@@ -233,7 +233,7 @@ def test_what_lies_in_the_systems_directory_is_neither_read_nor_offered(tmp_path
         import json, django; django.setup()
         from zoneinfo import ZoneInfo, available_timezones
         from datetime import datetime, timezone
-        from events.serializers import TimeZoneField
+        from events.fields import TimeZoneField
         from events.calendar import zones
         summer = datetime(2024, 7, 1, tzinfo=timezone.utc)
         print(json.dumps([

@@ -22,7 +22,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from rest_framework.test import APIClient
 
-from events import serializers, urls, views
+from events import fields, urls, views
 from events.calendar import timestamps
 from events.http.fast_path import views as fast_path
 from events.ingest import unpacking
@@ -329,7 +329,7 @@ def test_every_unix_time_that_is_read_is_allowed(allows, text):
         assert allows("TimestampText", text)
 
 
-@given(st.from_regex(serializers.NUMBER_TEXT, fullmatch=True))
+@given(st.from_regex(fields.NUMBER_TEXT, fullmatch=True))
 def test_every_number_that_is_read_is_allowed(allows, text):
     assert allows({"pattern": schemas.NUMBER_TEXT}, text)
 
