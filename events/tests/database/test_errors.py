@@ -13,6 +13,13 @@ CASES = {
     "connection not open" + ON_A_NODE: True,
     "could not receive data from server: Connection reset by peer" + ON_A_NODE: True,
     "could not send data to server: Broken pipe" + ON_A_NODE: True,
+    "terminating connection due to administrator command\n": True,
+    "canceling statement due to user request\n": True,
+    'could not extend file "base/5/16384": No space left on device\n': True,
+    'could not extend file "base/5/16384": wrote only 4096 of 8192 bytes at block 7\n': True,
+    "no space left on device\n": True,
+    "out of memory\n": True,
+    "out of shared memory\n": True,
     "cache lookup failed for relation 102022" + ON_A_NODE: False,
 }  # fmt: skip
 
