@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import psycopg2
 
@@ -24,6 +25,7 @@ OLD_NAMESPACE = f"Old-{NAMESPACE}"
 OLD_DAYS = 200
 _SPREAD_SECONDS = 30 * 86_400
 _GIVE_UP_SECONDS = 60
+_QUESTIONS = 20  # in one request, which takes no more
 
 
 class Client(threading.Thread):
@@ -85,6 +87,11 @@ class Writer(Client):
         self.acknowledged = self.sent = 0
         self._start = int(time.time()) - (OLD_DAYS * 86_400 if self.is_old else 0)
 
+    @property
+    def acknowledged_of_each(self) -> int:
+        """How many events of each of its series have been acknowledged."""
+        return self.acknowledged // len(self.series)
+
     def run(self) -> None:
         """As a client's, with the journal open."""
         with self.path.open("wb", buffering=0) as self._journal:
@@ -136,22 +143,46 @@ class Reader(Client):
         self.checked = 0
 
     def turn(self) -> None:
-        """A question."""
+        """A question, or several at once."""
         writer = self._chance.choice(self.writers)
         series = f"/api/events/{writer.namespace}/{self._chance.choice(writer.series)}"
-        question = self._chance.choice([*["count"] * 16, "avg", "max", "catalogue", "avg"])
+        question = self._chance.choice([*["count"] * 12, *["counts"] * 4, "avg", "max", "catalogue", "avg"])
         if question == "catalogue":
             self.call("GET", "/api/events/")
+        elif question == "counts":
+            self._ask_for_several()
         elif question != "count":
             self.call("GET", f"{series}?aggregationType={question}&granularity=hour&timezone=Europe/Berlin")
         else:
-            least = writer.acknowledged // len(writer.series)
+            least = writer.acknowledged_of_each
             status, answer = self.call("GET", f"{series}?aggregationType=count&granularity=day")
             if status == 200:
-                count, most = sum(item["value"] for item in json.loads(answer)), writer.sent // len(writer.series)
-                self.checked += 1
-                if not least <= count <= most:
-                    self.wrong.append(f"{writer.name}: {count:,} events, not {least:,} to {most:,}")
+                self._hold(writer, least, json.loads(answer))
+
+    def _ask_for_several(self) -> None:
+        """Ask for the counts of as many series as one request takes."""
+        asked = [self._chance.choice(self.writers) for _ in range(_QUESTIONS)]
+        questions = [
+            {"namespace": each.namespace, "name": self._chance.choice(each.series), "aggregationType": "count",
+             "granularity": "day"}
+            for each in asked
+        ]  # fmt: skip
+        least = [each.acknowledged_of_each for each in asked]
+        body = json.dumps({"questions": questions}).encode()
+        status, answer = self.call("POST", "/api/query/", body, **{"Content-Type": "application/json"})
+        if status == 200:
+            for each, of_each, single in zip(asked, least, json.loads(answer)["answers"], strict=True):
+                if single["status"] == 200:
+                    self._hold(each, of_each, single["body"])
+                else:
+                    self.outcomes[f"{single['status']} of several"] += 1
+
+    def _hold(self, writer: Writer, least: int, answer: list[dict[str, Any]]) -> None:
+        """Hold an answer to what was acknowledged before it was asked for, and to what has been sent since."""
+        count, most = sum(item["value"] for item in answer), writer.sent // len(writer.series)
+        self.checked += 1
+        if not least <= count <= most:
+            self.wrong.append(f"{writer.name}: {count:,} events, not {least:,} to {most:,}")
 
 
 @dataclass

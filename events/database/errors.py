@@ -11,10 +11,14 @@ _SQLITE_AWAY = {
     sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
 }  # fmt: skip
 # What Citus says where a node goes away within a transaction: its own words, or those of its connection to the node. It
-# calls both internal errors, as it does mistakes of the node.
+# calls both internal errors, as it does mistakes of the node. Of what a node says amid a COPY it passes on the words
+# alone, without the code by which Django knows that the node is stopped or has no room.
 _NODE_AWAY = re.compile(
     r"failure on connection marked as essential|server closed the connection unexpectedly|connection not open"
     r"|could not (?:send data to|receive data from) server"
+    r"|terminating connection due to|canceling statement due to|no space left on device|could not extend file"
+    r"|out of (?:shared )?memory",
+    re.IGNORECASE,
 )
 # Django knows them as InternalError, as it does mistakes of the database.
 _POSTGRESQL_AWAY = (

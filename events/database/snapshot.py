@@ -3,14 +3,20 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from django.db import transaction
+from django.db import OperationalError, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from events.database import reading
 from events.database.dialect import is_postgresql
+from events.database.placements import placements
 
 # With this memory PostgreSQL groups a large tail by hashes. It expects far too many groups, and with its default of
 # 4 MB it would sort the events on the disk instead.
 _BEGIN = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL work_mem = '16MB'"
+
+
+class MovedError(OperationalError):
+    """A partition was moved to another node of the cluster amid a snapshot. The next try may succeed."""
 
 
 @contextmanager
@@ -18,16 +24,25 @@ def snapshot() -> Iterator[None]:
     """Let every query in the block see the database as the first one did, without holding up anybody.
 
     Inside a transaction of the caller, the isolation of that transaction holds instead.
+
+    Each node of a cluster has a snapshot of its own. One that began there before a partition was moved to it knows
+    nothing of the partition, or not all, so MovedError is raised at the end where one was moved meanwhile.
     """
     connection = reading.connection()
     connection.ensure_connection()
     if connection.in_atomic_block or getattr(connection.connection, "in_transaction", False):
         yield
     elif is_postgresql():
-        with transaction.atomic(connection.alias):
-            with connection.cursor() as cursor:
-                cursor.execute(_BEGIN)
-            yield
+        placed = placements(connection)
+        try:
+            with transaction.atomic(connection.alias):
+                with connection.cursor() as cursor:
+                    cursor.execute(_BEGIN)
+                yield
+        except Exception:
+            _refuse_moved(connection, placed)  # what was read of it may be what led to the error
+            raise
+        _refuse_moved(connection, placed)
     else:
         # atomic() would take SQLite's one write lock at once
         with connection.cursor() as cursor:
@@ -37,6 +52,11 @@ def snapshot() -> Iterator[None]:
             finally:
                 if connection.connection.in_transaction:  # some errors make SQLite roll back by itself
                     cursor.execute("ROLLBACK")
+
+
+def _refuse_moved(connection: BaseDatabaseWrapper, placed: str | None) -> None:
+    if placed is not None and placed != placements(connection):
+        raise MovedError("A partition was moved to another node of the cluster meanwhile.")
 
 
 def snapshot_id() -> str | None:

@@ -108,7 +108,7 @@ _NEED = {
     "urllib3": ["clients"],  # the whole folder, and all that the clients need is installed together
 }  # fmt: skip
 _LEFT_OUT = {
-    *([] if partitioned.ON_A_CLUSTER else ["test_cluster.py"]),
+    *([] if partitioned.ON_A_CLUSTER else ["test_cluster.py", "test_moving_shards.py"]),
     *([] if browser.IS_THERE else _NEED_A_BROWSER),
     *(_ON_SQLITE_ALONE if connection.vendor == "postgresql" else _NEED_POSTGRESQL),
     *(name for library, names in _NEED.items() if not importlib.util.find_spec(library) for name in names),

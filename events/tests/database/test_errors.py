@@ -4,6 +4,8 @@ import psycopg2.errors
 import pytest
 from django.db import InternalError
 
+from events.aggregation.answer import Answer
+from events.database import snapshot
 from events.database.errors import is_database_away
 
 ON_A_NODE = "\nCONTEXT:  while executing command on 127.0.0.1:9701\n"
@@ -13,6 +15,13 @@ CASES = {
     "connection not open" + ON_A_NODE: True,
     "could not receive data from server: Connection reset by peer" + ON_A_NODE: True,
     "could not send data to server: Broken pipe" + ON_A_NODE: True,
+    "terminating connection due to administrator command\n": True,
+    "canceling statement due to user request\n": True,
+    'could not extend file "base/5/16384": No space left on device\n': True,
+    'could not extend file "base/5/16384": wrote only 4096 of 8192 bytes at block 7\n': True,
+    "no space left on device\n": True,
+    "out of memory\n": True,
+    "out of shared memory\n": True,
     "cache lookup failed for relation 102022" + ON_A_NODE: False,
 }  # fmt: skip
 
@@ -23,3 +32,22 @@ def test_a_node_that_goes_away_amid_a_statement_is_no_mistake(text, is_away):
     error.__cause__ = psycopg2.errors.InternalError_(text)
 
     assert is_database_away(error) is is_away
+
+
+@pytest.mark.only_on("postgresql")
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_answer_amid_which_a_partition_moved_is_asked_for_again(client_with_scopes, make_event, monkeypatch, fails):
+    """Whatever is read: on a cluster the answer may lack events, or what was read may fit nothing."""
+    make_event()
+    places = iter(["1 1, 2 2", "1 1, 2 3", "1 1, 2 3", "1 1, 2 3"])
+    monkeypatch.setattr(snapshot, "placements", lambda connection: next(places))
+    client = client_with_scopes("aggregation")
+    client.raise_request_exception = False
+    if fails:
+        monkeypatch.setattr(Answer, "items", lambda answer: [][0])
+
+    refused, answer = (client.get("/api/events/Frontend/pageView") for _ in range(2))
+
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+    assert answer.status_code == (500 if fails else 200)

@@ -64,8 +64,10 @@ def set_for_all(request):
             cursor.execute(f"ALTER {target} {change}")
         connection.close()
 
-    yield lambda name, value: alter(f"SET {name} = {value}")
-    alter("RESET ALL")
+    changed = {}
+    yield lambda name, value: alter(f"SET {name} = {value}") or changed.update({name: value})
+    for name in changed:  # and not all, as on a cluster the database has settings that answers depend on
+        alter(f"RESET {name}")
 
 
 def store(client):

@@ -14,42 +14,23 @@ from django.db import connection
 from rest_framework.test import APIClient
 
 from events import renaming
-from events.aggregation.answer import aggregate
 from events.aggregation.catalogue import Catalogue, Tail
-from events.aggregation.question import Question
 from events.database import nodes as nodes_of_events
 from events.database import partitions
-from events.distribution import cluster, layout
+from events.distribution import cluster
 from events.log.append import Row, append
 from events.log.series import SeriesKey
 from events.models import Bookmark, Event, Rollup, Watermark
 from events.observability.health import check
 from events.tests.support.cutting_proxy import cutting_proxy
+from events.tests.support.on_cluster import SERIES, START, batch, count_of, query
 from events.tests.support.rolling_up import roll_up_all
 from events.tests.support.waiting import wait_until
 from events.worker import roll_up
 from events.worker.moving import Mover
 
 # later than others, whose tables are emptied sooner while the coordinator alone knows most of them
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.later]
-
-START = int(datetime(2024, 3, 1, tzinfo=UTC).timestamp()) * 1_000_000
-SERIES = [("Cluster", f"metric {number}") for number in range(40)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def shared_tables(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock():
-        layout.share_tables(lambda text: None)
-
-
-@pytest.fixture
-def nodes():
-    """Host and port of each worker, by its id."""
-    return {
-        number: (host, port)
-        for number, host, port in query("SELECT nodeid, nodename, nodeport FROM pg_dist_node WHERE groupid > 0")
-    }
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("shared_tables"), pytest.mark.later]
 
 
 @pytest.fixture
@@ -82,12 +63,6 @@ def update(number, host, port):
     connection.close()
 
 
-def query(sql, parameters=None):
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
-        return cursor.fetchall()
-
-
 @contextmanager
 def entering_by(host, port):
     """Lead every connection of the test to another node."""
@@ -99,18 +74,6 @@ def entering_by(host, port):
     finally:
         connection.close()
         connection.settings_dict |= given
-
-
-def batch(number):
-    return [Row(*series, START + 60_000_000 * number, float(number)) for series in SERIES]
-
-
-def question_of(series):
-    return Question(namespace=series[0], name=series[1], granularity="hour", aggregation_type="count")
-
-
-def count_of(series):
-    return sum(item["value"] for item in aggregate(question_of(series)))
 
 
 def test_the_tables_lie_on_every_node(nodes):
@@ -376,23 +339,3 @@ def test_the_catalogue_shows_no_series_half_renamed(nodes, monkeypatch):
             monkeypatch.setattr(Tail, "look", partial(look_and_rename, of, to))
             assert listed() == {**others, of: 2}
             assert listed() == {**others, to: 2}
-
-
-def test_shards_move_while_events_come_and_are_asked_for(nodes):
-    ports = [port for _, port in nodes.values()]
-    append(batch(0))
-    for number, (shard, host, port) in enumerate(
-        query(
-            "SELECT shardid, nodename, nodeport FROM citus_shards WHERE table_name = 'events_event'::regclass ORDER BY 1 LIMIT 3"
-        ),
-        start=1,
-    ):
-        target = next(each for each in ports if each != port)
-        query(
-            "SELECT citus_move_shard_placement(%s, %s, %s, %s, %s, 'block_writes')", [shard, host, port, host, target]
-        )
-        append(batch(number))
-        roll_up_all()
-        assert [count_of(series) for series in SERIES] == [number + 1] * len(SERIES)
-
-    call_command("verify_rollups")
