@@ -38,10 +38,13 @@ class Difference(NamedTuple):
     stored: dict[str, Any] | None
     computed: dict[str, Any] | None
     is_pruned: bool = False
+    is_left_out: bool = False  # as a minute of an hour that is to have none, whose own rollup has its events
 
     @property
     def lost_events(self) -> int:
         """Count the events that the rollup holds and a rebuilt one would not."""
+        if self.is_left_out:
+            return 0
         stored, computed = (each["count"] if each else 0 for each in (self.stored, self.computed))
         return max(0, stored - computed)
 
@@ -161,9 +164,12 @@ def differences(stretch: Stretch) -> tuple[int, list[Difference]]:
         for resolution in (finest, *coarser):
             rows = of_series.filter(resolution=resolution, bucket__range=(start, stretch.end))
             computed = _computed(statements.of_events(events.up_to(watermark.marks), resolution, partition))
-            if thinned and resolution == Resolution.MINUTE:
-                computed = {key: row for key, row in computed.items() if not thinned.first <= key <= thinned.last}
-            result += _compare(stretch, resolution, _by_bucket(rows.values_list(*_STORED)), computed)
+            left_out = thinned if resolution == Resolution.MINUTE else None
+            if left_out:
+                computed = {key: row for key, row in computed.items() if not left_out.first <= key <= left_out.last}
+            for each in _compare(stretch, resolution, _by_bucket(rows.values_list(*_STORED)), computed):
+                is_left_out = left_out is not None and left_out.first <= each.bucket <= left_out.last
+                result.append(each._replace(is_left_out=is_left_out))
         count += sum(aggregate["count"] for aggregate in computed.values())
     return count, result
 
