@@ -82,7 +82,9 @@ def rename(old: tuple[str, str], into: tuple[str, str] | None) -> None:
     To be called in a transaction that has locked the watermark.
     """
     row = Thinned.objects.of_series(*old).first()
-    Thinned.objects.of_series(*old)._raw_delete(connection.alias)
+    for series in (old, into):
+        if series is not None:  # a row of the other one is left from a series whose events were all deleted
+            Thinned.objects.of_series(*series)._raw_delete(connection.alias)
     if row is not None and into is not None:
         row.namespace, row.name = into
         row.save(force_insert=True)
