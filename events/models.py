@@ -7,7 +7,7 @@ from events.archive.models import ArchivedFile
 from events.boards.models import Board
 from events.ingest.models import IdempotencyKey
 from events.log.models import Event, EventQuerySet, validate_path_segment
-from events.rollups.models import Histogram, Pruned, Resolution, Rollup, Watermark
+from events.rollups.models import Histogram, Pruned, Resolution, Rollup, Thinned, Watermark
 from events.series.models import FormerName, SeriesSettings
 from events.transfer.models import Bookmark
 
@@ -34,6 +34,7 @@ __all__ = [
     "Resolution",
     "Rollup",
     "SeriesSettings",
+    "Thinned",
     "Watermark",
     "validate_path_segment",
 ]

@@ -54,16 +54,21 @@ def check(old: SeriesKey, into: SeriesKey | None, *, merge: bool) -> Series:
     return line
 
 
-def move(old: SeriesKey, into: SeriesKey | None, *, merge: bool = False) -> Move:
+def move(
+    old: SeriesKey, into: SeriesKey | None, *, merge: bool = False, is_wanted: Callable[[], bool] = lambda: True
+) -> Move:
     """Rename a series, or merge it into another one, or, into None, delete it: from the return on every answer is so.
 
-    ``Mover`` then changes what is stored. Raises CannotMoveError.
+    ``Mover`` then changes what is stored. Before a merge, minutes that were left out of the rollups are made again, as
+    long as ``is_wanted`` says. Raises CannotMoveError.
     """
     partition = partitions.partition_of(*old)
     under_way = Watermark.objects.current(partition).move
     if under_way is not None and (under_way.old, under_way.into) == (old, into) and not under_way.is_emptied:
         return under_way
     check(old, into, merge=merge)  # before writers wait for the lock
+    if merge and into is not None:
+        moving.make_minutes([old, into], is_wanted)
     with transaction.atomic():
         Watermark.objects.locked(partition)
         if not moving.is_there(old) or (into is not None and moving.is_there(into) != merge):

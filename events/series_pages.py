@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +25,8 @@ from events.worker.moving import CannotMoveError
 
 CHANGE_SERIES = "events.change_seriessettings"
 _MOST_FORMER_NAMES = 20
+# For how long a page waits for minutes that a merge needs; what is made by then stays for the next try.
+_MINUTES_SECONDS = 5
 
 
 class SeriesForm(forms.ModelForm):
@@ -65,7 +68,9 @@ class RenameForm(forms.Form):
     def apply(self) -> SeriesKey:
         """Rename the series, and return its new name. Raises CannotMoveError."""
         new = SeriesKey(self.cleaned_data["namespace"], self.cleaned_data["new_name"])
-        renaming.move(self.series, new, merge=self.cleaned_data["merge"])
+        give_up = time.monotonic() + _MINUTES_SECONDS
+        merge = self.cleaned_data["merge"]
+        renaming.move(self.series, new, merge=merge, is_wanted=lambda: time.monotonic() < give_up)
         return new
 
 

@@ -296,6 +296,8 @@ CACHE_URL = environment.cache("CACHE_URL", "memory://")
 # Rollups
 
 ROLLUP_RESOLUTIONS = environment.choices("ROLLUP_RESOLUTIONS", ["minute", "hour"], ["minute", "hour"])
+# whether minutes are kept of old hours, too, in which a series has few events for each of them
+ROLLUP_SPARSE_MINUTES = environment.boolean("ROLLUP_SPARSE_MINUTES", default=False)
 ROLLUP_TAIL_EVENTS = environment.integer("ROLLUP_TAIL_EVENTS", 50_000, minimum=1)
 ROLLUP_HISTOGRAMS = environment.namespaces("ROLLUP_HISTOGRAMS")
 RETENTION = environment.retention("RETENTION")

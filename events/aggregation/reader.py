@@ -93,7 +93,7 @@ class Reader:
         if stored is None:
             return self._merged(fetch(self._parts()))
         [source] = self.state.sources
-        rows = fetch(self._parts([piece for piece in self._pieces if not self._is_as_asked(piece)]))
+        rows = fetch(self._parts([each for each in self._pieces if not stored.first <= each.first <= stored.last]))
         start = self._first_of_both(rows, stored)
         if start is not None:
             rows += fetch([self._piece(source, stored._replace(first=start))])
@@ -200,7 +200,10 @@ class Reader:
         return max((each for each in found if each is not None), default=None)
 
     def count_stored(self, most: int) -> int:
-        """Count the buckets that are stored just as they are asked for, no further than ``most``. One query."""
+        """Count the buckets that are stored just as they are asked for, no further than ``most``.
+
+        One query, and another one for the events of hours without minutes.
+        """
         resolution = next((each for each in Resolution if each.granularity is self.granularity), None)
         if not self.aligned or resolution not in self.state.watermark.finest_first:
             return 0
@@ -211,17 +214,29 @@ class Reader:
             if source.is_rolled_up
         ]
         if len(buckets) > 1:
-            return buckets[0].union(*buckets[1:])[:most].count()
-        return sum(each[:most].count() for each in buckets)
+            count = buckets[0].union(*buckets[1:])[:most].count()
+        else:
+            count = sum(each[:most].count() for each in buckets)
+        thinned = self.state.thinned if resolution == Resolution.MINUTE else None
+        if thinned and count < most and (part := thinned.within(Span(self.first, self.last))):
+            starts = events_of(self.state.sources).within(*part).annotate(start=self._start("timestamp"))
+            count += starts.order_by().values("start").distinct()[: most - count].count()
+        return count
 
     def _stored_as_asked(self) -> Piece | None:
-        """Find the stretch whose buckets the rollups hold; None where there is none, or another source has its part."""
+        """Find the last stretch whose buckets the rollups hold; None where there is none, or two sources have parts."""
         is_alone = len(self.state.sources) == 1 and self.state.sources[0].is_rolled_up
         if not is_alone or self.aggregation_type not in ROLLED_UP_TYPES:
             return None
-        # two at most, one after the other, of which the first is pruned
-        stored = [piece for piece in self._pieces if self._is_as_asked(piece)]
-        return stored[0]._replace(last=stored[-1].last) if stored else None
+        found: Piece | None = None
+        for piece in reversed(self._pieces):
+            if found is None:
+                found = piece if self._is_as_asked(piece) else None
+            elif self._is_as_asked(piece):
+                found = found._replace(first=piece.first)
+            else:  # an edge, or hours without minutes
+                break
+        return found
 
     def _is_as_asked(self, piece: Piece) -> bool:
         return self.aligned and piece.resolution is not None and piece.resolution.granularity is self.granularity
@@ -247,10 +262,15 @@ class Reader:
     @cached_property
     def _pieces(self) -> list[Piece]:
         usable = [each for each in reversed(self.state.watermark.finest_first) if self._composes(each.value)]
-        before = self.state.pruned_before
-        if before is None or not self.first < before <= self.last:
-            return plan(self.first, self.last, usable)
-        return [*plan(self.first, before - MICROSECOND, usable), *plan(before, self.last, usable)]
+        thinned = self.state.thinned if Resolution.MINUTE in usable else None
+        without_minutes = [each for each in usable if each != Resolution.MINUTE]
+        ends = [self.state.pruned_before, *((thinned.first, thinned.last + MICROSECOND) if thinned else ())]
+        cuts = sorted({each for each in ends if each is not None and self.first < each <= self.last})
+        pieces: list[Piece] = []
+        for first, last in zip([self.first, *cuts], [*(cut - MICROSECOND for cut in cuts), self.last], strict=True):
+            has_minutes = thinned is None or self.state.has_minutes(first)
+            pieces += plan(first, last, usable if has_minutes else without_minutes)
+        return pieces
 
     def _composes(self, seconds: int) -> bool:
         return self.granularity.composes(seconds, self.first, self.last, self.zone)

@@ -9,18 +9,20 @@ from math import ceil
 from typing import Any
 
 from events.aggregation.sources import Source, sources_of
+from events.calendar.granularity import MICROSECOND
 from events.calendar.spans import Span
 from events.database import partitions
 from events.log.models import Event
 from events.rollups.marks import Marks, ends, mark_sql
-from events.rollups.models import Pruned, Resolution, Rollup, Watermark
+from events.rollups.models import Pruned, Resolution, Rollup, Thinned, Watermark
 
 # Written in SQL, as the ORM would take longer to build the statement than the database takes to answer it.
 _STATE = f"""
     SELECT watermark.*, pruned.before, whole.count, whole.first_timestamp, whole.last_timestamp,
-        {{past}} AS past
+        thinned.since AS thinned_since, thinned.before AS thinned_before, {{past}} AS past
     FROM {Watermark._meta.db_table} AS watermark
     LEFT JOIN {Pruned._meta.db_table} AS pruned ON pruned.namespace = %s AND pruned.name = %s{{of_pruned}}
+    LEFT JOIN {Thinned._meta.db_table} AS thinned ON thinned.namespace = %s AND thinned.name = %s{{of_thinned}}
     LEFT JOIN {Rollup._meta.db_table} AS whole
         ON whole.resolution = {Resolution.SERIES.value} AND whole.namespace = %s AND whole.name = %s{{of_whole}}
     WHERE watermark.id = {{id}}
@@ -44,10 +46,15 @@ class SeriesState:
     rolled_up_count: int
     rolled_up: Span | None
     tail: int  # how many ids are past the marks; about so many, where there are several partitions
+    thinned: Span | None = None  # the hours of which there are no rollups of minutes
 
     def is_pruned(self, instant: datetime) -> bool:
         """Tell whether an instant lies in hours that are pruned."""
         return self.pruned_before is not None and instant < self.pruned_before
+
+    def has_minutes(self, instant: datetime) -> bool:
+        """Tell whether an instant lies in hours of which minutes are stored, where there are any at all."""
+        return self.thinned is None or not self.thinned.first <= instant <= self.thinned.last
 
 
 def state_of(namespace: str, name: str) -> SeriesState:
@@ -55,7 +62,7 @@ def state_of(namespace: str, name: str) -> SeriesState:
     series = namespace, name
     partition = partitions.partition_of(namespace, name)
     sql = _state_sql(partition, partitions.origins())
-    found: Any = next(iter(Watermark.objects.raw(sql, [*series, *series])), None)
+    found: Any = next(iter(Watermark.objects.raw(sql, [*series, *series, *series])), None)
     if found is None:
         newest = Event.objects.of_partition(partition).order_by("-pk").values_list("pk", flat=True)
         at_start = Watermark.objects.at_start(partition)
@@ -69,14 +76,16 @@ def state_of(namespace: str, name: str) -> SeriesState:
     rolled_up = Span(first, last) if first and last else None
     tail = ceil(past / len(partitions.every()))  # the other partitions have as many of these ids
     sources = sources_of(found, namespace, name)
-    return SeriesState(sources, found, marks, _aware(found.before), found.count or 0, rolled_up, tail)
+    since, before = _aware(found.thinned_since), _aware(found.thinned_before)
+    thinned = Span(since, before - MICROSECOND) if since and before else None
+    return SeriesState(sources, found, marks, _aware(found.before), found.count or 0, rolled_up, tail, thinned)
 
 
 @cache
 def _state_sql(partition: int | None, origins: tuple[int, ...]) -> str:
     if partition is None:
         past = f"(SELECT max(id) FROM {_LOG}) - watermark.event_id"  # noqa: S608
-        return _STATE.format(id=partitions.ONLY, past=past, of_pruned="", of_whole="")
+        return _STATE.format(id=partitions.ONLY, past=past, of_pruned="", of_thinned="", of_whole="")
     past = " + ".join(
         f"coalesce((SELECT max(id) FROM {_LOG} WHERE partition = {partition}"  # noqa: S608
         f" AND id > {mark_sql('watermark', origin)} AND id <= {end}) - {mark_sql('watermark', origin)}, 0)"
@@ -86,6 +95,7 @@ def _state_sql(partition: int | None, origins: tuple[int, ...]) -> str:
         id=partition,
         past=past,
         of_pruned=" AND pruned.partition = watermark.id",
+        of_thinned=" AND thinned.partition = watermark.id",
         of_whole=" AND whole.partition = watermark.id",
     )
 

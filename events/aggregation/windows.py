@@ -17,7 +17,7 @@ from rest_framework.exceptions import ValidationError
 from events.aggregation import bucket_sums
 from events.aggregation.answer import Answer
 from events.aggregation.event_windows import EventWindow, Found
-from events.aggregation.plan import plan
+from events.aggregation.plan import Piece, plan
 from events.aggregation.question import Question, needs_events
 from events.calendar.granularity import MICROSECOND, Granularity
 from events.calendar.spans import Span
@@ -25,7 +25,7 @@ from events.database import partitions
 from events.log.models import Event
 from events.log.series import SeriesKey, among
 from events.rollups import sums_sql
-from events.rollups.models import Pruned, Rollup, Watermark
+from events.rollups.models import Pruned, Resolution, Rollup, Thinned, Watermark
 from events.worker import moving
 
 # Each of these would be a parameter of a statement, of which SQLite takes some thousands.
@@ -133,6 +133,12 @@ def _pruned(keys: list[SeriesKey], span: Span, partition: int | None) -> set[Ser
     return {SeriesKey(*key) for key in rows.values_list("namespace", "name")}
 
 
+def _thinned(keys: list[SeriesKey], piece: Piece, partition: int | None) -> set[SeriesKey]:
+    """Return the series that have no rollups of minutes in a part of a piece."""
+    rows = Thinned.objects.of_partition(partition).filter(among(keys), since__lte=piece.last, before__gt=piece.first)
+    return {SeriesKey(*key) for key in rows.values_list("namespace", "name")}
+
+
 def _merged(
     keys: list[SeriesKey], aggregation_type: str, span: Span, partition: int | None, watermark: Watermark
 ) -> dict[SeriesKey, float]:
@@ -144,8 +150,13 @@ def _merged(
             of_piece = events.within(piece.first, piece.last).up_to(watermark.marks).filter(among(keys))
             parts.append(_of_events(of_piece, aggregation_type))
         else:
+            rolled_up = keys
+            if piece.resolution == Resolution.MINUTE and (thinned := _thinned(keys, piece, partition)):
+                rolled_up = [key for key in keys if key not in thinned]
+                of_piece = events.within(piece.first, piece.last).up_to(watermark.marks).filter(among([*thinned]))
+                parts.append(_of_events(of_piece, aggregation_type))
             rollups = Rollup.objects.of_partition(partition).filter(
-                among(keys), resolution=piece.resolution, bucket__range=(piece.first, piece.last)
+                among(rolled_up), resolution=piece.resolution, bucket__range=(piece.first, piece.last)
             )
             parts.append(_of_rollups(rollups, aggregation_type))
     # events past the watermark are few, and those of all series are read, which no index of series is needed for

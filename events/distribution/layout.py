@@ -17,7 +17,7 @@ from events.database.dialect import choose, is_postgresql
 from events.database.postgresql.session import NODES_HOLD
 from events.distribution import cluster
 from events.log.models import Event
-from events.rollups.models import Histogram, Pruned, Rollup, Watermark
+from events.rollups.models import Histogram, Pruned, Rollup, Thinned, Watermark
 from events.rollups.statements import STEP_TABLE
 
 # Of tables that refer to each other, sharing one shares the others.
@@ -32,13 +32,14 @@ _SEQUENCES = """
         AND pg_sequence_last_value(sequence::regclass) IS NOT NULL
 """
 _PROBE = "events_partition_probe"
-_DIVIDED: tuple[type[models.Model], ...] = (Event, Rollup, Histogram, Pruned)
+_DIVIDED: tuple[type[models.Model], ...] = (Event, Rollup, Histogram, Pruned, Thinned)
 # On PostgreSQL the keys hold the partition, as on a cluster nothing else can be unique.
 _PRIMARY_KEYS = {
     Event: "id, partition",
     Rollup: "resolution, namespace, name, bucket, partition",
     Histogram: "resolution, namespace, name, bucket, bin, partition",
     Pruned: "namespace, name, partition",
+    Thinned: "namespace, name, partition",
 }
 
 

@@ -1,4 +1,4 @@
-"""Owns the tables beside the log: rollups, the watermark that says how far they go, and how far series are pruned."""
+"""Owns the tables beside the log: rollups, the watermark that says how far they go, and what is missing of series."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from django.db import models
 from django.db.models import F, Max, Subquery, Sum
 
 from events.calendar import timestamps
-from events.calendar.granularity import Granularity
+from events.calendar.granularity import MICROSECOND, Granularity
+from events.calendar.spans import Span
 from events.database import partitions
 from events.database.partitioned import PartitionedQuerySet
 from events.rollups.marks import FIRST, Marks
@@ -265,3 +266,48 @@ class Pruned(models.Model):
     # Of a fixture this is not stored either, as its rollups are not.
     def _save_table(self, raw: bool = False, *args: Any, **kwargs: Any) -> bool:
         return not raw and super()._save_table(raw, *args, **kwargs)  # type: ignore[misc]  # not in the stubs
+
+
+class ThinnedQuerySet(PartitionedQuerySet["Thinned"]):
+    """Rows that say of which hours series have no rollups of minutes."""
+
+    def span_of(self, namespace: str, name: str) -> Span | None:
+        """Return the span of a series that has no rollups of minutes; None where it has them all. One query."""
+        row = self.of_series(namespace, name).first()
+        return None if row is None else row.span
+
+
+class Thinned(models.Model):
+    """From which hour to which a series has no rollups of minutes, as its events there are few enough to be read.
+
+    It has them of all other events up to the watermark. Events of these hours are only deleted for their age once they
+    have theirs again.
+    """
+
+    pk = models.CompositePrimaryKey("namespace", "name")
+    namespace = models.CharField(max_length=255)
+    name = models.CharField(max_length=255)
+    since = models.DateTimeField(help_text="The start of the first of these hours in UTC.")
+    before = models.DateTimeField(help_text="The start of the first hour past them.")
+    has_new = models.BooleanField(
+        default=False, help_text="Whether events came or changed since it was looked whether they are few."
+    )
+    partition = models.SmallIntegerField(null=True, editable=False)
+
+    objects = ThinnedQuerySet.as_manager()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        since, before = timestamps.to_text(self.since), timestamps.to_text(self.before)
+        return f"{self.namespace}/{self.name} from {since} to {before}"
+
+    # Of a fixture this is not stored either, as its rollups are not.
+    def _save_table(self, raw: bool = False, *args: Any, **kwargs: Any) -> bool:
+        return not raw and super()._save_table(raw, *args, **kwargs)  # type: ignore[misc]  # not in the stubs
+
+    @property
+    def span(self) -> Span:
+        """The hours, up to the last microsecond."""
+        return Span(self.since, self.before - MICROSECOND)

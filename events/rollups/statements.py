@@ -14,10 +14,11 @@ from django.db.models import Count, F, Max, Min, Sum, Value
 from typing_extensions import override
 
 from events.calendar.timestamps import EPOCH
+from events.database import partitions
 from events.database.dialect import choose, greatest, is_postgresql, least
 from events.database.trunc_clock import TruncClock
 from events.rollups import sums, sums_sql
-from events.rollups.models import Resolution, Rollup
+from events.rollups.models import Resolution, Rollup, Thinned
 
 _KEY = ("resolution", "namespace", "name", "bucket")
 _COLUMNS = (*_KEY, "first_timestamp", "last_timestamp", "count", "sum", "rest", "is_exact", "min", "max")
@@ -94,12 +95,44 @@ def fill_step(events: models.QuerySet[Any], resolution: Resolution, partition: i
 
 
 def add_step(resolutions: Sequence[Resolution], *, finest: Resolution, partition: int | None) -> None:
-    """Add the rows of the step's table to the rollups of each resolution, in the order of the rollups' key."""
+    """Add the rows of the step's table to the rollups of each resolution, in the order of the rollups' key.
+
+    Minutes of hours that are to have none are left out.
+    """
     conflict = _conflict(partition)
     is_new_ground = _is_new_ground(partition)
+    is_thinned = Resolution.MINUTE in resolutions and _note_thinned(partition)
     for resolution in resolutions:
         clause = "" if is_new_ground and resolution != Resolution.SERIES else conflict
-        insert_rollups(_merged_step(resolution, resolution != finest, partition), clause, partition=partition)
+        sql, parameters = _merged_step(resolution, resolution != finest, partition)
+        if is_thinned and resolution == Resolution.MINUTE:
+            table, where = _step(partition)
+            sql += f" {'AND' if where else 'WHERE'} NOT EXISTS (SELECT 1 FROM {_within_thinned(table, partition)})"  # noqa: S608
+        insert_rollups((sql, parameters), clause, partition=partition)
+
+
+def _within_thinned(step: str, partition: int | None) -> str:
+    """Write the table of the hours without minutes, and the condition that a row of the step lies in them."""
+    table = Thinned._meta.db_table
+    return (
+        f"{table} WHERE {table}.namespace = {step}.namespace AND {table}.name = {step}.name"
+        f" AND {step}.bucket >= {table}.since AND {step}.bucket < {table}.before"
+        f"{partitions.and_within(partition, table)}{partitions.and_within(partition, step)}"
+    )
+
+
+def _note_thinned(partition: int | None) -> bool:
+    """Note of which series the step has minutes in hours that are to have none; tell whether there is any."""
+    step, _ = _step(partition)
+    table = Thinned._meta.db_table
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT DISTINCT {table}.namespace, {table}.name FROM {step}, {_within_thinned(step, partition)}"  # noqa: S608
+        )
+        found = cursor.fetchall()
+    for namespace, name in found:
+        Thinned.objects.of_series(namespace, name).filter(has_new=False).update(has_new=True)
+    return bool(found)
 
 
 def _conflict(partition: int | None) -> str:

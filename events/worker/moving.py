@@ -8,7 +8,7 @@ The steps then change what is stored, which changes no answer, and the last one 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import reduce
 from operator import or_
@@ -20,10 +20,12 @@ from django.db.models import Q
 from events.database import partitions
 from events.database.dialect import choose, is_postgresql
 from events.log.models import Event, EventQuerySet
+from events.log.series import SeriesKey
 from events.processes import may_run, this_process
 from events.rollups import histograms, statements
-from events.rollups.models import Histogram, Pruned, Resolution, Rollup, Watermark
+from events.rollups.models import Histogram, Pruned, Resolution, Rollup, Thinned, Watermark
 from events.rollups.moves import Move
+from events.worker import thinning
 from events.worker.id_ranges import next_ids
 from events.worker.retention import pause_seconds
 from events.worker.settled import handed_out, settle
@@ -64,12 +66,14 @@ def begin(old: _Series, into: _Series | None, *, is_merged: bool) -> Move:
     """Move all that is known of a series to another one of its partition, or to none, from this transaction's end on.
 
     The caller's transaction has locked the watermark. Raises CannotMoveError where another series of the partition is
-    being moved.
+    being moved, or where one of two that are merged has hours without minutes.
     """
     partition = partitions.partition_of(*old)
     watermark = Watermark.objects.current(partition)
     if watermark.move:
         raise CannotMoveError(f"{watermark.move}. One series is moved at a time: wait until that is done.")
+    if is_merged and into is not None and not _has_minutes(old, into):
+        raise CannotMoveError("The minutes of old hours are being made, without which it can't be merged. Try again.")
     marks = handed_out()
     if marks is None:
         raise CannotMoveError("A node of the cluster is away, and what came by it is not known. Try again later.")
@@ -82,6 +86,7 @@ def begin(old: _Series, into: _Series | None, *, is_merged: bool) -> Move:
             of_old = Event.objects.of_series(*old)
             of_old.among([pk for pk, _ in _first(of_old, 1)]).rename(into)
         _prune_alike(old, into)
+    thinning.rename(old, into)
     Pruned.objects.of_series(*old)._raw_delete(connection.alias)
     Watermark.objects.bump_changes(partition)
     move = Move(*old, into, marks, is_merged, by=this_process(), at=time.time())
@@ -97,6 +102,21 @@ def _prune_alike(old: _Series, into: _Series) -> None:
         Pruned.objects.create(
             namespace=into[0], name=into[1], before=max(ends), partition=partitions.partition_of(*into)
         )
+
+
+def _has_minutes(*series: _Series) -> bool:
+    return all(Thinned.objects.span_of(*each) is None for each in series)
+
+
+def make_minutes(series: Sequence[_Series], is_wanted: Callable[[], bool]) -> None:
+    """Make the minutes that series have none of, which has to be done before they are merged, as long as wanted."""
+    for key in series:
+        start = time.monotonic()
+        for _ in thinning.restore(SeriesKey(*key)):
+            if not is_wanted():
+                return
+            time.sleep(pause_seconds(time.monotonic() - start))
+            start = time.monotonic()
 
 
 def count_left(move: Move) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -20,8 +20,10 @@ from events.database import partitions
 from events.database.dialect import choose, is_postgresql
 from events.log.models import Event, EventQuerySet
 from events.log.namespace_patterns import fits
+from events.log.series import SeriesKey
 from events.rollups import histograms, rebuild
 from events.rollups.models import Pruned, Resolution, Rollup, Watermark
+from events.worker import thinning
 
 # On SQLite a step holds the lock that every writer waits for; on PostgreSQL commits wait while it writes to the disk.
 _STEP_EVENTS = {"postgresql": 2_000, "sqlite": 500}
@@ -142,23 +144,29 @@ def prune(series: Series, *, once_a_day: bool = False) -> Iterator[int]:
     """
     if settings.ARCHIVE:
         yield from _archive_and_delete(series, once_a_day=once_a_day)
-    elif _begin(series):
+    elif (yield from _begin(series)):
         yield from _delete(prunable(series), series.partition)
 
 
-def _begin(series: Series) -> bool:
-    """Have the rollups answer for the series' past; tell whether it has events that may be deleted now.
+def _begin(series: Series) -> Generator[int, None, bool]:
+    """Have the rollups answer for the series' past; return whether it has events that may be deleted now.
 
-    While it is being renamed, none may.
+    While it is being renamed, none may. Minutes that the rollups have none of are made first, in steps.
     """
-    with transaction.atomic():
-        # until Pruned is stored, nobody may empty the rollups or move an event
-        if Watermark.objects.locked(series.partition).move_of(series.namespace, series.name):
-            return False
-        if not prunable(series).exists():
-            return False
-        _rely_on_rollups(series)
-        return True
+    key = SeriesKey(series.namespace, series.name)
+    while True:
+        for _ in thinning.restore(key, series.before):
+            yield 0
+        with transaction.atomic():
+            # until Pruned is stored, nobody may empty the rollups or move an event
+            if Watermark.objects.locked(series.partition).move_of(series.namespace, series.name):
+                return False
+            if not prunable(series).exists():
+                return False
+            if thinning.lacks_minutes(key, series.before):  # they were left out again just now
+                continue
+            _rely_on_rollups(series)
+            return True
 
 
 def _delete(events: EventQuerySet, partition: int | None) -> Iterator[int]:
@@ -176,7 +184,7 @@ def _archive_and_delete(series: Series, *, once_a_day: bool = False) -> Iterator
         yield from _delete_archived(series)  # what a process was killed over
         if prunable(series).exists():
             archiving.check()  # before the rollups have to answer for the past
-            if _begin(series):
+            if (yield from _begin(series)):
                 yield from _archive_months(series, once_a_day=once_a_day)
         yield from archiving.merge_months(namespace, name, before)
         archiving.remove_replaced()

@@ -18,7 +18,7 @@ from events.database.dialect import choose, is_postgresql
 from events.log.models import Event
 from events.rollups import histograms
 from events.rollups.marks import Marks
-from events.rollups.models import Histogram, Pruned, Resolution, Rollup, Watermark
+from events.rollups.models import Histogram, Pruned, Resolution, Rollup, Thinned, Watermark
 from events.rollups.rebuild import MovingError, PrunedError
 from events.rollups.statements import add_step, fill_step
 from events.worker.id_ranges import next_ids
@@ -151,6 +151,7 @@ def start_over(*, accept_loss: bool = False) -> None:
         for partition in watermarks:
             Rollup.objects.of_partition(partition)._raw_delete(connection.alias)
             Histogram.objects.of_partition(partition)._raw_delete(connection.alias)
+            Thinned.objects.of_partition(partition)._raw_delete(connection.alias)
             at_start = Watermark.objects.at_start(partition)
             Watermark.objects.move(partition, at_start.marks, resolutions=at_start.resolutions)
             Watermark.objects.bump_changes(partition)

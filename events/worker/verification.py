@@ -18,7 +18,7 @@ from events.database import partitions
 from events.database.snapshot import snapshot
 from events.log.models import Event
 from events.rollups import histograms, rebuild, statements, sums
-from events.rollups.models import Histogram, Resolution, Rollup, Watermark
+from events.rollups.models import Histogram, Resolution, Rollup, Thinned, Watermark
 
 _STRETCH = timedelta(days=31)
 _FIELDS = ("bucket", "first_timestamp", "last_timestamp", "count", "sum", "min", "max")
@@ -38,10 +38,13 @@ class Difference(NamedTuple):
     stored: dict[str, Any] | None
     computed: dict[str, Any] | None
     is_pruned: bool = False
+    is_left_out: bool = False  # as a minute of an hour that is to have none, whose own rollup has its events
 
     @property
     def lost_events(self) -> int:
         """Count the events that the rollup holds and a rebuilt one would not."""
+        if self.is_left_out:
+            return 0
         stored, computed = (each["count"] if each else 0 for each in (self.stored, self.computed))
         return max(0, stored - computed)
 
@@ -156,11 +159,17 @@ def differences(stretch: Stretch) -> tuple[int, list[Difference]]:
                 computed = _computed(statements.merged(kept, resolution, partition))
                 stored = _by_bucket(within.filter(resolution=resolution).values_list(*_STORED))
                 result += _compare(stretch, resolution, stored, computed, is_pruned=True)
+        thinned = Thinned.objects.span_of(stretch.namespace, stretch.name)
         events = Event.objects.of_series(stretch.namespace, stretch.name).within(start, stretch.end)
         for resolution in (finest, *coarser):
             rows = of_series.filter(resolution=resolution, bucket__range=(start, stretch.end))
             computed = _computed(statements.of_events(events.up_to(watermark.marks), resolution, partition))
-            result += _compare(stretch, resolution, _by_bucket(rows.values_list(*_STORED)), computed)
+            left_out = thinned if resolution == Resolution.MINUTE else None
+            if left_out:
+                computed = {key: row for key, row in computed.items() if not left_out.first <= key <= left_out.last}
+            for each in _compare(stretch, resolution, _by_bucket(rows.values_list(*_STORED)), computed):
+                is_left_out = left_out is not None and left_out.first <= each.bucket <= left_out.last
+                result.append(each._replace(is_left_out=is_left_out))
         count += sum(aggregate["count"] for aggregate in computed.values())
     return count, result
 
@@ -221,17 +230,17 @@ def _compare_bins(
 
 
 def series_difference(namespace: str, name: str) -> Difference | None:
-    """Compare the rollup of a whole series with its finest rollups; return None where they agree."""
+    """Compare the rollup of a whole series with its coarsest others; return None where they agree."""
     with snapshot():
         partition = partitions.partition_of(namespace, name)
         watermark = Watermark.objects.current(partition)
         if watermark.move_of(namespace, name):
             return None
         of_series = Rollup.objects.of_series(namespace, name)
-        finest = of_series.filter(resolution=watermark.finest_first[0])
+        coarsest = of_series.filter(resolution=watermark.finest_first[-1])  # they have all events; minutes may not
         stored = _by_bucket(of_series.whole_series().values_list(*_STORED))
-        computed = _computed(statements.merged(finest, Resolution.SERIES, partition))
-        if finest.filter(is_exact=False).exists():
+        computed = _computed(statements.merged(coarsest, Resolution.SERIES, partition))
+        if coarsest.filter(is_exact=False).exists():
             for row in computed.values():
                 row["is_exact"] = False
     stretch = Stretch(namespace, name, timestamps.EPOCH, timestamps.EPOCH)

@@ -7,11 +7,12 @@ import threading
 import time
 from argparse import ArgumentParser
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, InterfaceError, connection
+from django.utils import timezone
 from typing_extensions import override
 
 from events.alerts.runner import AlertRunner
@@ -20,12 +21,12 @@ from events.management.system_checks import ARCHIVE_CHECKS
 from events.models import Watermark
 from events.observability.health import read_lag
 from events.rollups.rebuild import MovingError, PrunedError
-from events.worker import moving, retention, roll_up
+from events.worker import moving, retention, roll_up, thinning
 from events.worker.expired_tokens import ExpiredTokens
 from events.worker.pacing import Roller
 
-# For how long the worker deletes old events, or moves a series, before it looks for new events again.
-_PRUNING_SECONDS = _MOVING_SECONDS = 0.5
+# For how long the worker deletes old events, leaves out minutes, or moves a series, before it looks for events again.
+_PRUNING_SECONDS = _MOVING_SECONDS = _THINNING_SECONDS = 0.5
 # A worker whose steps took long rests for a multiple of that time, up to some seconds, and leaves the machine to
 # writers: the more events a step has, the fewer rollups are written for each. A read that meets a long tail meanwhile
 # has it rolled up in the background.
@@ -74,6 +75,8 @@ class Command(BaseCommand):
         self.expired_tokens = ExpiredTokens()
         self.pruning: Iterator[int] = iter(())
         self.pruned_up_to: datetime | None = None
+        self.thinning: Iterator[int] = iter(())
+        self.thinned_on: date | None = None
         if rebuild:
             try:
                 roll_up.start_over(accept_loss=accept_loss)
@@ -107,13 +110,14 @@ class Command(BaseCommand):
             except (DatabaseError, InterfaceError) as error:
                 logger.error("The roller will try again: %s", str(error).strip())
                 connection.close()
-                self.pruned_up_to = None
+                self.pruned_up_to = self.thinned_on = None
                 self.stopping.wait(seconds)
 
     def _rest(self, rest: float, seconds: float) -> None:
         while rest > 0 and self._is_wanted():
             self._move()
             self._prune()
+            self._thin()
             self.expired_tokens.delete_some()
             self.stopping.wait(min(seconds, rest))
             rest -= seconds
@@ -131,6 +135,17 @@ class Command(BaseCommand):
         start = time.monotonic()
         while start < give_up and self._is_wanted() and (count := self._prune_step()) is not None:
             self.deleted += count
+            self.stopping.wait(retention.pause_seconds(time.monotonic() - start))
+            start = time.monotonic()
+
+    def _thin(self) -> None:
+        """Go on for half a second with leaving out minutes that aren't worth their room; a new turn is due each day."""
+        today = timezone.now().date()
+        if today != self.thinned_on:
+            self.thinning, self.thinned_on = thinning.carry_out(), today
+        give_up = time.monotonic() + _THINNING_SECONDS
+        start = time.monotonic()
+        while start < give_up and self._is_wanted() and next(self.thinning, None) is not None:
             self.stopping.wait(retention.pause_seconds(time.monotonic() - start))
             start = time.monotonic()
 

@@ -24,6 +24,7 @@ from events.models import (
     Grant,
     IdempotencyKey,
     Pruned,
+    Thinned,
     Watermark,
 )
 from events.rollups.marks import Marks
@@ -96,6 +97,14 @@ KEPT = {
         "Not reversed, as that would lose 1 rows of events_pruned: how far series are pruned, without which their rollups pass for wrong,"
         " and are rebuilt from what is left."
         " If they are to go, make a backup, and delete them first: DELETE FROM events_pruned",
+    ),
+    "0021_thinned": (
+        lambda application: Thinned.objects.create(
+            namespace="Shop", name="order", since=datetime(2024, 1, 1, tzinfo=UTC), before=datetime(2024, 2, 1, tzinfo=UTC)
+        ),
+        "Not reversed, as that would lose 1 rows of events_thinned: of which hours there are no rollups of minutes,"
+        " which the worker makes with ROLLUP_SPARSE_MINUTES=true."
+        " If they are to go, make a backup, and delete them first: DELETE FROM events_thinned",
     ),
     "0006, an import": (
         lambda application: Bookmark.objects.create(source="/events.csv", lines=3, events=2, is_done=True),

@@ -1,6 +1,7 @@
 """Whatever is written, late, rolled up, changed, deleted or rebuilt in whatever order: the answer is that of the events."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from zoneinfo import ZoneInfo
 
 import psycopg2
@@ -24,8 +25,8 @@ from events.aggregation.question import Question
 from events.database.partitions import partition_of
 from events.models import Event, Watermark
 from events.tests.support.examples import few_of
-from events.tests.support.rolling_up import expected, stored
-from events.worker import roll_up
+from events.tests.support.rolling_up import expected, stored, without_thinned
+from events.worker import roll_up, thinning
 
 ZONES = ["UTC", "Europe/Berlin", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe", "Africa/Monrovia"]
 # around the nights on which clocks change in Berlin, on Lord Howe and, for good and by odd seconds, in Monrovia
@@ -143,6 +144,14 @@ class Service(RuleBasedStateMachine):
     def rebuild(self):
         roll_up.start_over()
 
+    @rule(most_an_hour=strategies.sampled_from([1, 600]), steps=strategies.integers(1, 60), keeps=strategies.booleans())
+    def leave_minutes_out(self, most_an_hour, steps, keeps):
+        """The worker is killed after so many steps."""
+        thinning._MOST_EVENTS_AN_HOUR = most_an_hour
+        settings.ROLLUP_SPARSE_MINUTES = keeps
+        for _ in islice(thinning.carry_out(), steps):
+            pass
+
     @rule(
         name=names, ends=strategies.tuples(instants, instants).map(sorted), opens=strategies.tuples(strategies.booleans(), strategies.booleans()),
         granularity=strategies.sampled_from(["minute", "hour", "day", "week", "month", "year", "none"]),
@@ -159,7 +168,7 @@ class Service(RuleBasedStateMachine):
     @invariant()
     def rollups_are_what_the_events_make(self):
         resolutions = [resolution.value for resolution in Watermark.objects.first().finest_first]
-        assert stored() == expected([*resolutions, 0])
+        assert stored() == without_thinned(expected([*resolutions, 0]))
 
     @invariant()
     def catalogue_is_what_the_events_make(self):
@@ -179,6 +188,10 @@ class Service(RuleBasedStateMachine):
 @pytest.mark.django_db(transaction=True)
 def test_the_answer_is_always_that_of_the_events(settings, monkeypatch, partition_count):
     monkeypatch.setattr(roll_up, "_STEP_EVENTS", {})
+    monkeypatch.setattr(thinning, "_STEP_EVENTS", {"postgresql": 2, "sqlite": 2})
+    monkeypatch.setattr(thinning, "_LEAST_EVENTS", 1)
+    monkeypatch.setattr(thinning, "_MOST_EVENTS_AN_HOUR", 600)
+    settings.ROLLUP_SPARSE_MINUTES = False
     settings.ROLLUP_RESOLUTIONS = ["minute", "hour"]  # what the machine sets ends with this test, as this does
     run_state_machine_as_test(
         Service,

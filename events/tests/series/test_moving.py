@@ -500,7 +500,7 @@ def test_a_step_reads_its_own_events_and_not_the_whole_series():
 @pytest.mark.one_partition
 def test_of_every_table_with_series_it_is_known_how_it_follows():
     """A table that is new gets its place in ``events.renaming`` or in the steps of a move, and here."""
-    moved_in_steps = {"Event", "Rollup", "Histogram", "Pruned"}
+    moved_in_steps = {"Event", "Rollup", "Histogram", "Pruned", "Thinned"}
     following = {"SeriesSettings", "FormerName", "Alert", "AlertState", "Firing", "ArchivedFile"}
     of_a_namespace = {"Annotation"}
     named = {

@@ -21,6 +21,7 @@ _TABLES = {
     "events_rollup": "resolution, namespace, name, bucket",
     "events_histogram": "resolution, namespace, name, bucket, bin",
     "events_pruned": "namespace, name",
+    "events_thinned": "namespace, name",
 }
 _keys_of_all: tuple[int, ...] = ()
 

@@ -6,7 +6,7 @@ from events.aggregation.answer import aggregate
 from events.aggregation.question import Question
 from events.calendar.timestamps import EPOCH
 from events.database import partitions
-from events.models import Event, Rollup, Watermark
+from events.models import Event, Rollup, Thinned, Watermark
 from events.worker import roll_up
 
 START = datetime(2024, 2, 28, 22, 58, 30, tzinfo=UTC)
@@ -40,6 +40,16 @@ def expected(resolutions=(60, 3600, 0)):
             max(event.value for event in of_bucket),
         )
         for key, of_bucket in found.items()
+    }
+
+
+def without_thinned(rollups):
+    """Those of the rollups that are to be stored: all but the minutes of hours that are to have none."""
+    spans = {(row.namespace, row.name): row.span for row in Thinned.objects.all()}
+    return {
+        key: rollup
+        for key, rollup in rollups.items()
+        if key[0] != 60 or (span := spans.get(key[1:3])) is None or not span.first <= key[3] <= span.last
     }
 
 

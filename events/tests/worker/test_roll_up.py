@@ -271,6 +271,19 @@ def test_the_worker_carries_out_the_retention_policy(env):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_the_worker_leaves_out_minutes_that_hold_one_event(env):
+    minutes = "SELECT count(*) FROM events_rollup WHERE name = 'sparse' AND resolution = 60"
+    values = ", ".join(f"('S', 'sparse', '2020-01-02 {n // 60:02}:{n % 60:02}:00', {n})" for n in range(300))
+    service.query(env, f"INSERT INTO events_event (namespace, name, timestamp, value) VALUES {values}")
+    assert service.manage("roll_up", env=env).returncode == 0
+    assert service.query(env, minutes) == [(300,)]
+
+    with worker(env):
+        wait_until(lambda: service.query(env, minutes) == [(0,)])
+
+    assert service.query(env, "SELECT count(*) FROM events_rollup WHERE name = 'sparse'") == [(6,)]
+
+
 def children(pid):
     return [
         int(child) for child in subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()
