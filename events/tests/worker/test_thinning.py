@@ -12,6 +12,8 @@ from events import renaming
 from events.aggregation import windows
 from events.aggregation.answer import aggregate, stream
 from events.aggregation.question import Question
+from events.aggregation.readers import reader_of
+from events.aggregation.series_state import state_of
 from events.aggregation.windows import Window
 from events.database import partitions
 from events.database.snapshot import snapshot
@@ -243,7 +245,7 @@ def new():
     )
 
 
-def test_under_another_name_the_same_hours_have_no_minutes(thinned, new):
+def test_under_another_name_the_same_hours_have_no_minutes(settings, thinned, new):
     add(20, new)
     thin()
     Event.objects.of_series(*new).delete()
@@ -253,7 +255,9 @@ def test_under_another_name_the_same_hours_have_no_minutes(thinned, new):
     add(20, start=START + timedelta(hours=7))  # a new series under the old name
     for _ in Mover(begun).steps(lambda: True):
         assert [aggregate(renamed(question, new)) for question in QUESTIONS] == thinned[0]
-        assert not is_moving(new) or thin() == 0
+        for is_kept in (True, False):
+            settings.ROLLUP_SPARSE_MINUTES = is_kept
+            assert not is_moving(new) or thin() == 0
 
     assert (span(new), span(), minutes()) == ((HOUR + timedelta(hours=6), until(18)), None, 20)
     assert stored() == without_thinned(expected())
@@ -281,7 +285,7 @@ def test_a_merge_makes_the_minutes_of_both_first(thinned, new):
     answers = asked()
     for _ in Mover(begun).steps(lambda: True):
         assert asked() == answers
-        assert not is_moving(new) or thin() == 0
+        assert not is_moving(new) or thin() == 0  # no hours of one of them lose minutes
     assert span() is None
     check(answers)
 
@@ -325,6 +329,9 @@ def test_the_check_finds_minutes_where_there_are_to_be_none(thinned):
 def test_too_many_minutes_are_refused_as_ever(settings, answers, kind):
     thin()
     settings.MAX_ITEMS = 139
+    with snapshot():
+        state = state_of(*SERIES)
+        assert reader_of(QUESTIONS[0], state.rolled_up, state).count_stored(139) == 139  # before any is read
 
     with pytest.raises(BadRequest) as error:
         aggregate(Question(**SERIES._asdict(), granularity="minute", aggregation_type=kind))
