@@ -126,19 +126,17 @@ def _thin(key: SeriesKey, end: datetime) -> Iterator[int]:
             return
 
 
-def _since(key: SeriesKey) -> datetime | None:
-    """Return the hour from which on a series has minutes that may be left out; None for that of its first event."""
-    row = Thinned.objects.of_series(*key).first()
-    return row.before if row else Pruned.objects.start_of(*key)
+def _next_hours(key: SeriesKey, row: Thinned | None, end: datetime) -> RollupQuerySet:
+    """Return the hours before another one whose minutes may be left out next, the first of them first."""
+    hours = _hours(key).filter(bucket__lt=end).order_by("bucket")
+    since = row.before if row else Pruned.objects.start_of(*key)
+    return hours if since is None else hours.filter(bucket__gte=since)
 
 
 def _end_of_sparse(key: SeriesKey, end: datetime) -> datetime | None:
     """Find how far the next hours go whose minutes are worth little; None where they are worth their room."""
-    since = _since(key)
-    hours = _hours(key).filter(bucket__lt=end).order_by("bucket")
-    if since is not None:
-        hours = hours.filter(bucket__gte=since)
-    found = list(hours.values_list("bucket", "count")[:_HOURS_AT_A_TIME])
+    row = Thinned.objects.of_series(*key).first()
+    found = list(_next_hours(key, row, end).values_list("bucket", "count")[:_HOURS_AT_A_TIME])
     if not found:
         return None
     minutes = _minutes(key, found[0][0], found[-1][0] + _HOUR)
@@ -162,12 +160,9 @@ def _leave_out(key: SeriesKey, end: datetime) -> Generator[int, None, bool]:
         with transaction.atomic():
             watermark = Watermark.objects.locked(partitions.partition_of(*key))
             row = Thinned.objects.of_series(*key).first()
-            since = _since(key)
             if watermark.move_of(*key) or not _are_both_stored(watermark):
                 return False
-            hours = _hours(key).filter(bucket__lt=end).order_by("bucket")
-            if since is not None:
-                hours = hours.filter(bucket__gte=since)
+            hours = _next_hours(key, row, end)
             if dense := hours.filter(count__gt=_MOST_EVENTS_AN_HOUR).values_list("bucket", flat=True).first():
                 hours = hours.filter(bucket__lt=dense)  # it has got late events just now
             first, last = hours.values_list("bucket", flat=True).first(), _last_of_step(hours)
