@@ -60,6 +60,7 @@ class AlertForm(forms.ModelForm):
             "delay_minutes": "Delay, minutes", "quiet_start": "Quiet from", "quiet_end": "Quiet until",
             "quiet_zone": "Time zone of the quiet hours", "targets": "It is sent to",
         }  # fmt: skip
+        help_texts = {"is_enabled": ""}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -86,6 +87,7 @@ class TargetForm(forms.ModelForm):
         fields = ("name", "kind", "body_format", "url", "secret", "addresses")
         widgets = {"addresses": forms.Textarea(attrs={"rows": 3, "spellcheck": "false"})}
         labels = {"body_format": "Body", "addresses": "E-mail addresses"}
+        help_texts = {"addresses": "One a line."}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

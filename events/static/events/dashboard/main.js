@@ -129,7 +129,7 @@ const load = repeated(byId("stage"), () => state?.refresh * 1000, async (signal)
   [notes, firings] = happened;
   const isAll = taken.failures.length === state.series.length && state.series.length > 0;
   if (!isAll) draw(taken);
-  else if (drawn !== state) draw(emptied(state));
+  else if (drawn !== state) draw(emptied(state, taken.granularity));
   if (taken.failures.length) failed(taken.failures, isAll && drawn === state && picture.texts.length > 0);
 }, (error) => {
   say("This can’t be drawn.", "", true);
