@@ -15,6 +15,7 @@ from events.alerts.models import Alert, AlertTarget
 _MOST_SECRET_CHARACTERS = 200
 # Nothing is kept by the browser, and what was entered once is not shown again.
 _ONCE = {"autocomplete": "off", "spellcheck": "false"}
+_STAYS = "Left empty, it stays as it is."
 
 
 class WordsInput(forms.TextInput):
@@ -59,6 +60,7 @@ class AlertForm(forms.ModelForm):
             "delay_minutes": "Delay, minutes", "quiet_start": "Quiet from", "quiet_end": "Quiet until",
             "quiet_zone": "Time zone of the quiet hours", "targets": "It is sent to",
         }  # fmt: skip
+        help_texts = {"is_enabled": ""}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -71,12 +73,12 @@ class TargetForm(forms.ModelForm):
 
     url = forms.CharField(
         label="URL of the webhook", required=False, max_length=2_000, widget=forms.URLInput(attrs=_ONCE),
-        help_text="Left empty, it stays as it is.",
+        help_text="For a webhook: where messages are posted. It isn’t shown again.",
     )  # fmt: skip
     secret = forms.CharField(
         label="Secret that signs", required=False, max_length=_MOST_SECRET_CHARACTERS,
         widget=forms.PasswordInput(attrs={**_ONCE, "autocomplete": "new-password"}),
-        help_text="Left empty, it stays as it is; for a new webhook, one is made and shown once.",
+        help_text="For a webhook: left empty, one is made and shown once.",
     )  # fmt: skip
     made_secret = ""
 
@@ -85,6 +87,14 @@ class TargetForm(forms.ModelForm):
         fields = ("name", "kind", "body_format", "url", "secret", "addresses")
         widgets = {"addresses": forms.Textarea(attrs={"rows": 3, "spellcheck": "false"})}
         labels = {"body_format": "Body", "addresses": "E-mail addresses"}
+        help_texts = {"addresses": "One a line."}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.sealed_url:
+            self.fields["url"].help_text = _STAYS
+        if self.instance.sealed_secret:
+            self.fields["secret"].help_text = _STAYS
 
     @override
     def clean(self) -> dict[str, Any]:

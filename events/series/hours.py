@@ -114,7 +114,7 @@ def _stored_names(key: SeriesKey, tail: Tail) -> list[SeriesKey]:
 def hours_of(windows: Sequence[Asked], tail: Tail) -> dict[SeriesKey, dict[datetime, Hour]]:
     """Return the hours of each series that hold events, from the hour of its window's start to that of its end.
 
-    To be called in the snapshot of the tail. One query for each partition, and one for the tail.
+    To be called in the snapshot of the tail. One query for each partition, and one for the tail where there is one.
     """
     found: dict[SeriesKey, dict[datetime, Hour]] = defaultdict(dict)
     for place, start, hour in chain(_rolled_up(windows, _EACH, tail), _of_tail(windows, tail)):
@@ -185,7 +185,7 @@ def _texts(window: Window) -> tuple[str, str]:
 
 def _of_tail(windows: Sequence[Asked], tail: Tail) -> Iterator[tuple[int, datetime, Hour]]:
     """Yield the hours of the windows by the events that no rollup holds yet, after the place of their window."""
-    if not windows:
+    if not windows or not tail.is_there:
         return
     first, last = min(start for _, (start, _) in windows), max(end for _, (_, end) in windows)
     namespace, name = tail.names()

@@ -344,6 +344,32 @@ def test_a_target_that_is_wrong(admin, given, errors):
     assert (response.status_code, response.context["form"].errors) == (400, errors)
 
 
+MADE = {
+    "url": "For a webhook: where messages are posted. It isn’t shown again.",
+    "secret": "For a webhook: left empty, one is made and shown once.",
+}
+STAYS = dict.fromkeys(MADE, "Left empty, it stays as it is.")
+
+
+def helps(form):
+    return {name: form.fields[name].help_text for name in MADE}
+
+
+def test_only_what_is_there_is_said_to_stay(admin, make_target):
+    mail = AlertTarget.objects.create(name="Mail", kind="email", addresses="ops@example.com").pk
+    chat = make_target(name="Chat", secret="s").pk
+
+    pages = [helps(admin.get(f"/alerts/targets/{path}/").context["form"]) for path in ("new", mail, chat)]
+    refused = admin.post("/alerts/targets/new/", {**WEBHOOK, "url": ""})
+    in_the_admin = [
+        helps(admin.get(f"/admin/events/alerttarget/{path}/").context["adminform"].form)
+        for path in ("add", f"{mail}/change", f"{chat}/change")
+    ]
+
+    assert pages == in_the_admin == [MADE, MADE, STAYS]
+    assert (refused.status_code, helps(refused.context["form"])) == (400, MADE)
+
+
 def test_the_admin_has_them_too(admin, make_alert, make_target, time):
     alert = make_alert()
     AlertState.objects.create(alert=alert, namespace="Server-1", name="cpu", since=NOON, evaluated_at=NOON)

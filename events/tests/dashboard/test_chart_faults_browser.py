@@ -156,6 +156,7 @@ def test_a_series_that_is_refused_at_once_is_seen_and_can_be_removed(open_page):
     refused(page)
 
     expect(page.locator("#legend li")).to_contain_text(CLICKS)
+    expect(page.locator("#summary")).to_contain_text("Average by minute, ")
     page.get_by_role("button", name=f"Remove {CLICKS}").click()
 
     expect(page.locator("#legend li")).to_have_count(0)

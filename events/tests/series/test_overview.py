@@ -303,7 +303,7 @@ def test_the_number_of_queries_does_not_grow_with_the_series(client, db, django_
         if number in {1, 29}:
             roll_up()
             client.get(PATH)
-            with django_assert_num_queries(10) as found:
+            with django_assert_num_queries(8) as found:
                 client.get(PATH, {"order": "-changePercent"})
             counts.append(len(found))
 

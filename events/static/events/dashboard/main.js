@@ -25,14 +25,19 @@ const chart = new Chart(byId("chart"), (from, to) => zoomTo(zoomed(state, from, 
   behind: (plot) => { drawFirings(plot, firings, state.hidden); drawNotes(plot, notes); },
   onDraw: (plot) => marks.show(plot, notes, state.timezone) });
 let [notes, firings] = [[], []];
-let state, picture, drawn, known = new Map(), isWhole, searching, unzoomed, noted;
+let state, picture, drawn, known = new Map(), isWhole, searching, unzoomed, noted, offers = 0;
 
 const bySeries = (lines) => new Map(lines.map((line) => [`${line.namespace}/${line.name}`, line]));
-const offer = (found) =>
-  byId("choices").replaceChildren(...[...found.keys()].map((series) => element("option", { value: series })));
+// What was asked for last is what the list offers, whichever answer comes last.
+function offering() {
+  const number = ++offers;
+  return (found) => number === offers &&
+    byId("choices").replaceChildren(...[...found.keys()].map((series) => element("option", { value: series })));
+}
 
 // Of a large catalogue only the first series are known, and those that are shown.
 async function refreshCatalogue(shown = state?.series ?? []) {
+  const offer = offering();
   const found = bySeries(await catalogue());
   offer(found);
   isWhole = found.size < MOST_LISTED;
@@ -51,7 +56,10 @@ async function isThere(series) {
 function search({ target: { value } }) {
   clearTimeout(searching);
   if (isWhole || !value) return;
-  searching = setTimeout(() => catalogue(value).then((lines) => offer(bySeries(lines)), fail), 250);
+  searching = setTimeout(() => {
+    const offer = offering();
+    catalogue(value).then((lines) => offer(bySeries(lines)), fail);
+  }, 250);
 }
 
 const lastOf = (series) => Math.max(...series.map((each) => Date.parse(known.get(each)?.lastTimestamp ?? 0)));
@@ -129,7 +137,7 @@ const load = repeated(byId("stage"), () => state?.refresh * 1000, async (signal)
   [notes, firings] = happened;
   const isAll = taken.failures.length === state.series.length && state.series.length > 0;
   if (!isAll) draw(taken);
-  else if (drawn !== state) draw(emptied(state));
+  else if (drawn !== state) draw(emptied(state, taken.granularity));
   if (taken.failures.length) failed(taken.failures, isAll && drawn === state && picture.texts.length > 0);
 }, (error) => {
   say("This can’t be drawn.", "", true);

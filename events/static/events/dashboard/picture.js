@@ -51,8 +51,8 @@ export async function take(state, spacing, signal, { aggregates, statistics, mos
   return picture;
 }
 
-// A picture of the same series without any value, for what can't be shown.
-export const emptied = (state) => ({ from: windowOf(state)[0], to: windowOf(state)[1], granularity: "day", type: state.type,
+// A picture of the same series without any value, for what can't be shown in the buckets that were asked for.
+export const emptied = (state, granularity) => ({ from: windowOf(state)[0], to: windowOf(state)[1], granularity, type: state.type,
   failures: [], cut: {}, texts: [], instants: [], columns: state.series.map((label, series) => ({ label, series, values: [],
     statistics: null, earlier: null, unit: "", isRefused: true })) });
 
