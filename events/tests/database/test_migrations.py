@@ -100,7 +100,8 @@ KEPT = {
     ),
     "0021_thinned": (
         lambda application: Thinned.objects.create(
-            namespace="Shop", name="order", since=datetime(2024, 1, 1, tzinfo=UTC), before=datetime(2024, 2, 1, tzinfo=UTC)
+            namespace="Shop", name="order", since=datetime(2024, 1, 1, tzinfo=UTC), before=datetime(2024, 2, 1, tzinfo=UTC),
+            partition=partitions.partition_of("Shop", "order"),
         ),
         "Not reversed, as that would lose 1 rows of events_thinned: of which hours there are no rollups of minutes,"
         " which the worker makes with ROLLUP_SPARSE_MINUTES=true."
