@@ -223,7 +223,9 @@ if connection.vendor == "postgresql":
 
     @pytest.mark.not_on_a_cluster
     def test_another_encoding_is_an_error(tmp_path):
-        with service.own_database(tmp_path, "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0") as url:
+        with service.own_database(
+            tmp_path, options="ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+        ) as url:
             done = service.manage("check", "--database", "default", env=service.environment(tmp_path, DATABASE_URL=url))
 
         assert done.returncode == 1
