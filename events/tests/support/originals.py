@@ -39,13 +39,15 @@ def original(name):
     env = service.environment(directory, DATABASE_URL=_url(directory))
     with directory.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not directory.exists():
+        made = directory / "made"
+        if not made.exists():
             directory.mkdir()
             service.create_database(env["DATABASE_URL"], source and source["DATABASE_URL"])
             if source:
                 shutil.copytree(source["LOCAL_DIR"], env["LOCAL_DIR"])
             done = service.manage(command, env=env)
             assert done.returncode == 0, done.stderr
+            made.touch()
     return env
 
 
@@ -57,16 +59,24 @@ def _url(directory):
 @contextmanager
 def as_test_database():
     """Has Django find all migrations in the database that it makes for the tests."""
-    url = original("migrated")["DATABASE_URL"]
     if connection.vendor == "postgresql":
-        connection.settings_dict["TEST"]["TEMPLATE"] = urlsplit(url).path[1:]
+        connection.settings_dict["TEST"]["TEMPLATE"] = urlsplit(original("migrated")["DATABASE_URL"]).path[1:]
         yield
         return
     # a database in memory is there while anything is connected
-    name = connection.creation._get_test_db_name()
-    with closing(sqlite3.connect(name, uri=True)) as target:
-        # read as what never changes: nothing is laid beside it, and so it can be copied meanwhile
-        uri = Path(urlsplit(url).path[1:]).as_uri()
-        with closing(sqlite3.connect(f"{uri}?immutable=1", uri=True)) as source:
-            source.backup(target)
+    with closing(sqlite3.connect(connection.creation._get_test_db_name(), uri=True)) as target:
+        _copy("migrated", target)
         yield
+
+
+def fill(url, name):
+    """Has a database of SQLite that is in use hold from now on what an original has."""
+    with closing(sqlite3.connect(urlsplit(url).path)) as target:
+        _copy(name, target)
+
+
+def _copy(name, target):
+    # read as what never changes: nothing is laid beside it, and so it can be copied by others meanwhile
+    uri = Path(urlsplit(original(name)["DATABASE_URL"]).path[1:]).as_uri()
+    with closing(sqlite3.connect(f"{uri}?immutable=1", uri=True)) as source:
+        source.backup(target)
