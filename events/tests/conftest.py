@@ -1,7 +1,7 @@
 """Fixtures that more than one test file uses."""
 
 import importlib.util
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ from events.distribution import layout
 from events.ingest import new_series
 from events.models import Event
 from events.observability.recorder import metrics
-from events.tests.support import browser, partitioned, service
+from events.tests.support import browser, originals, partitioned, service
 from events.tests.support.examples import IS_THOROUGH, few_of
 from events.worker import roll_up
 
@@ -60,6 +60,7 @@ _ON_SQLITE_ALONE = [
     "test_archive_document.py",
     "test_buckets.py",
     "test_client.py",
+    "test_client_delivery.py",
     "test_client_faults.py",
     "test_client_package.py",
     "test_compression.py",
@@ -75,6 +76,7 @@ _ON_SQLITE_ALONE = [
     "test_documents.py",
     "test_failures.py",
     "test_generated_clients.py",
+    "test_grants.py",
     "test_import_formats.py",
     "test_lock.py",
     "test_metrics.py",
@@ -142,6 +144,14 @@ _TAKE_LONGEST = [
     "test_streams.py",
     "test_zone_rules.py",
 ]
+
+
+def pytest_configure(config):
+    """The process that starts the others makes room for what they share."""
+    if not hasattr(config, "workerinput"):
+        shared = ExitStack()
+        shared.enter_context(originals.of_this_run())
+        config.add_cleanup(shared.close)
 
 
 def pytest_ignore_collect(collection_path, config):
@@ -218,8 +228,13 @@ def no_long_tails(monkeypatch):
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix):
-    """On a cluster a daemon of each node holds the database, so it is dropped by force."""
-    partitioned.drop_what_is_left()
+    """The database of the tests begins as a copy. On a cluster a daemon of each node holds it, so it is dropped by force."""
+    if partitioned.ON_A_CLUSTER:
+        partitioned.drop_what_is_left()
+        yield
+        return
+    with originals.as_test_database():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -262,24 +277,15 @@ def partition_count(request):
 
 
 @pytest.fixture(scope="session")
-def migrated(tmp_path_factory):
-    """``with migrated(directory, **variables) as env``: a service with an empty database of its own.
-
-    A copy of one that is made once, as migrations take longer than most tests of a process.
-    """
-    directory = tmp_path_factory.mktemp("migrated")
-    with service.own_database(directory) as url:
-        env = service.environment(directory, DATABASE_URL=url)
-        assert service.manage("migrate", env=env).returncode == 0
-        yield partial(service.copied, env)
+def migrated():
+    """``with migrated(directory, **variables) as env``: a service with an empty database of its own."""
+    return partial(service.copied, originals.original("migrated"))
 
 
 @pytest.fixture(scope="session")
-def prepared(migrated, tmp_path_factory):
+def prepared():
     """``with prepared(directory, **variables) as env``: a service with what a first visit needs, a copy too."""
-    with migrated(tmp_path_factory.mktemp("prepared")) as env:
-        assert service.manage("prepare_first_visit", env=env).returncode == 0
-        yield partial(service.copied, env)
+    return partial(service.copied, originals.original("prepared"))
 
 
 @pytest.fixture(scope="module")

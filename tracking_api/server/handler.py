@@ -13,6 +13,8 @@ from typing_extensions import override
 
 from events.http.fast_path.handler import QuietHandler, start
 
+_THRESHOLDS = 700, 10, 10  # Python's own; manage.py has others for the start
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
@@ -57,6 +59,7 @@ django_handler = Handler()
 
 
 def freeze() -> None:
-    """Exclude all objects that exist by now from garbage collections, which are short then."""
+    """Exclude all objects that exist by now from garbage collections, which are short then, as frequent as usual."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*_THRESHOLDS)

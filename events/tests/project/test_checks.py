@@ -12,7 +12,7 @@ from django.db import connection
 
 from events import checks
 from events.calendar import zones
-from events.tests.support import service
+from events.tests.support import originals, service
 from events.tests.support.service import PROJECT_DIR
 from events.worker import roll_up
 
@@ -223,7 +223,9 @@ if connection.vendor == "postgresql":
 
     @pytest.mark.not_on_a_cluster
     def test_another_encoding_is_an_error(tmp_path):
-        with service.own_database(tmp_path, "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0") as url:
+        with service.own_database(
+            tmp_path, options="ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+        ) as url:
             done = service.manage("check", "--database", "default", env=service.environment(tmp_path, DATABASE_URL=url))
 
         assert done.returncode == 1
@@ -255,10 +257,9 @@ def test_the_documented_production_settings_are_silent(tmp_path, migrated):
     """With the database of the tests and a directory of theirs."""
     block = re.search(r"## Production settings.*?```sh\n(.*?)```", DOCUMENT, re.DOTALL)[1]
     variables = dict(line.split("=", 1) for line in block.splitlines())
-    with service.own_database(tmp_path) as url:
+    database = originals.original("migrated")["DATABASE_URL"] if migrated else None
+    with service.own_database(tmp_path, database) as url:
         env = service.environment(tmp_path, **{**variables, "DATABASE_URL": url, "LOCAL_DIR": str(tmp_path / "local")})
-        if migrated:
-            assert service.manage("migrate", env=env).returncode == 0
         done = service.manage("check", "--deploy", "--database", "default", "--fail-level", "INFO", env=env)
 
     assert (done.returncode, done.stderr) == (0, "")

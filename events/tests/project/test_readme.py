@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from django.core.management import get_commands, load_command_class
 
-from events.tests.support import service
+from events.tests.support import originals, service
 from events.tests.support.service import PROJECT_DIR
 from events.tests.support.waiting import wait_until
 
@@ -86,10 +86,16 @@ def clone(installed):
 
 
 @pytest.fixture
-def env(tmp_path):
+def database():
+    """What the user's database is a copy of. Migrating takes seconds, which one test takes: that has it from nothing."""
+    return originals.original("migrated")["DATABASE_URL"]
+
+
+@pytest.fixture
+def env(tmp_path, database):
     """A user's environment, with a database of its own and pip as configured here."""
     kept = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
-    with service.own_database(tmp_path) as url:
+    with service.own_database(tmp_path, database) as url:
         yield {
             **kept,
             "PATH": os.environ["PATH"].replace(f"{PROJECT_DIR}/.venv/bin:", ""),
@@ -121,6 +127,7 @@ def credentials_of(clone):
     return json.loads((clone / "local/credentials.json").read_text())
 
 
+@pytest.mark.parametrize("database", [None], ids=["from nothing"])
 def test_the_first_event(clone, env):
     first = SHELL.index(next(text for text in SHELL if text.startswith("TOKEN=")))
     kinds_and_texts = [(kind, text) for kind, text in BLOCKS if text not in SHELL[:first]]

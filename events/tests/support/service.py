@@ -44,21 +44,45 @@ def free_port():
             return port
 
 
-@contextmanager
-def own_database(directory, options=""):
-    """The URL of an empty database on the kind of server that the tests run on, dropped after."""
+def database_url(directory, name):
+    """Where a database of this name is, on the kind of server that the tests run on."""
     server = os.environ.get("TEST_DATABASE_URL")
     if not server:
-        yield f"sqlite:///{directory / 'service.sqlite3'}"
-        return
-    name = f"service_{uuid.uuid4().hex}"
-    with closing(psycopg2.connect(server)) as connection:
+        return f"sqlite:///{directory / 'service.sqlite3'}"
+    return urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
+
+
+def create_database(url, original=None, options=""):
+    """Empty, or a copy of another that nobody uses now. SQLite makes an empty one by itself."""
+    name = urlsplit(url).path
+    source = original and urlsplit(original).path
+    if not url.startswith("sqlite"):
+        _on_server(f"CREATE DATABASE {name[1:]} {options}" + (f" TEMPLATE {source[1:]}" if source else ""))
+    elif source:
+        assert not Path(f"{source}-wal").exists()
+        shutil.copy(source, name)
+
+
+def drop_database(url):
+    if not url.startswith("sqlite"):  # those are files in a directory of a test
+        _on_server(f"DROP DATABASE IF EXISTS {urlsplit(url).path[1:]} WITH (FORCE)")
+
+
+def _on_server(statement):
+    with closing(psycopg2.connect(os.environ["TEST_DATABASE_URL"])) as connection:
         connection.autocommit = True
-        connection.cursor().execute(f"CREATE DATABASE {name} {options}")
-        try:
-            yield urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
-        finally:
-            connection.cursor().execute(f"DROP DATABASE {name} WITH (FORCE)")
+        connection.cursor().execute(statement)
+
+
+@contextmanager
+def own_database(directory, original=None, options=""):
+    """The URL of a database on the kind of server that the tests run on, empty or a copy; dropped after."""
+    url = database_url(directory, f"service_{uuid.uuid4().hex}")
+    create_database(url, original, options)
+    try:
+        yield url
+    finally:
+        drop_database(url)
 
 
 def environment(directory, **variables):
@@ -78,11 +102,7 @@ def environment(directory, **variables):
 @contextmanager
 def copied(original, directory, **variables):
     """The environment of a service with a copy of what another has: its database, which nobody may use now, and files."""
-    name = urlsplit(original["DATABASE_URL"]).path
-    with own_database(directory, f"TEMPLATE {name[1:]}") as url:
-        if url.startswith("sqlite"):
-            assert not Path(f"{name}-wal").exists()
-            shutil.copy(name, urlsplit(url).path)
+    with own_database(directory, original["DATABASE_URL"]) as url:
         shutil.copytree(original["LOCAL_DIR"], directory / "local")
         yield environment(directory, **{"DATABASE_URL": url, "PORT": free_port(), **variables})
 
