@@ -253,7 +253,7 @@ def test_the_commands_of_the_documents_work(clone, env):
             for _, text in RUN:
                 text = text.replace("postgres://user:password@host:5432/name", f"'{server.get_uri()}'")
                 # the worker goes on until it is told to stop, which timeout tells a whole group a second time unless in the foreground
-                text = text.replace("script/manage roll_up --watch", "timeout --foreground --preserve-status 5 script/manage roll_up --watch")  # fmt: skip
+                text = text.replace("script/manage roll_up --watch", "timeout --foreground --preserve-status 10 script/manage roll_up --watch")  # fmt: skip
                 run(text, env, clone)
                 for made in [*clone.glob("*.gz"), *clone.glob("access*")]:  # by this block, not for the next
                     made.unlink()
