@@ -21,7 +21,6 @@ from events.rollups.marks import ORIGIN_BITS
 _COORDINATOR = 0  # its group; the workers' are above
 _LOG = Event._meta.db_table
 _IS_DISTRIBUTED = f"SELECT EXISTS (SELECT 1 FROM pg_dist_partition WHERE logicalrelid = to_regclass('{_LOG}'))"  # noqa: S608
-_SEQUENCE = f"pg_get_serial_sequence('{_LOG}', 'id')::regclass"
 _WRITER_MODES = "('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')"
 _GRANTED = f"""
     locks.locktype = 'relation' AND locks.granted AND locks.mode IN {_WRITER_MODES}
@@ -34,11 +33,11 @@ _ENTRIES = f"""
         SELECT last_id, (
             SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_array(locks.virtualtransaction, active.global_pid)), '[]')
             FROM pg_locks AS locks LEFT JOIN get_all_active_transactions() AS active ON active.process_id = locks.pid
-            WHERE last_id IS NOT NULL AND {_GRANTED} AND locks.relation IN ('{_LOG}'::regclass, {_SEQUENCE})
+            WHERE last_id IS NOT NULL AND {_GRANTED} AND locks.relation = '{_LOG}'::regclass
                 AND locks.pid IS DISTINCT FROM pg_backend_pid() AND active.global_pid IS DISTINCT FROM {{mine}}
         ) AS writers
         FROM (
-            SELECT coalesce(pg_sequence_last_value({_SEQUENCE}), 0) AS last_id
+            SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('{_LOG}', 'id')::regclass), 0) AS last_id
             OFFSET 0
         ) AS ids
         OFFSET 0
@@ -78,7 +77,7 @@ class Entries(NamedTuple):
 
     last_ids: dict[int, int]  # the last id that each origin has handed out
     groups: set[int]  # of the nodes
-    writers: set[str]  # the transactions that hold a writer's lock on the log or its sequence
+    writers: set[str]  # the transactions that hold a writer's lock on the log
     sessions: set[int]  # of these transactions
     clocks: dict[int, str]  # when each node looked, by its own clock
 

@@ -23,41 +23,29 @@ from events.log.models import Event
 
 _TABLE = Event._meta.db_table
 _COLUMNS = ("namespace", "name", "timestamp", "value")
-_INSERT = f"INSERT INTO {_TABLE} (%s) VALUES (%s)"  # noqa: S608
-_NEXT_ID = f"nextval(pg_get_serial_sequence('{_TABLE}', 'id')::regclass)"
 _TYPES = ("varchar", "varchar", "timestamptz", "float8", "smallint")
 
 
 class Statements:
-    """The statements that store rows of some columns.
+    """The statements that store rows of some columns."""
 
-    A node of a cluster keeps the plan of a prepared statement unless that calls a volatile function, as the default of
-    the id does. With ``id_first`` the id is a parameter, which is drawn as the statement is executed: before its lock
-    on the log is taken, but with a lock on the sequence, which whoever waits for writers looks at too.
-    """
-
-    def __init__(self, columns: Sequence[str], *, id_first: bool = False, after_copy: str = "") -> None:
+    def __init__(self, columns: Sequence[str], after_copy: str = "") -> None:
         names, places = ", ".join(columns), ", ".join(["%s"] * len(columns))
-        self.insert = _INSERT % (names, places)
-        types = _TYPES[: len(columns)]
-        if id_first:
-            types, columns, drawn = ("bigint", *types), ("id", *columns), f"{_NEXT_ID}, "
-        else:
-            drawn = ""
-        numbers = ", ".join(f"${number}" for number in range(1, len(columns) + 1))
-        prepared = f"({', '.join(types)}) AS {_INSERT % (', '.join(columns), numbers)}"
+        self.insert = f"INSERT INTO {_TABLE} ({names}) VALUES ({places})"  # noqa: S608
+        numbers = tuple(f"${number}" for number in range(1, len(columns) + 1))
+        prepared = f"({', '.join(_TYPES[: len(columns)])}) AS {self.insert % numbers}"
         # The name depends on the statement: behind a pooler, another version of the service may have prepared its own
         # statement in the same session.
         self.name = f"append_event_{zlib.crc32(prepared.encode()):08x}"
         self.prepare = f"PREPARE {self.name} {prepared}"
-        self.execute = f"EXECUTE {self.name} ({drawn}{places})"
+        self.execute = f"EXECUTE {self.name} ({places})"
         self.copy = f"COPY {_TABLE} ({names}) FROM STDIN (FORMAT binary){after_copy}"
 
 
 _OF_THE_ONLY_PARTITION = Statements(_COLUMNS)
 # A node of a cluster copies to its own shards by a connection to itself, but not in a transaction, as two statements in
 # one message are.
-_OF_ONE_OF_SEVERAL = Statements((*_COLUMNS, "partition"), id_first=True, after_copy="; SELECT")
+_OF_ONE_OF_SEVERAL = Statements((*_COLUMNS, "partition"), after_copy="; SELECT")
 
 # PostgreSQL's manual, COPY, "Binary Format": a signature, flags and no header extension; then for each row the number
 # of fields and each field after its length; at the end a number of fields of -1. All big endian, and a timestamp is

@@ -28,10 +28,9 @@ def settle(patience: Callable[[], bool]) -> Settled | None:
     """Find an id up to which every transaction has ended, whether it committed or not; None where patience ran out.
 
     Ids are handed out before they are committed, so the highest visible id says nothing about lower ones. As
-    CREATE INDEX CONCURRENTLY does, this waits for the transactions that hold a writer's lock on the log now, or on the
-    sequence of its ids. A writer takes one of these locks before its ids, so every id handed out by now belongs to one
-    of these transactions or to one that has ended. Unlike LOCK TABLE, waiting holds no writer up. On SQLite writers
-    come one at a time, and leave no gaps.
+    CREATE INDEX CONCURRENTLY does, this waits for the transactions that hold a writer's lock on the log now. A writer
+    takes the lock before its ids, so every id handed out by now belongs to one of these transactions or to one that
+    has ended. Unlike LOCK TABLE, waiting holds no writer up. On SQLite writers come one at a time, and leave no gaps.
     """
     if cluster.is_cluster():
         return _settle_cluster(patience)
@@ -44,9 +43,9 @@ def settle(patience: Callable[[], bool]) -> Settled | None:
 def _settle_cluster(patience: Callable[[], bool]) -> Settled | None:
     """Do the same for the ids of each node. The ids of a node that is away are left for later.
 
-    A transaction takes ids on the node that it enters by, and holds the lock on the log or on the sequence there. When
-    it has ended for its client, other nodes may not have heard of that yet, and still hold its locks on their shards.
-    So this waits for the locks there first, and then for those on the shards.
+    A transaction takes ids on the node that it enters by, and holds the lock on the log there. When it has ended for
+    its client, other nodes may not have heard of that yet, and still hold its locks on their shards. So this waits for
+    the locks on the log first, and then for those on its shards.
     """
     entries = cluster.ask_for_entries()
     if not _wait_until_gone(lambda: cluster.ask_for_entries().writers, patience, entries.writers):
@@ -99,16 +98,15 @@ def _wait_until_gone(
 
 
 def _writers() -> set[str]:
-    """List the other transactions that hold a lock on the log, or its sequence, as strong as a writer's or stronger."""
+    """List the other transactions that hold a lock on the log as strong as a writer's, or stronger."""
     if not is_postgresql():
         return set()
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT virtualtransaction FROM pg_locks WHERE locktype = 'relation'"
-            " AND relation IN (%s::regclass, pg_get_serial_sequence(%s, 'id')::regclass)"
+            "SELECT virtualtransaction FROM pg_locks WHERE locktype = 'relation' AND relation = %s::regclass"
             " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
             " AND mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')"
             " AND granted AND pid IS DISTINCT FROM pg_backend_pid()",
-            [Event._meta.db_table] * 2,
+            [Event._meta.db_table],
         )
         return {transaction for (transaction,) in cursor.fetchall()}

@@ -61,32 +61,6 @@ def test_it_waits_for_every_transaction_with_ids_on_both_sides_of_the_watermark(
     assert asked() == by_hand()
 
 
-@pytest.mark.django_db(transaction=True)
-def test_it_waits_for_a_transaction_that_has_only_drawn_an_id():
-    """As a prepared statement does on a node of a cluster, before its lock on the log."""
-    with closing(another_connection()) as writer:
-        with writer.cursor() as cursor:
-            cursor.execute("SELECT nextval(pg_get_serial_sequence('events_event', 'id')::regclass)")
-            drawn = cursor.fetchone()[0]
-        Event.objects.bulk_create(events(4))
-        for _ in range(3):
-            assert roll_up.take_step() is None
-            assert asked() == by_hand()
-        with writer.cursor() as cursor:
-            cursor.execute(
-                "INSERT INTO events_event (id, namespace, name, timestamp, value, partition)"
-                " VALUES (%s, 'Server-1', 'cpu', %s, 7.5, %s)",
-                [drawn, START, partition_of("Server-1", "cpu")],
-            )
-        writer.commit()
-
-        roll_up_all()
-
-    assert Event.objects.count() == 5
-    assert stored() == expected()
-    assert asked() == by_hand()
-
-
 @pytest.mark.not_on_a_cluster
 @pytest.mark.django_db(transaction=True)
 def test_it_goes_on_when_those_are_done_whatever_came_since():
