@@ -228,6 +228,34 @@ def test_a_file_whose_listing_was_committed_unheard_stays(archive, monkeypatch):
     assert (prune(), exported(), listed()) == (6, before, [("Shop/order 2024-01 (kept)", 6)])
 
 
+def test_a_file_whose_listing_is_committed_after_the_end_of_its_maker_holds_its_events_alone(archive, monkeypatch):
+    """As where the database goes on with a statement whose sender was killed, while the next run begins."""
+    add(6)
+    before = exported()
+    with monkeypatch.context() as patch:
+        patch.setattr(archiving, "_clear_up", lambda making: None)
+        patch.setattr(ArchivedFile, "move_on", killing(lambda *_, **__: None, "move_on", [], 1))
+        with pytest.raises(Killed):
+            prune()
+    [row] = ArchivedFile.objects.all()
+    listing = {"state": ArchivedFile.State.LISTED, "events": 6, "sum": 5.625}
+    give_up = archiving._give_up
+
+    def after_the_commit(rows, file):
+        ArchivedFile.objects.filter(pk=row.pk).update(**listing)
+        give_up(rows, file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(archiving, "_give_up", after_the_commit)
+        patch.setattr(models, "may_run", lambda process: False)
+        patch.setattr(models, "this_process", lambda: "here:1")
+        with pytest.raises(archiving.BusyError, match="Another process has archived it just now"):
+            prune()
+
+    assert (listed(), exported(), len(files_of(archive))) == ([("Shop/order 2024-01 (listed)", 6)], before, 1)
+    assert (prune(), listed(), exported()) == (6, [("Shop/order 2024-01 (kept)", 6)], before)
+
+
 def test_no_event_is_deleted_for_a_listed_file_that_is_gone(archive):
     add(18)
     steps = retention.prune(Series(*SHOP, NOW.replace(hour=0, minute=0)))
