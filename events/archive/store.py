@@ -21,6 +21,8 @@ _DIRECTORY_CHARACTERS = 120
 _DIRECTORY_MODE, _FILE_MODE = 0o750, 0o640
 # always the same one, so that no more than one is ever left by processes that are killed
 _CHECK = ".check"
+# Libraries of stores try again for minutes, for which the worker would roll nothing up.
+_ANSWER_SECONDS = 30
 INSTALL = "install it: pip install -r requirements-archive.txt"
 
 
@@ -167,9 +169,9 @@ class _Objects:
     def check(self) -> None:
         path = self._at(_CHECK)
         with _told_of_objects():
-            self._files.pipe_file(path, b"\0")
+            self._files.pipe_file(path, b"\0", **_in_time(self._files))
             with suppress(FileNotFoundError):  # another process looks too
-                self._files.rm_file(path)
+                self._files.rm_file(path, **_in_time(self._files))
 
     def draft(self, path: str) -> _Upload:
         with told():
@@ -261,7 +263,13 @@ class _Object(io.RawIOBase):
 def _open_object(files: Any, path: str) -> BinaryIO:
     """Open an object for reading. Raises FileNotFoundError, and ArchiveAwayError where its store doesn't answer."""
     with _told_of_objects(FileNotFoundError):
+        files.info(path, **_in_time(files))
         return io.BufferedReader(_Object(files.open(path, "rb")))
+
+
+def _in_time(files: Any) -> dict[str, float]:
+    """Return the option that has a call end with TimeoutError where a store is silent, if its library has it."""
+    return {"timeout": _ANSWER_SECONDS} if files.async_impl else {}
 
 
 @contextmanager
@@ -273,6 +281,8 @@ def _told_of_objects(*passed_on: type[Exception]) -> Iterator[None]:
         raise
     except ArchiveError:
         raise
+    except TimeoutError as error:
+        raise ArchiveAwayError(_as_text(error) if str(error) else "The store doesn't answer.") from error
     except Exception as error:
         raise _as_away(error) from error
 

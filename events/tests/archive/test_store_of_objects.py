@@ -1,5 +1,6 @@
 """An archive in a store of objects that goes away, is gone, or lacks directories: nothing is lost, nothing is left."""
 
+import asyncio
 import shutil
 import tempfile
 from contextlib import closing
@@ -10,7 +11,9 @@ import fsspec
 import pyarrow.parquet
 import pytest
 from django.core.checks import Error
+from django.core.checks import Warning as Warned
 from django.utils import timezone
+from fsspec.asyn import AsyncFileSystem
 
 from events import checks
 from events.archive import archiving
@@ -132,6 +135,31 @@ def test_an_object_that_is_gone_has_its_events_stay_and_others_go_on(monkeypatch
     [said] = caplog.messages
     assert said.startswith("Nothing more of Shop/click is pruned: Shop/")
     assert "can't be read, so its events stay in the log: FileNotFoundError: " in said
+
+
+class Silent(AsyncFileSystem):
+    """Takes every call, and never answers."""
+
+    protocol = "silent"
+
+    async def _pipe_file(self, *arguments, **options):
+        await asyncio.sleep(3600)
+
+    async def _info(self, *arguments, **options):
+        await asyncio.sleep(3600)
+
+
+def test_a_silent_store_is_not_waited_for(settings, monkeypatch):
+    monkeypatch.setattr(stores, "_ANSWER_SECONDS", 0.05)
+    fsspec.register_implementation("silent", Silent, clobber=True)
+    settings.ARCHIVE = "silent://bucket"
+
+    [message] = checks.check_archive(None)
+
+    assert (type(message), message.id) == (Warned, "events.W010")
+    assert message.msg.endswith("age: The store doesn't answer.")
+    with pytest.raises(ArchiveAwayError, match=r"^The store doesn't answer\.$"):
+        archiving.check_there(ArchivedFile(path="Shop/x/2024-01.parquet"))
 
 
 def test_a_store_with_directories_gets_those_of_a_file_and_never_its_own(settings, tmp_path):
