@@ -114,7 +114,11 @@ def _merge(files: Sequence[ArchivedFile]) -> Iterator[int]:
 
 
 def _begin(making: ArchivedFile) -> ArchivedFile:
-    """Store that this process makes a file of a series, and remove what others have left of one. Raises BusyError."""
+    """Store that this process makes a file of a series, and remove what others have left of one. Raises BusyError.
+
+    No file may be listed whose events are still in the log. The commit of a process that was killed may come after its
+    end, and one that was taken to be gone may come back: such a file is listed by the time that its row is waited for.
+    """
     others = ArchivedFile.objects.of_series(making.namespace, making.name).in_the_making()
     for other in others:
         if other.is_being_made():
@@ -128,6 +132,8 @@ def _begin(making: ArchivedFile) -> ArchivedFile:
     try:
         with transaction.atomic():
             making.save(force_insert=True)
+            if ArchivedFile.objects.of_series(making.namespace, making.name).listed().exists():
+                raise BusyError("Another process has archived it just now.")
     except IntegrityError:
         raise BusyError("Another process archives it.") from None
     return making
@@ -190,11 +196,13 @@ def _give_up(rows: ArchivedFileQuerySet, file: ArchivedFile) -> None:
 
 
 def check_there(file: ArchivedFile) -> None:
-    """Raise ArchiveError unless a file is in the archive."""
+    """Raise ArchiveError unless a file is in the archive, and ArchiveAwayError where that can't be told for now."""
     try:
         with told(), closing(store().open(file.path)):
             return
     except ArchiveAwayError as error:
+        if not error.is_wrong:
+            raise
         raise ArchiveError(f"{file.path} can't be read, so its events stay in the log: {error}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 import tempfile
@@ -13,10 +14,15 @@ from typing import Any, BinaryIO, Protocol
 from urllib.parse import quote
 
 from django.conf import settings
+from typing_extensions import override
 
 _DIRECTORY_CHARACTERS = 120
 # analysts may be given the files by their group, and nobody else
 _DIRECTORY_MODE, _FILE_MODE = 0o750, 0o640
+# always the same one, so that no more than one is ever left by processes that are killed
+_CHECK = ".check"
+# Libraries of stores try again for minutes, for which the worker would roll nothing up.
+_ANSWER_SECONDS = 30
 INSTALL = "install it: pip install -r requirements-archive.txt"
 
 
@@ -88,12 +94,8 @@ def told() -> Iterator[None]:
     """Turn what a store raises in the block into an ArchiveAwayError."""
     try:
         yield
-    except (ArchiveError, GeneratorExit):
-        raise
-    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
-        raise ArchiveAwayError(_as_text(error), is_wrong=True) from error
     except OSError as error:
-        raise ArchiveAwayError(_as_text(error)) from error
+        raise _as_away(error) from error
 
 
 class _Directory:
@@ -165,18 +167,18 @@ class _Objects:
             raise ArchiveAwayError(_as_text(error), is_wrong=True) from None
 
     def check(self) -> None:
-        path = self._at(f"check-{secrets.token_hex(4)}")
+        path = self._at(_CHECK)
         with _told_of_objects():
-            self._files.pipe_file(path, b"\0")
-            self._files.rm_file(path)
+            self._files.pipe_file(path, b"\0", **_in_time(self._files))
+            with suppress(FileNotFoundError):  # another process looks too
+                self._files.rm_file(path, **_in_time(self._files))
 
     def draft(self, path: str) -> _Upload:
         with told():
             return _Upload(self._files, self._at(path))
 
     def open(self, path: str) -> BinaryIO:
-        file: BinaryIO = self._files.open(self._at(path), "rb")
-        return file
+        return _open_object(self._files, self._at(path))
 
     def remove(self, path: str) -> None:
         with _told_of_objects(), suppress(FileNotFoundError):
@@ -190,18 +192,28 @@ class _Upload:
     def __init__(self, files: Any, path: str) -> None:
         self._files, self._path = files, path
         self._is_published = self._is_sent = False
-        self.file: BinaryIO = tempfile.NamedTemporaryFile(suffix=".parquet")  # type: ignore[assignment]  # noqa: SIM115
+        # one without a name, of which nothing is left where this process is killed
+        self.file: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115
 
     def sync(self) -> None:
         self.file.flush()
         with _told_of_objects():
-            self._files.makedirs(self._path.rpartition("/")[0], exist_ok=True)
             self._is_sent = True
-            self._files.put_file(self.file.name, self._path)
+            try:
+                self._send()
+            except FileNotFoundError:  # the store has directories, and lacks these
+                directory = self._path.rpartition("/")[0]
+                for each in (directory.rpartition("/")[0], directory):
+                    with suppress(FileExistsError):
+                        self._files.mkdir(each, create_parents=False)
+                self._send()
+
+    def _send(self) -> None:
+        self.file.seek(0)
+        self._files.put_file(f"/dev/fd/{self.file.fileno()}", self._path)
 
     def reading(self) -> BinaryIO:
-        file: BinaryIO = self._files.open(self._path, "rb")
-        return file
+        return _open_object(self._files, self._path)
 
     def publish(self) -> None:
         self._is_published = True  # it has its name since it was sent
@@ -213,15 +225,71 @@ class _Upload:
                 self._files.rm_file(self._path)
 
 
+class _Object(io.RawIOBase):
+    """An object that is read, whose library's errors are told as ArchiveAwayError."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    @override
+    def readable(self) -> bool:
+        return True
+
+    @override
+    def seekable(self) -> bool:
+        return True
+
+    @override
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    @override
+    def tell(self) -> int:
+        return self._file.tell()
+
+    @override
+    def readinto(self, buffer: Any) -> int:
+        with _told_of_objects():
+            piece = self._file.read(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    @override
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _open_object(files: Any, path: str) -> BinaryIO:
+    """Open an object for reading. Raises FileNotFoundError, and ArchiveAwayError where its store doesn't answer."""
+    with _told_of_objects(FileNotFoundError):
+        files.info(path, **_in_time(files))
+        return io.BufferedReader(_Object(files.open(path, "rb")))
+
+
+def _in_time(files: Any) -> dict[str, float]:
+    """Return the option that has a call end with TimeoutError where a store is silent, if its library has it."""
+    return {"timeout": _ANSWER_SECONDS} if files.async_impl else {}
+
+
 @contextmanager
-def _told_of_objects() -> Iterator[None]:
+def _told_of_objects(*passed_on: type[Exception]) -> Iterator[None]:
+    """Turn what the library of a store raises, each of which has errors of its own, into an ArchiveAwayError."""
     try:
-        with told():
-            yield
-    except (ArchiveError, GeneratorExit):
+        yield
+    except passed_on:
         raise
-    except Exception as error:  # each library of a store has errors of its own
-        raise ArchiveAwayError(_as_text(error)) from error
+    except ArchiveError:
+        raise
+    except TimeoutError as error:
+        raise ArchiveAwayError(_as_text(error) if str(error) else "The store doesn't answer.") from error
+    except Exception as error:
+        raise _as_away(error) from error
+
+
+def _as_away(error: Exception) -> ArchiveAwayError:
+    is_wrong = isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError)
+    return ArchiveAwayError(_as_text(error), is_wrong=is_wrong)
 
 
 def _part(path: Path) -> Path:

@@ -175,12 +175,12 @@ def kill_after(patch, number):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of files that are left open
-def test_a_kill_at_any_step_loses_nothing_and_repeats_nothing(archive, monkeypatch):
+def test_a_kill_at_any_step_loses_nothing_and_repeats_nothing(archive, monkeypatch, partition_count):
     """Also in the merging of a month that is over, and the removal of what is merged."""
     monkeypatch.setattr(archiving, "_BATCH_EVENTS", 3)
     monkeypatch.setattr(retention, "_STEP_EVENTS", {"postgresql": 3, "sqlite": 3})
     seen = {}
-    for number in range(1, 100, 1 if IS_THOROUGH else 2):
+    for number in range(1, 100, 1 if IS_THOROUGH else 2 if partition_count == 1 else 7):
         name = f"order-{number}"
         add(14, name=name)
         prune(JANUARY + timedelta(days=1), name=name)  # a part of a month, to be merged with the rest
@@ -210,6 +210,7 @@ def test_a_kill_at_any_step_loses_nothing_and_repeats_nothing(archive, monkeypat
     assert Event.objects.count() == 0
 
 
+@pytest.mark.usefixtures("partition_count")
 def test_a_file_whose_listing_was_committed_unheard_stays(archive, monkeypatch):
     """As where the connection breaks before the answer to the commit."""
     add(6)
@@ -226,6 +227,34 @@ def test_a_file_whose_listing_was_committed_unheard_stays(archive, monkeypatch):
 
     assert (len(files_of(archive)), exported()) == (1, before)
     assert (prune(), exported(), listed()) == (6, before, [("Shop/order 2024-01 (kept)", 6)])
+
+
+def test_a_file_whose_listing_is_committed_after_the_end_of_its_maker_holds_its_events_alone(archive, monkeypatch):
+    """As where the database goes on with a statement whose sender was killed, while the next run begins."""
+    add(6)
+    before = exported()
+    with monkeypatch.context() as patch:
+        patch.setattr(archiving, "_clear_up", lambda making: None)
+        patch.setattr(ArchivedFile, "move_on", killing(lambda *_, **__: None, "move_on", [], 1))
+        with pytest.raises(Killed):
+            prune()
+    [row] = ArchivedFile.objects.all()
+    listing = {"state": ArchivedFile.State.LISTED, "events": 6, "sum": 5.625}
+    give_up = archiving._give_up
+
+    def after_the_commit(rows, file):
+        ArchivedFile.objects.filter(pk=row.pk).update(**listing)
+        give_up(rows, file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(archiving, "_give_up", after_the_commit)
+        patch.setattr(models, "may_run", lambda process: False)
+        patch.setattr(models, "this_process", lambda: "here:1")
+        with pytest.raises(archiving.BusyError, match="Another process has archived it just now"):
+            prune()
+
+    assert (listed(), exported(), len(files_of(archive))) == ([("Shop/order 2024-01 (listed)", 6)], before, 1)
+    assert (prune(), listed(), exported()) == (6, [("Shop/order 2024-01 (kept)", 6)], before)
 
 
 def test_no_event_is_deleted_for_a_listed_file_that_is_gone(archive):
@@ -298,6 +327,7 @@ def test_what_is_rolled_up_between_archiving_and_the_end_of_the_rollups_is_kept(
     assert len(exported()) == 13
 
 
+@pytest.mark.usefixtures("partition_count")
 def test_the_policy_makes_at_most_one_file_of_a_month_a_day(archive, settings, monkeypatch):
     settings.RETENTION = [("*", timedelta(days=90))]
     settings.RETENTION_MAY_DELETE_MOST = True
@@ -380,6 +410,7 @@ def test_a_run_that_is_stopped_leaves_nothing_behind(archive):
 # Faults.
 
 
+@pytest.mark.usefixtures("partition_count")
 def test_what_is_read_back_otherwise_is_not_listed_and_nothing_is_deleted(archive, settings, monkeypatch, caplog):
     settings.RETENTION, settings.RETENTION_MAY_DELETE_MOST = [("*", timedelta(days=1))], True
     add(6)
@@ -589,6 +620,7 @@ def test_a_series_that_is_renamed_is_pruned_once_it_has_its_name(archive):
     assert listed() == [(f"Shop/{name} 2024-01 (kept)", 12), (f"Shop/{name} 2024-02 (kept)", 6)]
 
 
+@pytest.mark.usefixtures("partition_count")
 def test_the_files_of_a_series_that_is_deleted_are_removed(archive, django_capture_on_commit_callbacks):
     add(18)
     add(4, name="click")
