@@ -211,6 +211,11 @@ def encoded(batch: object) -> bytes:
     return json.dumps(batch).encode()
 
 
+def batches(size: int, count: int) -> list[bytes]:
+    """So many batches of events of 50 series, which follow each other, as a client sends them."""
+    return [encoded(events(size, 50, first)) for first in range(0, size * count, size)]
+
+
 @dataclass
 class Load:
     """What a load test saw: requests answered 201 each second, and their latencies in milliseconds."""

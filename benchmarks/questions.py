@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from benchmarks import harness
-from benchmarks.stored import A_YEAR, START, execute, kept, load
+from benchmarks.stored import A_YEAR, OTHERS, execute, kept, load
 
 TIMES = 15
 MAY = {"tsMin": "2024-05-01T00:00:00", "tsMax": "2024-05-30T23:59:59.999999"}
@@ -29,7 +29,6 @@ QUESTIONS: list[tuple[str, dict[str, str], int, int]] = [
     (name, {"granularity": granularity, "aggregationType": aggregation_type, **others}, must, aim)
     for name, granularity, aggregation_type, others, must, aim in _QUESTIONS
 ]
-_OTHERS = f"SELECT 'Server-' || i %% 50, 'n' || i %% 500, {START} + interval '31 seconds' * i, i %% 800 / 8.0"
 
 
 def loaded(server_url: str, count: int) -> str:
@@ -40,7 +39,7 @@ def loaded(server_url: str, count: int) -> str:
 
     def fill(url: str) -> None:
         load(url, A_YEAR, count, "one series")
-        load(url, _OTHERS, count // 10, "500 other series")
+        load(url, OTHERS, count // 10, "500 other series")
 
     return kept(server_url, f"benchmark_query_{count}", count + count // 10, fill)
 

@@ -16,6 +16,7 @@ from benchmarks import harness
 
 START = "'2024-01-01'::timestamptz"
 A_YEAR = f"SELECT 'Server', 'cpu', {START} + interval '366 days' * (i::float8 / {{count}}), i %% 8000 / 8.0"
+OTHERS = f"SELECT 'Server-' || i %% 50, 'n' || i %% 500, {START} + interval '31 seconds' * i, i %% 800 / 8.0"
 _COUNTS = """SELECT (SELECT count(*) FROM events_event),
                     (SELECT coalesce(sum(count), 0) FROM events_rollup WHERE resolution = 0)"""
 

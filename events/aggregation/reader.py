@@ -268,8 +268,7 @@ class Reader:
         cuts = sorted({each for each in ends if each is not None and self.first < each <= self.last})
         pieces: list[Piece] = []
         for first, last in zip([self.first, *cuts], [*(cut - MICROSECOND for cut in cuts), self.last], strict=True):
-            has_minutes = thinned is None or self.state.has_minutes(first)
-            pieces += plan(first, last, usable if has_minutes else without_minutes)
+            pieces += plan(first, last, usable if self.state.has_minutes(first) else without_minutes)
         return pieces
 
     def _composes(self, seconds: int) -> bool:

@@ -54,7 +54,7 @@ class SeriesState:
 
     def has_minutes(self, instant: datetime) -> bool:
         """Tell whether an instant lies in hours of which minutes are stored, where there are any at all."""
-        return self.thinned is None or not self.thinned.first <= instant <= self.thinned.last
+        return self.thinned is None or not self.thinned.contains(instant)
 
 
 def state_of(namespace: str, name: str) -> SeriesState:

@@ -12,6 +12,10 @@ class Span(NamedTuple):
     first: datetime
     last: datetime
 
+    def contains(self, instant: datetime) -> bool:
+        """Tell whether an instant lies in the span, both of whose ends do."""
+        return self.first <= instant <= self.last
+
     def clip(self, first: datetime | None, last: datetime | None) -> Span | None:
         """Return the part between two other instants, where None sets no limit; None where nothing is left."""
         start, end = max(self.first, first or self.first), min(self.last, last or self.last)

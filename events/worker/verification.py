@@ -166,9 +166,9 @@ def differences(stretch: Stretch) -> tuple[int, list[Difference]]:
             computed = _computed(statements.of_events(events.up_to(watermark.marks), resolution, partition))
             left_out = thinned if resolution == Resolution.MINUTE else None
             if left_out:
-                computed = {key: row for key, row in computed.items() if not left_out.first <= key <= left_out.last}
+                computed = {key: row for key, row in computed.items() if not left_out.contains(key)}
             for each in _compare(stretch, resolution, _by_bucket(rows.values_list(*_STORED)), computed):
-                is_left_out = left_out is not None and left_out.first <= each.bucket <= left_out.last
+                is_left_out = left_out is not None and left_out.contains(each.bucket)
                 result.append(each._replace(is_left_out=is_left_out))
         count += sum(aggregate["count"] for aggregate in computed.values())
     return count, result

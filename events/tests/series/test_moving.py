@@ -37,6 +37,7 @@ from events.models import (
 from events.rollups.rebuild import MovingError
 from events.series import overview
 from events.series.statistics import statistics
+from events.tests.support import partitioned
 from events.tests.support.commands import fails, run
 from events.tests.support.examples import IS_THOROUGH
 from events.tests.support.rolling_up import roll_up_all
@@ -62,11 +63,7 @@ def short_steps(monkeypatch):
 @pytest.fixture
 def new():
     """A name in the same partition."""
-    return next(
-        key
-        for key in (SeriesKey("Till", f"order {number}") for number in range(50))
-        if partitions.partition_of(*key) == partitions.partition_of(*OLD)
-    )
+    return partitioned.name_beside(OLD)
 
 
 def add(key, count, start=START, step=timedelta(minutes=31, seconds=11), value=0.0):

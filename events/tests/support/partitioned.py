@@ -9,6 +9,7 @@ from django.db import connection, transaction
 
 from events.database import partitions
 from events.distribution import layout
+from events.log.series import SeriesKey
 from events.models import Watermark
 
 # With TEST_DISTRIBUTED, TEST_DATABASE_URL leads to the coordinator of a cluster.
@@ -49,6 +50,12 @@ def divide_for_all():
 def keys_of_all():
     """The partitions that every test's database has; none where there is a single one."""
     return _keys_of_all
+
+
+def name_beside(series):
+    """The name of another series, which lies in the same partition."""
+    names = (SeriesKey("Till", f"order {number}") for number in range(50))
+    return next(name for name in names if partitions.partition_of(*name) == partitions.partition_of(*series))
 
 
 def _add_nodes():

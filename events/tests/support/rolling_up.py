@@ -49,7 +49,7 @@ def without_thinned(rollups):
     return {
         key: rollup
         for key, rollup in rollups.items()
-        if key[0] != 60 or (span := spans.get(key[1:3])) is None or not span.first <= key[3] <= span.last
+        if key[0] != 60 or (span := spans.get(key[1:3])) is None or not span.contains(key[3])
     }
 
 

@@ -19,6 +19,7 @@ from events.database import partitions
 from events.database.snapshot import snapshot
 from events.log.series import SeriesKey
 from events.models import Event, Pruned, Rollup, Thinned, Watermark
+from events.tests.support import partitioned
 from events.tests.support.commands import fails, run
 from events.tests.support.examples import IS_THOROUGH
 from events.tests.support.rolling_up import expected, roll_up_all, stored, without_thinned
@@ -240,11 +241,7 @@ def test_pruning_a_part_leaves_the_other_part_without_minutes(thinned):
 @pytest.fixture
 def new():
     """A name in the same partition."""
-    return next(
-        key
-        for key in (SeriesKey("Till", f"order {number}") for number in range(50))
-        if partitions.partition_of(*key) == partitions.partition_of(*SERIES)
-    )
+    return partitioned.name_beside(SERIES)
 
 
 def test_under_another_name_the_same_hours_have_no_minutes(settings, thinned, new):
