@@ -30,7 +30,8 @@ EVENTS, KILLS = (100_000, 10) if IS_THOROUGH else (10_000, 3)
 NAMESPACE = "kills"
 
 # Says in memory that outlives it which event it is about to track, which it has tracked, and how many that makes. An event
-# whose call was killed counts for nothing: it may be stored or not, and is not tracked again.
+# whose call was killed counts for nothing: it may be stored or not, and is not tracked again. Each is written by one copy, as
+# struct.pack_into makes the place zero first, and the process may be killed then.
 PRODUCER = """
 import mmap, struct, sys, time
 from tracking_client import Tracker
@@ -40,10 +41,10 @@ with open(progress, "r+b") as file:
 number, _, tracked = struct.unpack("qqq", memory)
 tracker = Tracker(spool=spool)
 while tracked < events:
-    struct.pack_into("q", memory, 0, number + 1)
+    memory[:8] = struct.pack("q", number + 1)
     tracker.track("kills", "value", number)
     number, tracked = number + 1, tracked + 1
-    struct.pack_into("qq", memory, 8, number, tracked)
+    memory[8:] = struct.pack("qq", number, tracked)
     if number % 100 == 0:
         time.sleep(0.001)
 tracker.close(60)
