@@ -167,10 +167,17 @@ def _belongs(item):
     ):
         return False
     if item.get_closest_marker("one_partition"):
-        callspec = getattr(item, "callspec", None)
-        if partitioned.EVERYWHERE or (callspec and callspec.params.get("partition_count", 1) != 1):
+        if partitioned.EVERYWHERE or _has_several(item):
             return False
+    several = item.get_closest_marker("partitions_on")
+    if several and not IS_THOROUGH and several.args != (connection.vendor,) and _has_several(item):
+        return False
     return all(mark.args == (connection.vendor,) for mark in item.iter_markers("only_on"))
+
+
+def _has_several(item):
+    callspec = getattr(item, "callspec", None)
+    return bool(callspec) and callspec.params.get("partition_count", 1) != 1
 
 
 def pytest_collection_modifyitems(config, items):

@@ -17,7 +17,7 @@ from events.log.series import SeriesKey
 from events.models import Event, Grant
 from events.worker import pacing, roll_up
 
-pytestmark = pytest.mark.usefixtures("partition_count")
+pytestmark = [pytest.mark.usefixtures("partition_count"), pytest.mark.partitions_on("postgresql")]
 
 
 @pytest.fixture

@@ -185,6 +185,7 @@ class Service(RuleBasedStateMachine):
             writer.close()
 
 
+@pytest.mark.partitions_on("postgresql")
 @pytest.mark.django_db(transaction=True)
 def test_the_answer_is_always_that_of_the_events(settings, monkeypatch, partition_count):
     monkeypatch.setattr(roll_up, "_STEP_EVENTS", {})

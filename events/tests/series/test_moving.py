@@ -44,7 +44,11 @@ from events.tests.support.rolling_up import roll_up_all
 from events.worker import moving, retention, roll_up
 from events.worker.moving import Mover
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("partition_count", "short_steps")]
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.usefixtures("partition_count", "short_steps"),
+    pytest.mark.partitions_on("postgresql"),
+]
 
 NOW = datetime(2024, 2, 29, 12, 30, tzinfo=UTC)
 START = datetime(2024, 2, 28, 22, 58, 30, tzinfo=UTC)

@@ -6,5 +6,5 @@ IS_THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 
 
 def few_of(count):
-    """A fifth of what the thorough run tries, but ten at least."""
-    return count if IS_THOROUGH else max(count // 5, 10)
+    """A tenth of what the thorough run tries, but five at least."""
+    return count if IS_THOROUGH else max(count // 10, 5)

@@ -28,7 +28,7 @@ from events.tests.support.rolling_up import roll_up_all, stored
 from events.worker import retention, roll_up
 from events.worker.retention import Series, WouldDeleteMostError
 
-pytestmark = pytest.mark.usefixtures("partition_count")
+pytestmark = [pytest.mark.usefixtures("partition_count"), pytest.mark.partitions_on("postgresql")]
 
 NOW = datetime(2024, 6, 1, 12, 30, tzinfo=UTC)
 START = datetime(2024, 2, 28, 22, 58, 30, tzinfo=UTC)

@@ -27,7 +27,11 @@ from events.worker import moving, retention, roll_up, thinning
 from events.worker.moving import CannotMoveError, Mover
 from events.worker.retention import Series
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("partition_count")]
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.usefixtures("partition_count"),
+    pytest.mark.partitions_on("postgresql"),
+]
 
 NOW = datetime(2024, 3, 10, 12, 30, tzinfo=UTC)
 START = datetime(2024, 2, 28, 22, 58, 30, tzinfo=UTC)
@@ -46,13 +50,17 @@ ALL_QUESTIONS = [
     )
     for more in (span, {**span, "zone": ZoneInfo("Asia/Kathmandu"), "label": "bucket"})
 ]
-QUESTIONS = ALL_QUESTIONS if IS_THOROUGH else ALL_QUESTIONS[::5]  # a step that leaves out no value of any part
+ALL_WINDOWS = list(product(("avg", "min", "count", "sum", "p90"), SPANS[1:]))
+# in steps that leave out no value of any part, as all are asked again and again
+QUESTIONS = ALL_QUESTIONS if IS_THOROUGH else ALL_QUESTIONS[::11]
+WINDOWS = ALL_WINDOWS if IS_THOROUGH else ALL_WINDOWS[::3]
+STEP_EVENTS = 7 if IS_THOROUGH else 23
 
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch):
     monkeypatch.setattr(thinning.timezone, "now", lambda: NOW)
-    monkeypatch.setattr(thinning, "_STEP_EVENTS", {"postgresql": 7, "sqlite": 7})
+    monkeypatch.setattr(thinning, "_STEP_EVENTS", {"postgresql": STEP_EVENTS, "sqlite": STEP_EVENTS})
     monkeypatch.setattr(thinning, "_LEAST_EVENTS", 10)
 
 
@@ -68,7 +76,7 @@ def asked():
     with snapshot():
         values = windows.read(
             Window(SERIES, kind, span["ts_min"], span["ts_max"])
-            for kind, span in product(("avg", "min", "count", "sum", "p90"), SPANS[1:])
+            for kind, span in WINDOWS
         )
     streamed = [list(stream(question)) for question in QUESTIONS[::5]]
     return [aggregate(question) for question in QUESTIONS], streamed, list(values.values())
