@@ -166,9 +166,8 @@ def _belongs(item):
         {"migrated", "prepared"} & set(item.fixturenames) or item.get_closest_marker("not_on_a_cluster")
     ):
         return False
-    if item.get_closest_marker("one_partition"):
-        if partitioned.EVERYWHERE or _has_several(item):
-            return False
+    if item.get_closest_marker("one_partition") and (partitioned.EVERYWHERE or _has_several(item)):
+        return False
     several = item.get_closest_marker("partitions_on")
     if several and not IS_THOROUGH and several.args != (connection.vendor,) and _has_several(item):
         return False

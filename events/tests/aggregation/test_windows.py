@@ -16,6 +16,8 @@ from events.models import Event, Watermark
 from events.tests.support.rolling_up import roll_up_all
 from events.worker import retention
 
+pytestmark = pytest.mark.partitions_on("postgresql")
+
 START = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 SERIES = [SeriesKey("Server-1", "cpu"), SeriesKey("Server-2", "cpu"), SeriesKey("it's", 'ü "%s" 🙂')]
 

@@ -11,6 +11,7 @@ from django.db import OperationalError, connection, transaction
 
 from events.database.partitions import ONLY, partition_of
 from events.models import Event, Watermark
+from events.tests.support.examples import IS_THOROUGH
 from events.tests.support.rolling_up import START, asked, by_hand, events, expected, roll_up_all, stored
 from events.worker import roll_up
 
@@ -191,7 +192,7 @@ def test_rollers_writers_and_deleters_at_once_leave_just_what_the_events_make():
     threads = [repeat(work) for work in works]
     for thread in threads:
         thread.start()
-    time.sleep(4)
+    time.sleep(4 if IS_THOROUGH else 2)
     stop.set()
     for thread in threads:
         thread.join()

@@ -74,10 +74,7 @@ def add(count, key=SERIES, start=START, step=timedelta(minutes=7, seconds=11)):
 
 def asked():
     with snapshot():
-        values = windows.read(
-            Window(SERIES, kind, span["ts_min"], span["ts_max"])
-            for kind, span in WINDOWS
-        )
+        values = windows.read(Window(SERIES, kind, span["ts_min"], span["ts_max"]) for kind, span in WINDOWS)
     streamed = [list(stream(question)) for question in QUESTIONS[::5]]
     return [aggregate(question) for question in QUESTIONS], streamed, list(values.values())
 
