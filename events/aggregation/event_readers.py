@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from math import nan
 from operator import itemgetter
@@ -17,6 +18,7 @@ from django.db import models
 from django.db.models import Max
 from typing_extensions import override
 
+from events.aggregation.bucket_rows import BucketRows
 from events.aggregation.columns import iso_of, text_of
 from events.aggregation.event_sql import Deviation, Percentile, deviation
 from events.aggregation.plan import Piece
@@ -27,6 +29,7 @@ from events.database import partitions, reading
 from events.database.dialect import choose
 from events.log.models import Event, EventQuerySet
 from events.rollups import sums_sql
+from events.rollups.models import Rollup
 
 _LOOKED_UP_AT_A_TIME = 2_000
 
@@ -39,15 +42,7 @@ class EventReader(Reader):
 
     @override
     def _parts(self, pieces: Sequence[Piece] | None = None) -> list[models.QuerySet[Any]]:
-        return [self._events(self._events_of_all_sources())]
-
-    @override
-    def _events(self, events: EventQuerySet, units: sums_sql.Units | None = None) -> models.QuerySet[Any]:
-        return self._grouped(events, "timestamp", **self._aggregates())
-
-    @override
-    def _row(self) -> Sequence[str]:
-        return ("first", *([] if self.aligned else ["key"]), *self._columns)
+        return [self._rows.of_events(self._events_of_all_sources())]
 
     @override
     def _merged(self, rows: Iterable[tuple[Any, ...]]) -> list[Bucket]:
@@ -56,15 +51,25 @@ class EventReader(Reader):
             (iso_of(row[0]), self._value_of(*row[columns_start:])) for row in sorted(rows, key=itemgetter(0))
         ]  # fmt: skip
 
-    @property
-    def _columns(self) -> tuple[str, ...]:
-        raise NotImplementedError
-
-    def _aggregates(self) -> dict[str, Any]:
-        raise NotImplementedError
-
     def _value_of(self, *columns: Any) -> float:
         raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class PercentileRows(BucketRows):
+    """Groups events to their percentiles, times a scale."""
+
+    scale: float = 1.0
+
+    @property
+    @override
+    def _value_names(self) -> Sequence[str]:
+        return ("percentile",)
+
+    @override
+    def of_events(self, events: EventQuerySet, units: sums_sql.Units | None = None) -> models.QuerySet[Any]:
+        fraction = cast(float, fraction_of(self.aggregation_type))
+        return self._grouped(events, "timestamp", percentile=Percentile("value", fraction, self.scale))
 
 
 class PercentileReader(EventReader):
@@ -74,19 +79,32 @@ class PercentileReader(EventReader):
     def read_exact(self) -> list[Bucket]:
         return replace(self, scale=0.25).read()
 
-    @property
+    @cached_property
     @override
-    def _columns(self) -> tuple[str, ...]:
-        return ("percentile",)
-
-    @override
-    def _aggregates(self) -> dict[str, Any]:
-        fraction = cast(float, fraction_of(self.aggregation_type))
-        return {"percentile": Percentile("value", fraction, self.scale)}
+    def _rows(self) -> BucketRows:
+        return PercentileRows(*self._grouping, scale=self.scale)
 
     @override
     def _value_of(self, *columns: float) -> float:
         return columns[0] / self.scale + 0.0  # no -0.0
+
+
+class DeviationRows(BucketRows):
+    """Groups events to what their standard deviation is made of."""
+
+    @property
+    @override
+    def _value_names(self) -> Sequence[str]:
+        return ("number", "least", "most", "huge", "plain", "tiny")
+
+    @override
+    def of_events(self, events: EventQuerySet, units: sums_sql.Units | None = None) -> models.QuerySet[Any]:
+        return self._grouped(
+            events, "timestamp",
+            huge=Deviation("value", Deviation.HUGE),
+            plain=Deviation("value", Deviation.PLAIN),
+            tiny=Deviation("value", Deviation.TINY),
+        )  # fmt: skip
 
 
 class DeviationReader(EventReader):
@@ -96,23 +114,34 @@ class DeviationReader(EventReader):
     def read_exact(self) -> list[Bucket]:
         return self.read()
 
-    @property
+    @cached_property
     @override
-    def _columns(self) -> tuple[str, ...]:
-        return ("number", "least", "most", "huge", "plain", "tiny")
-
-    @override
-    def _aggregates(self) -> dict[str, Any]:
-        return {
-            "huge": Deviation("value", Deviation.HUGE),
-            "plain": Deviation("value", Deviation.PLAIN),
-            "tiny": Deviation("value", Deviation.TINY),
-        }
+    def _rows(self) -> BucketRows:
+        return DeviationRows(*self._grouping)
 
     @override
     def _value_of(self, *columns: Any) -> float:
         value = deviation(*columns)
         return nan if value is None else value
+
+
+class EndRows(BucketRows):
+    """Groups rows to the first and the last timestamp of each bucket."""
+
+    @property
+    @override
+    def _value_names(self) -> Sequence[str]:
+        return ("latest",)
+
+    @override
+    def stored(self, rollups: models.QuerySet[Rollup]) -> models.QuerySet[Any]:
+        columns = {"latest": text_of("last_timestamp"), "first": text_of("first_timestamp")}
+        return rollups.annotate(**columns).values_list(*self.names)
+
+    @override
+    def _grouped(self, rows: models.QuerySet[Any], time: str, **aggregates: Any) -> models.QuerySet[Any]:
+        latest = text_of(Max("timestamp" if time == "timestamp" else "last_timestamp"))
+        return super()._grouped(rows, time, **aggregates, latest=latest)
 
 
 class EndReader(Reader):
@@ -137,18 +166,10 @@ class EndReader(Reader):
     def _is_last(self) -> bool:
         return self.aggregation_type == "last"
 
+    @cached_property
     @override
-    def _row(self) -> Sequence[str]:
-        return ("first", *([] if self.aligned else ["key"]), "latest")
-
-    @override
-    def _stored_columns(self) -> dict[str, Any]:
-        return {"latest": text_of("last_timestamp")}
-
-    @override
-    def _grouped(self, rows: models.QuerySet[Any], time: str, **aggregates: Any) -> models.QuerySet[Any]:
-        latest = text_of(Max("timestamp" if time == "timestamp" else "last_timestamp"))
-        return super()._grouped(rows, time, **aggregates, latest=latest)
+    def _rows(self) -> BucketRows:
+        return EndRows(*self._grouping)
 
     @override
     def _merged(self, rows: Iterable[tuple[Any, ...]]) -> list[Any]:

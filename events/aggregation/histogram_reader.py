@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate, product
@@ -86,10 +86,6 @@ class HistogramReader(Reader):
         return dict(cast(Any, self.read()))
 
     @override
-    def _row(self) -> Sequence[str]:
-        return ("first", "key", "number")
-
-    @override
     def _merged(self, rows: Iterable[tuple[Any, ...]]) -> list[Any]:
         merged: dict[Any, tuple[str, int]] = {}
         for first, key, number in rows:
@@ -128,14 +124,16 @@ class HistogramReader(Reader):
             return self._binned_events(source.events().within(piece.first, piece.last).up_to(self.state.marks))
         within = {"resolution": piece.resolution, "bucket__range": (piece.first, piece.last)}
         rows: models.QuerySet[Any] = source.histograms().filter(**within).order_by()
-        binned: models.QuerySet[Any] = rows.annotate(start=self._start("bucket"), in_bin=F("bin"), events=F("count"))
+        binned: models.QuerySet[Any] = rows.annotate(
+            start=self._rows.start("bucket"), in_bin=F("bin"), events=F("count")
+        )
         return binned.values_list("start", "in_bin", "events")
 
     def _binned_events(self, events: EventQuerySet) -> models.QuerySet[Any]:
         """Count the events of each bin of a bucket."""
         binned: models.QuerySet[Any] = (
             events.order_by()
-            .annotate(start=self._start("timestamp"), in_bin=Bin(F("value")))
+            .annotate(start=self._rows.start("timestamp"), in_bin=Bin(F("value")))
             .values("start", "in_bin")
             .annotate(events=Count("pk"))
             .values_list("start", "in_bin", "events")

@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from functools import cached_property
 from itertools import chain, groupby
-from math import inf
 from operator import add, itemgetter
 from typing import Any, Self
 
 from django.db import models
-from django.db.models import BigIntegerField, Case, Count, F, Max, Min, OuterRef, Q, Subquery, Sum, Value, When
-from django.db.models.functions import Cast, Coalesce, Greatest, Least, NullIf
+from django.db.models import F, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce, Greatest, Least
 
 from events.aggregation import bucket_sums
-from events.aggregation.columns import KeyNumber, KeyText, Nothing, iso_of, text_of
+from events.aggregation.bucket_rows import BucketRows
+from events.aggregation.columns import iso_of
 from events.aggregation.plan import Piece, plan
 from events.aggregation.question import ROLLED_UP_TYPES, Question
 from events.aggregation.rows import fetch, in_order, iterate
@@ -25,28 +25,15 @@ from events.aggregation.sources import Source, events_of
 from events.aggregation.stored_buckets import read_stored
 from events.calendar.granularity import CLOCK_UNITS, MICROSECOND, Granularity
 from events.calendar.spans import Span
-from events.database.trunc_clock import Rules, bucket_start
+from events.database.trunc_clock import Rules
 from events.log.models import EventQuerySet
 from events.rollups import sums_sql
 from events.rollups.models import Resolution, Rollup
 
 # How many characters of a timestamp's text tell its minute or hour in UTC.
 _CLOCK_CHARACTERS = {"minute": 16, "hour": 13}
-_COLUMNS = {
-    "avg": ("total", "missed", "units", "number"),
-    "sum": ("total", "missed", "units"),
-    "count": ("number",),
-    "min": ("least",),
-    "max": ("most",),
-}
-# Which other columns the expression of a column may name.
-_MADE_OF = {"total": ("number", "least"), "units": ("number", "inexact")}
 _BOTH: dict[str, Callable[..., Any]] = {"min": min, "max": max, "count": add}
 
-
-_NO_DOUBLE = Nothing(models.FloatField())
-_INEXACT = Max(Case(When(is_exact=False, then=1), default=0))
-_NO_TEXT = Nothing(models.TextField())
 _MAY_NOT_OVERLAP = {*CLOCK_UNITS, Granularity.NONE}
 
 
@@ -113,10 +100,10 @@ class Reader:
         elif self.state.is_pruned(self.first):
             rows = iterate(*self._parts(), order_by="key")
         elif len(self.state.sources) > 1:
-            rows = iterate(*map(self._events, self._all_events()), order_by="key")
+            rows = iterate(*map(self._rows.of_events, self._all_events()), order_by="key")
         else:
             [events] = self._all_events()
-            rows = iterate(self._events(events).order_by("start"))
+            rows = iterate(self._rows.of_events(events).order_by("start"))
         merged = (self._merged(of_bucket) for _, of_bucket in groupby(rows, key=self._key()))
         buckets = chain.from_iterable(merged)
         yield from buckets if self.granularity in _MAY_NOT_OVERLAP else in_order(buckets, _first_timestamp)
@@ -125,7 +112,7 @@ class Reader:
         """Read one bucket for each distinct timestamp, ``most`` at most, from the events where they are not pruned."""
         if not self.state.is_pruned(self.first) and len(self.state.sources) == 1:
             [events] = self._all_events()
-            return self._merged(fetch([self._events(events).order_by("start")[:most]]))
+            return self._merged(fetch([self._rows.of_events(events).order_by("start")[:most]]))
         parts = self._parts()  # each part may have a row for the same timestamp, so that many more rows are needed
         return self._merged(fetch(parts, order_by="key", most=most * len(parts)))[:most]
 
@@ -147,7 +134,7 @@ class Reader:
                 for piece in self._pieces:
                     if self.state.is_pruned(piece.first):
                         parts.append(self._of_rollups(source, piece, only_exact=False))
-            parts.append(self._events(events, sums_sql.Units("value")))
+            parts.append(self._rows.of_events(events, sums_sql.Units("value")))
         return self._merged(fetch(parts))
 
     def find_straddling(self) -> tuple[datetime, datetime] | None:
@@ -173,7 +160,7 @@ class Reader:
 
     def _find_straddling(self, source: Source, piece: Piece) -> tuple[datetime, datetime] | None:
         first, last = self._ends
-        stored = self._stored(source, piece).annotate(start=self._start(first), end=self._start(last))
+        stored = self._stored(source, piece).annotate(start=self._rows.start(first), end=self._rows.start(last))
         within = {f"{first}__gte": piece.first, f"{last}__lte": piece.last}
         straddling = stored.exclude(**within, start=F("end"))
         return straddling.order_by("bucket").values_list(first, last).first()
@@ -219,7 +206,7 @@ class Reader:
             count = sum(each[:most].count() for each in buckets)
         thinned = self.state.thinned if resolution == Resolution.MINUTE else None
         if thinned and count < most and (part := thinned.within(Span(self.first, self.last))):
-            starts = events_of(self.state.sources).within(*part).annotate(start=self._start("timestamp"))
+            starts = events_of(self.state.sources).within(*part).annotate(start=self._rows.start("timestamp"))
             count += starts.order_by().values("start").distinct()[: most - count].count()
         return count
 
@@ -256,7 +243,7 @@ class Reader:
                 parts += [self._piece(source, piece) for piece in (self._pieces if pieces is None else pieces)]
             if tail := self.state.tail:
                 events = source.tail(self.state.marks, tail)
-                parts.append(self._events(events.within(self.first, self.last)))
+                parts.append(self._rows.of_events(events.within(self.first, self.last)))
         return parts
 
     @cached_property
@@ -285,29 +272,10 @@ class Reader:
     def _piece(self, source: Source, piece: Piece) -> models.QuerySet[Any]:
         if piece.resolution is None and not self.state.is_pruned(piece.first):
             events = source.events().within(piece.first, piece.last)
-            return self._events(events.up_to(self.state.marks))
+            return self._rows.of_events(events.up_to(self.state.marks))
         if self._is_as_asked(piece):
-            stored = self._stored(source, piece).annotate(**self._stored_columns(), first=text_of("first_timestamp"))
-            return stored.values_list(*self._row())
+            return self._rows.stored(self._stored(source, piece))
         return self._of_rollups(source, piece)
-
-    def _stored_columns(self) -> dict[str, Any]:
-        return {
-            "total": Case(When(is_exact=True, then=F("sum")), default=Value(inf)),
-            "missed": NullIf("rest", Value(0.0)), "units": _NO_TEXT,
-            "number": F("count"), "least": F("min"), "most": F("max"),
-        }  # fmt: skip
-
-    def _of_rollups(self, source: Source, piece: Piece, *, only_exact: bool = True) -> models.QuerySet[Any]:
-        units: models.expressions.Combinable = text_of(sums_sql.Units("sum", "rest", peak=inf))
-        if only_exact:
-            units = Case(When(inexact=1, then=_NO_TEXT), default=units)
-        return self._grouped(
-            self._stored(source, piece), "first_timestamp" if piece.resolution is None else "bucket",
-            inexact=_INEXACT, total=_NO_DOUBLE, missed=_NO_DOUBLE, units=units,
-            first=text_of(Min("first_timestamp")), number=Cast(Sum("count"), BigIntegerField()),
-            least=Min("min"), most=Max("max"),
-        )  # fmt: skip
 
     def _stored(self, source: Source, piece: Piece) -> models.QuerySet[Rollup]:
         """Choose the rollups of a piece; for a piece of events that are pruned, the finest ones that reach into it."""
@@ -329,47 +297,20 @@ class Reader:
             **{f"{first}__lte": piece.last, f"{last}__gte": piece.first},
         )  # fmt: skip
 
-    def _events(self, events: EventQuerySet, units: sums_sql.Units | None = None) -> models.QuerySet[Any]:
-        """Group events to rows; the value of an event that is alone in its bucket is the sum, without adding up."""
-        return self._grouped(
-            events, "timestamp",
-            total=Case(When(number=1, then=F("least")), default=_NO_DOUBLE),
-            missed=_NO_DOUBLE,
-            units=Case(When(number=1, then=_NO_TEXT), default=text_of(units or sums_sql.Units("value"))),
-        )  # fmt: skip
-
-    def _grouped(self, rows: models.QuerySet[Any], time: str, **aggregates: Any) -> models.QuerySet[Any]:
-        of_events = {
-            "first": text_of(Min("timestamp")), "number": Count("pk"), "least": Min("value"), "most": Max("value")
-        }  # fmt: skip
-        row = self._row()
-        # Django takes long to build what is not selected, too
-        wanted = {"key", *row, *chain.from_iterable(_MADE_OF.get(name, ()) for name in row)}
-        columns = {"key": self._key_column(), **(of_events if time == "timestamp" else {}), **aggregates}
-        grouped: models.QuerySet[Any] = (
-            rows.order_by()
-            .annotate(start=self._start(time))
-            .values("start")
-            .annotate(**{name: column for name, column in columns.items() if name in wanted})
-            .values_list(*row)
-        )
-        return grouped
-
-    def _key_column(self) -> KeyText:
-        return KeyText() if self.granularity == "none" else KeyNumber()
-
-    def _row(self) -> Sequence[str]:
-        bounds = ["least", "most"] if self.bounds else []
-        return ("first", *([] if self.aligned else ["key"]), *_COLUMNS[self.aggregation_type], *bounds)
-
-    def _start(self, time: str) -> models.F | models.Func:
-        if self.granularity == "none":
-            return F(time)
-        return bucket_start(time, self._rules)
+    def _of_rollups(self, source: Source, piece: Piece, *, only_exact: bool = True) -> models.QuerySet[Any]:
+        time = "first_timestamp" if piece.resolution is None else "bucket"
+        return self._rows.of_rollups(self._stored(source, piece), time, only_exact=only_exact)
 
     @cached_property
-    def _rules(self) -> Rules:
-        return Rules(self.granularity, UTC if self.aligned else self.zone, self.first, self.last)
+    def _rows(self) -> BucketRows:
+        return BucketRows(*self._grouping, bounds=self.bounds)
+
+    @property
+    def _grouping(self) -> tuple[Granularity, str, Rules, bool]:
+        """What the rows of every reader depend on."""
+        needs_no_rules = self.aligned or self.granularity == "none"
+        rules = Rules(self.granularity, UTC if needs_no_rules else self.zone, self.first, self.last)
+        return self.granularity, self.aggregation_type, rules, self.aligned
 
     def _key(self) -> Callable[[tuple[Any, ...]], str | int]:
         if not self.aligned:
