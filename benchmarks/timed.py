@@ -142,10 +142,9 @@ def explain(query: dict[str, str]) -> str:
     plans = []
 
     def fetch(parts: Any) -> Any:
-        statements = [part.query.sql_with_params() for part in parts]
         with connection.cursor() as cursor:
-            sql = " UNION ALL ".join(sql for sql, _ in statements)
-            cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS) {sql}", [each for _, given in statements for each in given])
+            sql = " UNION ALL ".join(part.sql for part in parts)
+            cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS) {sql}", [each for part in parts for each in part.parameters])
             plans.extend(line for (line,) in cursor.fetchall())
         return _fetch(parts)
 

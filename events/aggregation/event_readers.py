@@ -27,6 +27,7 @@ from events.aggregation.reader import Bucket, Reader
 from events.aggregation.sources import of_sources
 from events.database import partitions, reading
 from events.database.dialect import choose
+from events.database.statements import Statement
 from events.log.models import Event, EventQuerySet
 from events.rollups import sums_sql
 from events.rollups.models import Rollup
@@ -41,8 +42,8 @@ class EventReader(Reader):
     scale: float = 1.0
 
     @override
-    def _parts(self, pieces: Sequence[Piece] | None = None) -> list[models.QuerySet[Any]]:
-        return [self._rows.of_events(self._events_of_all_sources())]
+    def _parts(self, pieces: Sequence[Piece] | None = None) -> list[Statement]:
+        return [Statement.of(self._rows.of_events(self._events_of_all_sources()))]
 
     @override
     def _merged(self, rows: Iterable[tuple[Any, ...]]) -> list[Bucket]:

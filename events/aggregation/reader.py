@@ -14,7 +14,7 @@ from django.db import models
 from django.db.models import F, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce, Greatest, Least
 
-from events.aggregation import bucket_sums
+from events.aggregation import bucket_sums, kept_statements
 from events.aggregation.bucket_rows import BucketRows
 from events.aggregation.columns import iso_of
 from events.aggregation.plan import Piece, plan
@@ -25,6 +25,7 @@ from events.aggregation.sources import Source, events_of
 from events.aggregation.stored_buckets import read_stored
 from events.calendar.granularity import CLOCK_UNITS, MICROSECOND, Granularity
 from events.calendar.spans import Span
+from events.database.statements import Statement
 from events.database.trunc_clock import Rules
 from events.log.models import EventQuerySet
 from events.rollups import sums_sql
@@ -87,7 +88,7 @@ class Reader:
             if start == stored.first:  # there may be no instant before it
                 return self._merged(rows)
             stored = stored._replace(last=start - MICROSECOND)
-        found = read_stored(self._stored(source, stored), self.aggregation_type)
+        found = read_stored(kept_statements.of_buckets(self.aggregation_type, source, stored), self.aggregation_type)
         return sorted([*found, *self._merged(rows)], key=itemgetter(0)) if rows else found
 
     def iterate(self) -> Iterator[Bucket]:
@@ -100,10 +101,10 @@ class Reader:
         elif self.state.is_pruned(self.first):
             rows = iterate(*self._parts(), order_by="key")
         elif len(self.state.sources) > 1:
-            rows = iterate(*map(self._rows.of_events, self._all_events()), order_by="key")
+            rows = iterate(*map(Statement.of, map(self._rows.of_events, self._all_events())), order_by="key")
         else:
             [events] = self._all_events()
-            rows = iterate(self._rows.of_events(events).order_by("start"))
+            rows = iterate(Statement.of(self._rows.of_events(events).order_by("start")))
         merged = (self._merged(of_bucket) for _, of_bucket in groupby(rows, key=self._key()))
         buckets = chain.from_iterable(merged)
         yield from buckets if self.granularity in _MAY_NOT_OVERLAP else in_order(buckets, _first_timestamp)
@@ -112,7 +113,7 @@ class Reader:
         """Read one bucket for each distinct timestamp, ``most`` at most, from the events where they are not pruned."""
         if not self.state.is_pruned(self.first) and len(self.state.sources) == 1:
             [events] = self._all_events()
-            return self._merged(fetch([self._rows.of_events(events).order_by("start")[:most]]))
+            return self._merged(fetch([Statement.of(self._rows.of_events(events).order_by("start")[:most])]))
         parts = self._parts()  # each part may have a row for the same timestamp, so that many more rows are needed
         return self._merged(fetch(parts, order_by="key", most=most * len(parts)))[:most]
 
@@ -133,8 +134,8 @@ class Reader:
                 events = events.filter(late)
                 for piece in self._pieces:
                     if self.state.is_pruned(piece.first):
-                        parts.append(self._of_rollups(source, piece, only_exact=False))
-            parts.append(self._rows.of_events(events, sums_sql.Units("value")))
+                        parts.append(self._of_pruned(source, piece, only_exact=False))
+            parts.append(Statement.of(self._rows.of_events(events, sums_sql.Units("value"))))
         return self._merged(fetch(parts))
 
     def find_straddling(self) -> tuple[datetime, datetime] | None:
@@ -235,15 +236,15 @@ class Reader:
         found = [key for row in rows if first <= (key := row[0][:characters]) <= last]
         return datetime.fromisoformat(min(found)).replace(tzinfo=UTC) if found else None
 
-    def _parts(self, pieces: Sequence[Piece] | None = None) -> list[models.QuerySet[Any]]:
+    def _parts(self, pieces: Sequence[Piece] | None = None) -> list[Statement]:
         """Choose the rows of some pieces, or of all where none are given, and those of the tail."""
+        span = Span(self.first, self.last)
         parts = []
         for source in self.state.sources:
             if source.is_rolled_up:
                 parts += [self._piece(source, piece) for piece in (self._pieces if pieces is None else pieces)]
             if tail := self.state.tail:
-                events = source.tail(self.state.marks, tail)
-                parts.append(self._rows.of_events(events.within(self.first, self.last)))
+                parts.append(kept_statements.of_tail(self._rows, source, span, self.state.marks, tail))
         return parts
 
     @cached_property
@@ -269,13 +270,13 @@ class Reader:
         """Choose the events of all sources together, for what can't be merged from the rows of each."""
         return events_of(self.state.sources).within(self.first, self.last)
 
-    def _piece(self, source: Source, piece: Piece) -> models.QuerySet[Any]:
-        if piece.resolution is None and not self.state.is_pruned(piece.first):
-            events = source.events().within(piece.first, piece.last)
-            return self._rows.of_events(events.up_to(self.state.marks))
-        if self._is_as_asked(piece):
-            return self._rows.stored(self._stored(source, piece))
-        return self._of_rollups(source, piece)
+    def _piece(self, source: Source, piece: Piece) -> Statement:
+        if piece.resolution is None:
+            if self.state.is_pruned(piece.first):
+                return self._of_pruned(source, piece)
+            return kept_statements.of_events(self._rows, source, Span(piece.first, piece.last), self.state.marks)
+        write = kept_statements.of_stored if self._is_as_asked(piece) else kept_statements.of_rollups
+        return write(self._rows, source, piece)
 
     def _stored(self, source: Source, piece: Piece) -> models.QuerySet[Rollup]:
         """Choose the rollups of a piece; for a piece of events that are pruned, the finest ones that reach into it."""
@@ -297,9 +298,9 @@ class Reader:
             **{f"{first}__lte": piece.last, f"{last}__gte": piece.first},
         )  # fmt: skip
 
-    def _of_rollups(self, source: Source, piece: Piece, *, only_exact: bool = True) -> models.QuerySet[Any]:
+    def _of_pruned(self, source: Source, piece: Piece, *, only_exact: bool = True) -> Statement:
         time = "first_timestamp" if piece.resolution is None else "bucket"
-        return self._rows.of_rollups(self._stored(source, piece), time, only_exact=only_exact)
+        return Statement.of(self._rows.of_rollups(self._stored(source, piece), time, only_exact=only_exact))
 
     @cached_property
     def _rows(self) -> BucketRows:

@@ -8,11 +8,10 @@ from heapq import heappop, heappush
 from itertools import chain
 from typing import Any, TypeVar
 
-from django.db import models
-
 from events.database import reading
 from events.database.dialect import binary_collation
 from events.database.statement_timeout import restart_clock
+from events.database.statements import Statement
 
 _ROWS_AT_A_TIME = 2_000
 _NEIGHBOURS = 2
@@ -20,7 +19,7 @@ _Row = TypeVar("_Row")
 
 
 def fetch(
-    parts: Sequence[models.QuerySet[Any]], *, order_by: int | str | None = None, most: int | None = None
+    parts: Sequence[Statement], *, order_by: int | str | None = None, most: int | None = None
 ) -> list[tuple[Any, ...]]:
     """Fetch the rows of all parts by one statement, as the driver returns them; none where there is no part."""
     if not parts:
@@ -32,7 +31,7 @@ def fetch(
         return rows
 
 
-def iterate(*parts: models.QuerySet[Any], order_by: int | str | None = None) -> Iterator[tuple[Any, ...]]:
+def iterate(*parts: Statement, order_by: int | str | None = None) -> Iterator[tuple[Any, ...]]:
     """Yield the rows of all parts, in order where one is given; few are in memory at a time."""
     if not parts:
         return
@@ -44,10 +43,9 @@ def iterate(*parts: models.QuerySet[Any], order_by: int | str | None = None) -> 
             restart_clock(connection)
 
 
-def _union(parts: Sequence[models.QuerySet[Any]], order_by: int | str | None = None) -> tuple[str, list[Any]]:
+def _union(parts: Sequence[Statement], order_by: int | str | None = None) -> tuple[str, list[Any]]:
     """Write one statement of all parts, with its parameters; ordered by a column's number or, as bytes, by its name."""
-    statements = [part.query.sql_with_params() for part in parts]
-    sql, parameters = " UNION ALL ".join(sql for sql, _ in statements), list(chain(*(each for _, each in statements)))
+    sql, parameters = " UNION ALL ".join(part.sql for part in parts), list(chain(*(part.parameters for part in parts)))
     if isinstance(order_by, str):
         collation = binary_collation()
         sql = f'SELECT * FROM ({sql}) AS part ORDER BY "{order_by}" COLLATE "{collation}"'  # noqa: S608

@@ -33,6 +33,11 @@ class Source:
         """The name."""
         return self.namespace, self.name
 
+    @property
+    def is_part(self) -> bool:
+        """Whether it is only some of the events under the name."""
+        return self.after is not None or self.up_to is not None
+
     def holds(self) -> Q:
         """Build the condition that an event of the partition is of the source."""
         condition = Q(namespace=self.namespace, name=self.name)

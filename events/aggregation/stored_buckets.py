@@ -13,6 +13,7 @@ from django.db.models import F, FloatField, Func
 from events.aggregation.columns import iso_of, text_of
 from events.aggregation.rows import fetch
 from events.database.dialect import greatest, least
+from events.database.statements import Statement
 from events.rollups import sums
 from events.rollups.models import Rollup
 
@@ -37,16 +38,21 @@ def _value(aggregation_type: str) -> Any:
     return _column(_IS_DOUBLE, '"sum"') if aggregation_type == "sum" else F(aggregation_type)
 
 
-def read_stored(rollups: models.QuerySet[Rollup], aggregation_type: str) -> list[tuple[str, float]]:
-    """Return the timestamp and the value of each bucket, in order, by one statement; each of the rollups is a bucket.
-
-    A sum that might not fit a double is infinite.
-    """
-    finish = _FINISH.get(aggregation_type)
+def stored_rows(rollups: models.QuerySet[Rollup], aggregation_type: str) -> models.QuerySet[Any]:
+    """Make a row of each rollup, in order: its first timestamp, its value, and what that is made of elsewhere."""
     columns = {"first": text_of("first_timestamp"), "value": _value(aggregation_type)}
     for name in _PARTS.get(aggregation_type, ()):
         columns[f"its_{name}"] = _column(f"NOT ({_IS_DOUBLE})", f'"{name}"')
-    rows = fetch([rollups.annotate(**columns).order_by("bucket").values_list(*columns)])
+    rows: models.QuerySet[Any] = rollups.annotate(**columns).order_by("bucket").values_list(*columns)
+    return rows
+
+
+def read_stored(statement: Statement, aggregation_type: str) -> list[tuple[str, float]]:
+    """Return the timestamp and the value of each bucket, in order; the statement is that of ``stored_rows``.
+
+    A sum that might not fit a double is infinite.
+    """
+    finish, rows = _FINISH.get(aggregation_type), fetch([statement])
     # One expression, and each row's cells by their numbers, as this is done ten thousand times. What a sum is made of
     # is missing where it is not exact.
     return [

@@ -38,6 +38,19 @@ class Rules:
         ends = timestamps.microseconds_of(first) - zones.DAY, timestamps.microseconds_of(last) + zones.DAY
         self._runs = zones.runs(zone, *ends)
 
+    @override
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Rules) and self._meaning == other._meaning
+
+    @override
+    def __hash__(self) -> int:
+        return hash(self._meaning)
+
+    @cached_property
+    def _meaning(self) -> tuple[Any, ...]:
+        """All that the SQL is made of; when the first run starts means nothing."""
+        return self.granularity, self.zone, self._runs[0].offset, tuple(self._runs[1:])
+
     def offset_of(self, sql: str) -> str:
         """Write an expression for how far the clocks are ahead of UTC at an instant."""
         return self._value_of(sql, "interval", self._offsets)

@@ -53,6 +53,14 @@ def belonging(field: str, moves: Sequence[Move]) -> F | Case:
     return Case(*moved, default=F(field), output_field=models.CharField()) if moved else F(field)
 
 
+def is_tail_found_by_text(tail: int) -> bool:
+    """Tell whether a series' events in so long a tail are found by texts, not by the index of series.
+
+    Comparing texts that no index has keeps SQLite from reading the whole series for the sake of a few new events.
+    """
+    return not is_postgresql() and tail <= settings.ROLLUP_TAIL_EVENTS
+
+
 class EventQuerySet(PartitionedQuerySet["Event"]):
     """Events chosen by series and time; each method chains."""
 
@@ -106,10 +114,7 @@ class EventQuerySet(PartitionedQuerySet["Event"]):
     def tail_of_series(self, namespace: str, name: str, marks: Marks, tail: int) -> EventQuerySet:
         """Choose the events of one series past a watermark; ``tail`` is the number of ids past it, of all series."""
         events = self.after(marks)
-        if is_postgresql() or tail > settings.ROLLUP_TAIL_EVENTS:
-            return events.of_series(namespace, name)
-        # Comparing texts that no index has keeps SQLite from reading the whole series for the sake of a few new events.
-        return events.under((namespace, name))
+        return events.under((namespace, name)) if is_tail_found_by_text(tail) else events.of_series(namespace, name)
 
     def under(self, series: tuple[str, str]) -> EventQuerySet:
         """Choose the events stored under the name of a series, where no index of it is to be used."""
