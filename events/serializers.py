@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import copy, deepcopy
 from datetime import UTC, date, datetime, tzinfo
 from typing import Any, cast
 
@@ -50,7 +51,16 @@ class JSONObject(dict[str, Any]):
         return result
 
 
-class StrictFieldsMixin(serializers.Serializer[Any]):
+class PlainSerializer(serializers.Serializer[Any]):
+    """A serializer whose fields are copied for each request, where REST framework would make each of them anew."""
+
+    @override
+    def get_fields(self) -> dict[str, Any]:
+        declared = self._declared_fields.items()
+        return {name: (deepcopy if _has_fields_within(field) else copy)(field) for name, field in declared}
+
+
+class StrictFieldsMixin(PlainSerializer):
     """Refuses unknown fields and fields given twice, as input that is not used must not be accepted."""
 
     @override
@@ -86,7 +96,7 @@ class EventSerializer(StrictFieldsMixin, serializers.Serializer[Any]):
     value = NumberField()
 
 
-class NamespaceSerializer(serializers.Serializer[Any]):
+class NamespaceSerializer(PlainSerializer):
     """The path of one namespace's catalogue."""
 
     namespace = SegmentField()
@@ -255,6 +265,11 @@ class FiringsQuerySerializer(StatisticsQuerySerializer):
         help_text="`namespace/name`, such as `Shop/order`: only of this series; given several times, of any of them. "
         "All series where not given.",
     )
+
+
+def _has_fields_within(field: object) -> bool:
+    """Tell whether other fields belong to a field, and know it as it was declared."""
+    return hasattr(field, "child") or isinstance(field, serializers.BaseSerializer)
 
 
 def _repeated(data: Mapping[str, Any]) -> Sequence[str]:
