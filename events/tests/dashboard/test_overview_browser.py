@@ -206,7 +206,7 @@ def test_a_series_is_described_and_its_unit_is_used(open_page, env):
     assert ask(env, "Server-1/cpuUtilization", granularity="year")
 
 
-@pytest.mark.parametrize("path", ["/", "/series/Frontend/pageView"])
+@pytest.mark.parametrize("path", ["/", pytest.param("/series/Frontend/pageView", marks=pytest.mark.thorough)])
 def test_it_fits_any_screen_and_anyone(open_page, path):
     page = open_page(path, color_scheme="light", viewport={"width": 360, "height": 900})
     if path == "/":
