@@ -115,7 +115,8 @@ _LEFT_OUT = {
     *(_ON_SQLITE_ALONE if connection.vendor == "postgresql" else _NEED_POSTGRESQL),
     *(name for library, names in _NEED.items() if not importlib.util.find_spec(library) for name in names),
 }
-# What takes long and no other test stands on: with --thorough, or where a file is named.
+# What takes long and no other test stands on: with --thorough, or where a file is named. For single tests: the mark
+# “thorough”.
 _WHERE_NAMED = {
     "test_agent.py",
     "test_chart_browser.py",
@@ -156,11 +157,18 @@ def pytest_configure(config):
 
 def pytest_ignore_collect(collection_path, config):
     name = collection_path.name
-    is_for_later = name in _WHERE_NAMED and not IS_THOROUGH and not any(name in argument for argument in config.args)
+    is_for_later = name in _WHERE_NAMED and not _is_wanted(name, config)
     return True if name in _LEFT_OUT or is_for_later else None
 
 
+def _is_wanted(name, config):
+    """Whether what takes long in the file of this name runs."""
+    return IS_THOROUGH or any(name in argument for argument in config.args)
+
+
 def _belongs(item):
+    if item.get_closest_marker("thorough") and not _is_wanted(item.path.name, item.config):
+        return False
     # these copy databases, which a cluster doesn't, or are about what only one server has
     if partitioned.ON_A_CLUSTER and (
         {"migrated", "prepared"} & set(item.fixturenames) or item.get_closest_marker("not_on_a_cluster")

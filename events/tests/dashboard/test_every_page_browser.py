@@ -1,4 +1,7 @@
-"""Every page in Chromium: none is wider than a telephone. Nothing here touches Django: see ``browser.chromium``."""
+"""Every page in Chromium: none is wider than a telephone. Nothing here touches Django: see ``browser.chromium``.
+
+``test_dashboard_browser`` has the pages as they are before the first event.
+"""
 
 import os
 from datetime import UTC, datetime, timedelta
@@ -219,18 +222,3 @@ def test_no_page_of_a_user_is_wider_than_a_telephone(chromium, env, session):
 
 def test_no_page_of_others_is_wider_than_a_telephone(chromium, env):
     assert is_wider({name: looked_at(page, name) for name, page in signed_out(chromium, env, "eve")}) == {}
-
-
-def test_before_the_first_event_no_page_is_wider_than_a_telephone(chromium, prepared, tmp_path):
-    with served(prepared, tmp_path, "from events.models import Event; Event.objects.all().delete()") as env:
-        context = browser.new_context(chromium, viewport=PHONE, base_url=origin(env))
-        page = context.new_page()
-        page.goto("/")
-        log_in(page, env)
-        sizes = {}
-        for path in ("/", "/chart"):
-            is_shown(page, path)
-            expect(page.get_by_role("heading", name="No events yet")).to_be_visible()
-            sizes[path] = looked_at(page, f"first-{path.strip('/')}")
-        context.close()
-    assert is_wider(sizes) == {}

@@ -186,23 +186,6 @@ def test_a_refresh_leaves_a_selection_alone(open_page, env):
     expect(row(page, "Selected/x").locator(".count")).to_have_text("2")
 
 
-def test_before_the_first_event_it_shows_the_commands_to_copy(prepared, open_page, tmp_path):
-    with served(prepared, tmp_path, "from events.models import Event; Event.objects.all().delete()") as env:
-        page = open_page("/", env=env, session=None, permissions=["clipboard-read", "clipboard-write"])
-        log_in(page, env)
-        expect(page.get_by_role("heading", name="No events yet")).to_be_visible()
-        accessible(page)
-
-        page.get_by_role("button", name="Copy").click()
-
-        expect(page.get_by_role("button", name="Copied")).to_be_visible()
-        assert f":{env['PORT']}/api/track/" in page.evaluate("navigator.clipboard.readText()")
-        track({**env, "TOKEN": service.fetch_token(env)}, "Shop", "order", (datetime.now(UTC), 1))
-        expect(row(page, "Shop/order").locator(".count")).to_have_text("1")
-        expect(page.locator("#first")).to_be_hidden()
-        page.close()
-
-
 def test_a_series_is_described_and_its_unit_is_used(open_page, env):
     page = open_page("/?search=cpuUtil")
     page.get_by_role("link", name="About Server-1/cpuUtilization").click()
@@ -223,7 +206,7 @@ def test_a_series_is_described_and_its_unit_is_used(open_page, env):
     assert ask(env, "Server-1/cpuUtilization", granularity="year")
 
 
-@pytest.mark.parametrize("path", ["/", "/series/Frontend/pageView"])
+@pytest.mark.parametrize("path", ["/", pytest.param("/series/Frontend/pageView", marks=pytest.mark.thorough)])
 def test_it_fits_any_screen_and_anyone(open_page, path):
     page = open_page(path, color_scheme="light", viewport={"width": 360, "height": 900})
     if path == "/":

@@ -252,7 +252,7 @@ else:
         assert f"(events.E006) An acknowledged event may be lost in a power cut: SQLite has {said}." in done.stderr
 
 
-@pytest.mark.parametrize("migrated", [False, True])
+@pytest.mark.parametrize("migrated", [pytest.param(False, marks=pytest.mark.thorough), True])
 def test_the_documented_production_settings_are_silent(tmp_path, migrated):
     """With the database of the tests and a directory of theirs."""
     block = re.search(r"## Production settings.*?```sh\n(.*?)```", DOCUMENT, re.DOTALL)[1]

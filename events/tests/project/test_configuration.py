@@ -1,12 +1,12 @@
 """The environment: what is read, what is refused, and what is made where it is missing."""
 
+import json
 import os
 import re
 import shutil
 import stat
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -15,16 +15,45 @@ from django.test import Client
 from events.tests.support.service import PROJECT_DIR, environment
 from tracking_api import environment as readers
 
-SHOW = "from django.conf import settings; print(eval('settings.' + {!r}))"
+# Each line that comes is an expression and an environment, which a process of its own evaluates. They are copies of one
+# that has imported what the settings import, which takes most of the time.
+SHOW = """
+import json, os, sys, traceback
+import django.conf, django.conf.global_settings, tracking_api.environment
+for line in sys.stdin:
+    expression, variables = json.loads(line)
+    read, write = os.pipe()
+    if not os.fork():
+        os.environ.clear()
+        os.environ.update(variables)
+        try:
+            said = str(eval("settings." + expression, {"settings": django.conf.settings}))
+        except Exception:
+            said = traceback.format_exc()
+        os.write(write, said.strip().splitlines()[-1].encode())
+        os._exit(0)
+    os.close(write)
+    with open(read) as answer:
+        print(json.dumps(answer.read()), flush=True)
+    os.wait()
+"""
 
 
-def show(expression, directory, **variables):
+@pytest.fixture(scope="module")
+def show():
     """What the settings hold in a process with these variables, or the last line of what it says instead."""
-    env = {**environment(directory, **variables), "DJANGO_SETTINGS_MODULE": "tracking_api.settings"}
-    done = subprocess.run(
-        [sys.executable, "-c", SHOW.format(expression)], cwd=PROJECT_DIR, env=env, capture_output=True, text=True
-    )
-    return (done.stdout or done.stderr).strip().splitlines()[-1]
+    env = {"PATH": os.environ["PATH"], "DJANGO_SETTINGS_MODULE": "tracking_api.settings"}
+    command = [sys.executable, "-c", SHOW]
+    with subprocess.Popen(command, cwd=PROJECT_DIR, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # fmt: skip
+
+        def show(expression, directory, **variables):
+            variables = {**environment(directory, **variables), **env}
+            process.stdin.write(json.dumps([expression, variables]) + "\n")
+            process.stdin.flush()
+            return json.loads(process.stdout.readline())
+
+        yield show
+        process.stdin.close()
 
 
 DATABASE_URL_SAID = "DATABASE_URL must be sqlite:///path/to/file or postgres://user:password@host:port/name"
@@ -69,7 +98,7 @@ DATABASE_URL_SAID = "DATABASE_URL must be sqlite:///path/to/file or postgres://u
           for url in ("", "db.sqlite3", "mysql://u:secret@h/n", "postgres://u:secret@h:port/n", "postgres://h:1")),
     ],
 )  # fmt: skip
-def test_it_refuses_a_value_that_it_cannot_read(tmp_path, name, value, said):
+def test_it_refuses_a_value_that_it_cannot_read(show, tmp_path, name, value, said):
     line = show("DEBUG", tmp_path, **{name: value})
 
     assert said in line
@@ -77,7 +106,7 @@ def test_it_refuses_a_value_that_it_cannot_read(tmp_path, name, value, said):
     assert "secret" not in line
 
 
-def test_it_refuses_a_line_of_the_env_file_that_it_cannot_read(tmp_path):
+def test_it_refuses_a_line_of_the_env_file_that_it_cannot_read(show, tmp_path):
     (tmp_path / ".env").write_text("# a comment\n\nDEBUG=true\nPORT = 8001\n")
 
     line = show("PORT", tmp_path, ENV_FILE=tmp_path / ".env")
@@ -146,21 +175,21 @@ def test_it_refuses_numbers_below_the_least(monkeypatch, value):
         readers.integer("X", 5, minimum=1)
 
 
-def test_retention_goes_by_namespace(tmp_path):
+def test_retention_goes_by_namespace(show, tmp_path):
     assert show("RETENTION", tmp_path) == "[]"
     assert show("RETENTION", tmp_path, RETENTION="a=b=36h, Audit=keep,*=365d") == (
         "[('a=b', datetime.timedelta(days=1, seconds=43200)), ('Audit', None), ('*', datetime.timedelta(days=365))]"
     )
 
 
-def test_sqlite_is_durable_and_waits(tmp_path):
+def test_sqlite_is_durable_and_waits(show, tmp_path):
     options = show("DATABASES['default']['OPTIONS']", tmp_path, DATABASE_URL="sqlite:////tmp/x.sqlite3")
 
     assert "'timeout': 5, 'transaction_mode': 'IMMEDIATE'" in options
     assert "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" in options
 
 
-def test_postgresql_connections_persist_and_are_checked(tmp_path):
+def test_postgresql_connections_persist_and_are_checked(show, tmp_path):
     url = "postgres://ada:love%2Flace@db.example:5433/events?sslmode=require"
 
     database = show("DATABASES['default']", tmp_path, DATABASE_URL=url)
@@ -173,14 +202,14 @@ def test_postgresql_connections_persist_and_are_checked(tmp_path):
         assert part in database
 
 
-def test_an_env_file_is_read_and_the_environment_wins(tmp_path):
+def test_an_env_file_is_read_and_the_environment_wins(show, tmp_path):
     (tmp_path / ".env").write_text("PORT=8001\nHOST=0.0.0.0\n")
 
     assert show("HOST", tmp_path, ENV_FILE=tmp_path / ".env") == "0.0.0.0"
     assert show("PORT", tmp_path, ENV_FILE=tmp_path / ".env", PORT=8002) == "8002"
 
 
-def test_pages_elsewhere_cost_nothing_until_one_is_allowed(tmp_path):
+def test_pages_elsewhere_cost_nothing_until_one_is_allowed(show, tmp_path):
     first = "events.http.middleware.ProbeMiddleware"
     assert show("MIDDLEWARE[0]", tmp_path) == first
     allowed = {"CORS_ALLOWED_ORIGINS": "https://a.example, http://localhost:3000"}
@@ -188,13 +217,13 @@ def test_pages_elsewhere_cost_nothing_until_one_is_allowed(tmp_path):
     assert show("CORS_ALLOWED_ORIGINS", tmp_path, **allowed) == "['https://a.example', 'http://localhost:3000']"
 
 
-def test_the_defaults_are_safe(tmp_path):
+def test_the_defaults_are_safe(show, tmp_path):
     assert show("DEBUG", tmp_path) == "False"
     assert show("ALLOWED_HOSTS", tmp_path) == "['localhost', '127.0.0.1', '[::1]']"
     assert show("HOST", tmp_path) == "127.0.0.1"
 
 
-def test_https_is_one_setting(tmp_path):
+def test_https_is_one_setting(show, tmp_path):
     names = (
         "SECURE_SSL_REDIRECT", "SESSION_COOKIE_SECURE", "CSRF_COOKIE_SECURE", "SECURE_PROXY_SSL_HEADER",
         "SECURE_HSTS_SECONDS", "SECURE_HSTS_INCLUDE_SUBDOMAINS",
@@ -222,9 +251,13 @@ def test_with_https_nothing_is_answered_without_it(settings, path):
     )  # fmt: skip
 
 
-def test_a_missing_secret_is_made_once_and_kept_private(tmp_path):
-    with ThreadPoolExecutor(4) as pool:
-        secrets = set(pool.map(lambda _: show("SECRET_KEY", tmp_path), range(4)))
+def test_a_missing_secret_is_made_once_and_kept_private(show, tmp_path):
+    command = [sys.executable, "-c", "from tracking_api import settings; print(settings.SECRET_KEY)"]
+    several = [
+        subprocess.Popen(command, cwd=PROJECT_DIR, env=environment(tmp_path), stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    secrets = {process.communicate()[0].strip() for process in several}
 
     assert len(secrets) == 1
     assert len(secrets.pop()) >= 50

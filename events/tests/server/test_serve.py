@@ -43,14 +43,6 @@ def test_a_taken_port_is_said_before_anything_is_created(env, tmp_path):
     assert [path.name for path in (tmp_path / "local").iterdir()] == ["secret_key"]
 
 
-def test_it_serves_with_the_workers_asked_for_and_stops_when_told(migrated, tmp_path):
-    with migrated(tmp_path, SERVER_WORKERS=3, SERVER_THREADS=1) as env, service.served(env) as process:
-        names = ["tracking-api worker-1", "tracking-api worker-2", "tracking-api worker-3"]
-        assert eventually(lambda: sorted(workers(process)), names) == names
-        process.terminate()
-        assert process.wait(10) == 0
-
-
 def test_it_says_that_it_serves_once_it_does(migrated, tmp_path):
     with migrated(tmp_path) as env:
         del env["SERVER_WORKERS"]
@@ -163,8 +155,9 @@ def test_what_served_once_is_started_again_while_others_are_still_starting(monke
     assert [process.returncode for _, process in started] == [-signal.SIGKILL, -signal.SIGTERM, -signal.SIGTERM]
 
 
-def test_with_its_parent_everything_ends(migrated, tmp_path):
-    with migrated(tmp_path, SERVER_WORKERS=2) as env, service.served(env, "--worker") as process:
+def test_it_serves_wherever_it_is_started_from_and_with_its_parent_everything_ends(migrated, tmp_path):
+    with migrated(tmp_path, SERVER_WORKERS=2) as env, service.served(env, "--worker", cwd=tmp_path) as process:
+        assert service.call(env, "GET", "/healthz")[0] == 200
         assert eventually(lambda: len(children(process)), 3) == 3
         pids = list(children(process).values())
 
@@ -174,11 +167,6 @@ def test_with_its_parent_everything_ends(migrated, tmp_path):
         assert process.wait() == -signal.SIGKILL
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", int(env["PORT"])))
-
-
-def test_it_serves_wherever_it_is_started_from(migrated, tmp_path):
-    with migrated(tmp_path) as env, service.served(env, "--worker", cwd=tmp_path):
-        assert service.call(env, "GET", "/healthz")[0] == 200
 
 
 @pytest.fixture
@@ -192,11 +180,16 @@ def cpus():
 
 @pytest.mark.parametrize("more", [0, 1])
 def test_with_a_worker_for_each_cpu_each_keeps_to_its_own(migrated, tmp_path, cpus, more):
+    """And those that are asked for serve, until they are told to stop."""
     count = len(cpus) + more
+    names = [f"tracking-api worker-{number + 1}" for number in range(count)]
     expected = [[cpus]] * count if more else sorted([[{cpu}] for cpu in cpus], key=str)
 
-    with migrated(tmp_path, SERVER_WORKERS=count) as env, service.served(env) as process:
+    with migrated(tmp_path, SERVER_WORKERS=count, SERVER_THREADS=1) as env, service.served(env) as process:
         found = eventually(lambda: sorted(map(cpus_of_threads, workers(process).values()), key=str), expected)
+        assert sorted(workers(process)) == names
+        process.terminate()
+        assert process.wait(10) == 0
 
     assert found == expected
 

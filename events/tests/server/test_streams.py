@@ -215,6 +215,7 @@ def test_what_breaks_an_answer_is_never_taken_for_its_end(running):
     assert get(running, f"{PATH}?format=csv&aggregationType=min")[0] == 200
 
 
+@pytest.mark.only_on("sqlite")
 def test_without_room_for_an_answer_it_is_a_503(running):
     env = {**running, "PORT": str(service.free_port()), "STATEMENT_TIMEOUT_SECONDS": "30"}
     limited = ["bash", "-c", 'ulimit -f 8192; exec "$0" manage.py serve', sys.executable]
@@ -310,12 +311,13 @@ def test_what_nobody_waits_for_is_not_made(patient):
 @pytest.mark.parametrize(
     ("limit", "expected"),
     [
-        (
+        pytest.param(
             {"STREAM_BYTES": 1_000_000},
             (
                 400, None,
                 {"granularity": ["The answer has more than 1000000 bytes; choose a shorter window or a coarser granularity."]},
             ),
+            marks=pytest.mark.only_on("sqlite"),
         ),
         ({"STREAM_SECONDS": 1}, (503, "7", {"detail": "Cancelled after 1 s; ask for less, or try again."})),
     ],

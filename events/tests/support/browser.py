@@ -10,10 +10,11 @@ IS_THERE = bool(
 )
 
 _PATIENCE_MILLISECONDS = 120_000
-# In each new window the popups of the address bar, which nobody sees, would take a second of CPU time. This switch stands
-# for Playwright's own, so what that says of pages is repeated.
+# In each new window the popups of the address bar, which nobody sees, would take a second of CPU time, and a process
+# stands ready for another site, which no test opens. This switch stands for Playwright's own, so what that says of pages
+# is repeated.
 _WITHOUT = (
-    "AvoidUnnecessaryBeforeUnloadCheckSync,HttpsUpgrades,PaintHolding,ThirdPartyStoragePartitioning,"
+    "AvoidUnnecessaryBeforeUnloadCheckSync,HttpsUpgrades,PaintHolding,SpareRendererForSitePerProcess,ThirdPartyStoragePartitioning,"
     "WebUIOmniboxAimPopup,WebUIOmniboxFullPopup,WebUIOmniboxPopup"
 )
 
@@ -27,7 +28,8 @@ def chromium():
     with sync_playwright() as playwright:
         # root, as in a container, has no sandbox
         browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", f"--disable-features={_WITHOUT}"]
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-gpu", "--in-process-gpu", f"--disable-features={_WITHOUT}"],
         )
         try:
             yield browser

@@ -15,7 +15,11 @@ from events.tests.support import service
 
 _DIRECTORY = "TESTS_ORIGINALS"  # the variable by which the processes of a run find each other's
 # The command that each is made by, and of which other.
-_MADE_BY = {"migrated": ("migrate", None), "prepared": ("prepare_first_visit", "migrated")}
+_MADE_BY = {
+    "migrated": ("migrate", None),
+    "migrated_sqlite": ("migrate", None),
+    "prepared": ("prepare_first_visit", "migrated"),
+}
 
 
 @contextmanager
@@ -32,7 +36,10 @@ def of_this_run():
 
 
 def original(name):
-    """The environment of a service that is for copying: “migrated”, or “prepared” for a first visit."""
+    """The environment of a service that is for copying: “migrated”, or “prepared” for a first visit.
+
+    “migrated_sqlite” is on SQLite, whatever the tests run on.
+    """
     directory = Path(os.environ[_DIRECTORY], name)
     command, source = _MADE_BY[name]
     source = source and original(source)
@@ -53,6 +60,8 @@ def original(name):
 
 def _url(directory):
     """Where the database of an original is, which no other run has."""
+    if directory.name == "migrated_sqlite":
+        return f"sqlite:///{directory / 'service.sqlite3'}"
     return service.database_url(directory, f"{directory.parent.name}_{directory.name}".replace("-", "_").lower())
 
 

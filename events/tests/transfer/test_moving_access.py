@@ -14,7 +14,7 @@ from django.utils import timezone
 from oauth2_provider.models import AccessToken, Application
 
 from events.models import Alert, AlertTarget, Annotation, Grant, LongLivedToken, SeriesSettings
-from events.tests.support import service
+from events.tests.support import originals, service
 from events.tests.support.commands import fails, run
 from events.tests.support.service import call, fetch_token
 from events.transfer import access_files
@@ -42,7 +42,7 @@ def test_a_narrowed_client_is_as_narrow_in_another_kind_of_database_and_back(pre
         directory.mkdir()
     with prepared(directories[0]) as first, migrated(directories[2]) as third:
         second = service.environment(directories[1], DATABASE_URL=f"sqlite:///{directories[1]}/service.sqlite3", PORT=service.free_port())  # fmt: skip
-        assert service.manage("migrate", env=second).returncode == 0
+        service.create_database(second["DATABASE_URL"], originals.original("migrated_sqlite")["DATABASE_URL"])
         assert service.manage("shell", "-c", MAKE, env=first).returncode == 0
         with service.served(first):
             token = fetch_token(first)
@@ -52,10 +52,9 @@ def test_a_narrowed_client_is_as_narrow_in_another_kind_of_database_and_back(pre
             exported = service.manage("export_access", str(path), env=source)
             count = len(lines(path)) - 1
             assert (exported.returncode, exported.stderr) == (0, f"Exported {count} rows.\n")
-            for added, found in ((count, 0), (0, count)):
-                imported = service.manage("import_access", str(path), env=target)
-                said = f"Added {added} rows, replaced 0, found {found} there already.\n"
-                assert (imported.returncode, imported.stdout, imported.stderr) == (0, said, "")
+            imported = service.manage("import_access", str(path), env=target)
+            said = f"Added {count} rows, replaced 0, found 0 there already.\n"
+            assert (imported.returncode, imported.stdout, imported.stderr) == (0, said, "")
             with service.served(target):
                 assert answers(target, token) == expected
                 secret = {**target, "LOCAL_DIR": first["LOCAL_DIR"]}

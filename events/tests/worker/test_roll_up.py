@@ -21,6 +21,7 @@ from django.db import DatabaseError, connection
 from events.management.commands import roll_up as roll_up_command
 from events.models import Event, Rollup
 from events.tests.support import service
+from events.tests.support.examples import IS_THOROUGH
 from events.tests.support.service import PROJECT_DIR, call, fetch_token
 from events.tests.support.waiting import wait_until
 from events.worker import pacing, roll_up
@@ -194,7 +195,7 @@ def batch(count, start):
     ).encode()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.thorough)])
 def test_the_worker_keeps_up_and_ends_when_told(env, number):
     [(before, _)] = [counts(env)]
     with worker(env) as process:
@@ -215,7 +216,7 @@ def test_two_workers_killed_and_started_under_load_count_every_event_once(env):
     with service.served(env):
         headers = {"Authorization": f"Bearer {fetch_token(env)}", "Content_Type": "application/json"}
         sent = 0
-        for turn in range(4):
+        for turn in range(4 if IS_THOROUGH else 2):
             with worker(env) as first, worker(env) as second:
                 for number in range(12):
                     status, _, body = call(env, "POST", "/api/track/", batch(50, 1_600_000_000 + 7 * number), **headers)
@@ -257,6 +258,7 @@ def test_the_worker_goes_on_after_the_database_was_away(env):
                 wait_until(lambda: counts(env) == (before, before))
 
 
+@pytest.mark.only_on("sqlite")
 def test_the_worker_carries_out_the_retention_policy(env):
     [(before, _)] = [counts(env)]
     insert(env, 2_000)
@@ -271,6 +273,7 @@ def test_the_worker_carries_out_the_retention_policy(env):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.only_on("sqlite")
 def test_the_worker_leaves_out_minutes_that_hold_one_event(env):
     minutes = "SELECT count(*) FROM events_rollup WHERE name = 'sparse' AND resolution = 60"
     values = ", ".join(f"('S', 'sparse', '2020-01-02 {n // 60:02}:{n % 60:02}:00', {n})" for n in range(300))
@@ -296,13 +299,13 @@ def is_running(pid):
 
 
 @pytest.mark.only_on("sqlite")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_the_servers_worker_ends_with_it(env, number):
+def test_the_servers_worker_ends_with_it(env):
+    """``test_serve`` has it killed."""
     [(before, _)] = [counts(env)]
     with service.served(env, "--worker") as process:
         wait_until(lambda: counts(env) == (before, before))
         [beside] = [pid for pid in children(process.pid) if "roll_up" in Path(f"/proc/{pid}/cmdline").read_text()]
-        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
         process.wait(120)
         wait_until(lambda: not is_running(beside))
 
