@@ -142,10 +142,11 @@ def explain(query: dict[str, str]) -> str:
     plans = []
 
     def fetch(parts: Any) -> Any:
-        with connection.cursor() as cursor:
-            sql = " UNION ALL ".join(part.sql for part in parts)
-            cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS) {sql}", [each for part in parts for each in part.parameters])
-            plans.extend(line for (line,) in cursor.fetchall())
+        if parts:
+            sql, parameters = fetching._union(parts)
+            with connection.cursor() as cursor:
+                cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS) {sql}", parameters)
+                plans.extend(line for (line,) in cursor.fetchall())
         return _fetch(parts)
 
     _fetch = fetching.fetch

@@ -177,7 +177,8 @@ def _belongs(item):
     if item.get_closest_marker("one_partition") and (partitioned.EVERYWHERE or _has_several(item)):
         return False
     several = item.get_closest_marker("partitions_on")
-    if several and not IS_THOROUGH and several.args != (connection.vendor,) and _has_several(item):
+    is_everywhere = IS_THOROUGH or partitioned.EVERYWHERE
+    if several and not is_everywhere and several.args != (connection.vendor,) and _has_several(item):
         return False
     return all(mark.args == (connection.vendor,) for mark in item.iter_markers("only_on"))
 

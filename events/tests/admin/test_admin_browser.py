@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 
 from events.tests.support import browser, service
 
-SIZES = {"narrow": {"width": 360, "height": 740}, "wide": {"width": 1280, "height": 800}}
+NARROW, WIDE = {"width": 360, "height": 740}, {"width": 1280, "height": 800}
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +39,10 @@ def session(chromium, env):
     context.close()
 
 
-@pytest.fixture(params=["narrow", pytest.param("wide", marks=pytest.mark.thorough)])
+@pytest.fixture(params=[pytest.param(NARROW, id="narrow"), pytest.param(WIDE, id="wide", marks=pytest.mark.thorough)])
 def page(request, chromium, env, session):
     """A window of the signed-in user, on a telephone and on a desk. Nothing may go wrong in it, or go to another host."""
-    context = browser.new_context(chromium, storage_state=session, viewport=SIZES[request.param])
+    context = browser.new_context(chromium, storage_state=session, viewport=request.param)
     page = context.new_page()
     problems = watched(page, env)
     yield page

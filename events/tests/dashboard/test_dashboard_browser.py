@@ -336,15 +336,10 @@ UNITS = {
 def test_the_granularity_follows_the_range(open_page, env):
     track(env, "Dense", "x", *((time.time() - second, 1) for second in (1, 2, 3)))
     page = open_page(path=None)
-    ranges = UNITS if IS_THOROUGH else ("24h", "7d", "90d")
-    summaries = {}
 
-    for range_ in ranges:
+    for range_ in UNITS if IS_THOROUGH else ("24h", "7d", "90d"):
         go_to(page, env, link("Dense/x", range=range_, type="count"))
-        expect(page.locator("#summary")).not_to_be_empty()
-        summaries[range_] = page.locator("#summary").inner_text().partition(",")[0]
-
-    assert summaries == {range_: f"Count by {UNITS[range_]}" for range_ in ranges}
+        expect(page.locator("#summary")).to_contain_text(f"Count by {UNITS[range_]}")
 
 
 PAGES = {

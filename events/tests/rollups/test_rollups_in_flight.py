@@ -202,6 +202,7 @@ def test_rollers_writers_and_deleters_at_once_leave_just_what_the_events_make():
         thread.join()
 
     assert problems == []
+    assert Watermark.objects.highest() > 0
     assert stored() == expected()
     roll_up_all()
     assert stored() == expected()
