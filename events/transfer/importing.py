@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -137,12 +136,9 @@ def _skip(lines: Iterator[bytes], bookmark: Bookmark, digest: hashlib.blake2b, n
 
 
 def _read(reader: Format, *, stop: bool) -> Iterator[Lines]:
-    """Yield the lines of each step; a thread reads them while the database stores the ones before."""
-    with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(_next_lines, reader, stop)
-        while (lines := following.result())[0]:
-            following = pool.submit(_next_lines, reader, stop)
-            yield lines
+    """Yield the lines of each step."""
+    while (lines := _next_lines(reader, stop))[0]:
+        yield lines
 
 
 def _next_lines(reader: Format, stop: bool) -> Lines:
