@@ -7,18 +7,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from math import isfinite, isnan
-from operator import itemgetter
-from typing import TypedDict
 
 from django.conf import settings
 from rest_framework.exceptions import ValidationError
 
 from events.aggregation import event_bounds, histogram_reader
 from events.aggregation.histogram_reader import HistogramReader
+from events.aggregation.items import Found, Item, items_of, start_of
 from events.aggregation.question import Question, fraction_of, needs_events
 from events.aggregation.reader import Bucket, Reader
 from events.aggregation.readers import reader_of
-from events.aggregation.rows import in_order
 from events.aggregation.series_state import SeriesState, state_of
 from events.calendar import timestamps, zones
 from events.calendar.granularity import MICROSECOND, Granularity
@@ -28,25 +26,6 @@ from events.database.snapshot import snapshot, snapshot_id
 from events.rollups.bins import ACCURACY
 
 _LONG_TAIL = 10_000
-
-# A bucket that holds events, as it is answered: what ``Bucket`` has, but None for a value that isn't known.
-_Found = tuple[str, float | None]
-# A bucket's start, its timestamp and its value.
-_Labelled = tuple[datetime, str, float | None]
-
-
-class UnmetBucket(RuntimeError):
-    """The database grouped events by other rules than buckets are counted by: a fault of ours, or of the database."""
-
-    def __init__(self, question: Question, timestamp: str) -> None:
-        super().__init__(f"No {question.granularity} of {question.zone} has the events from {timestamp} on.")
-
-
-class Item(TypedDict):
-    """One bucket: the lowest timestamp of its events or the bucket's start, and the aggregate of the events' values."""
-
-    aggregatedTimestamp: str
-    value: float | None
 
 
 def aggregate(question: Question) -> list[Item]:
@@ -123,7 +102,7 @@ class Answer:
         found = self._read(part, part if given else _widened(part, span)) if part else []
         if len(found) > settings.MAX_ITEMS:
             raise self._too_many(window)
-        items = list(self._items(found, window, self._value_before(window.first, span.first)))
+        items = list(items_of(self.question, found, window, self._value_before(window.first, span.first)))
         if len(items) > settings.MAX_ITEMS:  # the count before filling may be too low where the clocks change
             raise self._too_many(window)
         return items
@@ -150,14 +129,14 @@ class Answer:
         if not span or not window:
             return iter(())
         self._check_filled(window)
-        found: Iterator[_Found] = iter(())
+        found: Iterator[Found] = iter(())
         if part := window.within(span):
             buckets: Iterable[Bucket] | None = self._from_histograms(part, _widened(part, span))
             if buckets is None:
                 self._check_events(part)
                 buckets = self._reader(part).iterate()
             found = (bucket if isfinite(bucket[1]) else self._finite(bucket, part) for bucket in buckets)
-        return self._items(found, window, self._value_before(window.first, span.first))
+        return items_of(self.question, found, window, self._value_before(window.first, span.first))
 
     # The window.
 
@@ -273,7 +252,7 @@ class Answer:
             self.accuracy = str(ACCURACY)
         return found
 
-    def _read(self, span: Span, whole: Span) -> Sequence[_Found]:
+    def _read(self, span: Span, whole: Span) -> Sequence[Found]:
         """Read the buckets of a span; ``whole`` is the span, or a wider one without any other event of the series."""
         if (approximate := self._from_histograms(span, whole)) is not None:
             return approximate
@@ -284,7 +263,7 @@ class Answer:
         unfinished = [bucket for bucket in found if not isfinite(bucket[1])]
         return self._finished(found, unfinished, span) if unfinished else found
 
-    def _finished(self, found: list[Bucket], unfinished: list[Bucket], span: Span) -> list[_Found]:
+    def _finished(self, found: list[Bucket], unfinished: list[Bucket], span: Span) -> list[Found]:
         """Read infinite values anew, from the events alone. A value that isn't known, which is NaN, is None."""
         infinite = [bucket for bucket in unfinished if not isnan(bucket[1])]
         exact = dict(self._from_events(infinite, span)) if infinite else {}
@@ -316,10 +295,10 @@ class Answer:
         if found is None:
             self._check_events(span, is_before=True)
             found = self._reader(span).read()
-        bucket = next(each for each in reversed(found) if self._start(each[0]) == bucket_start)
+        bucket = next(each for each in reversed(found) if start_of(self.question, each[0]) == bucket_start)
         return (bucket if isfinite(bucket[1]) else self._finite(bucket, span))[1]
 
-    def _finite(self, bucket: Bucket, span: Span) -> _Found:
+    def _finite(self, bucket: Bucket, span: Span) -> Found:
         """Read a bucket from its events alone, as its rollups don't hold the sum; a sum beyond a double is None.
 
         A value that isn't known, which is NaN, is None too.
@@ -339,65 +318,8 @@ class Answer:
         if self.question.granularity == "none":
             instant = datetime.fromisoformat(bucket[0])
             return Span(instant, instant)
-        start = self._start(bucket[0])
+        start = start_of(self.question, bucket[0])
         return Span(start, self.question.granularity.end_of(start, self.question.zone))
-
-    def _start(self, timestamp: str) -> datetime:
-        return self.question.granularity.start_of(datetime.fromisoformat(timestamp), self.question.zone)
-
-    # Buckets as items.
-
-    def _items(self, found: Iterable[_Found], window: Span, before: float | None) -> Iterator[Item]:
-        """Yield the buckets as items; where they are to be filled, with every empty one in the window.
-
-        ``before`` is the value of the last bucket before the window.
-        """
-        question = self.question
-        if question.granularity == "none" or (question.fill == "none" and question.label == "first"):
-            for timestamp, value in found:
-                yield {"aggregatedTimestamp": timestamp, "value": value}
-            return
-        labelled: Iterator[_Labelled] = ((self._start(text), text, value) for text, value in found)
-        may_overlap = not question.granularity.is_clock_unit
-        if may_overlap:
-            labelled = in_order(labelled, itemgetter(0))
-        labelled = self._apart(labelled) if question.fill == "none" else self._filled(labelled, window, before)
-        if may_overlap and question.label == "first":
-            labelled = in_order(labelled, lambda bucket: datetime.fromisoformat(bucket[1]))
-        for start, timestamp, value in labelled:
-            text = timestamps.to_text(start) if question.label == "bucket" else timestamp
-            yield {"aggregatedTimestamp": text, "value": value}
-
-    def _apart(self, found: Iterator[_Labelled]) -> Iterator[_Labelled]:
-        """Yield the buckets. Raises UnmetBucket where two have the same start, as one of them is too many."""
-        before = None
-        for bucket in found:
-            if bucket[0] == before:
-                raise UnmetBucket(self.question, bucket[1])
-            yield bucket
-            before = bucket[0]
-
-    def _filled(self, found: Iterator[_Labelled], window: Span, before: float | None) -> Iterator[_Labelled]:
-        """Yield the buckets, and between them the empty ones, whose timestamp is their start.
-
-        Raises UnmetBucket where a bucket with events isn't among the window's, so that no event is silently left out.
-        """
-        question, empty = self.question, before
-        if question.fill == "zero":
-            empty = 0 if question.aggregation_type == "count" else 0.0
-        bucket = next(found, None)
-        for start in question.granularity.starts(*window, question.zone):
-            if bucket is None or bucket[0] > start:
-                yield start, timestamps.to_text(start), empty
-                continue
-            if bucket[0] < start:
-                break
-            yield bucket
-            if question.fill == "previous":
-                empty = bucket[2]
-            bucket = next(found, None)
-        if bucket is not None:
-            raise UnmetBucket(question, bucket[1])
 
 
 def _widened(span: Span, extent: Span) -> Span:

@@ -8,7 +8,8 @@ from math import fsum, isfinite
 
 from rest_framework.exceptions import ValidationError
 
-from events.aggregation.answer import Answer, Item
+from events.aggregation.answer import Answer
+from events.aggregation.items import Item
 from events.aggregation.question import Question
 from events.aggregation.series_state import SeriesState, state_of
 from events.calendar.granularity import Granularity

@@ -14,7 +14,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from events.aggregation import answer
+from events.aggregation.items import UnmetBucket
 from events.aggregation.reader import Reader
 from events.calendar import zones
 from events.models import Event
@@ -365,7 +365,7 @@ def test_what_fits_no_bucket_is_an_error_and_not_left_out(
         try:
             response = client.get(PATH, {**query, "tsMin": "2024-02-27", "tsMax": "2024-03-03"})
             content = response.content if form == "json" else b"".join(response.streaming_content)
-        except answer.UnmetBucket as error:
+        except UnmetBucket as error:
             assert form != "json"
             content = str(error).encode()
         else:
