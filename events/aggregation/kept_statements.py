@@ -5,7 +5,7 @@ What writes them knows of no series and no window: these are given whenever a st
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -40,24 +40,24 @@ _LAST: Any = Given("last", DateTimeField())
 
 def of_rollups(rows: BucketRows, source: Source, piece: Piece) -> Statement:
     """Write the statement that groups the rollups of a piece, which has a resolution."""
-    return _written(_grouped, rows, source=source, **piece._asdict())
+    return _of_piece(_grouped, rows, source=source, piece=piece)
 
 
 def of_stored(rows: BucketRows, source: Source, piece: Piece) -> Statement:
     """Write the statement that makes a row of each rollup of a piece, to be merged with others."""
-    return _written(_single, rows, source=source, **piece._asdict())
+    return _of_piece(_single, rows, source=source, piece=piece)
 
 
 def of_buckets(aggregation_type: str, source: Source, piece: Piece) -> Statement:
     """Write the statement of ``stored_rows`` for the rollups of a piece."""
-    return _written(_buckets, aggregation_type, source=source, **piece._asdict())
+    return _of_piece(_buckets, aggregation_type, source=source, piece=piece)
 
 
 def of_events(rows: BucketRows, source: Source, span: Span, marks: Marks) -> Statement:
     """Write the statement that groups the events of a span that are up to the marks of the series' state."""
     if source.is_part:
         return Statement.of(rows.of_events(source.events().within(*span).up_to(marks)))
-    return _written(_events, rows, _origins(marks), source=source, **span._asdict(), **_last_ids(marks))
+    return _written(_events, rows, _origins(marks), source=source, values={**span._asdict(), **_last_ids(marks)})
 
 
 def of_tail(rows: BucketRows, source: Source, span: Span, marks: Marks, tail: int) -> Statement:
@@ -65,14 +65,26 @@ def of_tail(rows: BucketRows, source: Source, span: Span, marks: Marks, tail: in
     if source.is_part:
         return Statement.of(rows.of_events(source.tail(marks, tail).within(*span)))
     shape = rows, _origins(marks), is_tail_found_by_text(tail)
-    return _written(_tail, *shape, source=source, **span._asdict(), **_last_ids(marks))
+    return _written(_tail, *shape, source=source, values={**span._asdict(), **_last_ids(marks)})
 
 
-def _written(build: Callable[..., QuerySet[Any]], *shape: Any, source: Source, **values: Any) -> Statement:
+def _of_piece(build: Callable[..., QuerySet[Any]], *shape: Any, source: Source, piece: Piece) -> Statement:
+    # rollups are always found by their key, so one plan does for all values
+    return _written(build, *shape, source=source, values=piece._asdict(), may_be_prepared=True)
+
+
+def _written(
+    build: Callable[..., QuerySet[Any]],
+    *shape: Any,
+    source: Source,
+    values: Mapping[str, Any],
+    may_be_prepared: bool = False,
+) -> Statement:
     """Write a statement with the values, by the one that is kept of this shape."""
     partition = partitions.partition_of(*source.key)
     statement = _kept(build, *shape, partition is not None)
-    return statement.given({"namespace": source.namespace, "name": source.name, "partition": partition, **values})
+    of_series = {"namespace": source.namespace, "name": source.name, "partition": partition}
+    return statement.given({**values, **of_series}, may_be_prepared=may_be_prepared)
 
 
 @cached(LRUCache(_MOST_CHARACTERS, getsizeof=lambda statement: len(statement.sql)), lock=Lock())

@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 from itertools import chain
 from typing import Any, TypeVar
 
-from events.database import reading
+from events.database import prepared, reading
 from events.database.dialect import binary_collation
 from events.database.statement_timeout import restart_clock
 from events.database.statements import Statement
@@ -24,6 +24,8 @@ def fetch(
     """Fetch the rows of all parts by one statement, as the driver returns them; none where there is no part."""
     if not parts:
         return []
+    if len(parts) == 1 and not order_by and not most:
+        return prepared.fetch(parts[0])
     sql, parameters = _union(parts, order_by)
     with reading.connection().cursor() as cursor:
         cursor.execute(f"{sql} LIMIT {most}" if most else sql, parameters)

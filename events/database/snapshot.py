@@ -1,7 +1,8 @@
 """Owns the snapshot: one consistent view of the database for several queries."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from django.db import OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -35,9 +36,7 @@ def snapshot() -> Iterator[None]:
     elif is_postgresql():
         placed = placements(connection)
         try:
-            with transaction.atomic(connection.alias):
-                with connection.cursor() as cursor:
-                    cursor.execute(_BEGIN)
+            with transaction.atomic(connection.alias), connection.execute_wrapper(_Beginning()):
                 yield
         except Exception:
             _refuse_moved(connection, placed)  # what was read of it may be what led to the error
@@ -52,6 +51,24 @@ def snapshot() -> Iterator[None]:
             finally:
                 if connection.connection.in_transaction:  # some errors make SQLite roll back by itself
                     cursor.execute("ROLLBACK")
+
+
+class _Beginning:
+    """Sends what makes a transaction a snapshot in one message with its first statement, which saves a round trip."""
+
+    def __init__(self) -> None:
+        self._is_sent = False
+
+    def __call__(self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        if self._is_sent:
+            return execute(sql, params, many, context)
+        self._is_sent = True
+        cursor = context["cursor"]
+        if cursor.name is None:
+            return execute(f"{_BEGIN}; {sql}", params, many, context)
+        with cursor.connection.cursor() as other:  # the statement of a cursor with a name is wrapped in DECLARE
+            other.execute(_BEGIN)
+        return execute(sql, params, many, context)
 
 
 def _refuse_moved(connection: BaseDatabaseWrapper, placed: str | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from django.db import connection, models
@@ -34,6 +34,8 @@ class Statement:
 
     sql: str
     parameters: tuple[Any, ...]
+    template: tuple[Any, ...] | None = field(default=None, compare=False)
+    """The parameters as they were before values were given, of a statement that may be prepared."""
 
     @classmethod
     def of(cls, rows: models.QuerySet[Any]) -> Self:
@@ -41,7 +43,10 @@ class Statement:
         sql, parameters = rows.query.sql_with_params()
         return cls(sql, tuple(parameters))
 
-    def given(self, values: Mapping[str, Any]) -> Statement:
-        """Return the statement with a value, by its name, in place of each ``Given``."""
+    def given(self, values: Mapping[str, Any], *, may_be_prepared: bool = False) -> Statement:
+        """Return the statement with a value, by its name, in place of each ``Given``.
+
+        It may be prepared where its best plan doesn't depend on the values.
+        """
         given = (each.take(values[each.name]) if isinstance(each, Given) else each for each in self.parameters)
-        return Statement(self.sql, tuple(given))
+        return Statement(self.sql, tuple(given), self.parameters if may_be_prepared else None)

@@ -46,9 +46,11 @@ _NEED_POSTGRESQL = [
     "test_other_servers.py",
     "test_plain_events.py",
     "test_poolers.py",
+    "test_prepared.py",
     "test_postgresql_role.py",
     "test_replica.py",
     "test_session_settings.py",
+    "test_snapshot.py",
     "test_rollups_in_flight.py",
     "test_storage.py",
 ]
@@ -311,7 +313,7 @@ def chromium():
 
 @pytest.fixture
 def statements(db):
-    """``with statements() as sent``: those that reach the database's driver meanwhile, without savepoints."""
+    """``with statements() as sent``: those that reach the database's driver meanwhile, without savepoints and what is prepared."""
 
     @contextmanager
     def captured():
@@ -327,9 +329,23 @@ def statements(db):
             with CaptureQueriesContext(connection) as queries:
                 yield sent
             sent += [query["sql"] for query in queries]
-        sent[:] = [sql for sql in sent if "SAVEPOINT" not in sql]
+        sent[:] = [sql for sql in sent if "SAVEPOINT" not in sql and "PREPARE " not in sql]
 
     return captured
+
+
+@pytest.fixture
+def django_assert_num_queries():
+    """As pytest-django's, but for what a session prepares once, as another test may have led to that."""
+
+    @contextmanager
+    def asserting(number):
+        with CaptureQueriesContext(connection) as queries:
+            yield queries
+        sent = [query["sql"] for query in queries if "PREPARE " not in query["sql"]]
+        assert len(sent) == number, "\n\n".join(sent)
+
+    return asserting
 
 
 class DriversCursor(psycopg2.extensions.cursor):

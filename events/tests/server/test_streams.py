@@ -298,6 +298,7 @@ def test_beside_long_answers_small_ones_come_and_more_are_refused(patient):
 def test_what_nobody_waits_for_is_not_made(patient):
     log = Path(patient["HOME"], "server.log")
     query = "format=ndjson&granularity=none"
+    wait_until(lambda: files(patient) == 0)
     with asked(patient, query):
         wait_until(lambda: files(patient) == 1)  # it is being made
 
