@@ -7,7 +7,7 @@ from typing import Any
 from django.db import OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from events.database import reading
+from events.database import partitions, reading
 from events.database.dialect import is_postgresql
 from events.database.placements import placements
 
@@ -64,9 +64,11 @@ class _Beginning:
             return execute(sql, params, many, context)
         self._is_sent = True
         cursor = context["cursor"]
-        if cursor.name is None:
+        # The statement of a cursor with a name is wrapped in DECLARE. Citus takes one that shares a message for a query
+        # within a function, which must not be distributed.
+        if cursor.name is None and not partitions.are_several():
             return execute(f"{_BEGIN}; {sql}", params, many, context)
-        with cursor.connection.cursor() as other:  # the statement of a cursor with a name is wrapped in DECLARE
+        with cursor.connection.cursor() as other:
             other.execute(_BEGIN)
         return execute(sql, params, many, context)
 

@@ -53,3 +53,12 @@ def test_every_query_sees_what_the_first_one_did(make_event, begin):
         assert (first, Event.objects.count()) == (1, 1)
 
     assert Event.objects.count() == 2
+
+
+def test_it_takes_a_round_trip_of_its_own_with_several_partitions_alone(partition_count, statements):
+    """Citus refuses to distribute a query that shares a message with another statement."""
+    with statements() as sent, snapshot():
+        Event.objects.count()
+
+    [beginning] = [sql for sql in sent if "REPEATABLE READ" in sql]
+    assert ("COUNT" in beginning) == (partition_count == 1)
