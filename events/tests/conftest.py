@@ -46,12 +46,12 @@ _NEED_POSTGRESQL = [
     "test_other_servers.py",
     "test_plain_events.py",
     "test_poolers.py",
-    "test_prepared.py",
     "test_postgresql_role.py",
+    "test_prepared.py",
     "test_replica.py",
+    "test_rollups_in_flight.py",
     "test_session_settings.py",
     "test_snapshot.py",
-    "test_rollups_in_flight.py",
     "test_storage.py",
 ]
 # Pages, commands, HTTP, descriptions: what is the same on both, and takes minutes.
@@ -313,7 +313,7 @@ def chromium():
 
 @pytest.fixture
 def statements(db):
-    """``with statements() as sent``: those that reach the database's driver meanwhile, without savepoints and what is prepared."""
+    """``with statements() as sent``: what reaches the database's driver meanwhile, but for savepoints and what is prepared."""
 
     @contextmanager
     def captured():
