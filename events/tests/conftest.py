@@ -329,9 +329,13 @@ def statements(db):
             with CaptureQueriesContext(connection) as queries:
                 yield sent
             sent += [query["sql"] for query in queries]
-        sent[:] = [sql for sql in sent if "SAVEPOINT" not in sql and "PREPARE " not in sql]
+        sent[:] = [sql for sql in sent if "SAVEPOINT" not in sql and not _prepares(sql)]
 
     return captured
+
+
+def _prepares(sql):
+    return "PREPARE " in sql
 
 
 @pytest.fixture
@@ -342,7 +346,7 @@ def django_assert_num_queries():
     def asserting(number):
         with CaptureQueriesContext(connection) as queries:
             yield queries
-        sent = [query["sql"] for query in queries if "PREPARE " not in query["sql"]]
+        sent = [query["sql"] for query in queries if not _prepares(query["sql"])]
         assert len(sent) == number, "\n\n".join(sent)
 
     return asserting

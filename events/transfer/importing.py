@@ -137,16 +137,15 @@ def _skip(lines: Iterator[bytes], bookmark: Bookmark, digest: hashlib.blake2b, n
 
 def _read(reader: Format, *, stop: bool) -> Iterator[Lines]:
     """Yield the lines of each step."""
-    while (lines := _next_lines(reader, stop))[0]:
-        yield lines
+    while lines := reader.take(choose(**_STEP_LINES)):
+        yield lines, *_decoded(reader, lines, stop)
 
 
-def _next_lines(reader: Format, stop: bool) -> Lines:
-    lines = reader.take(choose(**_STEP_LINES))
+def _decoded(reader: Format, lines: list[bytes], stop: bool) -> tuple[list[Row], list[Rejected]]:
     try:
-        return lines, reader.rows(), []
+        return reader.rows(), []
     except decoding.DECODE_ERRORS:
-        return lines, *_sort_out(reader, lines, stop)
+        return _sort_out(reader, lines, stop)
 
 
 def _sort_out(reader: Format, lines: list[bytes], stop: bool) -> tuple[list[Row], list[Rejected]]:

@@ -65,7 +65,7 @@ def test_each_is_prepared_once_in_a_session_and_is_asked_of_any_series_and_windo
     assert runs() == [1, 1]
 
 
-def test_types_of_aggregates_and_zones_are_told_apart():
+def test_types_of_aggregates_and_granularities_are_told_apart():
     expected = {"max": [12.0, 23.0], "min": [0.0, 13.0], "sum": [78.0, 198.0], "count": [13, 11], "avg": [6.0, 18.0]}
 
     assert {kind: ask("week", kind) for kind in expected} == expected
