@@ -12,7 +12,7 @@ from django.db import models
 from django.db.models import BigIntegerField, Case, Count, F, Max, Min, Sum, Value, When
 from django.db.models.functions import Cast, NullIf
 
-from events.aggregation.columns import KeyNumber, KeyText, Nothing, text_of
+from events.aggregation.columns import InstantText, KeyNumber, KeyText, Nothing
 from events.calendar.granularity import Granularity
 from events.database.trunc_clock import Rules, bucket_start
 from events.log.models import EventQuerySet
@@ -65,19 +65,19 @@ class BucketRows:
             "missed": NullIf("rest", Value(0.0)), "units": _NO_TEXT,
             "number": F("count"), "least": F("min"), "most": F("max"),
         }  # fmt: skip
-        return rollups.annotate(**columns, first=text_of("first_timestamp")).values_list(*self.names)
+        return rollups.annotate(**columns, first=InstantText("first_timestamp")).values_list(*self.names)
 
     def of_rollups(
         self, rollups: models.QuerySet[Rollup], time: str = "bucket", *, only_exact: bool = True
     ) -> models.QuerySet[Any]:
         """Group rollups by a column that tells when they are."""
-        units: models.expressions.Combinable = text_of(sums_sql.Units("sum", "rest", peak=inf))
+        units: models.expressions.Combinable = _text_of(sums_sql.Units("sum", "rest", peak=inf))
         if only_exact:
             units = Case(When(inexact=1, then=_NO_TEXT), default=units)
         return self._grouped(
             rollups, time,
             inexact=_INEXACT, total=_NO_DOUBLE, missed=_NO_DOUBLE, units=units,
-            first=text_of(Min("first_timestamp")), number=Cast(Sum("count"), BigIntegerField()),
+            first=InstantText(Min("first_timestamp")), number=Cast(Sum("count"), BigIntegerField()),
             least=Min("min"), most=Max("max"),
         )  # fmt: skip
 
@@ -87,7 +87,7 @@ class BucketRows:
             events, "timestamp",
             total=Case(When(number=1, then=F("least")), default=_NO_DOUBLE),
             missed=_NO_DOUBLE,
-            units=Case(When(number=1, then=_NO_TEXT), default=text_of(units or sums_sql.Units("value"))),
+            units=Case(When(number=1, then=_NO_TEXT), default=_text_of(units or sums_sql.Units("value"))),
         )  # fmt: skip
 
     def start(self, time: str) -> models.F | models.Func:
@@ -98,7 +98,7 @@ class BucketRows:
 
     def _grouped(self, rows: models.QuerySet[Any], time: str, **aggregates: Any) -> models.QuerySet[Any]:
         of_events = {
-            "first": text_of(Min("timestamp")), "number": Count("pk"), "least": Min("value"), "most": Max("value")
+            "first": InstantText(Min("timestamp")), "number": Count("pk"), "least": Min("value"), "most": Max("value")
         }  # fmt: skip
         # Django takes long to build what is not selected, too
         wanted = {"key", *self.names, *chain.from_iterable(_MADE_OF.get(name, ()) for name in self.names)}
@@ -112,3 +112,7 @@ class BucketRows:
             .values_list(*self.names)
         )
         return grouped
+
+
+def _text_of(units: sums_sql.Units) -> Cast:
+    return Cast(units, models.TextField())

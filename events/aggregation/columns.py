@@ -10,6 +10,7 @@ from django.db.models import Value
 from django.db.models.functions import Cast
 from typing_extensions import override
 
+# “2024-01-01 00:00:00” and “2024-01-01 00:00:00.000001”
 _SECOND_CHARACTERS, _MICROSECOND_CHARACTERS = 19, 26
 
 
@@ -44,14 +45,26 @@ class KeyNumber(KeyText):
         return f"EXTRACT(EPOCH FROM {sql})::bigint", parameters
 
 
-def text_of(instant: Any) -> Cast:
-    """Build the text of an instant as the database writes it: reading a text costs a tenth of reading a datetime."""
-    return Cast(instant, models.TextField())
+class InstantText(Cast):
+    """The text of an instant in UTC, as both databases write it: reading a text costs a tenth of reading a datetime."""
+
+    def __init__(self, instant: Any) -> None:
+        super().__init__(instant, models.TextField())
+
+    @override
+    def as_postgresql(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
+        """Leave the offset out, which is zero in every session; that is faster, too."""
+        sql, parameters = compiler.compile(self.source_expressions[0])
+        return f"({sql})::timestamp::text", parameters
+
+
+# What the text of an instant ends with in the API, by its length: PostgreSQL leaves out the last zeros of a fraction.
+ENDS = {_SECOND_CHARACTERS: "Z"} | {
+    length: "0" * (_MICROSECOND_CHARACTERS - length) + "Z"
+    for length in range(_SECOND_CHARACTERS + 2, _MICROSECOND_CHARACTERS + 1)
+}
 
 
 def iso_of(text: str) -> str:
-    """Turn a timestamp's text from either database into the text of the API."""
-    text = text.removesuffix("+00")
-    if len(text) > _SECOND_CHARACTERS:
-        text = text.ljust(_MICROSECOND_CHARACTERS, "0")
-    return f"{text[:10]}T{text[11:]}Z"
+    """Turn the text of an instant from either database into the text of the API."""
+    return text.replace(" ", "T") + ENDS[len(text)]

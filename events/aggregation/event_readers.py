@@ -19,7 +19,7 @@ from django.db.models import Max
 from typing_extensions import override
 
 from events.aggregation.bucket_rows import BucketRows
-from events.aggregation.columns import iso_of, text_of
+from events.aggregation.columns import InstantText, iso_of
 from events.aggregation.event_sql import Deviation, Percentile, deviation
 from events.aggregation.plan import Piece
 from events.aggregation.question import fraction_of
@@ -136,12 +136,12 @@ class EndRows(BucketRows):
 
     @override
     def stored(self, rollups: models.QuerySet[Rollup]) -> models.QuerySet[Any]:
-        columns = {"latest": text_of("last_timestamp"), "first": text_of("first_timestamp")}
+        columns = {"latest": InstantText("last_timestamp"), "first": InstantText("first_timestamp")}
         return rollups.annotate(**columns).values_list(*self.names)
 
     @override
     def _grouped(self, rows: models.QuerySet[Any], time: str, **aggregates: Any) -> models.QuerySet[Any]:
-        latest = text_of(Max("timestamp" if time == "timestamp" else "last_timestamp"))
+        latest = InstantText(Max("timestamp" if time == "timestamp" else "last_timestamp"))
         return super()._grouped(rows, time, **aggregates, latest=latest)
 
 

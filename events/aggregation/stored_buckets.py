@@ -10,15 +10,13 @@ from typing import Any
 from django.db import models
 from django.db.models import F, FloatField, Func
 
-from events.aggregation.columns import iso_of, text_of
+from events.aggregation.columns import ENDS, InstantText
 from events.aggregation.rows import fetch
 from events.database.dialect import greatest, least
 from events.database.statements import Statement
 from events.rollups import sums
 from events.rollups.models import Rollup
 
-# “2024-01-01 00:00:00+00”, as PostgreSQL writes an instant of a whole second
-_WHOLE_SECOND_CHARACTERS = 22
 # The sum is one double. Infinite ones are left out, and tiny ones, as PostgreSQL refuses to make 0 of what is not.
 _IS_DOUBLE = '"rest" = 0 AND ("sum" = 0 OR abs("sum") BETWEEN 1e-280 AND 1e300)'
 # What a value is made of where the database doesn't make it, and how.
@@ -40,7 +38,7 @@ def _value(aggregation_type: str) -> Any:
 
 def stored_rows(rollups: models.QuerySet[Rollup], aggregation_type: str) -> models.QuerySet[Any]:
     """Make a row of each rollup, in order: its first timestamp, its value, and what that is made of elsewhere."""
-    columns = {"first": text_of("first_timestamp"), "value": _value(aggregation_type)}
+    columns = {"first": InstantText("first_timestamp"), "value": _value(aggregation_type)}
     for name in _PARTS.get(aggregation_type, ()):
         columns[f"its_{name}"] = _column(f"NOT ({_IS_DOUBLE})", f'"{name}"')
     rows: models.QuerySet[Any] = rollups.annotate(**columns).order_by("bucket").values_list(*columns)
@@ -53,11 +51,11 @@ def read_stored(statement: Statement, aggregation_type: str) -> list[tuple[str, 
     A sum that might not fit a double is infinite.
     """
     finish, rows = _FINISH.get(aggregation_type), fetch([statement])
-    # One expression, and each row's cells by their numbers, as this is done ten thousand times. What a sum is made of
-    # is missing where it is not exact.
+    # One expression with ``iso_of`` written out, and each row's cells by their numbers, as this is done ten thousand
+    # times. What a sum is made of is missing where it is not exact.
     return [
         (
-            f"{row[0][:10]}T{row[0][11:19]}Z" if len(row[0]) == _WHOLE_SECOND_CHARACTERS else iso_of(row[0]),
+            row[0].replace(" ", "T") + ENDS[len(row[0])],
             row[1] if row[1] is not None or finish is None else inf if row[2] is None else finish(*row[2:]),
         )
         for row in rows
