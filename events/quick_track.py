@@ -33,7 +33,6 @@ PATHS = {"/api/track/", "/api/track"}
 _CONTENT_TYPES = {"application/json", "application/json; charset=utf-8"}
 # A body that is refused is decoded once more on the whole way, so a large one goes that way from the beginning.
 _MOST_BYTES = 64 << 10
-_LIMITS = (REQUESTS, EVENTS, NEW_SERIES)
 # With any of these a request is not plain: the whole way knows what each of them means.
 _NOT_PLAIN = {"HTTP_CONTENT_ENCODING", "HTTP_IDEMPOTENCY_KEY", "HTTP_ORIGIN"}
 
@@ -53,7 +52,7 @@ def take(environ: WSGIEnvironment) -> PlainRequest | None:
     if environ["PATH_INFO"] not in PATHS or not _is_plain(environ):
         return None
     known = remembered_token(environ.get("HTTP_AUTHORIZATION", ""))
-    if known is None or not known.may("write") or any(limit.quota(known) for limit in _LIMITS):
+    if known is None or not known.may("write") or _is_limited(known):
         return None
     stream = environ["wsgi.input"]
     try:
@@ -87,8 +86,11 @@ def answer_failed(environ: WSGIEnvironment, error: Exception, start_response: St
 def quick_answer(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes] | None:
     """Store the events of a plain request, and answer; None where the request has to go the whole way."""
     plain = take(environ)
-    if plain is None:
-        return None
+    return None if plain is None else store_and_answer(plain, environ, start_response)
+
+
+def store_and_answer(plain: PlainRequest, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    """Store the events of a plain request, and answer."""
     try:
         store(plain.batch, plain.known.client, None)
     except Exception as error:  # the events may be stored, so the whole way must not store them again
@@ -106,6 +108,10 @@ def _is_plain(environ: WSGIEnvironment) -> bool:
         and is_our_host(environ.get("HTTP_HOST", ""))
         and (not settings.SECURE_SSL_REDIRECT or _is_secure(environ))
     )
+
+
+def _is_limited(known: KnownToken) -> bool:
+    return bool(REQUESTS.quota(known) or EVENTS.quota(known) or NEW_SERIES.quota(known))
 
 
 def _is_secure(environ: WSGIEnvironment) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ _is_request_id = re.compile(r"[!-~]{1,128}").fullmatch
 def request_id_of(environ: WSGIEnvironment) -> str:
     """Return the ``X-Request-ID`` of a request where it is 1 to 128 visible ASCII characters, else a new id."""
     given = environ.get("HTTP_X_REQUEST_ID", "")
-    return given if _is_request_id(given) else secrets.token_hex(16)
+    return given if _is_request_id(given) else os.urandom(16).hex()
 
 
 def begin(environ: WSGIEnvironment) -> Observation:

@@ -7,7 +7,7 @@ import re
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from urllib.parse import quote
 
 import msgspec
@@ -35,7 +35,13 @@ def write_line(seen: Observation, seconds: float) -> None:
 
 def instant_text(timestamp: float) -> str:
     """Return a unix time in seconds as logs show it: ``2020-11-12T11:10:00.000Z``."""
-    return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    second, microseconds = divmod(round(timestamp * 1_000_000), 1_000_000)
+    return f"{_second_text(second)}.{microseconds // 1000:03}Z"
+
+
+@lru_cache(maxsize=1)
+def _second_text(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat()[:-6]
 
 
 def _on_one_line(text: str, encoding: str = "utf-8") -> str:
@@ -43,6 +49,7 @@ def _on_one_line(text: str, encoding: str = "utf-8") -> str:
     return text if _is_plain(text) else quote(text, _SAFE, encoding, "replace")
 
 
+@lru_cache(maxsize=128)  # most requests have one of a few paths, and a long one is no longer than a head
 def _path_text(path: str) -> str:
     text = _on_one_line(_hide_token(path)[: _PATH_CHARACTERS + 1], "latin-1")
     return text if len(text) <= _PATH_CHARACTERS else f"{text[:_PATH_CHARACTERS]}…"

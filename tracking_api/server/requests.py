@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from io import BytesIO
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 Headers = list[tuple[bytes, bytes]]
 _SEPARATORS = {"HTTP_COOKIE": "; "}
+# The requests of most clients differ in their bodies alone.
+_MOST_TARGETS, _MOST_NAMES = 128, 128
 
 
 @dataclass(slots=True)
@@ -47,12 +50,7 @@ class Request:
 
     def set_target(self, target: bytes) -> None:
         """Set path and query by the request target (RFC 9112, 3.2). Raises ValueError where it can't be read."""
-        try:
-            url = httptools.parse_url(target)
-        except httptools.HttpParserInvalidURLError:
-            raise ValueError("The request target can't be read.") from None
-        self.path = unquote_to_bytes(url.path or b"/").decode("latin-1")
-        self.query = (url.query or b"").decode("latin-1")
+        self.path, self.query = _path_and_query(target)
 
     def add_header(self, name: bytes, value: bytes) -> None:
         """Add a header field, and note what it says of the body; drop one with an underscore in its name."""
@@ -82,25 +80,18 @@ class Request:
     def environ(self) -> WSGIEnvironment:
         """Return a new WSGI environment of the request; fields of one name are joined into one."""
         found: WSGIEnvironment = {
+            **_of_every_request(),
             "REQUEST_METHOD": self.method,
-            "SCRIPT_NAME": "",
             "PATH_INFO": self.path,
             "QUERY_STRING": self.query,
-            "SERVER_NAME": settings.HOST,
-            "SERVER_PORT": str(settings.PORT),
             "SERVER_PROTOCOL": f"HTTP/{self.version}",
             "REMOTE_ADDR": self.peer[0],
             "REMOTE_PORT": str(self.peer[1]),
-            "wsgi.version": (1, 0),
-            "wsgi.url_scheme": "http",
             "wsgi.input": self.body.reader() if self.body else BytesIO(),
             "wsgi.errors": sys.stderr,
-            "wsgi.multithread": True,
-            "wsgi.multiprocess": True,
-            "wsgi.run_once": False,
         }
         for name, value in self.headers:
-            key = "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
+            key = _key(name)
             text = value.decode("latin-1")
             found[key] = f"{found[key]}{_SEPARATORS.get(key, ',')}{text}" if key in found else text
         found.pop("HTTP_CONTENT_LENGTH", None)
@@ -113,3 +104,32 @@ class Request:
         elif self.body:
             found["CONTENT_LENGTH"] = str(self.body.size)
         return found
+
+
+@cache
+def _of_every_request() -> WSGIEnvironment:
+    return {
+        "SCRIPT_NAME": "",
+        "SERVER_NAME": settings.HOST,
+        "SERVER_PORT": str(settings.PORT),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }
+
+
+@lru_cache(_MOST_TARGETS)
+def _path_and_query(target: bytes) -> tuple[str, str]:
+    try:
+        url = httptools.parse_url(target)
+    except httptools.HttpParserInvalidURLError:
+        raise ValueError("The request target can't be read.") from None
+    return unquote_to_bytes(url.path or b"/").decode("latin-1"), (url.query or b"").decode("latin-1")
+
+
+@lru_cache(_MOST_NAMES)
+def _key(name: bytes) -> str:
+    """Return the key of a header field in WSGI's environment."""
+    return "HTTP_" + name.decode("latin-1").upper().replace("-", "_")

@@ -1,8 +1,10 @@
 """Plain events are stored by the server's loop, and hold no thread while the database takes its time."""
 
+import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from http.client import HTTPConnection
 
 import psycopg2
 import pytest
@@ -15,6 +17,8 @@ from events.models import Event
 from events.tests.support import service
 from events.tests.support.service import call, fetch_token, query
 from events.tests.support.waiting import wait_until
+from tracking_api.server.plain_events import NotSentError, Sessions
+from tracking_api.server.thread_pool import FairThreadPool
 
 SESSIONS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'EXECUTE append_event%'"
 
@@ -43,6 +47,29 @@ def post(env, value):
     body = json.dumps({"namespace": "a", "name": "b", "timestamp": 0, "value": value})
     status, answered, _ = call(env, "POST", "/api/track/", body, **headers)
     return status, answered["Retry-After"]
+
+
+def sent(env, value):
+    """A connection over which an event was sent, whose answer is still to be read."""
+    connection = HTTPConnection("127.0.0.1", int(env["PORT"]), timeout=60)
+    headers = {"Authorization": f"Bearer {env['TOKEN']}", "Content-Type": "application/json"}
+    body = json.dumps({"namespace": "a", "name": "b", "timestamp": 0, "value": value})
+    connection.request("POST", "/api/track/", body, headers)
+    return connection
+
+
+def statuses(senders):
+    """The statuses of the answers."""
+    found = []
+    for sender in senders:
+        with closing(sender):
+            found.append(sender.getresponse().status)
+    return found
+
+
+def ask_something_else(env):
+    """What came before has been read when this is answered."""
+    assert call(env, "GET", "/api/events/", Authorization=f"Bearer {env['TOKEN']}")[0] == 200
 
 
 def stored(env):
@@ -77,6 +104,44 @@ def test_more_of_them_than_sessions_and_threads_are_all_stored(env):
 
         assert [answer.result() for answer in answers] == [(201, None)] * 12
     assert stored(env) == list(range(12))
+
+
+def test_those_that_wait_for_a_session_hold_no_thread(env):
+    with service.locked(env["DATABASE_URL"]):
+        events = [sent(env, value) for value in range(4)]  # for a session, as a locked table lets none be opened
+        wait_until(lambda: waiting(env))
+        for _ in range(3):
+            ask_something_else(env)
+
+    assert statuses(events) == [201] * 4
+    assert stored(env) == [0, 1, 2, 3]
+
+
+def test_those_that_wait_for_a_session_that_ends_are_stored_all_the_same(env):
+    with service.locked(env["DATABASE_URL"]):
+        events = [sent(env, value) for value in range(4)]
+        wait_until(lambda: waiting(env))
+        ask_something_else(env)
+        ended = len(query(env, f"SELECT pg_terminate_backend(pid) FROM ({SESSIONS} AND wait_event_type = 'Lock') AS s"))
+
+    found = statuses(events)
+    assert sorted(found) == [201] * (4 - ended) + [503] * ended
+    assert stored(env) == [value for value, status in enumerate(found) if status == 201]
+
+
+def test_those_that_wait_for_a_session_that_gets_too_old_are_stored_all_the_same(prepared, tmp_path):
+    options = {"SERVER_WORKERS": 1, "SERVER_THREADS": 3, "DATABASE_CONNECTION_SECONDS": 2}
+    with prepared(tmp_path, **options) as env, service.served(env):
+        env["TOKEN"] = fetch_token(env)
+        wait_until(lambda: post(env, 0) == (201, None) and query(env, SESSIONS))
+        before = len(stored(env))
+        with service.locked(env["DATABASE_URL"]):
+            events = [sent(env, value) for value in range(1, 5)]
+            wait_until(lambda: waiting(env))
+            query(env, "SELECT pg_sleep(2)")  # no session is young enough for another event
+
+        assert statuses(events) == [201] * 4
+        assert stored(env)[before:] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("end", ["pg_terminate_backend", "pg_cancel_backend"])
@@ -159,3 +224,21 @@ class TestASession:
         monkeypatch.setattr(partitions, "_known", () if partitions.are_several() else (1, 2))
         assert session.is_obsolete()
         session.close()
+
+    def test_what_ends_it_before_the_event_is_sent_stores_nothing(self):
+        found = []
+
+        async def store():
+            sessions = Sessions(1, FairThreadPool(1, "of a test"))
+            sessions.have_room()
+            while not sessions.have_room():
+                await asyncio.sleep(0.01)
+            [session] = sessions._idle
+            sessions.store(Row("a", "b", 0, 1.0), found.append)
+            sessions._look(session)  # as where the server says that it goes away
+            await asyncio.sleep(0.1)
+
+        asyncio.run(store())
+
+        assert [type(each) for each in found] == [NotSentError]
+        assert not Event.objects.exists()
