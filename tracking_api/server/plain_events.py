@@ -88,18 +88,24 @@ class Sessions:
             return
         session = self._idle.pop()
         self._busy[session] = done
+        if len(self._busy) == 1:
+            self._send(session, row)
+            return
         # Sent once the loop has read what else has come: PostgreSQL takes this process's CPU for each row that it gets.
         if not self._unsent:
-            self._loop.call_soon(self._send)
+            self._loop.call_soon(self._send_all)
         self._unsent[session] = row
 
-    def _send(self) -> None:
+    def _send_all(self) -> None:
         unsent, self._unsent = self._unsent, {}
         for session, row in unsent.items():
-            try:
-                session.begin(row)
-            except Exception as error:
-                self._finish(session, error)
+            self._send(session, row)
+
+    def _send(self, session: AsyncAppender, row: Row) -> None:
+        try:
+            session.begin(row)
+        except Exception as error:
+            self._finish(session, error)
 
     def _start_next(self) -> None:
         """Store a row that waits; where no session is left for those that wait, call each one's ``done``."""

@@ -229,16 +229,18 @@ class TestASession:
         found = []
 
         async def store():
-            sessions = Sessions(1, FairThreadPool(1, "of a test"))
-            sessions.have_room()
-            while not sessions.have_room():
-                await asyncio.sleep(0.01)
-            [session] = sessions._idle
+            sessions = Sessions(2, FairThreadPool(1, "of a test"))
+            for _ in range(2):
+                sessions._add(AsyncAppender())
+            second, first = sessions._idle
             sessions.store(Row("a", "b", 0, 1.0), found.append)
-            sessions._look(session)  # as where the server says that it goes away
-            await asyncio.sleep(0.1)
+            sessions.store(Row("a", "b", 0, 2.0), found.append)
+            sessions._look(second)  # as where the server says that it goes away
+            while len(found) < 2:
+                await asyncio.sleep(0.01)
+            sessions._drop(first)
 
         asyncio.run(store())
 
-        assert [type(each) for each in found] == [NotSentError]
-        assert not Event.objects.exists()
+        assert [type(each) for each in found] == [NotSentError, type(None)]
+        assert [*Event.objects.values_list("value", flat=True)] == [1.0]
