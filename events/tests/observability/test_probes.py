@@ -257,7 +257,8 @@ IN_USE = b'tracking_connections{state="used"} 1.0\n'
 def test_probes_are_answered_while_every_connection_is_in_use(prepared, tmp_path):
     with prepared(tmp_path, **SERVER) as env, service.served(env):
         headers = {"Authorization": f"Bearer {fetch_token(env)}", "Content_Type": "application/json"}
-        event = json.dumps({"namespace": "n", "name": "m", "timestamp": 1, "value": 1})
+        # in an array, as the loop itself stores an event by itself
+        event = json.dumps([{"namespace": "n", "name": "m", "timestamp": 1, "value": 1}])
         assert call(env, "POST", "/api/track/", event, **headers)[0] == 201
         assert service.manage("roll_up", env=env).returncode == 0
         statuses = []
