@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
 
+import psycopg2.errors
 from django.db import DEFAULT_DB_ALIAS, Error, connections
 
 from events.ingest.decoding import count_stored
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 _MOST_BYTES = 4 << 10  # what takes longer to decode would hold up all others
 _PAUSE_SECONDS = 5.0  # before the database is tried again
+# The database took too long. Whoever waits for a session would wait as long again for the same.
+_TOO_LONG = psycopg2.errors.QueryCanceled, psycopg2.errors.LockNotAvailable
 
 Take = Callable[[Answer | None], None]
 Done = Callable[[Exception | None], None]
@@ -112,12 +115,12 @@ class Sessions:
         if self._waiting and self._is_one_idle():
             self.store(*self._waiting.popleft())
         elif not self._busy:
-            self._leave_waiting()
+            self._leave_waiting(NotSentError())
 
-    def _leave_waiting(self) -> None:
+    def _leave_waiting(self, error: Exception) -> None:
         waiting, self._waiting = self._waiting, deque()
         for _, done in waiting:
-            done(NotSentError())
+            done(error)
 
     def _look(self, session: AsyncAppender) -> None:
         if session not in self._busy:  # the server goes away
@@ -137,11 +140,13 @@ class Sessions:
     def _finish(self, session: AsyncAppender, error: Exception | None) -> None:
         done = self._busy.pop(session)
         self._idle.append(session)
-        if error is not None:  # the next row might have to wait as long to learn that the database has gone
-            self._drop(session)
-            self._leave_waiting()
-        self._start_next()
-        done(error)
+        try:
+            if error is not None:
+                self._drop(session)
+                self._leave_waiting(error if isinstance(error, _TOO_LONG) else NotSentError())
+            self._start_next()
+        finally:
+            done(error)
 
     def _drop(self, session: AsyncAppender) -> None:
         self._idle.remove(session)
@@ -155,8 +160,11 @@ class PlainEvents:
     def __init__(self, most: int, threads: FairThreadPool) -> None:
         self._sessions, self._threads = Sessions(most, threads), threads
 
-    def takes(self, request: Request, answer: Take) -> bool:
-        """Store what a request sends and call ``answer``; return False, and do nothing, where a thread has to do it."""
+    def takes(self, request: Request, answer: Take, owner: Hashable) -> bool:
+        """Store what a request sends and call ``answer``; return False, and do nothing, where a thread has to do it.
+
+        What a thread does of it later counts for the owner.
+        """
         body = request.body
         if body is None or body.size > _MOST_BYTES or request.path not in PATHS or not self._sessions.have_room():
             return False
@@ -174,18 +182,24 @@ class PlainEvents:
         if plain is None:
             return False
         [row] = plain.batch.rows
-        self._sessions.store(row, partial(self._done, plain, environ, seen, answer))
+        self._sessions.store(row, partial(self._done, plain, environ, seen, answer, owner))
         return True
 
     def _done(
-        self, plain: PlainRequest, environ: dict[str, Any], seen: Observation, answer: Take, error: Exception | None
+        self,
+        plain: PlainRequest,
+        environ: dict[str, Any],
+        seen: Observation,
+        answer: Take,
+        owner: Hashable,
+        error: Exception | None,
     ) -> None:
         if isinstance(error, NotSentError):
-            self._threads.submit(partial(_stored_by_thread, plain, environ, seen), answer, seen.client)
+            self._threads.submit(partial(_stored_by_thread, plain, environ, seen), answer, owner)
             return
         if error is not None:
             # it may be one that asks the database something
-            self._threads.submit(partial(_failed, environ, seen, error), answer, seen.client)
+            self._threads.submit(partial(_failed, environ, seen, error), answer, owner)
             return
         try:
             found = answered(environ, partial(_answer_stored, plain), seen)

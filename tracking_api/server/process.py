@@ -119,16 +119,16 @@ class Process:
 
     def work_on(self, request: Request, connection: Connection) -> None:
         """Answer a request on a thread, and have the connection send the answer."""
-        answer = partial(self._take, request, connection)
+        answer, owner = partial(self._take, request, connection), _owner(request, connection)
         if is_instant(request.path):
             # in the loop itself, as every thread may be waiting for something
             self._loop.call_soon(lambda: answer(_answered(request, self._streams)))
-        elif self._plain_events is not None and self._plain_events.takes(request, answer):
+        elif self._plain_events is not None and self._plain_events.takes(request, answer, owner):
             pass
         elif is_probe(request.path):
             self._probers.submit(partial(_answered, request, self._streams), answer, connection.client_network)
         else:
-            self._workers.submit(partial(_worked, request, self._streams), answer, _owner(request, connection))
+            self._workers.submit(partial(_worked, request, self._streams), answer, owner)
 
     def _take(self, request: Request, connection: Connection, answer: Answer | Pending | None) -> None:
         try:

@@ -22,6 +22,7 @@ Headers = list[tuple[bytes, bytes]]
 _SEPARATORS = {"HTTP_COOKIE": "; "}
 # The requests of most clients differ in their bodies alone.
 _MOST_TARGETS, _MOST_NAMES = 128, 128
+_NAME_CHARACTERS = 64  # anybody may send any name
 
 
 @dataclass(slots=True)
@@ -91,7 +92,7 @@ class Request:
             "wsgi.errors": sys.stderr,
         }
         for name, value in self.headers:
-            key = _key(name)
+            key = _known_key(name) if len(name) <= _NAME_CHARACTERS else _key(name)
             text = value.decode("latin-1")
             found[key] = f"{found[key]}{_SEPARATORS.get(key, ',')}{text}" if key in found else text
         found.pop("HTTP_CONTENT_LENGTH", None)
@@ -129,7 +130,9 @@ def _path_and_query(target: bytes) -> tuple[str, str]:
     return unquote_to_bytes(url.path or b"/").decode("latin-1"), (url.query or b"").decode("latin-1")
 
 
-@lru_cache(_MOST_NAMES)
 def _key(name: bytes) -> str:
     """Return the key of a header field in WSGI's environment."""
     return "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
+
+
+_known_key = lru_cache(_MOST_NAMES)(_key)

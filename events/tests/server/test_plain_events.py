@@ -225,6 +225,26 @@ class TestASession:
         assert session.is_obsolete()
         session.close()
 
+    def test_those_that_wait_for_a_session_are_told_with_it_that_the_database_takes_too_long(self):
+        found = []
+        url = service.database_url(None, connection.settings_dict["NAME"])
+
+        async def store():
+            sessions = Sessions(1, FairThreadPool(1, "of a test"))
+            sessions._add(AsyncAppender())
+            with service.locked(url), closing(psycopg2.connect(url)) as other:
+                for value in (1.0, 2.0):
+                    sessions.store(Row("a", "b", 0, value), found.append)
+                [session] = sessions._busy
+                other.cursor().execute("SELECT pg_cancel_backend(%s)", [session._session.get_backend_pid()])
+                while len(found) < 2:
+                    await asyncio.sleep(0.01)
+
+        asyncio.run(store())
+
+        assert [type(each) for each in found] == [psycopg2.errors.QueryCanceled] * 2
+        assert not Event.objects.exists()
+
     def test_what_ends_it_before_the_event_is_sent_stores_nothing(self):
         found = []
 
