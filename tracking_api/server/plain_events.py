@@ -20,8 +20,8 @@ from django.db import DEFAULT_DB_ALIAS, Error, connections
 from events.ingest.decoding import count_stored
 from events.log.append import Row
 from events.log.async_append import AsyncAppender
-from events.observability.observation import Observation, set_current
-from events.observability.recorder import begin
+from events.observability.observation import Observation
+from events.observability.recorder import begin, recording
 from events.quick_track import PATHS, PlainRequest, answer_failed, answer_stored, store_and_answer, take
 from tracking_api.server.answers import Answer, answered
 from tracking_api.server.requests import Request
@@ -160,10 +160,10 @@ class PlainEvents:
     def __init__(self, most: int, threads: FairThreadPool) -> None:
         self._sessions, self._threads = Sessions(most, threads), threads
 
-    def takes(self, request: Request, answer: Take, owner: Hashable) -> bool:
+    def takes(self, request: Request, answer: Take, owner_of: Callable[[], Hashable]) -> bool:
         """Store what a request sends and call ``answer``; return False, and do nothing, where a thread has to do it.
 
-        What a thread does of it later counts for the owner.
+        What a thread does of it later counts for the owner, who is asked for only then.
         """
         body = request.body
         if body is None or body.size > _MOST_BYTES or request.path not in PATHS or not self._sessions.have_room():
@@ -171,18 +171,15 @@ class PlainEvents:
         if body.reader().read(1) != b"{":
             return False
         environ = request.environ()
-        seen = begin(environ)
-        set_current(seen)
-        try:
-            plain = take(environ)
-        except Exception:  # a mistake of ours, which the thread meets again, and says so
-            return False
-        finally:
-            set_current(None)
+        with recording(begin(environ)) as seen:
+            try:
+                plain = take(environ)
+            except Exception:  # a mistake of ours, which the thread meets again, and says so
+                return False
         if plain is None:
             return False
         [row] = plain.batch.rows
-        self._sessions.store(row, partial(self._done, plain, environ, seen, answer, owner))
+        self._sessions.store(row, partial(self._done, plain, environ, seen, answer, owner_of))
         return True
 
     def _done(
@@ -191,15 +188,15 @@ class PlainEvents:
         environ: dict[str, Any],
         seen: Observation,
         answer: Take,
-        owner: Hashable,
+        owner_of: Callable[[], Hashable],
         error: Exception | None,
     ) -> None:
         if isinstance(error, NotSentError):
-            self._threads.submit(partial(_stored_by_thread, plain, environ, seen), answer, owner)
+            self._threads.submit(partial(_stored_by_thread, plain, environ, seen), answer, owner_of())
             return
         if error is not None:
             # it may be one that asks the database something
-            self._threads.submit(partial(_failed, environ, seen, error), answer, owner)
+            self._threads.submit(partial(_failed, environ, seen, error), answer, owner_of())
             return
         try:
             found = answered(environ, partial(_answer_stored, plain), seen)

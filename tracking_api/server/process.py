@@ -119,16 +119,17 @@ class Process:
 
     def work_on(self, request: Request, connection: Connection) -> None:
         """Answer a request on a thread, and have the connection send the answer."""
-        answer, owner = partial(self._take, request, connection), _owner(request, connection)
+        answer = partial(self._take, request, connection)
+        owner_of = partial(_owner, request, connection)
         if is_instant(request.path):
             # in the loop itself, as every thread may be waiting for something
             self._loop.call_soon(lambda: answer(_answered(request, self._streams)))
-        elif self._plain_events is not None and self._plain_events.takes(request, answer, owner):
+        elif self._plain_events is not None and self._plain_events.takes(request, answer, owner_of):
             pass
         elif is_probe(request.path):
             self._probers.submit(partial(_answered, request, self._streams), answer, connection.client_network)
         else:
-            self._workers.submit(partial(_worked, request, self._streams), answer, owner)
+            self._workers.submit(partial(_worked, request, self._streams), answer, owner_of())
 
     def _take(self, request: Request, connection: Connection, answer: Answer | Pending | None) -> None:
         try:
