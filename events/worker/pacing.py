@@ -28,7 +28,7 @@ class _Pace(NamedTuple):
 # events wait for its lock. On SQLite every writer waits for it, and looks again after 1, 3, 8, 18, 33 and 53 ms: the
 # pause is long enough for one of these looks.
 _PACES = {
-    "postgresql": _Pace(20_000, 500_000, 2.0, 0),
+    "postgresql": _Pace(20_000, 2_000_000, 4.0, 0),
     "sqlite": _Pace(150, 5_000, 0.008, 0.02),
 }
 _BACKGROUND_SECONDS = 1

@@ -21,7 +21,7 @@ from events.rollups.marks import Marks
 from events.rollups.models import Histogram, Pruned, Resolution, Rollup, Thinned, Watermark
 from events.rollups.rebuild import MovingError, PrunedError
 from events.rollups.statements import add_step, fill_step
-from events.worker.id_ranges import next_ids
+from events.worker.id_ranges import next_dense_ids, next_ids
 from events.worker.moving import taken_over
 from events.worker.settled import settle
 
@@ -90,7 +90,9 @@ def _take_step(partition: int | None, looked: datetime, settled: Marks, most_eve
         locked = time.monotonic()
         partitions.learn_origins(watermark.marks.by_origin)
         events = Event.objects.of_partition(partition)
-        reached, is_full = next_ids(events, watermark.marks.ranges_to(settled), most_events or step_events())
+        ranges, limit = watermark.marks.ranges_to(settled), most_events or step_events()
+        cut = next_dense_ids if partition is None else next_ids
+        reached, is_full = cut(events, ranges, limit)
         if not reached:
             # the stored time is in the future where the clock was set back, and the lag would be counted from it
             if watermark.complete_at is None or abs(looked - watermark.complete_at) > _IDLE:

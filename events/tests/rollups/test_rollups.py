@@ -6,7 +6,7 @@ from math import ceil
 import pytest
 from django.core import serializers
 from django.core.management import call_command
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import Client
 
 from events.aggregation.answer import aggregate
@@ -32,6 +32,19 @@ def test_it_adds_each_event_once_step_by_step(db):
     assert stored() == expected()
     assert {key[0] for key in stored()} == {60, 3600, 0}
     assert Rollup.objects.event_count() == 35
+
+
+@pytest.mark.one_partition
+def test_ids_that_are_missing_make_no_empty_step(make_event):
+    ids = [make_event().pk for _ in range(12)]
+    Event.objects.among([*ids[:3], *ids[5:9]])._raw_delete(connection.alias)
+
+    steps = []
+    while step := roll_up.take_step(most_events=3):
+        steps.append(step[:3])
+
+    assert steps == [(2, ids[5], True), (3, ids[11], False)]
+    assert Watermark.objects.highest() == ids[11]
 
 
 def test_without_events_there_is_nothing_to_do(db):
