@@ -170,8 +170,7 @@ class Mover:
     @property
     def pause_seconds(self) -> float:
         """How many seconds to wait after the last step."""
-        # a writer that waits for SQLite's lock looks again each 25 ms, later ones less often
-        return max(choose(postgresql=0.0, sqlite=0.03), pause_seconds(self._held_seconds))
+        return pause_seconds(self._held_seconds)
 
     def steps(self, patience: Callable[[], bool]) -> Iterator[int]:
         """Take steps, each in a transaction, until the move is done; yield how many rows each one moved.

@@ -25,11 +25,11 @@ class _Pace(NamedTuple):
 
 
 # The more events a step has, the fewer rollups are written twice, by it and by the next one. But changes of stored
-# events wait for its lock. On SQLite every writer waits for it, and looks again after 1, 3, 8, 18, 33 and 53 ms: the
-# pause is long enough for one of these looks.
+# events wait for its lock. On SQLite every writer waits for it, and looks again after 1, 3, 8, 18, 33 and 53 ms, then
+# every 25: the pause is longer than that, so that one of these looks falls into the next pause.
 _PACES = {
     "postgresql": _Pace(20_000, 2_000_000, 4.0, 0),
-    "sqlite": _Pace(150, 5_000, 0.008, 0.02),
+    "sqlite": _Pace(150, 5_000, 0.008, 0.03),
 }
 _BACKGROUND_SECONDS = 1
 _MOST_WAIT_SECONDS = 2
