@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from django.conf import settings
 from django.db import DatabaseError, connection
 
 from events.database.dialect import choose
@@ -20,13 +21,14 @@ logger = logging.getLogger(__name__)
 class _Pace(NamedTuple):
     least_events: int
     most_events: int
-    seconds: float  # how long a step is meant to hold its lock
+    most_seconds: float  # how long a step is meant to hold its lock
     pause_seconds: float
 
 
 # The more events a step has, the fewer rollups are written twice, by it and by the next one. But changes of stored
-# events wait for its lock. On SQLite every writer waits for it, and looks again after 1, 3, 8, 18, 33 and 53 ms, then
-# every 25: the pause is longer than that, so that one of these looks falls into the next pause.
+# events wait for its lock, and fail after DATABASE_TIMEOUT_SECONDS: a step is meant to take half of that at most, as
+# some last longer than meant. On SQLite every writer waits for it, and looks again after 1, 3, 8, 18, 33 and 53 ms, and
+# then every 25: the pause is longer than that, so that one of these looks falls into it.
 _PACES = {
     "postgresql": _Pace(20_000, 2_000_000, 4.0, 0),
     "sqlite": _Pace(150, 5_000, 0.008, 0.03),
@@ -41,6 +43,7 @@ class Roller:
 
     def __init__(self) -> None:
         self._pace = choose(**_PACES)
+        self._seconds = min(self._pace.most_seconds, settings.DATABASE_TIMEOUT_SECONDS / 2)
         self.most_events = roll_up.step_events()
 
     def catch_up(self, is_wanted: Callable[[], bool], pause: Callable[[float], object]) -> Iterator[Step]:
@@ -65,8 +68,8 @@ class Roller:
 
     def _learn(self, step: Step) -> None:
         pace, most = self._pace, self.most_events
-        if step.is_full or step.seconds > pace.seconds:  # how long a few events took says nothing about many
-            fitting = int(step.events * pace.seconds / max(step.seconds, 0.001))
+        if step.is_full or step.seconds > self._seconds:  # how long a few events took says nothing about many
+            fitting = int(step.events * self._seconds / max(step.seconds, 0.001))
             self.most_events = min(max(fitting, pace.least_events), 2 * most, pace.most_events)
 
 

@@ -141,6 +141,20 @@ def test_a_step_is_as_large_as_others_can_wait_for(monkeypatch, events, is_full,
     assert one.most_events == most
 
 
+@pytest.mark.parametrize(("patience", "most"), [(1, 250), (5, 1250), (60, 1500)])
+def test_a_step_is_to_last_half_as_long_as_others_wait_for_its_lock_at_most(monkeypatch, settings, patience, most):
+    settings.DATABASE_TIMEOUT_SECONDS = patience
+    pace = pacing._Pace(100, 2000, 3.0, 0)
+    monkeypatch.setattr(pacing, "_PACES", {"postgresql": pace, "sqlite": pace})
+    monkeypatch.setattr(roll_up, "_STEP_EVENTS", {"postgresql": 1000, "sqlite": 1000})
+    monkeypatch.setattr(roll_up, "take_step", lambda *_: Step(1000, 1, True, 2.0))
+    one = pacing.Roller()
+
+    next(one.catch_up(lambda: True, time.sleep))
+
+    assert one.most_events == most
+
+
 def test_after_a_step_that_failed_comes_a_small_one(monkeypatch):
     def fail(*_):
         raise DatabaseError
