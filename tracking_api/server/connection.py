@@ -35,6 +35,9 @@ class Host(Protocol):
     bodies: Bodies
     is_stopping: bool
 
+    def count_connections(self) -> None:
+        """Note that there are more or fewer connections."""
+
     def now(self) -> float:
         """Return the event loop's time, in seconds."""
 
@@ -81,6 +84,7 @@ class Connection(asyncio.Protocol, Receiver):
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_closing = True
         self.process.connection_table.remove(self)
+        self.process.count_connections()
         self._forget_file()
         self._reader.request.close_body()
         for each in self._queue:

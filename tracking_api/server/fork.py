@@ -16,6 +16,7 @@ from django.conf import settings
 from setproctitle import setproctitle
 
 from events.database.statement_timeout import limit_statements
+from tracking_api.server.connection_counts import ConnectionCount
 from tracking_api.server.cpu_affinity import keep_to_one_cpu
 from tracking_api.server.process import serve
 
@@ -78,8 +79,8 @@ def _raise_file_limit() -> int:
     return soft if soft != resource.RLIM_INFINITY else 1 << 20
 
 
-def run(number: int, listener: socket.socket, ready: int, parent: int) -> None:
-    """Serve on a socket, as the process with this number.
+def run(number: int, listener: socket.socket, count: ConnectionCount, ready: int, parent: int) -> None:
+    """Serve on a socket, as the process with this number, whose connections ``count`` has.
 
     ``ready`` is a pipe to write to once connections are accepted, ``parent`` one whose other end closes when the parent
     ends.
@@ -90,4 +91,4 @@ def run(number: int, listener: socket.socket, ready: int, parent: int) -> None:
     listener.setblocking(False)
     tell_ready = partial(os.write, ready, number.to_bytes(READY_BYTES, "big"))
     most = max(1, min(settings.MAX_CONNECTIONS, files // _FILES_A_CONNECTION - 100))
-    serve(listener, most, tell_ready, parent)
+    serve(listener, most, count, tell_ready, parent)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import signal
 import socket
@@ -26,8 +25,10 @@ from events.observability.recorder import ObservedStream, metrics, observe, reco
 from tracking_api.server.answers import Answer, refusal, start_into
 from tracking_api.server.bodies import Bodies
 from tracking_api.server.connection import Connection
+from tracking_api.server.connection_counts import ConnectionCount
 from tracking_api.server.connection_table import ConnectionTable
 from tracking_api.server.handler import LongAnswer, django_handler
+from tracking_api.server.listener import Listener
 from tracking_api.server.plain_events import PlainEvents
 from tracking_api.server.requests import Request
 from tracking_api.server.streams import ClientGone, LongFile, Streams, write_to_file
@@ -38,9 +39,7 @@ logger = logging.getLogger(__name__)
 _PROBE_THREADS = 2
 _CLIENT_GONE = 499  # the status that nginx logs; nobody receives it
 _CHECK_SECONDS = 0.5
-_NO_SOCKET_SECONDS = 0.1
 _IN_MEMORY_BYTES = 1 << 18
-_NO_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 @dataclass
@@ -54,12 +53,13 @@ class Pending:
 class Process:
     """What the connections of one process share. Its methods are called in the event loop's thread."""
 
-    def __init__(self, listener: socket.socket, most_connections: int) -> None:
-        self._listener = listener
+    def __init__(self, listener: socket.socket, most_connections: int, count: ConnectionCount) -> None:
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time
         self.soon = self._loop.call_soon
         self.connection_table = ConnectionTable[Connection](most_connections, settings.MAX_CONNECTIONS_PER_ADDRESS)
+        self._listener = Listener(listener, count, self.connection_table, partial(Connection, self))
+        self.count_connections = self._listener.count_connections
         self.bodies = Bodies()
         self._streams = Streams()
         self._workers = FairThreadPool(settings.SERVER_THREADS, "worker")
@@ -74,36 +74,8 @@ class Process:
 
     def listen(self) -> None:
         """Accept connections from now on, and check their deadlines."""
-        self._loop.add_reader(self._listener, self._accept)
+        self._listener.start()
         self._loop.call_later(_CHECK_SECONDS, self._check_deadlines)
-
-    def _accept(self) -> None:
-        # one at a time, so that the other processes get their part
-        try:
-            client, _ = self._listener.accept()
-        except BlockingIOError:  # another process was first
-            return
-        except OSError as error:
-            if error.errno not in _NO_FILES:  # the client has gone already
-                return
-            # close a connection that waits, to have its file for the new one
-            logger.error("Can't take a connection in: %s", error)
-            if not self.connection_table.close_first():
-                self._loop.remove_reader(self._listener)
-                self._loop.call_later(_NO_SOCKET_SECONDS, self._listen_again)
-            return
-        client.setblocking(False)
-        with suppress(OSError):
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._loop.create_task(self._connect(client))
-
-    def _listen_again(self) -> None:
-        if not self.is_stopping:
-            self._loop.add_reader(self._listener, self._accept)
-
-    async def _connect(self, client: socket.socket) -> None:
-        with suppress(OSError):  # the client may have gone already
-            await self._loop.connect_accepted_socket(partial(Connection, self), client)
 
     def _check_deadlines(self) -> None:
         now = self.now()
@@ -163,8 +135,7 @@ class Process:
     async def stop(self) -> None:
         """Accept no more connections, and return once every request that came whole is answered."""
         self.is_stopping = True
-        self._loop.remove_reader(self._listener)
-        self._listener.close()
+        self._listener.stop()
         while len(self.connection_table):
             for connection in self.connection_table:
                 connection.stop()
@@ -250,9 +221,11 @@ def _failed(pending: Pending, error: Exception) -> Answer:
     return Answer(status, headers, response.content)
 
 
-async def _serve(listener: socket.socket, most_connections: int, is_ready: Callable[[], object], parent: int) -> None:
+async def _serve(
+    listener: socket.socket, most_connections: int, count: ConnectionCount, is_ready: Callable[[], object], parent: int
+) -> None:
     loop = asyncio.get_running_loop()
-    process = Process(listener, most_connections)
+    process = Process(listener, most_connections, count)
     told = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, told.set)
     loop.add_reader(parent, told.set)  # nothing is ever written to the pipe: it becomes readable when the parent ends
@@ -264,6 +237,8 @@ async def _serve(listener: socket.socket, most_connections: int, is_ready: Calla
         await asyncio.wait_for(process.stop(), settings.STOP_SECONDS)
 
 
-def serve(listener: socket.socket, most_connections: int, is_ready: Callable[[], object], parent: int) -> None:
+def serve(
+    listener: socket.socket, most_connections: int, count: ConnectionCount, is_ready: Callable[[], object], parent: int
+) -> None:
     """Serve until SIGTERM, or the end of the pipe ``parent``; then answer what came, for STOP_SECONDS at most."""
-    uvloop.run(_serve(listener, most_connections, is_ready, parent))
+    uvloop.run(_serve(listener, most_connections, count, is_ready, parent))

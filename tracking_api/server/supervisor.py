@@ -17,6 +17,7 @@ from django.conf import settings
 from django.db import connections
 
 from tracking_api.server import handler
+from tracking_api.server.connection_counts import shared_counts
 from tracking_api.server.fork import READY_BYTES, ForkedProcess, run
 
 logger = logging.getLogger(__name__)
@@ -33,8 +34,8 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
 class _Child:
     """A process that should run as long as the parent does."""
 
-    def __init__(self, name: str, start: Callable[[], _Process]) -> None:
-        self.name, self._start = name, start
+    def __init__(self, name: str, start: Callable[[], _Process], on_end: Callable[[], object] = lambda: None) -> None:
+        self.name, self._start, self._on_end = name, start, on_end
         self._pause = _FIRST_PAUSE_SECONDS
         self._next_start = 0.0
         self.run()
@@ -52,6 +53,7 @@ class _Child:
         now = time.monotonic()
         if not self._has_ended:
             self._has_ended = True
+            self._on_end()
             lived_long = now - self._started >= _SOON_SECONDS
             self._pause = _FIRST_PAUSE_SECONDS if lived_long else min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
             self._next_start = now + self._pause
@@ -71,6 +73,7 @@ class Supervisor:
     def __init__(self, listener: socket.socket, worker: Sequence[str] | None) -> None:
         self._listener, self._worker = listener, worker
         self._is_told = False
+        self._counts = shared_counts(settings.SERVER_WORKERS)
         # Children hold the reading end, so they see the pipe end when this process ends, also where it was killed.
         self._alive_read, self._alive_write = os.pipe()
         self._ready_read, self._ready_write = os.pipe()
@@ -82,8 +85,8 @@ class Supervisor:
         handler.freeze()
         connections.close_all()  # a connection can't be shared with the processes that are forked
         servers = [
-            _Child(f"server process {number}", partial(self._start_server, number))
-            for number in range(1, settings.SERVER_WORKERS + 1)
+            _Child(f"server process {number}", partial(self._start_server, number), count.reset)
+            for number, count in enumerate(self._counts, 1)
         ]
         worker = [] if self._worker is None else [_Child("worker", partial(_start_worker, self._worker))]
         try:
@@ -104,7 +107,7 @@ class Supervisor:
     def _start_server(self, number: int) -> _Process:
         return ForkedProcess(
             f"tracking-api worker-{number}",
-            partial(run, number, self._listener, self._ready_write, self._alive_read),
+            partial(run, number, self._listener, self._counts[number - 1], self._ready_write, self._alive_read),
             parents_files=[self._alive_write, self._ready_read],
         )
 

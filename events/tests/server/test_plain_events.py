@@ -236,7 +236,12 @@ class TestASession:
                 for value in (1.0, 2.0):
                     sessions.store(Row("a", "b", 0, value), found.append)
                 [session] = sessions._busy
-                other.cursor().execute("SELECT pg_cancel_backend(%s)", [session._session.get_backend_pid()])
+                cursor, process = other.cursor(), session._session.get_backend_pid()
+                cursor.execute("SELECT 0")
+                while not cursor.fetchone()[0]:  # else it would not have begun yet, and wait until the lock's timeout
+                    await asyncio.sleep(0.01)
+                    cursor.execute("SELECT count(*) FROM pg_locks WHERE pid = %s AND NOT granted", [process])
+                cursor.execute("SELECT pg_cancel_backend(%s)", [process])
                 while len(found) < 2:
                     await asyncio.sleep(0.01)
 

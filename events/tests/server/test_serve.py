@@ -9,7 +9,8 @@ import stat
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from http.client import HTTPConnection
 from pathlib import Path
 from threading import Thread
 
@@ -192,6 +193,40 @@ def test_with_a_worker_for_each_cpu_each_keeps_to_its_own(migrated, tmp_path, cp
         assert process.wait(10) == 0
 
     assert found == expected
+
+
+def test_the_processes_take_equal_parts_of_the_connections(migrated, tmp_path):
+    """And each takes all of them where no other one does."""
+    with migrated(tmp_path, SERVER_WORKERS=2) as env, service.served(env) as process, ExitStack() as opened:
+        first, second = eventually(lambda: sorted(workers(process).values()), None, seconds=1)
+
+        def ask(times):
+            connections = [HTTPConnection("127.0.0.1", int(env["PORT"]), timeout=60) for _ in range(times)]
+            for each in connections:
+                opened.callback(each.close)
+                each.connect()
+            for each in connections:
+                each.request("GET", "/healthz")
+                assert each.getresponse().read() == b'{"alive": true}'
+            return [connection_count(pid) for pid in (first, second)]
+
+        assert [ask(2) for _ in range(4)] == [[1, 1], [2, 2], [3, 3], [4, 4]]
+        equal = ask(32)
+        assert (sum(equal), max(equal) <= 22) == (40, True)
+        os.kill(second, signal.SIGSTOP)
+        assert ask(20) == [equal[0] + 20, equal[1]]
+        os.kill(second, signal.SIGKILL)
+
+
+def connection_count(pid):
+    """How many connections a process has accepted."""
+    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    established = {f"socket:[{row[9]}]" for row in rows if row[3] == "01"}
+    found = 0
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found += os.readlink(file) in established
+    return found
 
 
 def workers(process):
