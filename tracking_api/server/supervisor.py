@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import connections
 
 from tracking_api.server import handler
-from tracking_api.server.connection_counts import shared_counts
+from tracking_api.server.connection_counts import ConnectionCount, shared_counts
 from tracking_api.server.fork import READY_BYTES, ForkedProcess, run
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,6 @@ class Supervisor:
     def __init__(self, listener: socket.socket, worker: Sequence[str] | None) -> None:
         self._listener, self._worker = listener, worker
         self._is_told = False
-        self._counts = shared_counts(settings.SERVER_WORKERS)
         # Children hold the reading end, so they see the pipe end when this process ends, also where it was killed.
         self._alive_read, self._alive_write = os.pipe()
         self._ready_read, self._ready_write = os.pipe()
@@ -85,8 +84,8 @@ class Supervisor:
         handler.freeze()
         connections.close_all()  # a connection can't be shared with the processes that are forked
         servers = [
-            _Child(f"server process {number}", partial(self._start_server, number), count.reset)
-            for number, count in enumerate(self._counts, 1)
+            _Child(f"server process {number}", partial(self._start_server, number, count), count.reset)
+            for number, count in enumerate(shared_counts(settings.SERVER_WORKERS), 1)
         ]
         worker = [] if self._worker is None else [_Child("worker", partial(_start_worker, self._worker))]
         try:
@@ -104,10 +103,10 @@ class Supervisor:
     def _tell(self, *_: object) -> None:
         self._is_told = True
 
-    def _start_server(self, number: int) -> _Process:
+    def _start_server(self, number: int, count: ConnectionCount) -> _Process:
         return ForkedProcess(
             f"tracking-api worker-{number}",
-            partial(run, number, self._listener, self._counts[number - 1], self._ready_write, self._alive_read),
+            partial(run, number, self._listener, count, self._ready_write, self._alive_read),
             parents_files=[self._alive_write, self._ready_read],
         )
 

@@ -134,7 +134,7 @@ def test_what_served_once_is_started_again_while_others_are_still_starting(monke
     """
     started = []
 
-    def start(self, number):
+    def start(self, number, count):
         ready = self._ready_write
         command = [sys.executable, "-c", script, str(may_serve), str(ready), str(number)]
         started.append((number, subprocess.Popen(command, pass_fds=[ready])))
@@ -198,7 +198,8 @@ def test_with_a_worker_for_each_cpu_each_keeps_to_its_own(migrated, tmp_path, cp
 def test_the_processes_take_equal_parts_of_the_connections(migrated, tmp_path):
     """And each takes all of them where no other one does."""
     with migrated(tmp_path, SERVER_WORKERS=2) as env, service.served(env) as process, ExitStack() as opened:
-        first, second = eventually(lambda: sorted(workers(process).values()), None, seconds=1)
+        wait_until(lambda: "Serving on" in process.log.read_text())  # both take connections by then
+        first, second = sorted(workers(process).values())
 
         def ask(times):
             connections = [HTTPConnection("127.0.0.1", int(env["PORT"]), timeout=60) for _ in range(times)]
