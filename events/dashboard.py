@@ -46,6 +46,7 @@ class OverviewPage(DashboardView):
 
     template_name = "events/overview.html"
 
+    @override
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Show the overview; redirect to the chart where the query is one of its."""
         if _OF_CHART & request.GET.keys():

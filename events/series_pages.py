@@ -109,6 +109,7 @@ class SeriesPage(DashboardView):
         """Return the name that the path has."""
         return SeriesKey(self.kwargs["namespace"], self.kwargs["name"])
 
+    @override
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Show the series. Raises Http404 where nothing is known of it, neither an event nor a word."""
         return self._show()

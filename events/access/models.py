@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from django.db import models
+from typing_extensions import override
 
 from events.log.namespace_patterns import ALL, Namespaces, validate_patterns
 
@@ -38,6 +39,7 @@ class Grant(models.Model):
     events_a_minute = _limit("RATE_LIMIT_EVENTS")
     new_series_a_day = _limit("RATE_LIMIT_NEW_SERIES")
 
+    @override
     def __str__(self) -> str:
         return f"{self.application}: {' '.join(sorted(self.scopes)) or 'nothing'}"
 
@@ -72,6 +74,7 @@ class ClientUsage(models.Model):
         default_permissions = ()
         verbose_name_plural = "client usage"
 
+    @override
     def __str__(self) -> str:
         return f"{self.client}: {self.events} events"
 
@@ -92,5 +95,6 @@ class LongLivedToken(models.Model):
     class Meta:
         default_permissions = ()
 
+    @override
     def __str__(self) -> str:
         return self.name

@@ -130,6 +130,7 @@ class EventPaginator(Paginator):
     most_rows = 10_000
 
     @cached_property
+    @override
     def count(self) -> int:
         """Return how many rows the pages have, ``most_rows`` at most."""
         # in the order of an index, as PostgreSQL may otherwise go through the whole table for the rows of a series

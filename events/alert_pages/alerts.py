@@ -11,6 +11,7 @@ from django.db.models import Case, Count, Q, When
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
+from typing_extensions import override
 
 from events.alert_pages.page import AlertsPage
 from events.alerts import watched
@@ -106,6 +107,7 @@ class AlertChange(AlertNew):
     also = ("events.change_alert",)
     title = "Change the alert"
 
+    @override
     def alert(self, **kwargs: Any) -> Alert:
         """Return the alert that the form is about. Raises Http404."""
         return self.found(Alert, kwargs["pk"])

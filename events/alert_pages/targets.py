@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
 from django.utils.cache import add_never_cache_headers
+from typing_extensions import override
 
 from events.alert_pages.page import AlertsPage
 from events.alerts import forms, messages
@@ -68,6 +69,7 @@ class TargetChange(TargetNew):
     also = (_VIEW, _CHANGE)
     title = "Change the target"
 
+    @override
     def target(self, **kwargs: Any) -> AlertTarget:
         """Return the target that the form is about. Raises Http404."""
         return self.found(AlertTarget, kwargs["pk"])
@@ -79,6 +81,7 @@ class TargetSecret(TargetNew):
     also = (_VIEW, _CHANGE)
     http_method_names = ["post", "options"]
 
+    @override
     def post(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
         """Store a new secret, and show it, this once."""
         target = self.found(AlertTarget, kwargs["pk"])

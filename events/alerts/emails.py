@@ -37,6 +37,7 @@ class Backend(EmailBackend):
     """Django's own way to send e-mails, but it tells of recipients that the mail server refuses among others."""
 
     @property
+    @override
     def connection_class(self) -> type[SMTP]:
         """The class of the connection to the mail server."""
         return _TellingOverTLS if self.use_ssl else _Telling

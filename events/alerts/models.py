@@ -80,6 +80,7 @@ class AlertTarget(models.Model):
     class Meta:
         ordering = ("name",)
 
+    @override
     def __str__(self) -> str:
         return self.name
 
@@ -162,6 +163,7 @@ class Alert(models.Model):
     class Meta:
         ordering = ("name",)
 
+    @override
     def __str__(self) -> str:
         return self.name
 
@@ -234,6 +236,7 @@ class AlertEvaluator(models.Model):
     class Meta:
         default_permissions = ()
 
+    @override
     def __str__(self) -> str:
         return f"evaluated at {self.evaluated_at}"
 
@@ -267,6 +270,7 @@ class Firing(models.Model):
             models.Index(fields=["resolved_at"], name="firing_resolved_at"),
         ]
 
+    @override
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name} at {self.fired_at}"
 
@@ -305,6 +309,7 @@ class AlertState(models.Model):
         # Serves the evaluator, and the page of an alert.
         constraints = [models.UniqueConstraint(fields=["alert", "namespace", "name"], name="alert_state_once_a_series")]
 
+    @override
     def __str__(self) -> str:
         return f"{self.alert_id} {self.namespace}/{self.name}: {self.state}"
 
@@ -345,5 +350,6 @@ class Delivery(models.Model):
             models.Index(fields=["-created_at"], name="delivery_created_at"),
         ]
 
+    @override
     def __str__(self) -> str:
         return f"{self.event} to {self.target_id}: {self.status}"

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 from django.db import models
 from django.db.models import F, Q, Value
 from django.db.models.functions import StrIndex
+from typing_extensions import override
 
 from events.calendar import timestamps
 from events.log.models import validate_path_segment
@@ -92,6 +93,7 @@ class Annotation(models.Model):
         ]
         default_permissions = ("add", "change", "delete")
 
+    @override
     def __str__(self) -> str:
         return f"{self.namespace}: {self.title}"
 

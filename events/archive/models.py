@@ -11,7 +11,9 @@ from typing import Any
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from typing_extensions import override
 
+from events.database.fixtures import NotFromFixtures
 from events.log.models import Event, EventQuerySet
 from events.processes import may_run, this_process
 from events.rollups.marks import Marks
@@ -46,7 +48,7 @@ class ArchivedFileQuerySet(models.QuerySet["ArchivedFile"]):
         return self.filter(state__in=[ArchivedFile.State.WRITING, ArchivedFile.State.FAILED])
 
 
-class ArchivedFile(models.Model):
+class ArchivedFile(NotFromFixtures):
     """A file of the archive: events of one series in one month of UTC, up to a watermark.
 
     The file holds exactly the events of the series from ``start`` up to, but not including, ``end`` whose ids are up to
@@ -89,12 +91,9 @@ class ArchivedFile(models.Model):
             )
         ]
 
+    @override
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name} {self.month:%Y-%m} ({self.state})"
-
-    # A fixture's list is not stored: it is about another archive.
-    def _save_table(self, raw: bool = False, *args: Any, **kwargs: Any) -> bool:
-        return not raw and super()._save_table(raw, *args, **kwargs)  # type: ignore[misc]  # not in the stubs
 
     def in_log(self) -> EventQuerySet:
         """Choose those of its events that are still in the log."""

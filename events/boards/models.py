@@ -9,6 +9,7 @@ from typing import TypedDict
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import models
 from django.db.models import Q
+from typing_extensions import override
 
 CHANGE_BOARD, PUBLISH_BOARD = "events.change_board", "events.publish_board"
 MOST_NAME_CHARACTERS = 100
@@ -65,6 +66,7 @@ class Board(models.Model):
         default_permissions = ("change",)
         permissions = [("publish_board", "Can make a board public by a link")]
 
+    @override
     def __str__(self) -> str:
         return self.name
 

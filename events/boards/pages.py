@@ -214,6 +214,7 @@ class BoardView(BoardPage):
 class BoardFile(BoardPage):
     """``/boards/<key>/export``: a board as a file."""
 
+    @override
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Answer with the document, to be saved."""
         board = self.find()

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connections
+from typing_extensions import override
 
 from events.database.errors import is_cancelled, is_database_away
 from events.database.reading import REPLICA, reading
@@ -47,6 +48,7 @@ class Source(NamedTuple):
     alias: str = DEFAULT_DB_ALIAS
     lag_seconds: float = 0.0
 
+    @override
     def __str__(self) -> str:
         if self.alias != REPLICA:
             return "primary"

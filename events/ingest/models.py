@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from django.db import models
 from django.utils import timezone
+from typing_extensions import override
 
 
 class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):
@@ -31,5 +32,6 @@ class IdempotencyKey(models.Model):
         indexes = [models.Index(fields=["created"], name="idempotency_key_created")]
         constraints = [models.UniqueConstraint(fields=["client", "key"], name="idempotency_key_once_a_client")]
 
+    @override
     def __str__(self) -> str:
         return f"{self.key} of {self.client}"

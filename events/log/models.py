@@ -253,6 +253,7 @@ class Event(models.Model):
             ),
         ]
 
+    @override
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name} = {self.value:g} at {timestamps.to_text(self.timestamp)}"
 
@@ -282,13 +283,15 @@ class Event(models.Model):
         return self.namespace, self.name, self.timestamp, self.value
 
     # Fixtures don't call save(), but they call this.
-    def _save_table(self, *args: Any, **kwargs: Any) -> bool:
+    @override
+    def _save_table(self, *args: Any, **kwargs: Any) -> bool:  # type: ignore[misc]  # not in the stubs
         ids = _chosen([self.pk])  # empty for an event that gets its id now, which lies past the watermark
         self.partition_id = partitions.partition_of(self.namespace, self.name)
         with rebuilding(Event.objects.filter(pk__in=ids), ids) if ids else nullcontext():
             return bool(super()._save_table(*args, **kwargs))  # type: ignore[misc]  # not in the stubs
 
     # In the middle of _save_table(), for an event that may be stored already.
+    @override
     def _do_update(  # type: ignore[override]  # the stubs have that of a later Django
         self, base_qs: Any, using: Any, pk_val: Any, values: Any, *args: Any
     ) -> bool:

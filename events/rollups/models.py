@@ -9,11 +9,13 @@ from typing import Any
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Max, Subquery, Sum
+from typing_extensions import override
 
 from events.calendar import timestamps
 from events.calendar.granularity import MICROSECOND, Granularity
 from events.calendar.spans import Span
 from events.database import partitions
+from events.database.fixtures import NotFromFixtures
 from events.database.partitioned import PartitionedQuerySet
 from events.rollups.marks import FIRST, Marks
 from events.rollups.moves import Move
@@ -44,7 +46,7 @@ class RollupQuerySet(PartitionedQuerySet["Rollup"]):
         return self.whole_series().aggregate(count=Sum("count"))["count"] or 0
 
 
-class Rollup(models.Model):
+class Rollup(NotFromFixtures):
     """The aggregates of one series' events up to the watermark, in one minute, in one hour or altogether."""
 
     pk = models.CompositePrimaryKey("resolution", "namespace", "name", "bucket")
@@ -74,15 +76,12 @@ class Rollup(models.Model):
     class Meta:
         default_permissions = ("view",)
 
+    @override
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}, {self.get_resolution_display()} {timestamps.to_text(self.bucket)}"
 
-    # A fixture's rollups are not stored: the roller makes them anew from the fixture's events.
-    def _save_table(self, raw: bool = False, *args: Any, **kwargs: Any) -> bool:
-        return not raw and super()._save_table(raw, *args, **kwargs)  # type: ignore[misc]  # not in the stubs
 
-
-class Histogram(models.Model):
+class Histogram(NotFromFixtures):
     """How many events of a series, up to the watermark, have a value of one bin, in an hour or a day of UTC.
 
     There are some for the namespaces that ROLLUP_HISTOGRAMS names; those of days are the sums of those of their hours.
@@ -108,12 +107,9 @@ class Histogram(models.Model):
     class Meta:
         default_permissions = ()
 
+    @override
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}, {self.get_resolution_display()} {timestamps.to_text(self.bucket)}"
-
-    # A fixture's histograms are not stored, as its rollups are not.
-    def _save_table(self, raw: bool = False, *args: Any, **kwargs: Any) -> bool:
-        return not raw and super()._save_table(raw, *args, **kwargs)  # type: ignore[misc]  # not in the stubs
 
 
 class WatermarkManager(models.Manager["Watermark"]):
@@ -178,7 +174,7 @@ class WatermarkManager(models.Manager["Watermark"]):
         self.of_partition(partition).update(changes=F("changes") + 1)
 
 
-class Watermark(models.Model):
+class Watermark(NotFromFixtures):
     """How far the rollups of a partition go: they hold all its events up to an id, and none past it."""
 
     id = models.SmallIntegerField(
@@ -202,13 +198,10 @@ class Watermark(models.Model):
     class Meta:
         default_permissions = ()
 
+    @override
     def __str__(self) -> str:
         nodes = "".join(f", {last} of {node}" for node, last in sorted((self.of_nodes or {}).items()))
         return f"{self.event_id}{nodes} by {self.resolutions}"
-
-    # A fixture's watermark is not stored, as its rollups are not.
-    def _save_table(self, raw: bool = False, *args: Any, **kwargs: Any) -> bool:
-        return not raw and super()._save_table(raw, *args, **kwargs)  # type: ignore[misc]  # not in the stubs
 
     @property
     def marks(self) -> Marks:
@@ -243,7 +236,7 @@ class PrunedQuerySet(PartitionedQuerySet["Pruned"]):
         return self.of_series(namespace, name).values_list("before", flat=True).first()
 
 
-class Pruned(models.Model):
+class Pruned(NotFromFixtures):
     """How far a series is pruned: of the hours before, only its rollups are known for certain.
 
     Events of these hours that are still in the log, or that came late, are in the rollups like all others.
@@ -260,12 +253,9 @@ class Pruned(models.Model):
     class Meta:
         default_permissions = ()
 
+    @override
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name} before {timestamps.to_text(self.before)}"
-
-    # Of a fixture this is not stored either, as its rollups are not.
-    def _save_table(self, raw: bool = False, *args: Any, **kwargs: Any) -> bool:
-        return not raw and super()._save_table(raw, *args, **kwargs)  # type: ignore[misc]  # not in the stubs
 
 
 class ThinnedQuerySet(PartitionedQuerySet["Thinned"]):
@@ -277,7 +267,7 @@ class ThinnedQuerySet(PartitionedQuerySet["Thinned"]):
         return None if row is None else row.span
 
 
-class Thinned(models.Model):
+class Thinned(NotFromFixtures):
     """From which hour to which a series has no rollups of minutes, as its events there are few enough to be read.
 
     It has them of all other events up to the watermark. Events of these hours are only deleted for their age once they
@@ -299,13 +289,10 @@ class Thinned(models.Model):
     class Meta:
         default_permissions = ()
 
+    @override
     def __str__(self) -> str:
         since, before = timestamps.to_text(self.since), timestamps.to_text(self.before)
         return f"{self.namespace}/{self.name} from {since} to {before}"
-
-    # Of a fixture this is not stored either, as its rollups are not.
-    def _save_table(self, raw: bool = False, *args: Any, **kwargs: Any) -> bool:
-        return not raw and super()._save_table(raw, *args, **kwargs)  # type: ignore[misc]  # not in the stubs
 
     @property
     def span(self) -> Span:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from typing_extensions import override
+
 from events.rollups.marks import Marks
 
 
@@ -45,6 +47,7 @@ class Move(NamedTuple):
         """Tell whether a series has a part in it: it is moved itself, or another one is moved to it."""
         return self.old == (namespace, name) or (self.into == (namespace, name) and not self.is_emptied)
 
+    @override
     def __str__(self) -> str:
         if self.into is None:
             return f"{self.namespace}/{self.name} is being deleted"

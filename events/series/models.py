@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from django.core.validators import ProhibitNullCharactersValidator
 from django.db import models
 from django.utils import timezone
+from typing_extensions import override
 
 from events.log.series import SeriesKey
 from events.rollups.moves import Move
@@ -44,6 +45,7 @@ class SeriesSettings(models.Model):
         default_permissions = ("view", "change")
         verbose_name_plural = "series settings"
 
+    @override
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
 
@@ -84,6 +86,7 @@ class FormerName(models.Model):
         indexes = [models.Index(fields=["to_namespace", "to_name"], name="former_name_to")]
         default_permissions = ()
 
+    @override
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
 

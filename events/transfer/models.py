@@ -1,6 +1,7 @@
 """Owns the bookmarks: how far imports have come."""
 
 from django.db import models
+from typing_extensions import override
 
 
 class Bookmark(models.Model):
@@ -22,5 +23,6 @@ class Bookmark(models.Model):
     class Meta:
         default_permissions = ()
 
+    @override
     def __str__(self) -> str:
         return f"{self.source}, line {self.lines}"

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet, Sum
+from typing_extensions import override
 
 from events.calendar import timestamps
 from events.calendar.granularity import MICROSECOND
@@ -53,6 +54,7 @@ class Difference(NamedTuple):
         """Return the start of the hour that is rebuilt with this bucket; for a whole series, 1970."""
         return self.bucket.replace(minute=0)
 
+    @override
     def __str__(self) -> str:
         source = "finer rollups" if self.is_pruned else "events"
         where = f"{self.namespace}/{self.name}, {self.resolution.label} {timestamps.to_text(self.bucket)}"
@@ -85,6 +87,7 @@ class HistogramDifference(NamedTuple):
         """Return the start of an hour that the histogram is rebuilt with."""
         return self.bucket
 
+    @override
     def __str__(self) -> str:
         where = f"{self.namespace}/{self.name}, histogram of the {self.resolution.label.lower()}"
         counts = f"{self.stored_events} events are in its bins, and {self.computed_events} should be"

@@ -25,6 +25,7 @@ class Command(loaddata.Command):
         fields = {field.attname: getattr(event, field.attname) for field in given}
         return Event.objects.using(self.using).filter(**fields).exists() or super().save_obj(obj)
 
+    @override
     def reset_sequences(self, connection: BaseDatabaseWrapper, models: Iterable[type[Model]]) -> None:
         """Let the next id follow the highest stored one, but never let the next id of an event go back.
 
