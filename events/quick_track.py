@@ -22,7 +22,8 @@ from events.http.fast_path.handler import start
 from events.http.fast_path.middleware import is_our_host
 from events.http.renderers import JSONRenderer
 from events.http.utf8_requests import UTF8Request
-from events.ingest.decoding import Batch, decode_json, store
+from events.ingest.decoding import Batch, decode_json
+from events.ingest.store import store
 from events.observability.observation import current
 from events.views import TrackView
 

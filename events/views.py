@@ -38,7 +38,7 @@ from events.distribution.cluster import is_cluster
 from events.http.fast_path.views import EndpointView, json_response
 from events.http.negotiation import JSONUnlessNamed
 from events.http.renderers import CSVRenderer, JSONRenderer, NDJSONRenderer, SeriesCSVRenderer, StreamRenderer
-from events.ingest.decoding import Batch, idempotency_key_of, store
+from events.ingest.decoding import Batch
 from events.ingest.new_series import take_new_series
 from events.ingest.parsers import (
     DocumentParser,
@@ -48,6 +48,7 @@ from events.ingest.parsers import (
     EventNDJSONParser,
     EventParser,
 )
+from events.ingest.store import idempotency_key_of, store
 from events.log.namespace_patterns import Namespaces
 from events.log.series import SeriesKey
 from events.openapi import operations

@@ -29,8 +29,8 @@ from events.annotations.models import Annotation
 from events.annotations.serializers import AnnotationListSerializer, AnnotationSerializer, PlaceField
 from events.annotations.store import store
 from events.http.fast_path.views import EndpointView, json_response
-from events.ingest.decoding import idempotency_key_of
 from events.ingest.parsers import DocumentParser
+from events.ingest.store import idempotency_key_of
 from events.log.namespace_patterns import Namespaces
 
 _VERBS = {"POST": "add", "PATCH": "change", "DELETE": "delete"}

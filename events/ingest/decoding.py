@@ -1,4 +1,4 @@
-"""Turns bodies into stored events: decodes and validates them, then commits."""
+"""Turns bodies into events: decodes and validates them."""
 
 from __future__ import annotations
 
@@ -19,24 +19,17 @@ import msgspec
 from django.conf import settings
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.core.validators import ProhibitNullCharactersValidator
-from django.db import transaction
 from django.http import QueryDict
 from rest_framework.exceptions import ParseError, ValidationError
-from rest_framework.request import Request
 from rest_framework.serializers import as_serializer_error
 
-from events.access.usage import usage_meter
 from events.calendar import timestamps
 from events.fields import NUMBER_TEXT
-from events.http.exceptions import MOST_ITEMS_NAMED, IdempotencyKeyReused, RequestTooLarge
-from events.ingest.models import IdempotencyKey
-from events.log import append
+from events.http.exceptions import MOST_ITEMS_NAMED, RequestTooLarge
 from events.log.append import Row
 from events.log.models import validate_path_segment
-from events.observability.observation import current
 from events.serializers import EventSerializer, JSONObject
 
-MOST_KEY_CHARACTERS = 100
 MOST_TEXT_CHARACTERS = 255
 
 
@@ -353,50 +346,3 @@ def _validate_all(items: Iterable[Any]) -> list[Row]:
 def _check_count(count: int) -> None:
     if count > settings.MAX_EVENTS:
         raise RequestTooLarge(f"The request has {count} events; {settings.MAX_EVENTS} are allowed.")
-
-
-# Storing.
-
-
-def idempotency_key_of(request: Request) -> str | None:
-    """Return the ``Idempotency-Key`` header of a request; None without one. Raises ValidationError."""
-    key: str | None = request.META.get("HTTP_IDEMPOTENCY_KEY")
-    if key is None:
-        return None
-    if not 1 <= len(key) <= MOST_KEY_CHARACTERS:
-        raise ValidationError({"Idempotency-Key": [f"Must have 1 to {MOST_KEY_CHARACTERS} characters."]})
-    # readers differ in how they decode other characters of a header (RFC 9110, 5.5), and so in which key it is
-    if not (key.isascii() and key.isprintable()):
-        raise ValidationError({"Idempotency-Key": ["Must be of printable ASCII characters only."]})
-    return key
-
-
-def store(batch: Batch, client: str, idempotency_key: str | None) -> dict[str, Any]:
-    """Commit the events, all or none, and return the answer.
-
-    Where this client used the key before for the same events, nothing is stored and the answer is the one of the first
-    time. A request under way with the same key is waited for. Raises IdempotencyKeyReused where the key was used for
-    other events. One query without a key; with one five at most, in one transaction.
-    """
-    if idempotency_key is None:
-        append.append(batch.rows)
-        count_stored(batch, client)
-        return batch.answer()
-    digest = batch.digest()
-    with transaction.atomic():
-        first, is_new = IdempotencyKey.objects.get_or_create(
-            client=client, key=idempotency_key, defaults={"digest": digest}
-        )
-        if is_new:
-            append.append(batch.rows)
-    if is_new:
-        count_stored(batch, client)
-    if first.digest != digest:
-        raise IdempotencyKeyReused
-    return batch.answer()  # it follows from the events, so it equals the answer of the first time
-
-
-def count_stored(batch: Batch, client: str) -> None:
-    """Count events that are committed, for their client and in the record of the request."""
-    current().events = len(batch.rows)
-    usage_meter.count_events(client, len(batch.rows))

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.utils.functional import lazy
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 
-from events.ingest.decoding import MOST_KEY_CHARACTERS
+from events.ingest.store import MOST_KEY_CHARACTERS
 from events.ingest.unpacking import UNPACKERS
 from events.openapi.schemas import SEGMENT, Schema, ref
 

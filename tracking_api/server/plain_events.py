@@ -17,7 +17,7 @@ from typing import Any
 import psycopg2.errors
 from django.db import DEFAULT_DB_ALIAS, Error, connections
 
-from events.ingest.decoding import count_stored
+from events.ingest.store import count_stored
 from events.log.append import Row
 from events.log.async_append import AsyncAppender
 from events.observability.observation import Observation

@@ -13,7 +13,7 @@ import pytest
 from django.db import connection
 
 from events import views
-from events.ingest import decoding
+from events.ingest import store as ingest_store
 from events.models import Event
 from events.tests.support.bodies import PAGE_VIEW as EVENT
 
@@ -425,7 +425,7 @@ def test_a_batch_is_gone_once_it_is_answered(client, monkeypatch):
 
     def store(batch, *arguments):
         batches.append(weakref.ref(batch))
-        return decoding.store(batch, *arguments)
+        return ingest_store.store(batch, *arguments)
 
     monkeypatch.setattr(views, "store", store)
     gc.disable()
