@@ -28,7 +28,7 @@ from events.fields import (
     WindowEndField,
 )
 from events.log.series import SeriesKey
-from events.series.overview import ORDERS
+from events.series.orders import ORDERS
 
 MOST_SERIES_ASKED = 100
 FORMATS = ("json", "csv", "ndjson")

@@ -22,7 +22,6 @@ from events.series.hours import HOUR, Asked, Hour, Window, hours_of, last_values
 from events.series.models import FormerName, SeriesSettings
 
 PAGE_SERIES = 50
-ORDERS = ("name", "count", "lastTimestamp", "lastValue", "changePercent", "unit", "description")
 _DAY_HOURS = 24
 _LEAST_SILENCE = timedelta(minutes=2)
 _USUAL_GAPS = 5
