@@ -151,8 +151,8 @@ class EventWindow:
         if self.aggregation_type == "stddev":
             return self._deviations()
         values = self._percentiles(list(self.left), 1.0)
-        huge = [key for key, value in values.items() if isinf(value)]
-        return values | self._percentiles(huge, _QUARTER) if huge else values
+        overflowing = [key for key, value in values.items() if isinf(value)]
+        return values | self._percentiles(overflowing, _QUARTER) if overflowing else values
 
     def _grouped(self, keys: Sequence[SeriesKey], **columns: Any) -> Iterator[tuple[Any, ...]]:
         events = Event.objects.of_partition(self.partition).within(*self.span)

@@ -20,7 +20,7 @@ from events.alerts.forms import AlertForm
 from events.alerts.lag import read_lag
 from events.alerts.models import Alert, AlertState, Delivery
 from events.alerts.preview import preview
-from events.alerts.standing import FIRING, PENDING, RESOLVED
+from events.alerts.states import FIRING, PENDING, RESOLVED
 from events.log.series import SeriesKey
 
 _MOST_STATES, _MOST_FIRINGS, _MOST_DELIVERIES = 100, 30, 20

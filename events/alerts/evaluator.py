@@ -23,7 +23,7 @@ from events.alerts.condition import MINUTE, Verdict
 from events.alerts.lease import Lease, Lost
 from events.alerts.models import Alert, AlertState, Delivery, Firing
 from events.alerts.problems import words_of
-from events.alerts.standing import FIRING, OK, RESOLVED, Standing
+from events.alerts.states import FIRING, OK, RESOLVED, Status
 from events.alerts.watched import Watched
 from events.database.errors import is_database_away
 from events.database.snapshot import snapshot
@@ -265,7 +265,7 @@ def _new_state(alert: Alert, series: SeriesKey, at: datetime) -> AlertState:
 
 def _step(judged: _Judged, alert: Alert, at: datetime, value: float | None, verdict: Verdict) -> None:
     state = judged.state
-    before = Standing(state.state, state.since, state.clear_since)
+    before = Status(state.state, state.since, state.clear_since)
     after = before.after(at, verdict, alert.for_minutes, alert.resolve_minutes)
     state.state, state.since, state.clear_since = after.state, after.since, after.clear_since
     state.value, state.evaluated_at = value, at

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from events.alerts.condition import MINUTE
 from events.alerts.models import Alert, AlertEvaluator, AlertState
-from events.alerts.standing import FIRING
+from events.alerts.states import FIRING
 
 _LATE_SECONDS = 60
 

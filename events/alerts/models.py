@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from events.aggregation.question import NAMED_TYPES, is_aggregation_type
 from events.alerts import condition as conditions
-from events.alerts import sealing, standing
+from events.alerts import sealing, states
 from events.alerts.condition import Condition
 from events.alerts.quiet_hours import is_quiet
 from events.calendar import zones
@@ -291,12 +291,12 @@ def _shown(value: float | None) -> str:
 class AlertState(models.Model):
     """How an alert stands for one series."""
 
-    STATES = [(each, each) for each in (standing.OK, standing.PENDING, standing.FIRING, standing.RESOLVED)]
+    STATES = [(each, each) for each in (states.OK, states.PENDING, states.FIRING, states.RESOLVED)]
 
     alert = models.ForeignKey(Alert, models.CASCADE, related_name="states")
     namespace = models.CharField(max_length=255)
     name = models.CharField(max_length=255)
-    state = models.CharField(max_length=10, choices=STATES, default=standing.OK)
+    state = models.CharField(max_length=10, choices=STATES, default=states.OK)
     since = models.DateTimeField()
     clear_since = models.DateTimeField(null=True)
     value = models.FloatField(null=True)

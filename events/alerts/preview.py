@@ -18,7 +18,7 @@ from events.alerts.condition import MINUTE, Condition
 from events.alerts.models import Alert
 from events.alerts.problems import words_of
 from events.alerts.sliding import Values
-from events.alerts.standing import FIRING, OK, Standing
+from events.alerts.states import FIRING, OK, Status
 from events.calendar.granularity import MICROSECOND, Granularity
 from events.calendar.spans import Span
 from events.calendar.timestamps import microseconds_of
@@ -82,13 +82,13 @@ def preview(alert: Alert, series: SeriesKey, now: datetime, length: timedelta = 
 def _firings(
     alert: Alert, first: datetime, values: Sequence[float | None]
 ) -> Iterator[tuple[datetime, datetime | None]]:
-    condition, standing, fired = alert.condition, Standing(OK, first), None
+    condition, status, fired = alert.condition, Status(OK, first), None
     for number, value in enumerate(values):
         at = first + number * MINUTE
-        standing = standing.after(at, condition.verdict(value), alert.for_minutes, alert.resolve_minutes)
-        if standing.state == FIRING and fired is None:
+        status = status.after(at, condition.verdict(value), alert.for_minutes, alert.resolve_minutes)
+        if status.state == FIRING and fired is None:
             fired = at
-        elif standing.state != FIRING and fired is not None:
+        elif status.state != FIRING and fired is not None:
             yield fired, at
             fired = None
     if fired is not None:

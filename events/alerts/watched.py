@@ -13,7 +13,7 @@ from django.db import transaction
 from events.aggregation import windows
 from events.aggregation.catalogue import Catalogue
 from events.alerts.models import Alert, AlertState, Firing
-from events.alerts.standing import FIRING
+from events.alerts.states import FIRING
 from events.log.namespace_patterns import Namespaces, fits
 from events.log.series import SeriesKey
 

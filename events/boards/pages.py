@@ -94,7 +94,7 @@ class BoardListPage(BoardPage):
     @override
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         boards = Board.objects.seen_by(self.user).select_related("owner").order_by("name", "pk")
-        return super().get_context_data(boards=boards, **{"form": BoardForm(label_suffix=""), "said": "", **kwargs})
+        return super().get_context_data(boards=boards, **{"form": BoardForm(label_suffix=""), "error": "", **kwargs})
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Make a board, empty or of a file."""
@@ -111,9 +111,9 @@ class BoardListPage(BoardPage):
             serializer = BoardSerializer(data=json.loads(content))
             serializer.is_valid(raise_exception=True)
         except (ValueError, RecursionError):
-            return self._refuse(said="The file is no JSON.")
+            return self._refuse(error="The file is no JSON.")
         except ValidationError as error:
-            return self._refuse(said=f"The file is no board: {_sentence(error.detail)}")
+            return self._refuse(error=f"The file is no board: {_sentence(error.detail)}")
         return self.store(serializer.made())
 
     def _refuse(self, **context: Any) -> HttpResponse:
@@ -232,7 +232,7 @@ class AddChartPage(BoardPage):
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         boards = [board for board in Board.objects.seen_by(self.user) if board.may_be_changed_by(self.user)]
         state = self.request.META["QUERY_STRING"]
-        return super().get_context_data(boards=boards, **{"state": state, "said": "", **kwargs})
+        return super().get_context_data(boards=boards, **{"state": state, "error": "", **kwargs})
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Put the chart at the end of the chosen board, or of a new one."""
@@ -256,8 +256,8 @@ class AddChartPage(BoardPage):
             board.save(update_fields=["charts"])
         return redirect("board", board.key)
 
-    def _refuse(self, said: str) -> HttpResponse:
-        context = self.get_context_data(said=said, state=self.request.POST.get("state", ""))
+    def _refuse(self, error: str) -> HttpResponse:
+        context = self.get_context_data(error=error, state=self.request.POST.get("state", ""))
         return self.render_to_response(context, status=400)
 
 

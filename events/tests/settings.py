@@ -14,4 +14,5 @@ PASSWORD_HASHERS = [
 ]
 CLIENT_USAGE_SECONDS = 0  # no thread of its own
 REST_FRAMEWORK["TEST_REQUEST_DEFAULT_FORMAT"] = "json"
-ROLLUP_TAIL_EVENTS = 1_000_000_000  # no roller aside: ids go on from one test to the next, and so seem many
+# nothing is rolled up in the background: ids go on from one test to the next, and so seem many
+ROLLUP_TAIL_EVENTS = 1_000_000_000

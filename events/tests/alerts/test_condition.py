@@ -7,7 +7,7 @@ import pytest
 
 from events.alerts.condition import Condition, Verdict, minutes_text
 from events.alerts.quiet_hours import is_quiet
-from events.alerts.standing import Standing
+from events.alerts.states import Status
 
 BREACHED, BETWEEN, CLEAR, UNKNOWN = Verdict
 NOON = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
@@ -46,15 +46,15 @@ TRANSITIONS = [
 ]
 
 
-def standing(state, since, clear_since):
-    return Standing(state, minutes(since), None if clear_since is None else minutes(clear_since))
+def status(state, since, clear_since):
+    return Status(state, minutes(since), None if clear_since is None else minutes(clear_since))
 
 
 @pytest.mark.parametrize(("before", "verdict", "for_minutes", "resolve_minutes", "after"), TRANSITIONS)
 def test_what_leads_from_a_state_to_the_next(before, verdict, for_minutes, resolve_minutes, after):
-    found = standing(*before).after(minutes(10), verdict, for_minutes, resolve_minutes)
+    found = status(*before).after(minutes(10), verdict, for_minutes, resolve_minutes)
 
-    assert found == standing(*after)
+    assert found == status(*after)
 
 
 CHANGE = {"kind": "change", "threshold": 50.0}

@@ -258,7 +258,9 @@ def test_huge_values_stop_nothing_and_stay_right(db, values, kind):
 @pytest.mark.not_on_a_cluster
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("form", ["json", "csv"])
-def test_a_read_that_meets_a_long_tail_has_it_rolled_up_aside(settings, client_with_scopes, form, partition_count):
+def test_a_read_that_meets_a_long_tail_has_it_rolled_up_in_the_background(
+    settings, client_with_scopes, form, partition_count
+):
     client = client_with_scopes("aggregation")
 
     def ask():

@@ -514,7 +514,7 @@ def test_what_only_the_rollups_hold_is_never_lost_unasked(pruned):
     assert Rollup.objects.event_count() == left
 
 
-# Standing policy.
+# Status policy.
 
 
 @pytest.fixture

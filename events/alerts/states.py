@@ -13,15 +13,15 @@ RESOLVED_FOR = timedelta(days=1)
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How an alert stands for one series: its state, since when, and since when it has been clear while it fires."""
+class Status:
+    """The status of an alert for one series: its state, since when, and since when it has been clear while it fires."""
 
     state: str
     since: datetime
     clear_since: datetime | None = None
 
-    def after(self, at: datetime, verdict: Verdict, for_minutes: int, resolve_minutes: int) -> Standing:
-        """Return the standing at the next minute, for which there is a verdict.
+    def after(self, at: datetime, verdict: Verdict, for_minutes: int, resolve_minutes: int) -> Status:
+        """Return the status at the next minute, for which there is a verdict.
 
         A breach must hold for ``for_minutes`` before the alert fires, and it must be clear for ``resolve_minutes``
         before it is resolved. A value between both thresholds neither fires nor resolves anything, and neither does a
@@ -32,13 +32,13 @@ class Standing:
                 return replace(self, clear_since=None)
             clear_since = self.clear_since or at
             if at - clear_since >= resolve_minutes * MINUTE:
-                return Standing(RESOLVED, at)
+                return Status(RESOLVED, at)
             return replace(self, clear_since=clear_since)
         if verdict is Verdict.BREACHED:
             since = self.since if self.state == PENDING else at
             if at - since >= for_minutes * MINUTE:
-                return Standing(FIRING, at)
-            return Standing(PENDING, since)
+                return Status(FIRING, at)
+            return Status(PENDING, since)
         if self.state == PENDING or (self.state == RESOLVED and at - self.since >= RESOLVED_FOR):
-            return Standing(OK, at)
+            return Status(OK, at)
         return self
