@@ -34,21 +34,6 @@ def aggregate(question: Question) -> list[Item]:
         return Answer(question).items()
 
 
-def stream(question: Question) -> Iterator[Item]:
-    """Answer a question as ``Answer.iterate`` does, from a snapshot that lasts until the last item.
-
-    Raises ValidationError before the first item where ``Answer.check_stream`` does.
-    """
-    with snapshot():
-        Answer(question).check_stream()
-
-    def items() -> Iterator[Item]:
-        with snapshot():
-            yield from Answer(question).iterate()
-
-    return items()
-
-
 class Answer:
     """The answer to one question in one snapshot of the database.
 

@@ -14,11 +14,12 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from events.aggregation.answer import aggregate, stream
+from events.aggregation.answer import aggregate
 from events.aggregation.question import Question, fraction_of
 from events.calendar.granularity import Granularity
 from events.log.namespace_patterns import Namespaces
 from events.models import Event
+from events.tests.support.answers import stream
 from events.tests.support.examples import few_of
 from events.tests.support.rolling_up import roll_up_all
 from events.worker import retention

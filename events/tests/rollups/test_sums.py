@@ -12,11 +12,12 @@ from hypothesis import HealthCheck, example, given, strategies
 from hypothesis import settings as hypothesis_settings
 from rest_framework.exceptions import ValidationError as BadRequest
 
-from events.aggregation.answer import Answer, aggregate, stream
+from events.aggregation.answer import Answer, aggregate
 from events.aggregation.question import Question
 from events.calendar.timestamps import to_text
 from events.models import Event, Rollup
 from events.rollups import sums, sums_sql
+from events.tests.support.answers import stream
 from events.tests.support.examples import IS_THOROUGH, few_of
 from events.tests.support.rolling_up import roll_up_all
 from events.worker import retention, roll_up

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, strategies
 from hypothesis import settings as hypothesis_settings
 from rest_framework.exceptions import ValidationError as BadRequest
 
-from events.aggregation.answer import aggregate, stream
+from events.aggregation.answer import aggregate
 from events.aggregation.catalogue import catalogue
 from events.aggregation.question import Question
 from events.database import partitions
@@ -23,6 +23,7 @@ from events.models import Event, Pruned, Rollup, Watermark
 from events.rollups.models import WatermarkManager
 from events.rollups.rebuild import PrunedError
 from events.tests.rollups.test_rollups_stateful import ZONES, local_key
+from events.tests.support.answers import stream
 from events.tests.support.examples import IS_THOROUGH, few_of
 from events.tests.support.rolling_up import roll_up_all, stored
 from events.worker import retention, roll_up

@@ -10,7 +10,7 @@ from rest_framework.exceptions import ValidationError as BadRequest
 
 from events import renaming
 from events.aggregation import windows
-from events.aggregation.answer import aggregate, stream
+from events.aggregation.answer import aggregate
 from events.aggregation.question import Question
 from events.aggregation.readers import reader_of
 from events.aggregation.series_state import state_of
@@ -20,6 +20,7 @@ from events.database.snapshot import snapshot
 from events.log.series import SeriesKey
 from events.models import Event, Pruned, Rollup, Thinned, Watermark
 from events.tests.support import partitioned
+from events.tests.support.answers import stream
 from events.tests.support.commands import fails, run
 from events.tests.support.examples import IS_THOROUGH
 from events.tests.support.rolling_up import expected, roll_up_all, stored, without_thinned
