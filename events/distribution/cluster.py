@@ -26,7 +26,8 @@ _GRANTED = f"""
     locks.locktype = 'relation' AND locks.granted AND locks.mode IN {_WRITER_MODES}
         AND locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """  # noqa: S608
-# The order counts: the last id is read, then the locks are looked at, then the clock. {mine} is the session that asks.
+_MINE = "{mine}"  # in what every node is asked: the session that asks, which the coordinator fills in
+# The order counts: the last id is read, then the locks are looked at, then the clock.
 _ENTRIES = f"""
     SELECT jsonb_build_object('last_id', last_id, 'writers', writers, 'clock', clock_timestamp())
     FROM (
@@ -34,7 +35,7 @@ _ENTRIES = f"""
             SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_array(locks.virtualtransaction, active.global_pid)), '[]')
             FROM pg_locks AS locks LEFT JOIN get_all_active_transactions() AS active ON active.process_id = locks.pid
             WHERE last_id IS NOT NULL AND {_GRANTED} AND locks.relation = '{_LOG}'::regclass
-                AND locks.pid IS DISTINCT FROM pg_backend_pid() AND active.global_pid IS DISTINCT FROM {{mine}}
+                AND locks.pid IS DISTINCT FROM pg_backend_pid() AND active.global_pid IS DISTINCT FROM {_MINE}
         ) AS writers
         FROM (
             SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('{_LOG}', 'id')::regclass), 0) AS last_id
@@ -43,27 +44,11 @@ _ENTRIES = f"""
         OFFSET 0
     ) AS looked
 """  # noqa: S608
-# A prepared transaction keeps its locks on the shards when it holds none on the log any more: that is how a commit
-# looks of which one node has not heard yet. Of the others, those count that may have ids from before the look at the
-# entries: they began before it on the node that they entered by, or their session was writing then.
-_WRITERS = f"""
-    SELECT coalesce(string_agg(DISTINCT locks.virtualtransaction, ' '), '')
-    FROM pg_locks AS locks JOIN pg_class ON pg_class.oid = locks.relation
-    WHERE {_GRANTED} AND pg_class.relname ~ '^{_LOG}_[0-9]+$'
-        AND locks.pid IS DISTINCT FROM pg_backend_pid()
-        AND NOT EXISTS (
-            SELECT 1 FROM get_all_active_transactions() AS active
-            WHERE active.process_id = locks.pid AND (active.global_pid = {{mine}} OR (
-                active.transaction_stamp > ('{{clocks}}'::jsonb ->> active.initiator_node_identifier::text)::timestamptz
-                AND active.global_pid <> ALL('{{sessions}}'::bigint[])
-            ))
-        )
-"""  # noqa: S608
-_ASK_EVERY_NODE = """
+_ASK_EVERY_NODE = f"""
     SELECT node.nodeid, node.groupid, answer.success, answer.result
-    FROM run_command_on_all_nodes(replace(%s, '{mine}', citus_backend_gpid()::text), true, true) AS answer
+    FROM run_command_on_all_nodes(replace(%s, '{_MINE}', citus_backend_gpid()::text), true, true) AS answer
     JOIN pg_dist_node AS node USING (nodeid)
-"""
+"""  # noqa: S608
 _GROUP_OF_EACH_KEY = f"""
     SELECT watermark.id, placement.groupid
     FROM unnest(%s::smallint[]) AS watermark (id)
@@ -167,8 +152,24 @@ def ask_for_entries() -> Entries:
 
 def ask_for_writers(entries: Entries) -> dict[int, set[str]]:
     """List, for each node, the transactions with a writer's lock on a shard that may have ids of the entries."""
-    sql = _WRITERS.replace("{clocks}", json.dumps(entries.clocks))
-    sql = sql.replace("{sessions}", f"{{{','.join(map(str, entries.sessions))}}}")
+    clocks, sessions = json.dumps(entries.clocks), ",".join(map(str, entries.sessions))
+    # A prepared transaction keeps its locks on the shards when it holds none on the log any more: that is how a commit
+    # looks of which one node has not heard yet. Of the others, those count that may have ids from before the look at
+    # the entries: they began before it on the node that they entered by, or their session was writing then.
+    sql = f"""
+        SELECT coalesce(string_agg(DISTINCT locks.virtualtransaction, ' '), '')
+        FROM pg_locks AS locks JOIN pg_class ON pg_class.oid = locks.relation
+        WHERE {_GRANTED} AND pg_class.relname ~ '^{_LOG}_[0-9]+$'
+            AND locks.pid IS DISTINCT FROM pg_backend_pid()
+            AND NOT EXISTS (
+                SELECT 1 FROM get_all_active_transactions() AS active
+                WHERE active.process_id = locks.pid AND (active.global_pid = {_MINE} OR (
+                    active.transaction_stamp
+                        > ('{clocks}'::jsonb ->> active.initiator_node_identifier::text)::timestamptz
+                    AND active.global_pid <> ALL('{{{sessions}}}'::bigint[])
+                ))
+            )
+    """  # noqa: S608
     return {group: set(result.split()) for group, result in ask_every_node(sql).items()}
 
 
