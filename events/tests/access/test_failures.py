@@ -12,6 +12,7 @@ from django.http import HttpResponse
 from django.test import Client, RequestFactory
 
 from events.access.login_throttle import client_address, slow_log_ins
+from events.tests.support.responses import statuses
 
 LOG_INS = ["/accounts/login/", "/admin/login/"]
 CLIENT_PAGES = ["/o/token/", "/o/revoke_token/", "/o/introspect/"]
@@ -34,10 +35,6 @@ def log_in(username="ada", password="wrong", path="/accounts/login/", **extra):
 def fetch_token(client_id="shop", secret="wrong", path="/o/token/", **fields):
     fields = {"grant_type": "client_credentials", "token": "x", **fields}
     return Client().post(path, {"client_id": client_id, "client_secret": secret, **fields})
-
-
-def statuses(call, count):
-    return [call().status_code for _ in range(count)]
 
 
 @pytest.mark.parametrize("path", LOG_INS)

@@ -13,6 +13,9 @@ from rest_framework.test import APIClient
 from events.access.tokens import token_memory
 from events.models import Event, Grant, IdempotencyKey
 from events.tests.support.bodies import ORDER as EVENT
+from events.tests.support.clients import client_with
+
+client = client_with("read write aggregation")
 
 ITEM = {"aggregatedTimestamp": "2020-11-12T11:10:00Z", "value": 1.0}
 
@@ -24,11 +27,6 @@ def make_grant(application):
         return Grant.objects.create(application=application, **namespaces, **fields)
 
     return make
-
-
-@pytest.fixture
-def client(client_with_scopes):
-    return client_with_scopes("read write aggregation")
 
 
 def refusal(scope, namespace):

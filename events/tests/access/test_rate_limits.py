@@ -9,12 +9,11 @@ from rest_framework.test import APIClient
 from events.ingest import new_series
 from events.models import Event, Grant, IdempotencyKey
 from events.tests.support.bodies import ORDER as EVENT
+from events.tests.support.clients import client_with
+from events.tests.support.responses import statuses
 from events.worker import roll_up
 
-
-@pytest.fixture
-def client(client_with_scopes):
-    return client_with_scopes("read write aggregation")
+client = client_with("read write aggregation")
 
 
 def fields(response):
@@ -27,10 +26,6 @@ def policy(quota, unit="requests"):
 
 def left(remaining, seconds, unit="requests"):
     return f'"{unit}";r={remaining};t={seconds}'
-
-
-def statuses(call, count):
-    return [call().status_code for _ in range(count)]
 
 
 def test_there_is_no_limit_unless_one_is_set(client, clock):

@@ -8,8 +8,12 @@ import pytest
 from rest_framework.test import APIClient
 
 from events.models import Event
+from events.tests.support.clients import client_with
 from events.tests.support.examples import IS_THOROUGH
+from events.tests.support.responses import items_of
 from events.worker import roll_up
+
+client = client_with("aggregation")
 
 PATH = "/api/events/Frontend/pageView"
 CHOOSE = "Choose one of: "
@@ -20,16 +24,6 @@ PERCENTILES = "Another percentile is a “p” and a number from 0 to 100, such 
 NO_TIMESTAMP = (
     "Must be ISO 8601 text such as 2020-11-12T11:10:00Z, or a unix timestamp as a number, within the years 1 to 9999."
 )
-
-
-@pytest.fixture
-def client(client_with_scopes):
-    return client_with_scopes("aggregation")
-
-
-def items(response):
-    assert response.status_code == 200, response.content
-    return [(item["aggregatedTimestamp"], item["value"]) for item in response.json()]
 
 
 @pytest.mark.one_partition
@@ -70,7 +64,7 @@ def test_it_groups_by_the_calendar(client, make_event, granularity, expected):
     make_event(timestamp="2020-12-31T23:59:59.999999", value=2)
     make_event(timestamp="2020-12-31T23:59:58", value=1)
 
-    assert items(client.get(PATH, {"granularity": granularity, "aggregationType": "sum"})) == expected
+    assert items_of(client.get(PATH, {"granularity": granularity, "aggregationType": "sum"})) == expected
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("avg", 2.5), ("min", -1.0), ("max", 6.0), ("sum", 5.0), ("count", 2)])
@@ -80,7 +74,7 @@ def test_it_aggregates(client, make_event, kind, expected):
 
     response = client.get(PATH, {"granularity": "day", "aggregationType": kind})
 
-    assert items(response) == [("2020-02-29T00:00:01Z", expected)]
+    assert items_of(response) == [("2020-02-29T00:00:01Z", expected)]
     assert type(response.json()[0]["value"]) is type(expected)
 
 
@@ -98,16 +92,20 @@ def test_the_window_includes_both_ends(client, make_event, query):
     for timestamp in ("11:09:59.999998", "11:10:00", "11:11:00", "11:11:00.000001"):
         make_event(timestamp=f"2020-11-12T{timestamp}")
 
-    assert items(client.get(PATH, query)) == [("2020-11-12T11:10:00Z", 1.0), ("2020-11-12T11:11:00Z", 1.0)]
+    assert items_of(client.get(PATH, query)) == [("2020-11-12T11:10:00Z", 1.0), ("2020-11-12T11:11:00Z", 1.0)]
 
 
 def test_the_window_may_be_open_at_either_end(client, make_event):
     for day in (1, 2, 3):
         make_event(timestamp=f"2020-11-0{day}T00:00:00", value=day)
 
-    assert [value for _, value in items(client.get(PATH, {"tsMin": "2020-11-02"}))] == [2.0, 3.0]
-    assert [value for _, value in items(client.get(PATH, {"tsMax": "2020-11-02"}))] == [1.0, 2.0]
-    assert [value for _, value in items(client.get(f"{PATH}?tsMin=&tsMax=&granularity=&aggregationType="))] == [1, 2, 3]
+    assert [value for _, value in items_of(client.get(PATH, {"tsMin": "2020-11-02"}))] == [2.0, 3.0]
+    assert [value for _, value in items_of(client.get(PATH, {"tsMax": "2020-11-02"}))] == [1.0, 2.0]
+    assert [value for _, value in items_of(client.get(f"{PATH}?tsMin=&tsMax=&granularity=&aggregationType="))] == [
+        1,
+        2,
+        3,
+    ]
 
 
 def test_an_offset_survives_a_url_where_the_plus_was_not_escaped(client, make_event):
@@ -115,7 +113,7 @@ def test_an_offset_survives_a_url_where_the_plus_was_not_escaped(client, make_ev
 
     response = client.get(f"{PATH}?tsMin=2020-11-12T12:10:00+01:00&tsMax=2020-11-12T12:10:00+01:00")
 
-    assert items(response) == [("2020-11-12T11:10:00Z", 1.0)]
+    assert items_of(response) == [("2020-11-12T11:10:00Z", 1.0)]
 
 
 @pytest.mark.parametrize("name", ["pageView", "ä b", "a?b#c", "%2F", "a\nb", "...", "+", "\\", ";", "😀"])
@@ -123,7 +121,7 @@ def test_an_offset_survives_a_url_where_the_plus_was_not_escaped(client, make_ev
 def test_it_finds_a_series_by_its_path(client, make_event, name, slash):
     make_event(namespace=name, name=name)
 
-    assert items(client.get(f"/api/events/{quote(name, safe='')}/{quote(name, safe='')}{slash}")) == [
+    assert items_of(client.get(f"/api/events/{quote(name, safe='')}/{quote(name, safe='')}{slash}")) == [
         ("2020-11-12T11:10:00Z", 1.0)
     ]
 
@@ -131,8 +129,8 @@ def test_it_finds_a_series_by_its_path(client, make_event, name, slash):
 def test_a_series_without_events_is_an_empty_list(client, make_event):
     make_event()
 
-    assert items(client.get("/api/events/Frontend/pageview")) == []
-    assert items(client.get(PATH, {"tsMin": "2021-01-01"})) == []
+    assert items_of(client.get("/api/events/Frontend/pageview")) == []
+    assert items_of(client.get(PATH, {"tsMin": "2021-01-01"})) == []
 
 
 @pytest.mark.parametrize(
@@ -203,7 +201,7 @@ def test_it_refuses_more_items_than_the_limit(client, make_event, settings, gran
     settings.MAX_ITEMS = 2
     for day in (1, 2):
         make_event(timestamp=f"2020-11-0{day}T00:00:00")
-    assert len(items(client.get(PATH, {"granularity": granularity}))) == 2
+    assert len(items_of(client.get(PATH, {"granularity": granularity}))) == 2
     make_event(timestamp="2020-11-03T00:00:00")
 
     response = client.get(PATH, {"granularity": granularity})
@@ -226,7 +224,7 @@ def test_huge_values_have_an_average(client, make_event, values, kind, expected)
     for value in values:
         make_event(value=value)
 
-    assert [value for _, value in items(client.get(PATH, {"aggregationType": kind}))] == [pytest.approx(expected)]
+    assert [value for _, value in items_of(client.get(PATH, {"aggregationType": kind}))] == [pytest.approx(expected)]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -247,7 +245,7 @@ def test_a_huge_value_changes_no_tiny_one(client, make_event, granularity, kind,
 
     response = client.get(PATH, {"aggregationType": kind, "granularity": granularity})
 
-    assert [value for _, value in items(response)] == [pytest.approx(value, rel=1e-12, abs=0) for value in expected]
+    assert [value for _, value in items_of(response)] == [pytest.approx(value, rel=1e-12, abs=0) for value in expected]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -320,7 +318,7 @@ def test_it_agrees_with_plain_python(client, granularity, kind):
         query = {"granularity": granularity, "aggregationType": kind}
         query |= {key: end.isoformat() for key, end in [("tsMin", ts_min), ("tsMax", ts_max)] if end}
 
-        answer = items(client.get(f"{PATH}?{urlencode(query)}"))
+        answer = items_of(client.get(f"{PATH}?{urlencode(query)}"))
 
         parsed = [(datetime.fromisoformat(timestamp), value) for timestamp, value in answer]
         assert parsed == oracle(events, ts_min, ts_max, granularity, kind)

@@ -15,14 +15,13 @@ from events.aggregation.catalogue import Catalogue, catalogue
 from events.log.namespace_patterns import Namespaces
 from events.log.series import SeriesKey
 from events.models import Event, Grant
+from events.tests.support.clients import client_with
+from events.tests.support.responses import body_of
 from events.worker import pacing, roll_up
 
+client = client_with("read")
+
 pytestmark = [pytest.mark.usefixtures("partition_count"), pytest.mark.partitions_on("postgresql")]
-
-
-@pytest.fixture
-def client(client_with_scopes):
-    return client_with_scopes("read")
 
 
 @pytest.fixture
@@ -288,10 +287,6 @@ AS_CSV = (
 ).encode()
 
 
-def body(response):
-    return b"".join(response.streaming_content) if response.streaming else response.content
-
-
 @pytest.mark.parametrize("query", ["", "limit=10"])
 @pytest.mark.parametrize(
     ("parameter", "accept", "content_type"),
@@ -309,7 +304,7 @@ def test_it_comes_in_other_formats(client, stored, query, parameter, accept, con
 
     response = client.get(f"/api/events/?{query}&format={parameter}", headers=headers)
 
-    content = body(response)
+    content = body_of(response)
     assert (response.status_code, response["Content-Type"]) == (200, content_type)
     assert response.streaming == (content_type[-4:] != "json" and not query)
     if "csv" in content_type:
@@ -330,7 +325,7 @@ def test_it_comes_in_other_formats(client, stored, query, parameter, accept, con
 def test_a_line_of_csv_is_no_formula(client, make_event, name, written):
     make_event(name, name)
 
-    [_, line] = body(client.get("/api/events/?format=csv")).decode().split("\r\n", 1)
+    [_, line] = body_of(client.get("/api/events/?format=csv")).decode().split("\r\n", 1)
 
     assert line == f"{written},{written},1,2020-11-12T11:10:00Z,2020-11-12T11:10:00Z\r\n"
     assert client.get("/api/events/").json()[0]["name"] == name
@@ -447,7 +442,7 @@ def test_the_whole_groups_the_tail_once(client, stored, monkeypatch):
     monkeypatch.setattr(catalogue_module, "_ROWS_AT_A_TIME", 1)
     roll_up.take_step(most_events=3)
     with CaptureQueriesContext(connection) as captured:
-        assert body(client.get("/api/events/?format=csv")) == AS_CSV
+        assert body_of(client.get("/api/events/?format=csv")) == AS_CSV
 
     assert len([query for query in captured if "GROUP BY" in query["sql"]]) == 1
 
@@ -490,7 +485,7 @@ def test_the_memory_does_not_grow_with_the_series(client, db, query):
     peaks = []
     for count in (1, 20_000):
         store_many(count)
-        body(client.get(f"/api/events/?{query}"))
+        body_of(client.get(f"/api/events/?{query}"))
         tracemalloc.start()
         body_bytes = sum(map(len, client.get(f"/api/events/?{query}")))
         peaks.append(tracemalloc.get_traced_memory()[1])

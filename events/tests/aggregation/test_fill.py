@@ -5,15 +5,14 @@ import json
 import pytest
 
 from events.models import Rollup
+from events.tests.support.clients import client_with
+from events.tests.support.responses import items_of
 from events.worker import roll_up
+
+client = client_with("aggregation")
 
 PATH = "/api/events/Frontend/pageView"
 DAYS = {"tsMin": "2024-02-27T12:00:00Z", "tsMax": "2024-03-02T12:00:00Z", "granularity": "day"}
-
-
-@pytest.fixture
-def client(client_with_scopes):
-    return client_with_scopes("aggregation")
 
 
 @pytest.fixture(params=[False, True], ids=["events", "rollups"])
@@ -26,11 +25,6 @@ def stored(request, make_event):
         make_event(timestamp=timestamp, value=value)
     if request.param:
         roll_up.take_step()
-
-
-def values(response):
-    assert response.status_code == 200, response.content
-    return [(item["aggregatedTimestamp"], item["value"]) for item in response.json()]
 
 
 @pytest.mark.parametrize(
@@ -50,15 +44,15 @@ def values(response):
 def test_empty_buckets_give_what_is_asked_for(client, stored, fill, kind, expected):
     response = client.get(PATH, {**DAYS, "fill": fill, "aggregationType": kind})
 
-    assert values(response) == expected
-    assert [type(value) for _, value in values(response)] == [type(value) for _, value in expected]
+    assert items_of(response) == expected
+    assert [type(value) for _, value in items_of(response)] == [type(value) for _, value in expected]
 
 
 def test_no_change_of_the_clocks_makes_more_items_than_the_limit(client, make_event, settings):
     make_event()
     question = {"tsMin": "2010-01-01T00:00:00", "tsMax": "2011-12-31T23:59:00", "granularity": "hour", "fill": "null"}
     settings.MAX_ITEMS = 2 * 365 * 24 + 2  # as Lord Howe goes back by half an hour each year, and that is one more
-    assert len(values(client.get(PATH, {**question, "timezone": "Australia/Lord_Howe"}))) == settings.MAX_ITEMS
+    assert len(items_of(client.get(PATH, {**question, "timezone": "Australia/Lord_Howe"}))) == settings.MAX_ITEMS
 
     settings.MAX_ITEMS -= 1
 
@@ -69,12 +63,12 @@ def test_the_timestamp_of_a_bucket_may_be_its_start(client, stored):
     starts = ["2024-02-27", "2024-02-28", "2024-02-29", "2024-03-01", "2024-03-02"]
 
     response = client.get(PATH, {**DAYS, "fill": "null", "timestamp": "bucket", "aggregationType": "min"})
-    assert values(response) == [
+    assert items_of(response) == [
         (f"{day}T00:00:00Z", value) for day, value in zip(starts, [None, 2.0, None, 8.0, None], strict=True)
     ]
 
     response = client.get(PATH, {**DAYS, "timestamp": "bucket", "aggregationType": "min"})
-    assert values(response) == [("2024-02-28T00:00:00Z", 2.0), ("2024-03-01T00:00:00Z", 8.0)]
+    assert items_of(response) == [("2024-02-28T00:00:00Z", 2.0), ("2024-03-01T00:00:00Z", 8.0)]
 
 
 def test_an_open_end_is_where_the_series_ends(client, stored):
@@ -82,7 +76,7 @@ def test_an_open_end_is_where_the_series_ends(client, stored):
         PATH, {"granularity": "week", "fill": "zero", "aggregationType": "count", "timestamp": "bucket"}
     )
 
-    assert values(response) == [("2024-02-19T00:00:00Z", 1), ("2024-02-26T00:00:00Z", 3), ("2024-03-04T00:00:00Z", 1)]
+    assert items_of(response) == [("2024-02-19T00:00:00Z", 1), ("2024-02-26T00:00:00Z", 3), ("2024-03-04T00:00:00Z", 1)]
 
 
 @pytest.mark.parametrize("year", [2023, 2025])
@@ -94,13 +88,13 @@ def test_a_window_without_events_is_filled_too(client, stored, year):
         "fill": "zero",
     }
 
-    assert values(client.get(PATH, window)) == [(f"{year}-01-01T0{hour}:00:00Z", 0.0) for hour in (0, 1, 2)]
-    assert values(client.get(PATH, {**window, "fill": "none"})) == []
+    assert items_of(client.get(PATH, window)) == [(f"{year}-01-01T0{hour}:00:00Z", 0.0) for hour in (0, 1, 2)]
+    assert items_of(client.get(PATH, {**window, "fill": "none"})) == []
 
 
 def test_what_lies_wholly_beyond_an_open_end_is_empty(client, stored):
-    assert values(client.get(PATH, {"tsMin": "2025-01-01", "granularity": "day", "fill": "zero"})) == []
-    assert values(client.get(PATH, {"tsMax": "2023-01-01", "granularity": "day", "fill": "zero"})) == []
+    assert items_of(client.get(PATH, {"tsMin": "2025-01-01", "granularity": "day", "fill": "zero"})) == []
+    assert items_of(client.get(PATH, {"tsMax": "2023-01-01", "granularity": "day", "fill": "zero"})) == []
 
 
 @pytest.mark.parametrize(("fill", "value"), [("zero", 0.0), ("null", None), ("previous", None)])
@@ -114,7 +108,7 @@ def test_a_series_without_events_is_filled_as_one_that_has_none_there(client, st
     assert items == [{"aggregatedTimestamp": f"{day}T00:00:00Z", "value": value} for day in days]
     for one_end in ({"tsMax": ""}, {"tsMin": ""}, {"granularity": "none"}, {"fill": "none"}):
         response = client.get("/api/events/Frontend/nothing", {**DAYS, "fill": fill, **one_end})
-        assert values(response) == []
+        assert items_of(response) == []
 
 
 def test_filling_what_was_never_sent_is_limited_too(client, stored, settings):
@@ -164,7 +158,9 @@ def test_previous_goes_by_the_days_of_the_zone(client, make_event):
     question = {"tsMin": "2024-03-01T00:00:00+01:00", "tsMax": "2024-03-01T12:00:00+01:00", "granularity": "day"}
 
     for zone, expected in (("Europe/Berlin", 6.0), ("UTC", 4.0)):
-        answer = values(client.get(PATH, {**question, "fill": "previous", "aggregationType": "sum", "timezone": zone}))
+        answer = items_of(
+            client.get(PATH, {**question, "fill": "previous", "aggregationType": "sum", "timezone": zone})
+        )
         assert answer[0][1] == expected
 
 
@@ -216,8 +212,8 @@ def test_the_first_event_of_a_series_changes_the_tag_of_what_was_filled(client, 
     response = client.get("/api/events/Frontend/new", question, **known)
 
     days = ["2024-02-27", "2024-02-28", "2024-02-29", "2024-03-01", "2024-03-02"]
-    assert values(empty) == [(f"{day}T00:00:00Z", None) for day in days]
-    assert values(response) == [(f"{day}T00:00:00Z", 3.0) for day in days]
+    assert items_of(empty) == [(f"{day}T00:00:00Z", None) for day in days]
+    assert items_of(response) == [(f"{day}T00:00:00Z", 3.0) for day in days]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -228,13 +224,13 @@ def test_a_sum_before_that_no_double_holds_is_no_value(client, make_event):
 
     response = client.get(PATH, {**question, "fill": "previous", "aggregationType": "sum"})
 
-    assert values(response) == [("2024-02-29T00:00:00Z", None)]
+    assert items_of(response) == [("2024-02-29T00:00:00Z", None)]
 
 
 def test_without_grouping_nothing_is_filled(client, stored):
     response = client.get(PATH, {**DAYS, "granularity": "none", "fill": "zero", "timestamp": "bucket"})
 
-    assert values(response) == [
+    assert items_of(response) == [
         ("2024-02-28T10:00:00Z", 2.0),
         ("2024-02-28T11:00:00Z", 4.0),
         ("2024-03-01T09:30:00Z", 8.0),
@@ -273,7 +269,7 @@ def test_the_limit_counts_filled_buckets_before_any_is_read(
     window = {"tsMin": "2024-02-27T12:00:00Z", "tsMax": "2024-03-02T12:00:00Z", "fill": "null"}
 
     if fits is None:
-        assert len(values(client.get(PATH, {**window, "granularity": granularity}))) == 4 * 24 * 60 + 1
+        assert len(items_of(client.get(PATH, {**window, "granularity": granularity}))) == 4 * 24 * 60 + 1
         return
     # the token and how the series stands; without rollups also the newest event, the tail, and the ends of the series
     with django_assert_num_queries(2 if Rollup.objects.exists() else 6):
@@ -305,4 +301,4 @@ def test_stored_buckets_are_counted_before_they_are_read(client, make_event, set
     advice = "More than 3 items; choose a shorter window, or a coarser granularity such as hour."
     assert (response.status_code, response.json()) == (400, {"granularity": [advice]})
     settings.MAX_ITEMS = 4
-    assert len(values(client.get(PATH, {"granularity": "minute"}))) == 4
+    assert len(items_of(client.get(PATH, {"granularity": "minute"}))) == 4

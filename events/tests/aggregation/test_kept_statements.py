@@ -19,6 +19,7 @@ from events.database.statements import Statement
 from events.database.trunc_clock import Rules
 from events.models import Event, Resolution
 from events.rollups.marks import Marks
+from events.tests.support.by_hand import answer_by_hand
 from events.tests.support.rolling_up import roll_up_all
 
 START = datetime(2024, 3, 29, 20, 15, 30, tzinfo=UTC)
@@ -58,21 +59,10 @@ def questions():
 
 
 def expected(question, count):
-    """The answer, computed in Python."""
-    reduce = {"avg": lambda values: sum(values) / len(values), "max": max, "count": len}[question.aggregation_type]
-    buckets = {}
-    for number in range(count):
-        at = START + STEP * number
-        if (question.ts_min or at) <= at <= (question.ts_max or at):
-            start = question.granularity.start_of(at, question.zone)
-            buckets.setdefault(start, []).append((at, value_of(question.name, number)))
-    return [
-        {
-            "aggregatedTimestamp": of_bucket[0][0].isoformat().replace("+00:00", "Z"),
-            "value": reduce([value for _, value in of_bucket]),
-        }
-        for of_bucket in buckets.values()
-    ]
+    events = [(START + STEP * number, value_of(question.name, number)) for number in range(count)]
+    return answer_by_hand(
+        events, question.aggregation_type, question.granularity, question.zone, question.ts_min, question.ts_max
+    )
 
 
 def test_each_answer_is_its_own_whatever_was_asked_before(partition_count):

@@ -20,19 +20,18 @@ from events.calendar.granularity import Granularity
 from events.log.namespace_patterns import Namespaces
 from events.models import Event
 from events.tests.support.answers import stream
+from events.tests.support.clients import client_with
 from events.tests.support.examples import few_of
+from events.tests.support.responses import items_of
 from events.tests.support.rolling_up import roll_up_all
 from events.worker import retention
+
+client = client_with("aggregation")
 
 PATH = "/api/events/Shop/order"
 WORDS = "avg, min, max, sum, count, rate, first, last, stddev, median, p50, p75, p90, p95, p99"
 BERLIN = ZoneInfo("Europe/Berlin")
 MICROSECOND = timedelta(microseconds=1)
-
-
-@pytest.fixture
-def client(client_with_scopes):
-    return client_with_scopes("aggregation")
 
 
 @pytest.fixture
@@ -43,11 +42,6 @@ def make_orders(make_event):
 def make_events(make_event, *values, start=datetime(2024, 3, 1, tzinfo=UTC), step=timedelta(minutes=1)):
     for number, value in enumerate(values):
         make_event("Shop", "order", start + number * step, value)
-
-
-def items(response):
-    assert response.status_code == 200, response.content
-    return [(item["aggregatedTimestamp"], item["value"]) for item in response.json()]
 
 
 def refused(response):
@@ -66,7 +60,7 @@ def test_a_bucket_has_its_percentile_deviation_ends_and_rate(client, make_orders
     make_orders(4, 2, 3, 1)
 
     for _ in ("from events", "from rollups"):
-        [(timestamp, found)] = items(client.get(PATH, {"aggregationType": kind, "granularity": "day"}))
+        [(timestamp, found)] = items_of(client.get(PATH, {"aggregationType": kind, "granularity": "day"}))
         assert (timestamp, found) == ("2024-03-01T00:00:00Z", pytest.approx(value, rel=1e-9))
         roll_up_all()
 
@@ -87,7 +81,7 @@ def test_a_lonely_event_has_no_deviation_and_is_all_else(client, make_orders):
     make_orders(1, 3, start=datetime(2024, 3, 3, tzinfo=UTC))
     days = {"granularity": "day", "fill": "zero"}
 
-    assert items(client.get(PATH, {"aggregationType": "stddev", **days})) == [
+    assert items_of(client.get(PATH, {"aggregationType": "stddev", **days})) == [
         ("2024-03-01T00:00:00Z", None), ("2024-03-02T00:00:00Z", 0.0), ("2024-03-03T00:00:00Z", pytest.approx(math.sqrt(2))),
     ]  # fmt: skip
     assert (
@@ -95,7 +89,7 @@ def test_a_lonely_event_has_no_deviation_and_is_all_else(client, make_orders):
         == b"2024-03-01T00:00:00Z,"
     )
     for kind in ("p1", "first", "last"):
-        assert items(client.get(PATH, {"aggregationType": kind, **days}))[0] == ("2024-03-01T00:00:00Z", 7.0)
+        assert items_of(client.get(PATH, {"aggregationType": kind, **days}))[0] == ("2024-03-01T00:00:00Z", 7.0)
     lines = client.get(PATH, {"aggregationType": "median", **days, "fill": "previous", "format": "ndjson"}).getvalue()
     assert lines.splitlines()[1:] == [
         b'{"aggregatedTimestamp":"2024-03-02T00:00:00Z","value":7.0}',
@@ -110,7 +104,7 @@ def test_of_events_at_one_instant_the_ids_tell_the_first_and_the_last(client, ma
     make_event("Shop", "order", "2024-03-01T10:00:00", 2)  # in the tail
     make_event("Shop", "order", "2024-03-01T09:00:00.5", 1)
 
-    ask = lambda **query: items(client.get(PATH, query))  # noqa: E731
+    ask = lambda **query: items_of(client.get(PATH, query))  # noqa: E731
     assert ask(aggregationType="first", granularity="hour") == [
         ("2024-03-01T09:00:00.500000Z", 1.0),
         ("2024-03-01T10:00:00Z", 5.0),
@@ -142,7 +136,7 @@ def test_a_rate_goes_by_the_seconds_that_pass(client, make_event, query, rates):
     make_event("Shop", "order", "2024-10-27T11:00:00", 7200)
 
     question = {"aggregationType": "rate", "granularity": "day", "timezone": "Europe/Berlin", **query}
-    assert [value for _, value in items(client.get(PATH, question))] == pytest.approx(rates, rel=1e-15)
+    assert [value for _, value in items_of(client.get(PATH, question))] == pytest.approx(rates, rel=1e-15)
     lines = client.get(PATH, {**question, "format": "csv"}).getvalue().decode().splitlines()
     assert [float(line.split(",")[1]) for line in lines[1:]] == pytest.approx(rates, rel=1e-15)
 
@@ -153,10 +147,12 @@ def test_no_value_is_too_large(client, make_orders):
     make_orders(1.5e300, 2.5e300, start=datetime(2024, 3, 2, tzinfo=UTC))
 
     ask = lambda kind, **query: client.get(PATH, {"aggregationType": kind, "granularity": "day", **query})  # noqa: E731
-    assert items(ask("p37.5")) == [("2024-03-01T00:00:00Z", -largest / 2), ("2024-03-02T00:00:00Z", 1.875e300)]
+    assert items_of(ask("p37.5")) == [("2024-03-01T00:00:00Z", -largest / 2), ("2024-03-02T00:00:00Z", 1.875e300)]
     assert ask("p37.5", format="csv").getvalue().splitlines()[1] == b"2024-03-01T00:00:00Z,-8.988465674311579e+307"
-    assert items(ask("stddev", tsMin="2024-03-02")) == [("2024-03-02T00:00:00Z", pytest.approx(math.sqrt(0.5) * 1e300))]
-    assert items(ask("stddev", tsMax="2024-03-01T00:01:30", granularity="minute")) == [
+    assert items_of(ask("stddev", tsMin="2024-03-02")) == [
+        ("2024-03-02T00:00:00Z", pytest.approx(math.sqrt(0.5) * 1e300))
+    ]
+    assert items_of(ask("stddev", tsMax="2024-03-01T00:01:30", granularity="minute")) == [
         ("2024-03-01T00:00:00Z", None), ("2024-03-01T00:01:00Z", None),
     ]  # fmt: skip
     make_orders(-largest, largest, start=datetime(2024, 3, 3, tzinfo=UTC))
@@ -184,14 +180,14 @@ def test_more_events_than_may_be_read_are_refused_with_the_window_that_fits(
             ]
         }
     fits = {**query, "tsMin": "2024-03-01T01:21:00Z"}
-    assert items(client.get(PATH, fits)) == [
+    assert items_of(client.get(PATH, fits)) == [
         ("2024-03-01T01:40:00Z", 5.0),
         ("2024-03-01T02:00:00Z", 7.9),
         ("2024-03-01T03:00:00Z", 9.0),
     ]
     assert "may read 5" in str(refused(client.get(PATH, {**fits, "tsMin": "2024-03-01T01:20:00Z"})))
     # the others read one event a bucket, or none
-    assert len(items(client.get(PATH, {"aggregationType": "last"}))) == 10
+    assert len(items_of(client.get(PATH, {"aggregationType": "last"}))) == 10
     settings.PERCENTILE_EVENTS = 1
     make_orders(1, 2, start=datetime(2024, 3, 1, 3, 0, 1, tzinfo=UTC), step=timedelta(seconds=1))
     assert refused(client.get(PATH, {**query, "tsMin": "2024-03-01T02:59:00Z"})) == {
@@ -216,14 +212,14 @@ def test_what_only_pruned_events_tell_is_refused(client, make_orders, partition_
             "tsMin": [f"{kept}; choose a window that starts then or later."]
         }
     value = {"median": 5.0, "stddev": pytest.approx(math.sqrt(16 / 3)), "first": 5.0, "last": 9.0}[kind]
-    assert items(client.get(PATH, {**query, "tsMin": "2024-03-01T02:00:00Z"})) == [("2024-03-01T02:00:00Z", value)]
+    assert items_of(client.get(PATH, {**query, "tsMin": "2024-03-01T02:00:00Z"})) == [("2024-03-01T02:00:00Z", value)]
     filled = {**query, "granularity": "hour", "fill": "previous"}
-    assert len(items(client.get(PATH, {**filled, "tsMin": "2024-03-01T03:00:00Z"}))) == 2
+    assert len(items_of(client.get(PATH, {**filled, "tsMin": "2024-03-01T03:00:00Z"}))) == 2
     assert refused(client.get(PATH, {**filled, "tsMin": "2024-03-01T02:00:00Z"})) == {
         "fill": [f"{kept}, also for the value before the window; choose another fill."]
     }
     # where nothing was pruned of the window, an early start is no harm
-    assert items(client.get(PATH, {**query, "tsMax": "2024-02-28"})) == []
+    assert items_of(client.get(PATH, {**query, "tsMax": "2024-02-28"})) == []
 
 
 def test_rates_of_pruned_hours_come_from_the_rollups(client, make_orders):
@@ -231,7 +227,7 @@ def test_rates_of_pruned_hours_come_from_the_rollups(client, make_orders):
     roll_up_all()
     list(retention.prune(retention.Series("Shop", "order", datetime(2024, 3, 1, 2, tzinfo=UTC))))
 
-    assert items(client.get(PATH, {"aggregationType": "rate", "granularity": "day"})) == [
+    assert items_of(client.get(PATH, {"aggregationType": "rate", "granularity": "day"})) == [
         ("2024-03-01T00:00:00Z", 9 / 86_400)
     ]
 

@@ -2,29 +2,20 @@
 
 import random
 from datetime import UTC, datetime, timedelta
-from fractions import Fraction
 from urllib.parse import urlencode
 
 import pytest
 
 from events.aggregation import reader
 from events.models import Event, Rollup
+from events.tests.support.by_hand import REDUCE, answer_by_hand
+from events.tests.support.clients import client_with
 from events.tests.support.rolling_up import roll_up_all
+
+client = client_with("aggregation")
 
 PATH = "/api/events/Server/cpu"
 START = datetime(2024, 2, 28, 20, tzinfo=UTC)
-REDUCE = {
-    "avg": lambda values: float(sum(map(Fraction, values)) / len(values)),
-    "sum": lambda values: float(sum(map(Fraction, values))),
-    "count": len,
-    "min": min,
-    "max": max,
-}
-
-
-@pytest.fixture
-def client(client_with_scopes):
-    return client_with_scopes("aggregation")
 
 
 @pytest.fixture
@@ -48,20 +39,6 @@ def store(events):
     )
 
 
-def expected(events, seconds, kind, first, last):
-    buckets = {}
-    for timestamp, value in sorted(events):
-        if first <= timestamp <= last:
-            buckets.setdefault(timestamp.timestamp() // seconds, []).append((timestamp, value))
-    return [
-        {
-            "aggregatedTimestamp": bucket[0][0].isoformat().replace("+00:00", "Z"),
-            "value": REDUCE[kind]([value for _, value in bucket]),
-        }
-        for bucket in buckets.values()
-    ]
-
-
 def asked(client, kind, granularity, **ends):
     query = {"granularity": granularity, "aggregationType": kind} | {key: end.isoformat() for key, end in ends.items()}
     return client.get(f"{PATH}?{urlencode(query)}").json()
@@ -76,28 +53,26 @@ def test_each_bucket_is_exact_whoever_makes_its_value(client, partition_count, h
         (START + timedelta(milliseconds=chance.randrange(9 * 3_600_000)), chance.choice(values) * chance.choice([1, 3]))
         for _ in range(300)
     ]
-    whole = {"first": START - timedelta(days=1), "last": START + timedelta(days=1)}
-    cut = {"first": START + timedelta(minutes=90, microseconds=1), "last": START + timedelta(hours=7, seconds=5)}
+    first, last = START + timedelta(minutes=90, microseconds=1), START + timedelta(hours=7, seconds=5)
     store(events)
     roll_up_all()
 
-    assert asked(client, kind, granularity) == expected(events, seconds, kind, **whole)
-    assert asked(client, kind, granularity, tsMin=cut["first"], tsMax=cut["last"]) == expected(
-        events, seconds, kind, **cut
+    assert asked(client, kind, granularity) == answer_by_hand(events, kind, granularity)
+    assert asked(client, kind, granularity, tsMin=first, tsMax=last) == answer_by_hand(
+        events, kind, granularity, ts_min=first, ts_max=last
     )
     late = [(START + timedelta(hours=4, minutes=30), 0.2), (START + timedelta(hours=30), 0.6)]
     store(late)
     events += late
-    whole["last"] += timedelta(days=1)
-    assert asked(client, kind, granularity) == expected(events, seconds, kind, **whole)
-    assert asked(client, kind, granularity, tsMin=cut["first"], tsMax=cut["last"]) == expected(
-        events, seconds, kind, **cut
+    assert asked(client, kind, granularity) == answer_by_hand(events, kind, granularity)
+    assert asked(client, kind, granularity, tsMin=first, tsMax=last) == answer_by_hand(
+        events, kind, granularity, ts_min=first, ts_max=last
     )
 
-    first, of_window, before_late, within_window = handed_over
-    assert first == len({timestamp.timestamp() // seconds for timestamp, _ in events[:300]})
-    assert first > of_window > within_window > 0
-    assert first > before_late > 0
+    of_all, of_window, before_late, within_window = handed_over
+    assert of_all == len({timestamp.timestamp() // seconds for timestamp, _ in events[:300]})
+    assert of_all > of_window > within_window > 0
+    assert of_all > before_late > 0
 
 
 def test_a_series_without_ends_in_the_question_has_no_edges(client, make_event, django_assert_num_queries):

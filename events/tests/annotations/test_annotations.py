@@ -11,15 +11,13 @@ from rest_framework.test import APIClient
 
 from events.annotations.serializers import AnnotationSerializer
 from events.models import Annotation, Grant, IdempotencyKey
+from events.tests.support.clients import client_with
+
+client = client_with("write read")
 
 PATH = "/api/annotations/"
 RELEASE = {"namespace": "Shop", "timestamp": "2020-11-12T11:10:00Z", "title": "Release 4.2"}
 STORED = {**RELEASE, "end": None, "text": "", "tags": []}
-
-
-@pytest.fixture
-def client(client_with_scopes):
-    return client_with_scopes("write read")
 
 
 def add(client, **fields):

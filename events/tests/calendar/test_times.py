@@ -18,7 +18,10 @@ from events.calendar import timestamps, zones
 from events.calendar.granularity import MICROSECOND, first_of_day, last_of_day
 from events.ingest import decoding
 from events.models import Event
+from events.tests.support.clients import client_with
 from events.tests.support.rolling_up import roll_up_all
+
+client = client_with("write aggregation")
 
 PATH = "/api/events/Shop/order"
 NO_TIMESTAMP = (
@@ -76,11 +79,6 @@ SMALL = [
 
 def event_of(timestamp):
     return f'{{"namespace":"Shop","name":"order","timestamp":{timestamp},"value":1}}'
-
-
-@pytest.fixture
-def client(client_with_scopes):
-    return client_with_scopes("write aggregation")
 
 
 def imported(path, text):

@@ -2,15 +2,13 @@
 
 import pytest
 
+from events.tests.support.clients import client_with
 from events.worker import roll_up
+
+client = client_with("aggregation")
 
 PATH = "/api/events/Frontend/pageView"
 UNKNOWN = {"timezone": ["Must be the IANA name of a time zone, such as Europe/Berlin."]}
-
-
-@pytest.fixture
-def client(client_with_scopes):
-    return client_with_scopes("aggregation")
 
 
 @pytest.fixture(params=["events", "rollups", "both"])

@@ -19,9 +19,13 @@ from events.aggregation.reader import Reader
 from events.calendar import zones
 from events.models import Event
 from events.tests.support import service, zone_files
+from events.tests.support.clients import client_with
 from events.tests.support.examples import IS_THOROUGH
+from events.tests.support.responses import body_of
 from events.tests.support.zone_files import BEFORE, Oracle
 from events.worker import roll_up
+
+client = client_with("aggregation")
 
 PATH = "/api/events/Frontend/pageView"
 UNITS = ["minute", "hour", "day", "week", "month", "year"]
@@ -58,11 +62,6 @@ ODD = [
 
 
 @pytest.fixture
-def client(client_with_scopes):
-    return client_with_scopes("aggregation")
-
-
-@pytest.fixture
 def rules(tmp_path):
     """Has Python go by other rules of Berlin's than any database."""
     zone_files.write(tmp_path, "Europe/Berlin", ODD)
@@ -95,7 +94,7 @@ def around(change):
 
 def items(response, form):
     assert response.status_code == 200, response.content
-    content = b"".join(response.streaming_content) if response.streaming else response.content
+    content = body_of(response)
     if form == "csv":
         lines = [line.split(",") for line in content.decode().splitlines()]
         return [(timestamp, float(value) if value else None) for timestamp, value in lines[1:]]

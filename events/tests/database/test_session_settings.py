@@ -9,8 +9,12 @@ from django.core.management import call_command
 from django.db import connection, transaction
 
 from events.models import Event, Grant, Rollup
+from events.tests.support.clients import client_with
 from events.tests.support.examples import IS_THOROUGH
+from events.tests.support.responses import body_of
 from events.worker import roll_up
+
+client = client_with("read write aggregation")
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -45,11 +49,6 @@ def rounds():
         values.setdefault(name, []).append(value)
     most = max(map(len, values.values()))
     return [[(name, of[place]) for name, of in values.items() if place < len(of)] for place in range(most)]
-
-
-@pytest.fixture
-def client(client_with_scopes):
-    return client_with_scopes("read write aggregation")
 
 
 @pytest.fixture(params=["DATABASE {0}", "ROLE {1} IN DATABASE {0}"])
@@ -87,7 +86,7 @@ def answers(client, directory):
     ):  # fmt: skip
         for form in ("json", "csv", "ndjson"):
             response = client.get(f"{path}?{query}&format={form}")
-            content = b"".join(response.streaming_content) if response.streaming else response.content
+            content = body_of(response)
             assert response.status_code == 200, content
             found.append(content.decode())
     found.append(client.get("/api/events/").json())

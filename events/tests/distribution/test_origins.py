@@ -21,7 +21,7 @@ from events.observability.health import read_lag
 from events.rollups.marks import ORIGIN_BITS, Marks, Range
 from events.tests.support import partitioned
 from events.tests.support.examples import IS_THOROUGH
-from events.tests.support.rolling_up import START, expected, stored
+from events.tests.support.rolling_up import START, expected, roll_up_all, stored
 from events.worker import retention, roll_up
 from events.worker.settled import Settled
 
@@ -86,11 +86,6 @@ def nodes(request, monkeypatch):
     yield nodes
     if not partitioned.EVERYWHERE:
         partitions.forget()
-
-
-def roll_up_all():
-    while roll_up.take_step():
-        pass
 
 
 def count_of(series):

@@ -14,15 +14,14 @@ from django.test import Client, RequestFactory
 from events.http.compression import CompressionMiddleware, coding_of, zstd
 from events.models import Event
 from events.tests.support import service
+from events.tests.support.clients import client_with
+from events.tests.support.responses import body_of
 from events.tests.support.service import call, fetch_token
+
+client = client_with("read write aggregation")
 
 PATH = "/api/events/Frontend/pageView"
 UNPACK = {"gzip": gzip.decompress, "zstd": zstd.decompress, None: bytes}
-
-
-@pytest.fixture
-def client(client_with_scopes):
-    return client_with_scopes("read write aggregation")
 
 
 @pytest.fixture
@@ -32,10 +31,6 @@ def stored(db):
         Event(namespace="Frontend", name="pageView", timestamp=start + timedelta(seconds=number), value=number)
         for number in range(500)
     )
-
-
-def whole(response):
-    return b"".join(response.streaming_content) if response.streaming else response.content
 
 
 @pytest.mark.parametrize(
@@ -87,7 +82,7 @@ def test_an_answer_says_the_same_in_any_coding(client, stored, path, media_type,
     assert packed["Content-Type"] == plain["Content-Type"]
     assert packed["Content-Type"].startswith(media_type.partition("+")[0].partition(";")[0]) or "schema" in path
     assert {"Accept-Encoding"} <= set(packed["Vary"].split(", ")) & set(plain["Vary"].split(", "))
-    content, expected = whole(packed), whole(plain)
+    content, expected = body_of(packed), body_of(plain)
     assert UNPACK[coding](content) == expected
     assert coding is None or len(content) < len(expected) / 3
     if not packed.streaming:
@@ -153,7 +148,7 @@ def test_nothing_that_holds_a_secret_or_repeats_what_was_asked_is_compressed(cli
         **dict.fromkeys(responses, 200), "refusal": 400, "refused batch": 400
     }  # fmt: skip
     assert [name for name, response in responses.items() if "Content-Encoding" in response] == []
-    short = {name for name, response in responses.items() if len(whole(response)) < 1_000}
+    short = {name for name, response in responses.items() if len(body_of(response)) < 1_000}
     assert short <= {"token", "refusal", "documentation", "its script"}
 
 

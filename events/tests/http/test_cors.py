@@ -8,6 +8,9 @@ import pytest
 from rest_framework.test import APIClient
 
 from events.tests.support.bodies import ORDER as EVENT
+from events.tests.support.clients import client_with
+
+client = client_with("read write aggregation")
 
 ORIGIN = "https://shop.example"
 ELSEWHERE = [
@@ -27,11 +30,6 @@ ELSEWHERE = [
 def allowed(settings):
     settings.CORS_ALLOWED_ORIGINS = [ORIGIN]
     settings.MIDDLEWARE = ["corsheaders.middleware.CorsMiddleware", *settings.MIDDLEWARE]
-
-
-@pytest.fixture
-def client(client_with_scopes):
-    return client_with_scopes("read write aggregation")
 
 
 def of_cors(response):

@@ -8,18 +8,17 @@ import pytest
 from events.aggregation import answer, rows
 from events.http import renderers
 from events.models import Event, Rollup
+from events.tests.support.clients import client_with
 from events.tests.support.examples import IS_THOROUGH
+from events.tests.support.responses import body_of
 from events.worker import roll_up
+
+client = client_with("aggregation")
 
 PATH = "/api/events/Frontend/pageView"
 DAYS = f"{PATH}?granularity=day&aggregationType=sum&tsMin=2024-01-01&tsMax=2024-01-03T12:00:00Z"
 CSV = "text/csv; charset=utf-8"
 NDJSON = "application/x-ndjson; charset=utf-8"
-
-
-@pytest.fixture
-def client(client_with_scopes):
-    return client_with_scopes("aggregation")
 
 
 @pytest.fixture(params=[False, True], ids=["events", "rollups"])
@@ -30,10 +29,6 @@ def stored(request, make_event):
             roll_up.take_step()
     make_event(timestamp="2024-01-03T11:00:00", value=1e300)
     make_event(name="other")
-
-
-def body(response):
-    return b"".join(response.streaming_content) if response.streaming else response.content
 
 
 AS_CSV = (
@@ -90,7 +85,7 @@ def test_the_format_is_that_of_the_parameter_or_of_accept(client, stored, parame
     response = client.get(f"{DAYS}&fill=null&format={parameter}", headers=headers)
 
     assert (response.status_code, response["Content-Type"]) == (200, content_type)
-    assert body(response) == content or json.loads(body(response)) == [*map(json.loads, AS_NDJSON.splitlines())]
+    assert body_of(response) == content or json.loads(body_of(response)) == [*map(json.loads, AS_NDJSON.splitlines())]
 
 
 GRANULARITIES = ["none", "minute", "hour", "day", "week", "month", "year"]
@@ -109,8 +104,8 @@ def test_all_formats_say_the_same(client, stored, granularity, kind, monkeypatch
         query = {"granularity": granularity, "aggregationType": kind, "timezone": zone}
         items = client.get(PATH, query).json()
 
-        ndjson = body(client.get(PATH, {**query, "format": "ndjson"})).splitlines()
-        header, *lines = body(client.get(PATH, {**query, "format": "csv"})).decode().splitlines()
+        ndjson = body_of(client.get(PATH, {**query, "format": "ndjson"})).splitlines()
+        header, *lines = body_of(client.get(PATH, {**query, "format": "csv"})).decode().splitlines()
 
         assert [json.loads(line) for line in ndjson] == items != []
         assert header == "aggregatedTimestamp,value"
@@ -128,21 +123,23 @@ def test_a_sum_beyond_a_double_is_null_and_others_are_exact(client, make_event, 
         make_event(timestamp="2024-01-02T00:00:00", value=value)
 
     for kind, second in (("avg", avg), ("sum", total)):
-        lines = body(client.get(PATH, {"granularity": "day", "aggregationType": kind, "format": "ndjson"})).splitlines()
+        lines = body_of(
+            client.get(PATH, {"granularity": "day", "aggregationType": kind, "format": "ndjson"})
+        ).splitlines()
         assert [json.loads(line)["value"] for line in lines] == [0.25, second]
 
 
 def test_without_events_there_is_nothing_but_a_header(client, db):
-    assert body(client.get(f"{PATH}?format=csv")) == b"aggregatedTimestamp,value\r\n"
-    assert body(client.get(f"{PATH}?format=ndjson")) == b""
+    assert body_of(client.get(f"{PATH}?format=csv")) == b"aggregatedTimestamp,value\r\n"
+    assert body_of(client.get(f"{PATH}?format=ndjson")) == b""
 
 
 def test_they_have_no_limit_to_their_items(client, stored, settings):
     settings.MAX_ITEMS = 1
 
     assert client.get(PATH).status_code == 400
-    assert len(body(client.get(f"{PATH}?format=ndjson")).splitlines()) == 4
-    assert len(body(client.get(f"{DAYS}&format=csv&fill=null")).splitlines()) == 4
+    assert len(body_of(client.get(f"{PATH}?format=ndjson")).splitlines()) == 4
+    assert len(body_of(client.get(f"{DAYS}&format=csv&fill=null")).splitlines()) == 4
 
 
 @pytest.mark.parametrize("form", ["csv", "ndjson"])

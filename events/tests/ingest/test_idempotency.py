@@ -14,11 +14,9 @@ from rest_framework.test import APIClient
 from events.log import append
 from events.models import Event, IdempotencyKey
 from events.tests.support.bodies import PAGE_VIEW as EVENT
+from events.tests.support.clients import client_with
 
-
-@pytest.fixture
-def client(client_with_scopes):
-    return client_with_scopes("write")
+client = client_with("write")
 
 
 def post(client, data, key="k", **options):

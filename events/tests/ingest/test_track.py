@@ -9,6 +9,9 @@ from rest_framework.test import APIClient
 
 from events.models import Event
 from events.tests.support.bodies import PAGE_VIEW as EVENT
+from events.tests.support.clients import client_with
+
+client = client_with("write")
 
 STORED = {"namespace": "Frontend", "name": "pageView", "timestamp": "2020-11-12T11:10:00Z", "value": 142.5}
 URLENCODED = "application/x-www-form-urlencoded"
@@ -29,11 +32,6 @@ ACCEPTED_TYPES = (
 )
 CUT = "The multipart form ends before its closing boundary."
 UNKNOWN = "Unknown field. Accepted: namespace, name, timestamp, value."
-
-
-@pytest.fixture
-def client(client_with_scopes):
-    return client_with_scopes("write")
 
 
 @pytest.mark.parametrize("path", ["/api/track/", "/api/track"])

@@ -16,6 +16,9 @@ from events import views
 from events.ingest import store as ingest_store
 from events.models import Event
 from events.tests.support.bodies import PAGE_VIEW as EVENT
+from events.tests.support.clients import client_with
+
+client = client_with("write")
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -26,11 +29,6 @@ STORED = {"namespace": "Frontend", "name": "pageView", "timestamp": "2020-11-12T
 NO_NUMBER = "A valid number is required."
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
-
-
-@pytest.fixture
-def client(client_with_scopes):
-    return client_with_scopes("write")
 
 
 def batch(count):

@@ -12,15 +12,13 @@ from events.calendar import timestamps
 from events.models import Event, Grant
 from events.query import replies
 from events.tests.support import partitioned
+from events.tests.support.clients import client_with
 from events.tests.support.rolling_up import roll_up_all
+
+client = client_with("aggregation")
 
 PATH = "/api/query/"
 CHOICES = {"fill": ["“one” is not accepted. Choose one of: none, null, zero, previous."]}
-
-
-@pytest.fixture
-def client(client_with_scopes):
-    return client_with_scopes("aggregation")
 
 
 def ask(client, *questions, **options):

@@ -16,19 +16,17 @@ from hypothesis import strategies as st
 from events.log.namespace_patterns import Namespaces
 from events.models import Event, Histogram, Rollup
 from events.rollups.bins import Bin, bin_of, value_of
+from events.tests.support.clients import client_with
 from events.tests.support.rolling_up import roll_up_all
 from events.worker import retention, roll_up
+
+client = client_with("aggregation")
 
 PATH = "/api/events/Shop/order"
 START = datetime(2024, 3, 1, 22, tzinfo=UTC)
 HOUR, DAY = Histogram.Resolution.HOUR, Histogram.Resolution.DAY
 LARGEST = sys.float_info.max
 finite = st.floats(allow_nan=False, allow_infinity=False)
-
-
-@pytest.fixture
-def client(client_with_scopes):
-    return client_with_scopes("aggregation")
 
 
 @pytest.fixture(autouse=True)

@@ -24,11 +24,11 @@ from events.aggregation.catalogue import catalogue
 from events.aggregation.question import Question
 from events.database.partitions import partition_of
 from events.models import Event, Watermark
+from events.tests.support.by_hand import ZONES, answer_by_hand
 from events.tests.support.examples import few_of
 from events.tests.support.rolling_up import expected, stored, without_thinned
 from events.worker import roll_up, thinning
 
-ZONES = ["UTC", "Europe/Berlin", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe", "Africa/Monrovia"]
 # around the nights on which clocks change in Berlin, on Lord Howe and, for good and by odd seconds, in Monrovia
 CENTRES = [
     datetime(2024, 3, 31, 1, tzinfo=UTC),
@@ -44,37 +44,6 @@ values = strategies.integers(-800, 800).map(lambda number: number / 8)
 names = strategies.sampled_from(["cpu", "memory"])
 rows = strategies.lists(strategies.tuples(names, instants, values), min_size=1, max_size=8)
 places = strategies.integers(0, 1000)
-
-
-def local_key(instant, granularity, zone):
-    local = instant.astimezone(zone)
-    day = local.date()
-    return {
-        "minute": (day, local.hour, local.minute, local.utcoffset()),
-        "hour": (day, local.hour, local.utcoffset()),
-        "day": day,
-        "week": day - timedelta(days=day.weekday()),
-        "month": (day.year, day.month),
-        "year": day.year,
-        "none": instant,
-    }[granularity]
-
-
-def by_hand(question):
-    found = {}
-    for event in Event.objects.filter(name=question.name).order_by("timestamp"):
-        if (question.ts_min or event.timestamp) <= event.timestamp <= (question.ts_max or event.timestamp):
-            found.setdefault(local_key(event.timestamp, question.granularity, question.zone), []).append(event)
-    reduce = {"avg": lambda v: sum(v) / len(v), "min": min, "max": max, "sum": sum, "count": len}[
-        question.aggregation_type
-    ]
-    return [
-        {
-            "aggregatedTimestamp": of_bucket[0].timestamp.isoformat().replace("+00:00", "Z"),
-            "value": reduce([event.value for event in of_bucket]),
-        }
-        for of_bucket in found.values()
-    ]
 
 
 class Service(RuleBasedStateMachine):
@@ -159,11 +128,13 @@ class Service(RuleBasedStateMachine):
     )  # fmt: skip
     def ask(self, name, ends, opens, granularity, aggregation_type, zone):
         ts_min, ts_max = (None if is_open else end for end, is_open in zip(ends, opens, strict=True))
+        zone = UTC if zone == "UTC" else ZoneInfo(zone)
         question = Question(
             namespace="S", name=name, ts_min=ts_min, ts_max=ts_max, granularity=granularity,
-            aggregation_type=aggregation_type, zone=UTC if zone == "UTC" else ZoneInfo(zone),
+            aggregation_type=aggregation_type, zone=zone,
         )  # fmt: skip
-        assert aggregate(question) == by_hand(question)
+        events = Event.objects.filter(name=name).values_list("timestamp", "value")
+        assert aggregate(question) == answer_by_hand(events, aggregation_type, granularity, zone, ts_min, ts_max)
 
     @invariant()
     def rollups_are_what_the_events_make(self):

@@ -18,9 +18,12 @@ from events.calendar.timestamps import to_text
 from events.models import Event, Rollup
 from events.rollups import sums, sums_sql
 from events.tests.support.answers import stream
+from events.tests.support.clients import client_with
 from events.tests.support.examples import IS_THOROUGH, few_of
 from events.tests.support.rolling_up import roll_up_all
 from events.worker import retention, roll_up
+
+client = client_with("aggregation")
 
 START = datetime(2024, 2, 28, 22, 59, 40, tzinfo=UTC)
 BEYOND = "The sum of a bucket is beyond what a double holds."
@@ -153,11 +156,6 @@ def test_the_databases_add_up_as_python_does(parts, many):
     else:
         assert a[1] or b[1]
     assert sums.exact_total(many) == sum(map(sums.units_of, many))
-
-
-@pytest.fixture
-def client(client_with_scopes):
-    return client_with_scopes("aggregation")
 
 
 @pytest.mark.django_db(transaction=True)

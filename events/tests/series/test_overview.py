@@ -8,16 +8,14 @@ from rest_framework.test import APIClient
 
 from events.models import Event, Grant, Rollup, SeriesSettings
 from events.series import overview
+from events.tests.support.clients import client_with
 from events.worker import retention
 from events.worker.roll_up import take_step as roll_up
 
+client = client_with("read")
+
 PATH = "/api/series/"
 NOW = datetime(2020, 11, 12, 11, 30, tzinfo=UTC)
-
-
-@pytest.fixture
-def client(client_with_scopes):
-    return client_with_scopes("read")
 
 
 @pytest.fixture(autouse=True)

@@ -4,19 +4,17 @@ import pytest
 from rest_framework.test import APIClient
 
 from events.models import Grant, SeriesSettings
+from events.tests.support.clients import client_with
 from events.worker import retention
 from events.worker.roll_up import take_step as roll_up
+
+client = client_with("aggregation")
 
 PATH = "/api/series/Shop/order"
 NOTHING = {
     "namespace": "Shop", "name": "order", "count": 0, "sum": None, "avg": None, "min": None, "max": None,
     "description": "", "unit": "",
 }  # fmt: skip
-
-
-@pytest.fixture
-def client(client_with_scopes):
-    return client_with_scopes("aggregation")
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from events.aggregation.question import Question
 from events.calendar.timestamps import EPOCH
 from events.database import partitions
 from events.models import Event, Rollup, Thinned, Watermark
+from events.tests.support.by_hand import answer_by_hand
 from events.worker import roll_up
 
 START = datetime(2024, 2, 28, 22, 58, 30, tzinfo=UTC)
@@ -70,10 +71,5 @@ def asked(kind="sum", answer=aggregate):
 
 
 def by_hand(kind="sum"):
-    minutes = {}
-    for event in Event.objects.filter(name="cpu").order_by("timestamp"):
-        minutes.setdefault(event.timestamp.replace(second=0, microsecond=0), []).append(event)
-    return [
-        (of_minute[0].timestamp.isoformat().replace("+00:00", "Z"), sum(event.value for event in of_minute))
-        for of_minute in minutes.values()
-    ]
+    events = Event.objects.filter(name="cpu").values_list("timestamp", "value")
+    return [(item["aggregatedTimestamp"], item["value"]) for item in answer_by_hand(events, kind, "minute")]

@@ -1,6 +1,5 @@
 """Retention: ``manage.py prune_events``, what is answered after it, and what can't be done any more."""
 
-import math
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from zoneinfo import ZoneInfo
@@ -11,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.test import Client
-from hypothesis import HealthCheck, given, strategies
+from hypothesis import HealthCheck, example, given, strategies
 from hypothesis import settings as hypothesis_settings
 from rest_framework.exceptions import ValidationError as BadRequest
 
@@ -22,8 +21,8 @@ from events.database import partitions
 from events.models import Event, Pruned, Rollup, Watermark
 from events.rollups.models import WatermarkManager
 from events.rollups.rebuild import PrunedError
-from events.tests.rollups.test_rollups_stateful import ZONES, local_key
 from events.tests.support.answers import stream
+from events.tests.support.by_hand import ZONES, answer_by_hand
 from events.tests.support.examples import IS_THOROUGH, few_of
 from events.tests.support.rolling_up import roll_up_all, stored
 from events.worker import retention, roll_up
@@ -568,8 +567,9 @@ def test_a_policy_goes_by_the_first_pattern_that_fits(db, settings):
 
 # Whatever is written and pruned in whatever order.
 
+NOON = datetime(2024, 3, 30, 12, tzinfo=UTC)
 instants = strategies.builds(
-    lambda hours, seconds, microseconds: datetime(2024, 3, 30, 12, tzinfo=UTC) + timedelta(hours=3 * hours, seconds=seconds, microseconds=microseconds),
+    lambda hours, seconds, microseconds: NOON + timedelta(hours=3 * hours, seconds=seconds, microseconds=microseconds),
     strategies.integers(0, 5), strategies.sampled_from([0, 1, 59, 60, 1799, 1800, 3599]), strategies.sampled_from([0, 0, 1]),
 )  # fmt: skip
 rows = strategies.lists(strategies.tuples(instants, strategies.integers(-80, 80)), min_size=1, max_size=12)
@@ -579,18 +579,6 @@ questions = strategies.fixed_dictionaries({
     "zone": strategies.sampled_from(ZONES).map(lambda name: UTC if name == "UTC" else ZoneInfo(name)),
     "ts_min": strategies.none() | instants, "ts_max": strategies.none() | instants,
 })  # fmt: skip
-
-
-def by_hand(events, kind, granularity, zone, ts_min, ts_max):
-    found = {}
-    for timestamp, value in sorted(events):
-        if (ts_min or timestamp) <= timestamp <= (ts_max or timestamp):
-            found.setdefault(local_key(timestamp, granularity, zone), []).append((timestamp, value))
-    reduce = {"avg": lambda v: math.fsum(v) / len(v), "min": min, "max": max, "sum": math.fsum, "count": len}[kind]
-    return [
-        {"aggregatedTimestamp": of[0][0].isoformat().replace("+00:00", "Z"), "value": reduce([v for _, v in of])}
-        for of in found.values()
-    ]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -610,6 +598,11 @@ def test_an_answer_is_exact_or_refused(resolutions, settings, partition_count):
         rows,
         strategies.lists(questions, min_size=4, max_size=12),
     )
+    @example(  # one that is refused, as the few others may have none
+        [([(NOON, 1), (NOON + timedelta(seconds=59), 2)], NOON + timedelta(hours=3))],
+        [(NOON, 4)],
+        [{"granularity": "hour", "kind": "sum", "zone": UTC, "ts_min": NOON + timedelta(seconds=1), "ts_max": None}],
+    )
     def check(turns, tail, asked):
         with connection.cursor() as cursor:
             for table in ("events_event", "events_rollup", "events_pruned", "events_watermark"):
@@ -624,7 +617,7 @@ def test_an_answer_is_exact_or_refused(resolutions, settings, partition_count):
                 roll_up_all()
                 prune_series(before.replace(minute=0, second=0, microsecond=0))
         for question in asked:
-            expected = by_hand(events, **question)
+            expected = answer_by_hand(events, **question)
             more = {key: value for key, value in question.items() if key not in {"kind", "granularity"}}
             try:
                 assert ask(question["kind"], question["granularity"], **more) == expected
