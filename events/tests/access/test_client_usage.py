@@ -154,12 +154,6 @@ def test_one_timer_serves_many_counts():
     assert meter._timer is None
 
 
-@pytest.fixture
-def admin_client(client, db):
-    client.force_login(User.objects.create_superuser("admin"))
-    return client
-
-
 def test_the_admin_shows_it(admin_client, application):
     page = "/admin/oauth2_provider/application/"
     assert '<td class="field-last_used">never</td>' in admin_client.get(page).text

@@ -45,10 +45,8 @@ def make_page(application):
 
 
 @pytest.fixture
-def client(db):
-    client = Client()
-    client.force_login(User.objects.create_superuser("admin"))
-    return client
+def client(admin_client):
+    return admin_client
 
 
 def make(client, make_page, **fields):

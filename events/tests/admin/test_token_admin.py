@@ -20,10 +20,8 @@ LIST = "/admin/oauth2_provider/accesstoken/"
 
 
 @pytest.fixture
-def client(db):
-    client = Client()
-    client.force_login(User.objects.create_superuser("admin"))
-    return client
+def client(admin_client):
+    return admin_client
 
 
 @pytest.fixture

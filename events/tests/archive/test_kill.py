@@ -24,23 +24,6 @@ def env(migrated, tmp_path):
         yield env
 
 
-def insert(env):
-    """Add events of one day, each with a value of its own."""
-    if env["DATABASE_URL"].startswith("sqlite"):
-        instant = "strftime('%Y-%m-%d %H:%M:%S', 1706716800 + value, 'unixepoch')"
-        numbers = (
-            f"(WITH RECURSIVE numbers(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM numbers WHERE value < {EVENTS})"
-            " SELECT value FROM numbers)"
-        )
-    else:
-        instant, numbers = "to_timestamp(1706716800 + value)", f"generate_series(1, {EVENTS}) AS numbers (value)"
-    service.query(
-        env,
-        "INSERT INTO events_event (namespace, name, timestamp, value)"
-        f" SELECT 'Shop', 'order', {instant}, value / 8.0 FROM {numbers}",
-    )
-
-
 def log(env):
     return sorted(value for (value,) in service.query(env, "SELECT value FROM events_event"))
 
@@ -56,7 +39,8 @@ def values_in(path):
 
 
 def test_a_process_that_is_killed_amid_the_deletion_loses_nothing_and_the_next_one_repeats_nothing(env):
-    insert(env)
+    # of one day, each with a value of its own
+    service.insert_events(env, "order", EVENTS, first=1_706_716_800, value="i / 8.0")
     assert service.manage("roll_up", env=env).returncode == 0
     before, rollups = log(env), service.query(env, _TOTALS)
     command = [sys.executable, str(PROJECT_DIR / "manage.py"), "prune_events", "--older-than", "1d"]

@@ -1,7 +1,5 @@
 """The Python client, and the agent, against a real service: whatever happens between them, each event is stored once."""
 
-import os
-import re
 import signal
 import socket
 import subprocess
@@ -16,13 +14,10 @@ from tracking_client import Counts, CredentialsRefused, RequestRefused, Tracker
 from tracking_client.agent.__main__ import main
 
 from events.tests.clients.conftest import credentials
+from events.tests.clients.environment import client_environment, client_url, keys_of
 from events.tests.support import service
 from events.tests.support.examples import IS_THOROUGH
 from events.tests.support.waiting import wait_until
-
-
-def keys_of(way):
-    return [re.search(r"idempotency-key: (\S+)", head, re.IGNORECASE)[1] for head in way.requests]
 
 
 def test_events_are_stored_as_they_were_tracked(make_tracker, namespace, env):
@@ -294,18 +289,6 @@ def wait_for_spools(env, spool):
     with Tracker(client_url(env), *credentials(env), spool=spool) as tracker:
         wait_until(lambda: tracker.waiting == 0)
         assert tracker.flush(60)
-
-
-def client_url(env):
-    return f"http://127.0.0.1:{env['PORT']}"
-
-
-def client_environment(env, **variables):
-    client_id, client_secret = credentials(env)
-    return {
-        **os.environ, "PYTHONPATH": str(service.PROJECT_DIR / "clients/python/src"), "TRACKING_URL": client_url(env),
-        "TRACKING_CLIENT_ID": client_id, "TRACKING_CLIENT_SECRET": client_secret, **variables,
-    }  # fmt: skip
 
 
 def run_script(env, script, *arguments):

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from tracking_client import Tracker
 
 from events.tests.clients.conftest import VARIABLES, credentials
-from events.tests.clients.test_client_delivery import client_environment, client_url
+from events.tests.clients.environment import client_environment, client_url
 from events.tests.support import service
 from events.tests.support.examples import IS_THOROUGH
 from events.tests.support.network import network

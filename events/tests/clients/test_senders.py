@@ -12,7 +12,7 @@ import textwrap
 import pytest
 import yaml
 
-from events.tests.clients.test_client_delivery import client_environment, client_url
+from events.tests.clients.environment import client_environment, client_url
 from events.tests.support import service
 from events.tests.support.waiting import wait_until
 

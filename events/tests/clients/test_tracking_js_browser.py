@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from events.tests.clients.conftest import VARIABLES
-from events.tests.clients.test_client_delivery import keys_of
+from events.tests.clients.environment import keys_of
 from events.tests.support import browser, service
 from events.tests.support.network import network
 from events.tests.support.threads import in_thread

@@ -3,7 +3,6 @@
 import re
 
 import pytest
-from django.contrib.auth.models import User
 from django.http import HttpResponse
 from django.test import Client
 
@@ -28,13 +27,6 @@ PAGES = [
     ("/accounts/login/", 302),
     ("/", 200),
 ]
-
-
-@pytest.fixture
-def admin_client(db):
-    client = Client()
-    client.force_login(User.objects.create_superuser("admin"))
-    return client
 
 
 @pytest.mark.parametrize(("path", "status"), PAGES)

@@ -39,24 +39,13 @@ def running(prepared, tmp_path_factory):
         url = env["DATABASE_URL"]
         with service.served(env) as process:
             env["TOKEN"] = fetch_token(env)
-            with database(url) as cursor:
-                for name, count in (("b", EVENTS), ("long", MANY_EVENTS)):
-                    rows = many(url, name, count)
-                    cursor.execute(f"INSERT INTO events_event (namespace, name, timestamp, value) {rows}")
-                if url.startswith("postgres"):
-                    cursor.execute("ANALYZE events_event")
+            for name, count in (("b", EVENTS), ("long", MANY_EVENTS)):
+                service.insert_events(env, name, count, namespace="a", first=FIRST)
+            if url.startswith("postgres"):
+                service.query(env, "ANALYZE events_event")
             assert service.call(env, "GET", "/healthz")[0] == 200  # so there is a process that answers
             [worker] = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
             yield {**env, "WORKER": worker}
-
-
-def many(url, name, count):
-    if url.startswith("postgres"):
-        return f"SELECT 'a', '{name}', to_timestamp({FIRST} + i), i FROM generate_series(0, {count - 1}) AS i"
-    return (
-        f"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {count - 1})"
-        f" SELECT 'a', '{name}', datetime({FIRST} + i, 'unixepoch'), i FROM n"
-    )
 
 
 @contextmanager

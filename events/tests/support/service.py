@@ -119,6 +119,21 @@ def query(env, sql):
         return rows
 
 
+def insert_events(env, name, count, *, namespace="Shop", first=1_600_000_000, step_seconds=1, value="i"):
+    """Stores so many events from a unix time on; ``value`` is SQL, in which ``i`` counts them from 0."""
+    if env["DATABASE_URL"].startswith("sqlite"):
+        numbers = (
+            f"(WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {count - 1}) SELECT i FROM n)"
+        )
+        instant = f"datetime({first} + {step_seconds} * i, 'unixepoch')"
+    else:
+        numbers, instant = f"generate_series(0, {count - 1}) AS n(i)", f"to_timestamp({first} + {step_seconds} * i)"
+    columns = "namespace, name, timestamp, value"
+    query(
+        env, f"INSERT INTO events_event ({columns}) SELECT '{namespace}', '{name}', {instant}, {value} FROM {numbers}"
+    )
+
+
 def manage(*arguments, env, **options):
     """A finished ``manage.py`` call, its output as text."""
     command = [sys.executable, str(PROJECT_DIR / "manage.py"), *arguments]

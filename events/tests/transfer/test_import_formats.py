@@ -7,19 +7,14 @@ import pytest
 
 from events.models import Bookmark, Event
 from events.tests.support.commands import fails, run
-from events.tests.transfer.test_moving_data import lines, log
-from events.transfer import files, importing
+from events.tests.transfer.logs import lines, log
+from events.transfer import files
 
 HEADER = "namespace,name,timestamp,value\n"
 ORDER = ("Bäck", "order €", datetime(2020, 11, 12, 11, 10, tzinfo=UTC), 142.5)
 RECORD = "Bäck,order €,2020-11-12T11:10:00Z,142.5\n"
 NEEDED = "A header must name namespace, name, timestamp and value, in any order"
 BY = "separated by commas, semicolons, tabs or the --delimiter."
-
-
-@pytest.fixture
-def short_steps(monkeypatch):
-    monkeypatch.setattr(importing, "_STEP_LINES", {"postgresql": 3, "sqlite": 3})
 
 
 # Encodings.

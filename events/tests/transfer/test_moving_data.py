@@ -19,6 +19,7 @@ from events.tests.support import originals, service
 from events.tests.support.commands import fails, run
 from events.tests.support.examples import IS_THOROUGH
 from events.tests.support.service import PROJECT_DIR
+from events.tests.transfer.logs import lines, log
 from events.transfer import importing
 from events.transfer.import_formats import NDJSON
 
@@ -34,11 +35,6 @@ ODD = [
 FORMATS = ["csv", "csv.gz", "ndjson", "ndjson.gz"]
 
 
-@pytest.fixture
-def short_steps(monkeypatch):
-    monkeypatch.setattr(importing, "_STEP_LINES", {"postgresql": 3, "sqlite": 3})
-
-
 def store(rows):
     Event.objects.bulk_create(
         Event(namespace=namespace, name=name, timestamp=datetime.fromisoformat(timestamp), value=value)
@@ -46,20 +42,9 @@ def store(rows):
     )
 
 
-def log():
-    return list(Event.objects.order_by("pk").values_list("namespace", "name", "timestamp", "value"))
-
-
 def in_order_of_export(rows):
     """The rows in the order of an export: one partition after the other, each in the order that its events came."""
     return sorted(rows, key=lambda row: partitions.partition_of(*row[:2]) or 0)
-
-
-def lines(count, start=0):
-    return "".join(
-        f'{{"namespace":"S","name":"n","timestamp":{1_600_000_000 + number},"value":{number}}}\n'
-        for number in range(start, start + count)
-    )
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -29,22 +29,6 @@ def env(migrated, tmp_path):
         yield env
 
 
-def insert(env, name, count):
-    if env["DATABASE_URL"].startswith("sqlite"):
-        instant = "strftime('%Y-%m-%d %H:%M:%S', 1600000000 + 30 * value, 'unixepoch')"
-        numbers = (
-            f"(WITH RECURSIVE numbers(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM numbers WHERE value < {count})"
-            " SELECT value FROM numbers)"
-        )
-    else:
-        instant, numbers = "to_timestamp(1600000000 + 30 * value)", f"generate_series(1, {count}) AS numbers (value)"
-    service.query(
-        env,
-        "INSERT INTO events_event (namespace, name, timestamp, value)"
-        f" SELECT 'Shop', '{name}', {instant}, value % 97 / 8.0 FROM {numbers}",
-    )
-
-
 def count(env, name, table="events_event"):
     [(found,)] = service.query(env, f"SELECT count(*) FROM {table} WHERE name = '{name}'")
     return found
@@ -71,9 +55,9 @@ def working(env, *arguments):
 
 
 def test_who_is_killed_in_the_middle_of_a_move_leaves_every_answer_right(env):
-    insert(env, "odrer", EVENTS)
+    service.insert_events(env, "odrer", EVENTS, step_seconds=30, value="i % 97 / 8.0")
     assert service.manage("roll_up", env=env).returncode == 0
-    insert(env, "odrer", 500)
+    service.insert_events(env, "odrer", 500, step_seconds=30, value="i % 97 / 8.0")
     _, unknown = before = answers(env)
 
     with working(env, "rename_series", "Shop/odrer", "Shop/order") as command:
@@ -84,7 +68,7 @@ def test_who_is_killed_in_the_middle_of_a_move_leaves_every_answer_right(env):
     assert left
     assert answers(env) == (unknown, before[0])
 
-    insert(env, "odrer", 40)  # a sender that does not know of it
+    service.insert_events(env, "odrer", 40, step_seconds=30, value="i % 97 / 8.0")  # a sender that does not know of it
     of_old = None
     for _ in range(2):
         most = max(40, left - 1_000)
