@@ -42,7 +42,7 @@ class DashboardView(PermissionRequiredMixin, TemplateView):
 
 
 class OverviewPage(DashboardView):
-    """``/``: all series, with how each is going. A link of the time when the chart was here leads on to it."""
+    """``/``: all series, with how each is going. Links from when the chart was at this path still lead to it."""
 
     template_name = "events/overview.html"
 

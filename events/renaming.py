@@ -57,7 +57,7 @@ def check(old: SeriesKey, into: SeriesKey | None, *, merge: bool) -> Series:
 def move(
     old: SeriesKey, into: SeriesKey | None, *, merge: bool = False, is_wanted: Callable[[], bool] = lambda: True
 ) -> Move:
-    """Rename a series, or merge it into another one, or, into None, delete it: from the return on every answer is so.
+    """Rename a series, merge it into another one, or with None delete it; once this returns, every answer shows it.
 
     ``Mover`` then changes what is stored. Before a merge, minutes that were left out of the rollups are made again, as
     long as ``is_wanted`` says. Raises CannotMoveError.

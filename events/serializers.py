@@ -268,7 +268,7 @@ class FiringsQuerySerializer(StatisticsQuerySerializer):
 
 
 def _has_fields_within(field: object) -> bool:
-    """Tell whether other fields belong to a field, and know it as it was declared."""
+    """Tell whether a field has fields of its own; these refer to it, so they must be copied with it."""
     return hasattr(field, "child") or isinstance(field, serializers.BaseSerializer)
 
 

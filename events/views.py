@@ -195,7 +195,7 @@ class QueryView(ReplicaView):
         return self.read(request, partial(self._answer, allowed))
 
     def allowed(self, request: Request, question: Question) -> Question | APIException:
-        """Return a question that whoever asks may ask, or else why not."""
+        """Return the question, or the error that says why whoever asks may not ask it."""
         try:
             check_namespace(grant_of(request), self.required_scope, question.namespace)
         except PermissionDenied as error:

@@ -224,7 +224,7 @@ class Answer:
         return reader_of(self.question, span, self.state)
 
     def _from_histograms(self, span: Span, whole: Span) -> list[Bucket] | None:
-        """Read the buckets from histograms, where there are such for all of them; None elsewhere.
+        """Read the buckets from histograms; None where these don't cover all of them.
 
         ``whole`` is as for ``_read``: where events are pruned, the hours in which the series begins and ends are read
         as a whole, as nothing else is known of them.

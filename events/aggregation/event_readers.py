@@ -58,7 +58,7 @@ class EventReader(Reader):
 
 @dataclass(frozen=True)
 class PercentileRows(BucketRows):
-    """Groups events to their percentiles, times a scale."""
+    """Groups events to buckets with their percentile, multiplied by ``scale``."""
 
     scale: float = 1.0
 

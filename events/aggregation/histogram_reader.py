@@ -174,7 +174,7 @@ class HistogramReader(Reader):
 
 
 def percentile_of(bins: Mapping[int, int], fraction: float) -> float:
-    """Return the percentile of so many events in each bin, between the values of the bins that its ranks are in."""
+    """Return the percentile of events that are counted by bin, interpolated between the values that bins stand for."""
     numbers = sorted(bins)
     up_to = list(accumulate(bins[number] for number in numbers))
     rank = fraction * (up_to[-1] - 1)

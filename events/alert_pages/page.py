@@ -50,7 +50,7 @@ class AlertsPage(PermissionRequiredMixin, View):
 
 
 def page_number(request: HttpRequest, pages: int) -> int:
-    """Read the number of a page from the query; what is none is the first page, and what is too much the last one."""
+    """Read a page's number from the query: the first page where it is no number, the last one where it is too large."""
     text = request.GET.get("page", "")
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 1
     return max(1, min(number, pages))

@@ -1,4 +1,4 @@
-"""Lets alerts go with a series that gets another name."""
+"""Lets alerts follow a series that gets another name."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Unreadable(Exception):
 
 
 def sealed(text: str) -> str:
-    """Seal a text; nothing stays nothing."""
+    """Seal a text; an empty one stays empty."""
     return _fernets(_keys()).encrypt(text.encode()).decode() if text else ""
 
 

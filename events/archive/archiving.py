@@ -43,7 +43,7 @@ def check() -> None:
 def archive(namespace: str, name: str, start: datetime, end: datetime, marks: Marks) -> Iterator[int]:
     """Write the events of a series from ``start`` up to ``end``, of one month, to a file, and list it.
 
-    They must be such that nothing changes any more. Yields 0 after each step of some thousand events. Raises
+    Nothing may change these events any more. Yields 0 after each step of some thousand events. Raises
     ArchiveError where the file can't be written, or is not what was written; the list then holds nothing of it.
     """
     events = Event.objects.of_series(namespace, name)

@@ -1,7 +1,7 @@
 """Leads to the nodes of a cluster that hold the partitions, over connections of their own for each thread.
 
-A node that stores an event of another one reads, plans and sends its statement on, which costs as much again as to
-store it. Any node does what any other does: where this knows nothing, or no longer what is true, that costs time alone.
+A node that is sent an event of another one reads and plans the statement and passes it on, which costs as much again as
+storing it. Any node can do that, so where what is known here is missing or outdated, it only costs time.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ logger = logging.getLogger(__name__)
 _KNOWN_SECONDS = 60  # partitions are moved to other nodes now and then
 _IS_CLUSTER = "SELECT to_regclass('pg_dist_placement') IS NOT NULL"
 _NODES = """
-    SELECT mark.id, node.nodename, node.nodeport
-    FROM unnest(%s::smallint[]) AS mark (id)
+    SELECT watermark.id, node.nodename, node.nodeport
+    FROM unnest(%s::smallint[]) AS watermark (id)
     JOIN pg_dist_placement AS placement
-        ON placement.shardid = get_shard_id_for_distribution_column('events_watermark', mark.id)
+        ON placement.shardid = get_shard_id_for_distribution_column('events_watermark', watermark.id)
     JOIN pg_dist_node AS node ON node.groupid = placement.groupid AND node.noderole = 'primary'
     WHERE node.groupid <> (SELECT groupid FROM pg_dist_local_group)
 """

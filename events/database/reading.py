@@ -37,7 +37,7 @@ def reading(alias: str) -> Iterator[None]:
 
 
 def kept(items: Generator[_T, None, None]) -> Generator[_T, None, None]:
-    """Have a generator that runs later, perhaps in another thread, read the database that is read now."""
+    """Have a generator that runs later, perhaps in another thread, read the database that this thread reads now."""
     return _kept(items, _alias.get())
 
 

@@ -84,7 +84,7 @@ def append(rows: Sequence[Row]) -> None:
 
 
 def current_statements() -> Statements:
-    """Return the statements that store rows, as there are one or several partitions."""
+    """Return the statements that store rows in the only partition, or in one of several."""
     return _OF_ONE_OF_SEVERAL if partitions.are_several() else _OF_THE_ONLY_PARTITION
 
 

@@ -1,4 +1,4 @@
-"""Cuts ranges of ids to the next events of a partition, of which a step takes so many."""
+"""Cuts ranges of ids down to the next events of a partition, as many as a step takes."""
 
 from __future__ import annotations
 

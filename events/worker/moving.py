@@ -95,7 +95,7 @@ def begin(old: _Series, into: _Series | None, *, is_merged: bool) -> Move:
 
 
 def _prune_alike(old: _Series, into: _Series) -> None:
-    """Rely on the rollups of both series alone wherever one of them is pruned."""
+    """Count both series as pruned up to where either of them is, as they become one."""
     ends = [end for each in (old, into) if (end := Pruned.objects.start_of(*each)) is not None]
     if ends:
         Pruned.objects.of_series(*into)._raw_delete(connection.alias)
@@ -109,7 +109,7 @@ def _has_minutes(*series: _Series) -> bool:
 
 
 def make_minutes(series: Sequence[_Series], is_wanted: Callable[[], bool]) -> None:
-    """Make the minutes that series have none of, which has to be done before they are merged, as long as wanted."""
+    """Make the minutes that the series lack, which must be there before a merge, as long as ``is_wanted`` says."""
     for key in series:
         start = time.monotonic()
         for _ in thinning.restore(SeriesKey(*key)):

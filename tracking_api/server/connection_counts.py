@@ -31,7 +31,7 @@ class ConnectionCount:
 
 
 def shared_counts(processes: int) -> list[ConnectionCount]:
-    """Make the counts of so many processes, to be called before these are forked."""
+    """Make a count for each of so many processes. To be called before they are forked."""
     # the map has no file, and stays as long as a process has it
     counts = memoryview(mmap.mmap(-1, _BYTES * processes)).cast("I")
     of_processes = [ConnectionCount(counts, index) for index in range(processes)]

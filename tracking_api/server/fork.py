@@ -29,7 +29,7 @@ class ForkedProcess:
     """A process that calls a function and ends; what is told of it and to it is as with ``subprocess.Popen``."""
 
     def __init__(self, name: str, function: Callable[[], object], parents_files: Sequence[int]) -> None:
-        """Fork the process; in it, the files with these descriptors are closed, as they are the parent's alone."""
+        """Fork the process. In the child, the files with these descriptors are closed, as only the parent uses them."""
         self._process = get_context("fork").Process(target=_begin, args=(name, function, parents_files), name=name)
         # A signal that came before the process has handlers of its own would be taken by the parent's.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)

@@ -38,7 +38,7 @@ class Receiver(Protocol):
         """Answer a request that can't be taken, with a status and the reason."""
 
     def discard(self, size: int) -> None:
-        """Note that ``size`` bytes came that are thrown away."""
+        """Count ``size`` bytes that came and are thrown away."""
 
 
 class RequestReader:

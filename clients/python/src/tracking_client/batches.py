@@ -18,7 +18,7 @@ class Batch:
 
     source: Source  # where they wait
     lines: list[str]  # an event each, as NDJSON
-    ids: list[int] = field(default_factory=list)  # of the events, where the source has such
+    ids: list[int] = field(default_factory=list)  # of the events, where the source gives them any
     key: str = field(default_factory=new_key)
 
 

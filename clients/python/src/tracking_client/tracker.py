@@ -179,7 +179,7 @@ class Tracker:
 
     @property
     def counts(self) -> Counts:
-        """Return what became of this process' events until now."""
+        """Return what became of this process's events until now."""
         return self._outbox.counts
 
     @property
