@@ -82,3 +82,36 @@ def test_the_hooks_run_what_the_script_runs():
     script = (PROJECT_DIR / "script/test").read_text().splitlines()
     checks = [line for line in script if re.match(r"ruff|mypy|codespell|lint-imports", line)]
     assert [line.removesuffix(' >"$types_output" 2>&1 &') for line in checks] == commands
+
+
+def test_ruff_reads_every_program_without_a_suffix():
+    programs = {
+        str(path.relative_to(PROJECT_DIR))
+        for folder in ("benchmarks", "script")
+        for path in (PROJECT_DIR / folder).iterdir()
+        if path.is_file() and not path.suffix and "python" in path.read_text().partition("\n")[0]
+    }
+
+    assert (
+        set(tomllib.loads((PROJECT_DIR / "pyproject.toml").read_text())["tool"]["ruff"]["extend-include"]) == programs
+    )
+
+
+def test_the_layers_are_those_of_import_linter():
+    contracts = tomllib.loads((PROJECT_DIR / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    [layers] = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    text = (PROJECT_DIR / "docs/architecture.md").read_text().partition("## Layers")[2]
+    written = re.search(r"```\n(.*?)```", text, re.DOTALL)[1].replace("management commands", "management")
+
+    assert [set(re.findall(r"\w+", re.sub(r"\(.*\)", "", line))) for line in written.splitlines()] == [
+        {"tracking_api"}, *(set(re.findall(r"\w+", layer)) for layer in layers)
+    ]  # fmt: skip
+
+
+def test_the_architecture_names_every_package():
+    text = (PROJECT_DIR / "docs/architecture.md").read_text().partition("## Packages")[2].partition("## Tables")[0]
+    packages = {path.parent.name for path in PROJECT_DIR.glob("events/*/__init__.py")} - {"tests", "migrations"}
+
+    assert {name for name in packages if f"- `{name}/` " not in text} == {
+        "management"
+    }  # commands have a row in the table

@@ -14,7 +14,7 @@ const ticked = new Set();
 let state, drawn, typing, isNothing, firing = new Map();
 
 // The hours of a day as a line, which leads over gaps of some hours; what is still filling is dashed.
-export function sparkline({ firstTimestamp, values }) {
+function sparkline({ firstTimestamp, values }) {
   const rows = [...values.keys()].filter((index) => values[index] !== null);
   const known = rows.map((index) => values[index] / 2); // half of it, as the difference of two doubles may be none
   const [low, high] = [Math.min(...known), Math.max(...known)];
