@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 
 from events.database.dialect import choose
+from events.database.errors import is_cancelled
 from events.worker import moving, roll_up
 from events.worker.roll_up import Step
 
@@ -27,12 +28,15 @@ class _Pace(NamedTuple):
 
 # The more events a step has, the fewer rollups are written twice, by it and by the next one. But changes of stored
 # events wait for its lock, and fail after DATABASE_TIMEOUT_SECONDS: a step is meant to take half of that at most, as
-# some last longer than meant. On SQLite every writer waits for it, and looks again after 1, 3, 8, 18, 33 and 53 ms, and
+# some last longer than meant. One whose events make many more rollups than those before would last many times as long,
+# so it is cancelled in time. On SQLite every writer waits for it, and looks again after 1, 3, 8, 18, 33 and 53 ms, and
 # then every 25: the pause is longer than that, so that one of these looks falls into it.
 _PACES = {
     "postgresql": _Pace(20_000, 2_000_000, 4.0, 0),
     "sqlite": _Pace(150, 5_000, 0.008, 0.03),
 }
+# A part of how long others wait, and of how long a worker that is to stop has before it is killed.
+_CANCELLED_AFTER = 0.9
 _BACKGROUND_SECONDS = 1
 _MOST_WAIT_SECONDS = 2
 _background_lock = threading.Lock()
@@ -44,6 +48,7 @@ class Roller:
     def __init__(self) -> None:
         self._pace = choose(**_PACES)
         self._seconds = min(self._pace.most_seconds, settings.DATABASE_TIMEOUT_SECONDS / 2)
+        self._cancelled_after = _CANCELLED_AFTER * min(settings.DATABASE_TIMEOUT_SECONDS, settings.STOP_SECONDS)
         self.most_events = roll_up.step_events()
 
     def catch_up(self, is_wanted: Callable[[], bool], pause: Callable[[float], object]) -> Iterator[Step]:
@@ -53,7 +58,7 @@ class Roller:
         """
         while is_wanted():
             try:
-                step = roll_up.take_step(is_wanted, self.most_events)
+                step = self._take_step(is_wanted)
             except DatabaseError:
                 self.most_events = min(self.most_events, self._pace.least_events)
                 raise
@@ -65,6 +70,18 @@ class Roller:
                 return
             if self._pace.pause_seconds:
                 pause(self._pace.pause_seconds)
+
+    def _take_step(self, is_wanted: Callable[[], bool]) -> Step | None:
+        """Take a step, or a small one where that is cancelled, as it would last longer than others can wait."""
+        least = self._pace.least_events
+        if self.most_events > least:
+            try:
+                return roll_up.take_step(is_wanted, self.most_events, self._cancelled_after)
+            except DatabaseError as error:
+                if not is_cancelled(error):
+                    raise
+                self.most_events = least
+        return roll_up.take_step(is_wanted, self.most_events)  # never cancelled, or nothing would ever be done
 
     def _learn(self, step: Step) -> None:
         pace, most = self._pace, self.most_events

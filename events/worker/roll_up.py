@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from events.database import partitions
 from events.database.dialect import choose, is_postgresql
+from events.database.statement_timeout import limit_together
 from events.log.models import Event
 from events.rollups import histograms
 from events.rollups.marks import Marks
@@ -40,12 +41,15 @@ class Step(NamedTuple):
     seconds: float  # how long the step held its lock
 
 
-def take_step(patience: Callable[[], bool] = lambda: False, most_events: int | None = None) -> Step | None:
+def take_step(
+    patience: Callable[[], bool] = lambda: False, most_events: int | None = None, most_seconds: float | None = None
+) -> Step | None:
     """Add the next events to the rollups and move the watermark past them, in one transaction for each partition.
 
     Returns None where there is nothing to do: every event is rolled up, another roller is at work, or transactions
     that may hold ids on both sides of the new watermark are still open. The step waits for open transactions as long
-    as ``patience`` says yes.
+    as ``patience`` says yes. On PostgreSQL one that would hold its lock for more than ``most_seconds`` is cancelled:
+    raises OperationalError.
     """
     looked = timezone.now()
     settled = settle(patience)
@@ -53,7 +57,7 @@ def take_step(patience: Callable[[], bool] = lambda: False, most_events: int | N
         return None
     Watermark.objects.ensure_stored()  # outside of the transaction, or others who store it would wait for its end
     behind = _behind(settled.partitions, looked)
-    taken = [_take_step(partition, looked, settled.marks, most_events) for partition in behind]
+    taken = [_take_step(partition, looked, settled.marks, most_events, most_seconds) for partition in behind]
     steps = [step for step in taken if step is not None]
     if not steps:
         return None
@@ -81,8 +85,10 @@ def _behind(of: Sequence[int | None], looked: datetime) -> Sequence[int | None]:
     return behind
 
 
-def _take_step(partition: int | None, looked: datetime, settled: Marks, most_events: int | None) -> Step | None:
-    with transaction.atomic():
+def _take_step(
+    partition: int | None, looked: datetime, settled: Marks, most_events: int | None, most_seconds: float | None
+) -> Step | None:
+    with transaction.atomic(), limit_together(most_seconds):
         of_partition = Watermark.objects.of_partition(partition)
         watermark = of_partition.select_for_update(skip_locked=True).first()
         if watermark is None:

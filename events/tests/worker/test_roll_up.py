@@ -168,6 +168,31 @@ def test_after_a_step_that_failed_comes_a_small_one(monkeypatch):
     assert one.most_events == {"postgresql": 20_000, "sqlite": 150}[connection.vendor]
 
 
+@pytest.mark.only_on("postgresql")
+@pytest.mark.one_partition
+def test_a_step_that_others_could_not_wait_for_is_cancelled_for_a_small_one(make_event, monkeypatch, settings):
+    """As where events of the same minutes are followed by some of which each makes rollups of its own."""
+    ids = [make_event().pk for _ in range(5)]
+    settings.DATABASE_TIMEOUT_SECONDS = 1
+    pace = pacing._Pace(2, 100, 4.0, 0)
+    monkeypatch.setattr(pacing, "_PACES", {"postgresql": pace, "sqlite": pace})
+    fill_step = roll_up.fill_step
+
+    def fill_slowly(events, *arguments):
+        if (count := events.count()) > 2:
+            with connection.cursor() as cursor:
+                for _ in range(count):
+                    cursor.execute("SELECT pg_sleep(0.4)")  # each in time, and not all of them
+        return fill_step(events, *arguments)
+
+    monkeypatch.setattr(roll_up, "fill_step", fill_slowly)
+    start = time.monotonic()
+    steps = [step[:3] for step in pacing.Roller().catch_up(lambda: True, time.sleep)]
+
+    assert steps == [(2, ids[1], True), (2, ids[3], True), (1, ids[4], False)]
+    assert 1.8 < time.monotonic() - start < 3
+
+
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan"])
 def test_it_needs_some_time_between_looks(seconds, db):
     with pytest.raises(CommandError, match="--watch takes a number of seconds above 0"):
