@@ -86,7 +86,9 @@ class Roller:
     def _learn(self, step: Step) -> None:
         pace, most = self._pace, self.most_events
         if step.is_full or step.seconds > self._seconds:  # how long a few events took says nothing about many
-            fitting = int(step.events * self._seconds / max(step.seconds, 0.001))
+            # a full step has fewer events than it may take where ids are missing, as those of series that are deleted
+            events = most if step.is_full else step.events
+            fitting = int(events * self._seconds / max(step.seconds, 0.001))
             self.most_events = min(max(fitting, pace.least_events), 2 * most, pace.most_events)
 
 

@@ -43,7 +43,8 @@ def test_ids_that_are_missing_make_no_empty_step(make_event):
     while step := roll_up.take_step(most_events=3):
         steps.append(step[:3])
 
-    assert steps == [(2, ids[5], True), (3, ids[11], False)]
+    by_ids, by_events = [(2, ids[5], True), (3, ids[11], False)], [(3, ids[9], True), (2, ids[11], False)]
+    assert steps == {"postgresql": by_ids, "sqlite": by_events}[connection.vendor]
     assert Watermark.objects.highest() == ids[11]
 
 

@@ -125,6 +125,7 @@ def test_what_comes_meanwhile_is_left_for_the_next_look(make_event, monkeypatch)
         (1000, True, 0.8, 1250),
         (1000, True, 2, 500),
         (1000, True, 99, 250),
+        (10, True, 0.8, 1250),  # of ids that are missing there may be as many again
         (800, False, 2, 400),
         (3, False, 0.9, 1000),  # tells nothing
     ],
