@@ -29,10 +29,11 @@ class _Pace(NamedTuple):
 # The more events a step has, the fewer rollups are written twice, by it and by the next one. But changes of stored
 # events wait for its lock, and fail after DATABASE_TIMEOUT_SECONDS: a step is meant to take half of that at most, as
 # some last longer than meant. One whose events make many more rollups than those before would last many times as long,
-# so it is cancelled in time. On SQLite every writer waits for it, and looks again after 1, 3, 8, 18, 33 and 53 ms, and
-# then every 25: the pause is longer than that, so that one of these looks falls into it.
+# so it is cancelled in time. The smallest step, which never is, takes less than the shortest such time: each of its
+# events may take a tenth of a millisecond. On SQLite every writer waits for it, and looks again after 1, 3, 8, 18, 33
+# and 53 ms, and then every 25: the pause is longer than that, so that one of these looks falls into it.
 _PACES = {
-    "postgresql": _Pace(20_000, 2_000_000, 4.0, 0),
+    "postgresql": _Pace(4_000, 2_000_000, 4.0, 0),
     "sqlite": _Pace(150, 5_000, 0.008, 0.03),
 }
 # A part of how long others wait, and of how long a worker that is to stop has before it is killed.

@@ -166,7 +166,7 @@ def test_after_a_step_that_failed_comes_a_small_one(monkeypatch):
     with pytest.raises(DatabaseError):
         next(one.catch_up(lambda: True, time.sleep))
 
-    assert one.most_events == {"postgresql": 20_000, "sqlite": 150}[connection.vendor]
+    assert one.most_events == {"postgresql": 4_000, "sqlite": 150}[connection.vendor]
 
 
 @pytest.mark.only_on("postgresql")
