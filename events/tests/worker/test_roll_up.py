@@ -170,7 +170,6 @@ def test_after_a_step_that_failed_comes_a_small_one(monkeypatch):
 
 
 @pytest.mark.only_on("postgresql")
-@pytest.mark.one_partition
 def test_a_step_that_others_could_not_wait_for_is_cancelled_for_a_small_one(make_event, monkeypatch, settings):
     """As where events of the same minutes are followed by some of which each makes rollups of its own."""
     ids = [make_event().pk for _ in range(5)]
