@@ -118,6 +118,14 @@ def _take_step(
     return Step(count, max(each.up_to for each in reached), is_full, time.monotonic() - locked)
 
 
+def are_left(marks: Marks) -> bool:
+    """Tell whether there are events up to some marks that are not rolled up. Two queries for each partition at most."""
+    return any(
+        Event.objects.of_partition(partition).after(Watermark.objects.current(partition).marks).up_to(marks).exists()
+        for partition in partitions.every()
+    )
+
+
 def step_events() -> int:
     """Return how many events a step takes at most where its caller doesn't say."""
     return choose(**_STEP_EVENTS)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, InterfaceError, connection
 from django.utils import timezone
@@ -24,6 +25,7 @@ from events.rollups.rebuild import MovingError, PrunedError
 from events.worker import moving, retention, roll_up, thinning
 from events.worker.expired_tokens import ExpiredTokens
 from events.worker.pacing import Roller
+from events.worker.settled import handed_out
 
 # For how long the worker deletes old events, leaves out minutes, or moves a series, before it looks for events again.
 _PRUNING_SECONDS = _MOVING_SECONDS = _THINNING_SECONDS = 0.5
@@ -31,6 +33,8 @@ _PRUNING_SECONDS = _MOVING_SECONDS = _THINNING_SECONDS = 0.5
 # writers: the more events a step has, the fewer rollups are written for each. A read that meets a long tail meanwhile
 # has it rolled up in the background.
 _REST, _MOST_REST_SECONDS = 3, 8.0
+# How long to wait before another try where somebody else holds the lock.
+_LOCKED_SECONDS = 0.1
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +42,7 @@ logger = logging.getLogger(__name__)
 class Command(BaseCommand):
     help = (
         "Add every event that is not in the rollups yet to them, and stop; or go on as a worker. Two at once do no "
-        "harm: one works, the other steps aside."
+        "harm: one works, the other waits for it."
     )
     requires_system_checks = ARCHIVE_CHECKS
 
@@ -83,7 +87,7 @@ class Command(BaseCommand):
             except (PrunedError, MovingError) as error:
                 raise CommandError(str(error)) from None
         if watch is None:
-            self._catch_up(read_lag().events)
+            self._catch_up_whole()
         else:
             self._watch(watch)
             if self.deleted:
@@ -91,6 +95,27 @@ class Command(BaseCommand):
         self.stdout.write(
             f"Rolled up {self.added} events in {self.steps} steps; the watermark is at {Watermark.objects.highest()}."
         )
+
+    def _catch_up_whole(self) -> None:
+        """Roll up all events of by now, if need be after others who hold the lock, as changers of stored events do.
+
+        Raises CommandError where these get no further for as long as others wait for the lock.
+        """
+        wanted = handed_out()
+        self._catch_up(read_lag().events)
+        moved, give_up = self._position(), time.monotonic() + settings.DATABASE_TIMEOUT_SECONDS
+        while wanted and roll_up.are_left(wanted):
+            if time.monotonic() > give_up:
+                raise CommandError(
+                    f"{read_lag().events} events are not rolled up, as another process holds the lock of the rollups."
+                )
+            self.stopping.wait(_LOCKED_SECONDS)
+            self._catch_up()
+            if self._position() != moved:
+                moved, give_up = self._position(), time.monotonic() + settings.DATABASE_TIMEOUT_SECONDS
+
+    def _position(self) -> tuple[int, int]:
+        return self.steps, Watermark.objects.highest()
 
     def _watch(self, seconds: float) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):

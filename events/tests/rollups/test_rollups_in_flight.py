@@ -2,11 +2,13 @@
 
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
+from io import StringIO
 
 import psycopg2
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection, transaction
 
 from events.database.partitions import ONLY, partition_of
@@ -34,6 +36,16 @@ def insert(writer, count, name="cpu"):
                 " VALUES ('Server-1', %s, %s, %s, %s)",
                 [name, START + timedelta(seconds=40 * number), number / 8, partition_of("Server-1", name)],
             )
+
+
+@contextmanager
+def watermark_locked():
+    """Lock the watermark as who changes stored events does; gives what ends that."""
+    with closing(another_connection()) as other:
+        with other.cursor() as cursor:
+            key = partition_of("Server-1", "cpu") or ONLY  # a cluster locks a single shard's rows
+            cursor.execute("SELECT event_id FROM events_watermark WHERE id = %s FOR UPDATE", [key])
+        yield other.rollback
 
 
 @pytest.mark.django_db(transaction=True)
@@ -109,12 +121,8 @@ def test_of_two_rollers_one_steps_aside():
     Event.objects.bulk_create(events(9))
     roll_up_all()
     Event.objects.bulk_create(events(9))
-    with closing(another_connection()) as other:
-        with other.cursor() as cursor:
-            key = partition_of("Server-1", "cpu") or ONLY  # a cluster locks a single shard's rows
-            cursor.execute("SELECT event_id FROM events_watermark WHERE id = %s FOR UPDATE", [key])
+    with watermark_locked():
         assert roll_up.take_step() is None
-        other.rollback()
     roll_up_all()
     assert stored() == expected()
 
@@ -207,3 +215,41 @@ def test_rollers_writers_and_deleters_at_once_leave_just_what_the_events_make():
     roll_up_all()
     assert stored() == expected()
     assert asked() == by_hand()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_command_waits_for_who_holds_the_lock(monkeypatch):
+    Event.objects.bulk_create(events(9))
+    roll_up_all()
+    last = Event.objects.bulk_create(events(9))[-1].pk
+    take_step, output, steps = roll_up.take_step, StringIO(), []
+
+    with watermark_locked() as unlock:
+
+        def take_step_and_unlock(*arguments):
+            steps.append(take_step(*arguments))
+            if len(steps) == 3:
+                unlock()
+            return steps[-1]
+
+        monkeypatch.setattr(roll_up, "take_step", take_step_and_unlock)
+        call_command("roll_up", stdout=output)
+
+    assert steps[:3] == [None] * 3
+    assert output.getvalue() == f"Rolled up 9 events in {len(steps) - 3} steps; the watermark is at {last}.\n"
+    assert stored() == expected()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_command_says_what_it_could_not_roll_up(settings):
+    Event.objects.bulk_create(events(9))
+    roll_up_all()
+    Event.objects.bulk_create(events(7))
+    settings.DATABASE_TIMEOUT_SECONDS = 0.2
+
+    with watermark_locked(), pytest.raises(CommandError) as raised:
+        call_command("roll_up", stdout=StringIO())
+
+    assert str(raised.value) == "7 events are not rolled up, as another process holds the lock of the rollups."
+    roll_up_all()
+    assert stored() == expected()
