@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Collection
 
 _BYTES = 4
 _ABSENT = (1 << 8 * _BYTES) - 1
-# One is ahead that has an eighth more than another; closer ones would only wait for each other.
+# One is behind another that has an eighth more; closer ones would only wait for each other.
 _SLACK = 8
 
 
@@ -24,10 +25,13 @@ class ConnectionCount:
         """Tell the others that this process takes no connections."""
         self._counts[self._index] = _ABSENT
 
-    def is_ahead(self) -> bool:
-        """Tell whether another process should take the next connection, as it has fewer."""
-        least = min(self._counts)
-        return self._counts[self._index] > least + least // _SLACK
+    def behind(self, but: Collection[int] = ()) -> int | None:
+        """Return which other process should take the next connection, as it has fewer; None where none should.
+
+        ``but`` are processes that are not to be looked at.
+        """
+        least, process = min((count, each) for each, count in enumerate(self._counts) if each not in but)
+        return process if self._counts[self._index] > least + least // _SLACK else None
 
 
 def shared_counts(processes: int) -> list[ConnectionCount]:

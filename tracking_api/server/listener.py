@@ -17,12 +17,11 @@ logger = logging.getLogger(__name__)
 
 _NO_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _NO_SOCKET_SECONDS = 0.1
-# A process that is ahead of another one leaves new connections to it, and looks so often whether it still is. Where
-# after so many looks there is a connection that the other one hasn't taken, that one is busy: for some time no
-# connection is left to it.
+# A process leaves new connections to one that has fewer, and looks so often whether that still has. Where after so many
+# looks there is a connection that the other one hasn't taken, that one is busy: for some time none is left to it.
 _LOOK_SECONDS = 0.001
 _LOOKS = 10
-_TAKE_SECONDS = 0.1
+_BUSY_SECONDS = 0.1
 
 
 class Listener:
@@ -38,7 +37,7 @@ class Listener:
         self._socket, self._count, self._table, self._new = listening, count, table, new_connection
         self._loop = asyncio.get_running_loop()
         self._connecting = 0
-        self._takes_all_until = 0.0
+        self._busy_until: dict[int, float] = {}
         self._is_stopped = False
 
     def start(self) -> None:
@@ -59,21 +58,27 @@ class Listener:
             self._count.set(len(self._table) + self._connecting)
 
     def _accept_in_turn(self) -> None:
-        if self._count.is_ahead() and self._loop.time() >= self._takes_all_until:
+        if self._behind() is None:
+            self._accept()
+        else:
             self._loop.remove_reader(self._socket)
             self._loop.call_later(_LOOK_SECONDS, self._look_again, _LOOKS)
-        else:
-            self._accept()
 
     def _look_again(self, times: int) -> None:
         if self._is_stopped:
             return
-        if times and self._count.is_ahead():
+        behind = self._behind()
+        if times and behind is not None:
             self._loop.call_later(_LOOK_SECONDS, self._look_again, times - 1)
             return
         self._listen_again()
-        if not times and self._accept():
-            self._takes_all_until = self._loop.time() + _TAKE_SECONDS
+        if behind is not None and self._accept():
+            self._busy_until[behind] = self._loop.time() + _BUSY_SECONDS
+
+    def _behind(self) -> int | None:
+        """Return the process that the next connection is left to; None where this one takes it."""
+        now = self._loop.time()
+        return self._count.behind([process for process, until in self._busy_until.items() if now < until])
 
     def _accept(self) -> bool:
         """Accept one connection, so that the other processes get their part; tell whether there was one."""
