@@ -17,6 +17,23 @@ def heads(page):
     return page.locator(".board-card .title").all_inner_texts()
 
 
+# In how much of the chart's height, so far from its left end, there is an annotation's color.
+ANNOTATED = """(share) => {
+  const canvas = document.querySelector("#chart canvas");
+  const [over, place] = [document.querySelector(".u-over"), canvas].map((each) => each.getBoundingClientRect());
+  const [x, y] = [over.left - place.left + over.width * share - 1, over.top - place.top].map(Math.round);
+  const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d");  // as reading from one often is warned of
+  copy.drawImage(canvas, 0, 0);
+  const { data } = copy.getImageData(x, y, 3, over.height);
+  const rows = new Set();
+  for (let at = 0; at < data.length; at += 4) {
+    const [red, green, blue] = data.slice(at, at + 3);
+    if (blue > red && red > green) rows.add(Math.floor(at / 12));
+  }
+  return rows.size / over.height;
+}"""
+
+
 def test_an_annotation_is_added_drawn_edited_and_deleted(open_page, env):
     page = open_page(october("Frontend/signUp", "Frontend/pageView", timezone="UTC", granularity="day"))
     fired = []
@@ -35,12 +52,16 @@ def test_an_annotation_is_added_drawn_edited_and_deleted(open_page, env):
     # asked once for all series, as the page was opened and after that
     assert fired in ([both := ["Frontend/signUp", "Frontend/pageView"]], [both, both])
     accessible(page)
+    begin, middle = (7 + 10 / 24) / 31, (7 + 22 / 24) / 31
+    assert 0.4 < page.evaluate(ANNOTATED, begin) < 0.7  # a dashed line
+    assert page.evaluate(ANNOTATED, middle) == 0
 
     mark.click()
     form.get_by_label("Ends").fill("2026-10-09T10:00:00")
     form.get_by_role("button", name="Save").click()
     band = page.get_by_role("button", name="Release 4.2 (2026-10-08 10:00 to 2026-10-09 10:00)")
     band.wait_for()
+    assert page.evaluate(ANNOTATED, middle) > 0.9
     _, _, body = service.call(env, "GET", "/api/annotations/", Authorization=f"Bearer {env['TOKEN']}")
     [stored] = json.loads(body)
     assert stored == {
@@ -51,7 +72,7 @@ def test_an_annotation_is_added_drawn_edited_and_deleted(open_page, env):
     place = "document.querySelector('.note-mark').getBoundingClientRect()"
     over = "document.querySelector('.u-over').getBoundingClientRect()"
     share = page.evaluate(f"(({place}).left + ({place}).width / 2 - ({over}).left) / ({over}).width")
-    assert abs(share - (7 + 10 / 24) / 31) < 0.01
+    assert abs(share - begin) < 0.01
 
     band.click()
     page.on("dialog", lambda dialog: dialog.accept())

@@ -1,5 +1,6 @@
 """The chart's page in Chromium, before a server of its own. Nothing here touches Django: see ``browser.chromium``."""
 
+import base64
 import csv
 import io
 import os
@@ -103,6 +104,8 @@ def test_series_are_chosen_by_typing_and_up_to_six_are_overlaid(open_page):
         picker.press("Enter")
         expect(page.locator("#legend li")).to_have_count(count)
     assert state_of(page)["series"] == [CLICKS, *names]
+    # one for each line: that of whole days, and that of the last one, which the range cuts
+    expect(page.locator("#chart .u-cursor-pt")).to_have_count(2 * 6)
 
     picker.fill("Server-1/availableMemory")
     picker.press("Enter")
@@ -178,6 +181,7 @@ def test_hovering_reads_the_values(open_page, env):
     expect(page.locator("#summary")).to_have_text("2026-10-10T00:00:00Z")
     [day] = ask(env, CLICKS, granularity="day", tsMin="2026-10-10", tsMax="2026-10-10T23:59:59")
     expect(page.locator("#legend b").first).to_have_text(f"{day['value']:.6g}")
+    expect(page.locator(".tooltip")).to_have_text(f"2026-10-10 00:00:00Z{CLICKS}{day['value']:.6g}")
 
 
 def test_a_refresh_shows_an_event_sent_just_now_and_disturbs_nothing(open_page, env):
@@ -265,6 +269,25 @@ def test_a_label_is_no_formula(open_page, env):
     assert downloaded(page, "CSV") == b'timestamp,"\'=cmd""|/x"\r\n2026-10-02T00:00:00.500000Z,0.1\r\n'
 
 
+# Whether a picture has the chart as it is shown, and how many colors each line of text above that has.
+COMPARE = """async (text) => {
+  const saved = await createImageBitmap(new Blob([Uint8Array.from(atob(text), (each) => each.charCodeAt(0))]));
+  const shown = document.querySelector("#chart canvas");
+  const pixels = (height, draw) => {
+    const context = new OffscreenCanvas(shown.width, height).getContext("2d");
+    context.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--card");
+    context.fillRect(0, 0, shown.width, height);
+    draw(context);
+    return new Uint32Array(context.getImageData(0, 0, shown.width, height).data.buffer);
+  };
+  const top = saved.height - shown.height;
+  const chart = pixels(shown.height, (context) => context.drawImage(saved, 0, -top));
+  const drawn = pixels(shown.height, (context) => context.drawImage(shown, 0, 0));
+  const lines = [0, 1].map((line) => new Set(pixels(top / 2, (context) => context.drawImage(saved, 0, -line * top / 2))).size);
+  return [saved.width - shown.width, chart.every((pixel, at) => pixel === drawn[at]), new Set(chart).size, ...lines];
+}"""
+
+
 def test_the_chart_is_saved_as_a_picture(open_page):
     page = open_page(october(CLICKS))
     expect(page.locator("#summary")).to_contain_text("Average by day")
@@ -272,7 +295,9 @@ def test_the_chart_is_saved_as_a_picture(open_page):
     picture = downloaded(page, "PNG")
 
     assert picture.startswith(b"\x89PNG")
-    assert len(picture) > 10_000
+    wider, is_as_shown, *colors = page.evaluate(COMPARE, base64.b64encode(picture).decode())
+    assert (wider, is_as_shown) == (0, True)
+    assert min(colors) > 1  # each has something on its background
 
 
 def test_without_events_in_the_range_it_offers_the_latest(open_page):

@@ -21,6 +21,7 @@ from events.models import Event
 from events.tests.support import partitioned, service
 from events.tests.support.load import Load, assert_all_there, stored_values
 from events.tests.support.service import call, fetch_token
+from events.tests.support.waiting import wait_until
 
 ON_POSTGRESQL = bool(os.environ.get("TEST_DATABASE_URL"))
 
@@ -58,15 +59,42 @@ def test_a_killed_server_has_lost_nothing(env):
     assert_all_there(load, env["DATABASE_URL"])
 
 
+def workers(process):
+    """The process ids of a server's processes."""
+    return {int(pid) for pid in subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True).stdout.split()}
+
+
+def is_refused(env):
+    try:
+        socket.create_connection(("127.0.0.1", int(env["PORT"]))).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 def test_a_killed_worker_is_replaced_and_sigterm_finishes_what_was_taken(env):
     with running(env) as process, Load(env) as load:
         load.wait_for(201, 20)
-        [worker, *_] = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
-        os.kill(int(worker), signal.SIGKILL)
-        load.wait_for(201, 200)
-        process.terminate()
+        killed, _ = workers(process)
+        os.kill(killed, signal.SIGKILL)
+        wait_until(lambda: len(workers(process) - {killed}) == 2)
+        load.wait_for(201, 100)
+        with service.locked(env["DATABASE_URL"]):
+            taken = begun(env, 4)
+            for number, sender in enumerate(taken):
+                body = f'"namespace":"taken","name":"a","timestamp":1,"value":{number}}}'
+                sender.sendall(body.encode().ljust(99))
+            time.sleep(0.5)  # until they are worked on
+            process.terminate()
+            wait_until(lambda: is_refused(env))
+        answers = [sender.recv(1000)[:13] for sender in taken]
         assert process.wait(10) == 0
+        for sender in taken:
+            sender.close()
 
+    assert answers == [b"HTTP/1.1 201 "] * 4
+    stored = service.query(env, "SELECT value FROM events_event WHERE namespace = 'taken' ORDER BY value")
+    assert [value for (value,) in stored] == [0, 1, 2, 3]
     assert_all_there(load, env["DATABASE_URL"])
     assert 500 not in load.statuses
 
