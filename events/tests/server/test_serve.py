@@ -97,13 +97,14 @@ def test_a_worker_that_dies_is_started_again_after_a_pause(migrated, tmp_path):
         names = ["roll_up", "tracking-api worker-1"]
         assert service.call(env, "GET", "/healthz")[0] == 200
         assert eventually(lambda: sorted(children(process)), names) == names
-        before = children(process)
+        before, killed_at = children(process), time.monotonic()
         for pid in before.values():
             os.kill(pid, signal.SIGKILL)
 
         wait_until(
             lambda: sorted(children(process)) == names and not set(before.values()) & set(children(process).values())
         )
+        assert time.monotonic() - killed_at > 1
 
         assert service.call(env, "GET", "/healthz")[0] == 200
         log = process.log.read_text()
