@@ -15,7 +15,9 @@ from events.tests.support import service
 from events.tests.support.load import stored_values
 from events.tests.support.service import call, fetch_token
 from events.tests.support.waiting import wait_until
+from tracking_api.server import bodies
 from tracking_api.server.connection_table import ConnectionTable
+from tracking_api.server.request_reader import RequestReader
 from tracking_api.server.thread_pool import FairThreadPool
 
 DEADLINES = {"HEADER_SECONDS": 1, "BODY_SECONDS": 2, "IDLE_SECONDS": 1}
@@ -407,29 +409,82 @@ def test_two_thousand_held_connections_keep_nobody_waiting(usual, data, source):
     assert stored_values(env["DATABASE_URL"])[before:] == list(range(values + 1))
 
 
-def test_half_sent_bodies_share_what_room_there_is(running):
-    """More of them than fit, from one address; another's body is taken all the same."""
-    begun = head(running, "Content-Length: 1000000") + b" " * 999_999
-    with held(running, 18, begun, "127.0.0.5"):
-        answer = exchange(running, sized(running, {**EVENT, "name": "beside"}, "Connection: close"), "127.0.0.6")
+class Answering:
+    """A connection, as the reader of its requests knows it."""
 
-    assert statuses(answer) == [201]
+    is_closing = False
+
+    def __init__(self, of_all, client):
+        self.taken, self.refused = [], []
+        self.reader = RequestReader(self, of_all, (client, 1), client, "")
+
+    def begin_body(self, request):
+        self.request = request
+
+    def take(self, request):
+        self.taken.append(request.body.size)
+
+    def refuse(self, request, status, detail):
+        self.refused.append((status, detail))
+
+    def begin_head(self):
+        pass
+
+    def discard(self, size):
+        pass
 
 
-def test_a_body_finds_room_whoever_takes_it_up(running):
-    """Eight addresses have all that there is for bodies that are on their way; the first of them goes for another's."""
-    events = [{**EVENT, "name": "large"}] * 5_000
-    begun = head(running, "Content-Length: 1000000") + b" " * 990_000
-    with ExitStack() as stack:
-        for number in range(8):
-            stack.enter_context(held(running, 19, begun, f"127.0.1.{number + 1}"))
-        for number in range(8, 40):
-            stack.enter_context(held(running, 19, begun, f"127.0.1.{number + 1}"))
-        first = exchange(running, sized(running, {**EVENT, "name": "room"}, "Connection: close"), "127.0.2.1")
-        second = exchange(running, sized(running, events, "Connection: close"), "127.0.2.2")
+BODY_BYTES = 600_000
+OTHERS_NEED_IT = (503, "Others need the room that the body takes up; try again, faster.")
 
-    assert statuses(first) == [201]
-    assert statuses(second) == [201]
+
+@pytest.fixture
+def begin(monkeypatch):
+    """Begins bodies of clients: two of a client fit into its share of the memory, and four into that of the disk."""
+    monkeypatch.setattr(bodies, "_MOST_IN_MEMORY_BYTES", 4 << 20)
+    monkeypatch.setattr(bodies, "_MOST_BYTES", 8 << 20)
+    of_all, begun = bodies.Bodies(), []
+
+    def begin(client, count=1):
+        made = [Answering(of_all, client) for _ in range(count)]
+        for each in made:
+            each.reader.feed(b"POST /api/track/ HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % BODY_BYTES)
+            each.reader.feed(b" " * (1 << 19))
+        begun.extend(made)
+        return made, len(of_all.coming_in)
+
+    yield begin
+    for each in begun:
+        each.request.close_body()
+
+
+def test_half_sent_bodies_share_what_room_there_is(begin):
+    """Past its share of the memory a client's go to the disk, past its share of that the first of its own is refused."""
+    first, on_disk = begin("192.0.2.1", 3)
+    assert on_disk == 1
+    second, on_disk = begin("192.0.2.2", 6)
+    assert on_disk == 1 + 4
+
+    [more], on_disk = begin("192.0.2.2")
+
+    assert on_disk == 5
+    assert [each.refused for each in (*first, *second, more)] == [[]] * 5 + [[OTHERS_NEED_IT]] + [[]] * 4
+
+
+def test_a_body_finds_room_whoever_takes_it_up(begin):
+    """Four clients have all that there is for bodies that are on their way; the first of them goes for another's."""
+    for number in range(4):
+        waiting, on_disk = begin(f"192.0.2.{number}", 6)
+        assert on_disk == 4 * (number + 1)
+        assert [each.refused for each in waiting] == [[]] * 6
+        if not number:
+            first = waiting
+
+    [other], on_disk = begin("192.0.2.4")
+    other.reader.feed(b" " * (BODY_BYTES - (1 << 19)))
+
+    assert (other.taken, other.refused) == ([BODY_BYTES], [])
+    assert [each.refused for each in first] == [[], [], [OTHERS_NEED_IT], [], [], []]
 
 
 class Held:
