@@ -1,5 +1,7 @@
 """The pages of clients in Chromium. Nothing here touches Django: see ``browser.chromium``."""
 
+import base64
+import json
 import os
 import subprocess
 
@@ -43,6 +45,13 @@ def open_page(chromium, env):
     assert problems == []
 
 
+def asked_for_a_token(env, client_id, secret):
+    """The answer to who asks for a token."""
+    basic = base64.b64encode(f"{client_id}:{secret}".encode()).decode()
+    headers = {"Authorization": f"Basic {basic}", "Content_Type": "application/x-www-form-urlencoded"}
+    return service.call(env, "POST", "/o/token/", "grant_type=client_credentials", **headers)
+
+
 def test_who_registers_a_client_gets_its_id_its_secret_and_commands_that_work(open_page, env):
     page = open_page("/o/applications/register/", permissions=["clipboard-read", "clipboard-write"])
     fits_any_screen_and_anyone(page, "client-register")
@@ -72,6 +81,10 @@ def test_who_registers_a_client_gets_its_id_its_secret_and_commands_that_work(op
     assert stored.startswith('{"namespace":"Shop\'s","name":"order"')
     assert '"value":1.0}]' in aggregates
     assert '"name":"order"' in series
+    token = json.loads(asked_for_a_token(env, copied["client id"], copied["client secret"])[2])["access_token"]
+    elsewhere = json.dumps({"namespace": "Elsewhere", "name": "order", "timestamp": 1, "value": 1})
+    headers = {"Authorization": f"Bearer {token}", "Content_Type": "application/json"}
+    assert service.call(env, "POST", "/api/track/", elsewhere, **headers)[0] == 403
 
 
 def test_the_secret_is_not_shown_again_and_another_one_can_be_made(open_page, env):
@@ -87,6 +100,7 @@ def test_the_secret_is_not_shown_again_and_another_one_can_be_made(open_page, en
     page.get_by_role("link", name="Kiosk").click()
     assert page.locator("#client-id").input_value() == client_id
     assert secret not in page.content()
+    expect(page.locator("#client-secret")).to_have_count(0)
     assert "$" not in page.locator(".card").inner_text().split("Try it")[0]  # nor a digest
     fits_any_screen_and_anyone(page, "client-client")
 
@@ -96,7 +110,8 @@ def test_the_secret_is_not_shown_again_and_another_one_can_be_made(open_page, en
     page.get_by_role("button", name="Save").click()
     expect(page.locator(".card")).to_contain_text("write: Kiosk-*")
     page.get_by_role("button", name="Make another secret").click()
-    assert page.locator("#client-secret").input_value() != secret
+    another = page.locator("#client-secret").input_value()
+    assert [asked_for_a_token(env, client_id, each)[0] for each in (another, secret)] == [200, 401]
 
     page.get_by_role("link", name="Delete").click()
     page.get_by_role("button", name="Delete").click()

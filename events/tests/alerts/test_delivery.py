@@ -6,10 +6,13 @@ import hmac
 import json
 import socket
 import ssl
+import threading
+from contextlib import suppress
 from datetime import timedelta
 from email import message_from_bytes
 from functools import partial
 from ipaddress import ip_address
+from time import sleep
 
 import pytest
 from django.core import mail
@@ -374,11 +377,23 @@ def test_the_certificate_is_held_to_the_name_of_the_host(tmp_path, settings, mon
     assert len(receiver.came) == 1
 
 
+def trickle(listener):
+    """Answers a byte at a time, for some seconds."""
+    connection, _ = listener.accept()
+    with connection, suppress(OSError):
+        for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n":
+            connection.sendall(bytes([byte]))
+            sleep(0.1)
+
+
 def test_a_receiver_that_trickles_is_cut_off(monkeypatch, settings):
     settings.ALERT_PRIVATE_TARGETS = True
-    monkeypatch.setattr(webhooks, "_ALL_SECONDS", 0.1)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        outcome = webhooks.send(f"http://127.0.0.1:{silent.getsockname()[1]}/", "", "id", 1, b"{}")
+    monkeypatch.setattr(webhooks, "_ALL_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        trickling = threading.Thread(target=trickle, args=(listener,))
+        trickling.start()
+        outcome = webhooks.send(f"http://127.0.0.1:{listener.getsockname()[1]}/", "", "id", 1, b"{}")
+        trickling.join()
 
     assert not outcome.is_delivered
     assert outcome.words.startswith("No answer (")

@@ -45,11 +45,22 @@ def test_a_taken_port_is_said_before_anything_is_created(env, tmp_path):
 
 
 def test_it_says_that_it_serves_once_it_does(migrated, tmp_path):
-    with migrated(tmp_path) as env:
+    slow, begun = tmp_path / "slow", tmp_path / "begun"
+    for directory in (slow, begun):
+        directory.mkdir()
+    (slow / "uvloop.py").write_text(f"""if True:
+        import asyncio, os, pathlib, time
+        def run(serving):
+            time.sleep(0.5)
+            pathlib.Path({str(begun)!r}, str(os.getpid())).touch()
+            asyncio.run(serving)
+    """)
+    with migrated(tmp_path, PYTHONPATH=slow) as env:
         del env["SERVER_WORKERS"]
         command = [sys.executable, str(PROJECT_DIR / "manage.py"), "serve"]
         with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout.readline() == f"Serving on http://127.0.0.1:{env['PORT']}/ – stop with Ctrl+C.\n"
+            assert {file.name for file in begun.iterdir()} == set(map(str, workers(process).values()))
             assert len(workers(process)) == 2
             assert service.call(env, "GET", "/healthz")[0] == 200
             process.send_signal(signal.SIGINT)
