@@ -13,6 +13,7 @@ import pytest
 from events.tests.support import service
 from events.tests.support.load import Load, stored_values
 from events.tests.support.service import PROJECT_DIR, call, fetch_token
+from events.tests.support.waiting import wait_until
 
 ON_POSTGRESQL = bool(os.environ.get("TEST_DATABASE_URL"))
 DOCUMENT = (PROJECT_DIR / "docs/deployment.md").read_text()
@@ -77,6 +78,7 @@ def test_what_is_restored_is_whole_and_answers_the_same(env, restored_url, run, 
         env["TOKEN"] = fetch_token(env)
         with Load(env) as load:
             load.wait_for(201, 200)
+            wait_until(lambda: service.query(env, "SELECT count(*) FROM events_rollup") != [(0,)])
             acknowledged_before = set(load.acknowledged)
             run(backup, tmp_path)
             load.wait_for(201, 100)
