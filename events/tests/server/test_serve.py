@@ -58,7 +58,8 @@ def test_it_says_that_it_serves_once_it_does(migrated, tmp_path):
     with migrated(tmp_path, PYTHONPATH=slow) as env:
         del env["SERVER_WORKERS"]
         command = [sys.executable, str(PROJECT_DIR / "manage.py"), "serve"]
-        with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process, ExitStack() as stack:
+            stack.callback(process.kill)
             assert process.stdout.readline() == f"Serving on http://127.0.0.1:{env['PORT']}/ – stop with Ctrl+C.\n"
             assert {file.name for file in begun.iterdir()} == set(map(str, workers(process).values()))
             assert len(workers(process)) == 2
