@@ -1,5 +1,6 @@
 """The files in ``deploy/`` and what docs/deployment.md says of them: that all they name exists, and fits together."""
 
+import itertools
 import json
 import re
 import resource
@@ -203,7 +204,7 @@ def test_caddy_reads_its_file():
 
 @pytest.fixture
 def env(prepared, tmp_path):
-    with prepared(tmp_path, ALLOWED_HOSTS="tracking.example,127.0.0.1") as env:
+    with prepared(tmp_path, ALLOWED_HOSTS="tracking.example,127.0.0.1", METRICS_TOKEN="x" * 16) as env:
         yield env
 
 
@@ -213,6 +214,9 @@ def certificate(directory):
          "-keyout", directory / "privkey.pem", "-out", directory / "fullchain.pem"],
         check=True, capture_output=True,
     )  # fmt: skip
+
+
+PACKING = "gzip on; gzip_types application/json;"  # as what systems come with has it
 
 
 @pytest.fixture
@@ -227,7 +231,7 @@ def nginx(env, tmp_path):
     beside_it = "".join(found(r"^#     (.*)$", "nginx.conf"))  # what the snippet says is to be set elsewhere
     (tmp_path / "nginx.conf").write_text(
         f"{'user root;' if Path('/proc/self').owner() == 'root' else ''} daemon off; pid {tmp_path}/nginx.pid;\n"
-        f"error_log stderr; {beside_it}\nhttp {{ access_log off; {temporary} include {tmp_path}/tracking-api.conf; }}\n"
+        f"error_log stderr; {beside_it}\nhttp {{ access_log off; {PACKING} {temporary} include {tmp_path}/tracking-api.conf; }}\n"
     )
     certificate(tmp_path)
     command = ["nginx", "-e", "stderr", "-c", str(tmp_path / "nginx.conf")]
@@ -266,13 +270,15 @@ def answer(port, path, *arguments):
 
 
 def assert_etags_are_left(env, port, sent):
-    """What the service answers through a proxy has the ETags that it has without, also where it is packed."""
-    path = "/api/events/Frontend/pageView?granularity=day"
+    """What the service answers through a proxy has the ETags that it has without, and is packed where it is without."""
     token = {"Authorization": sent[1].partition(": ")[2]}
-    for packing in ([], ["-H", "Accept-Encoding: gzip, zstd", "--compressed"]):
+    packings = [], ["-H", "Accept-Encoding: gzip, zstd", "--compressed"]
+    for granularity, packing in itertools.product(("day", "year"), packings):
+        path = f"/api/events/Frontend/pageView?granularity={granularity}"
         _, direct, _ = service.call(env, "GET", path, **token, **({"Accept_Encoding": "gzip"} if packing else {}))
         status, headers, through = answer(port, path, *sent, *packing)
         assert (status, headers["etag"]) == (200, [direct["ETag"]])
+        assert ("content-encoding" in headers) == ("Content-Encoding" in direct)
         assert through.startswith('[{"aggregatedTimestamp":"') or packing
         status, headers, through = answer(port, path, *sent, *packing, "-H", f"If-None-Match: {direct['ETag']}")
         assert (status, headers["etag"], through) == (304, [direct["ETag"]], "")
@@ -300,6 +306,7 @@ def test_nginx_passes_requests_on_and_answers_in_the_services_way(env, nginx, tm
             200, None, '[{"aggregatedTimestamp":"1970-01-01T00:00:01Z","value":2}]'
         )  # fmt: skip
         assert_etags_are_left(env, port, sent[:2])
+        assert curl(port, "/metrics")[0] == 404
     assert curl(port, "/api/events/", *sent) == unavailable
 
     without_tls = {"PORT": plain_port}
