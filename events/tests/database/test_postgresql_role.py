@@ -19,9 +19,12 @@ DOCUMENT = (PROJECT_DIR / "docs/deployment.md").read_text()
 
 @pytest.fixture
 def role_url():
-    """The document's statements, word for word but for the name, and where they lead."""
+    """The document's statements, word for word but for the names, and where they lead: to a schema named otherwise."""
     server, name = urlsplit(environ["TEST_DATABASE_URL"]), f"role_{uuid.uuid4().hex}"
     before, after = (re.sub(r"\btracking\b", name, part) for part in STATEMENTS.split("\\connect tracking\n"))
+    for place in (f"SCHEMA {name} ", f"search_path = {name};"):
+        assert place in after
+        after = after.replace(place, place.replace(name, f"{name}_own"))
     execute(urlunsplit(server), before)
     url = urlunsplit(server._replace(path=f"/{name}"))
     try:
@@ -72,5 +75,5 @@ def test_it_can_do_all_that_the_service_does_and_owns_nothing_but_its_schema(rol
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "events.csv").exists()
 
-    assert ask(role_url, OWNED) == [(urlsplit(role_url).path[1:],)]
+    assert ask(role_url, OWNED) == [(f"{urlsplit(role_url).path[1:]}_own",)]
     assert ask(role_url, RIGHTS) == [(False, False, False)]
