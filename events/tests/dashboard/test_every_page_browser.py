@@ -68,10 +68,14 @@ def env(prepared, tmp_path_factory):
         yield env
 
 
+# The places that scripts fill: they are not busy at first, nor once they are filled, but then they say so.
+FILLED = """[...document.querySelectorAll("#list, #stage, #cards")].every((place) => place.ariaBusy === "false")"""
+
+
 def is_shown(page, path):
-    """Opens a path, and waits until nothing is loading in the page any more."""
+    """Opens a path, and waits until its scripts have filled it."""
     page.goto(path)
-    until(page, "document.querySelectorAll('.loading, [aria-busy=true]').length === 0")
+    until(page, FILLED)
     if path == "/api/docs/":
         expect(page.locator(".opblock").first).to_be_visible()
 
@@ -190,12 +194,17 @@ def signed_out(chromium, env, name):
     context.close()
 
 
+# How far the page reaches to the right, or a dialog, which lies over it; and the window.
+WIDTHS = """[Math.max(...[...document.querySelectorAll("dialog[open]")].map((each) => each.getBoundingClientRect().right),
+  document.documentElement.scrollWidth), innerWidth]"""
+
+
 def looked_at(page, name):
     """Whether it fits a telephone; all sizes and anyone, where time is given to that."""
     if IS_THOROUGH or os.environ.get("SCREENSHOTS"):
         fits_any_screen_and_anyone(page, name, OF_OTHERS.get(name.split("-")[0], ()))
         page.set_viewport_size(PHONE)
-    return page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    return page.evaluate(WIDTHS)
 
 
 def is_wider(sizes):

@@ -146,10 +146,12 @@ def test_those_that_wait_for_a_session_that_gets_too_old_are_stored_all_the_same
 
 @pytest.mark.parametrize("end", ["pg_terminate_backend", "pg_cancel_backend"])
 def test_a_session_that_ends_while_it_waits_is_a_503(env, end):
-    with ThreadPoolExecutor(1) as clients, service.locked(env["DATABASE_URL"]):
-        answer = clients.submit(post, env, 1)
-        wait_until(lambda: waiting(env))
-        query(env, f"SELECT {end}(pid) FROM ({SESSIONS}) AS sessions")
+    with ThreadPoolExecutor(1) as clients:
+        with service.locked(env["DATABASE_URL"]):
+            answer = clients.submit(post, env, 1)
+            wait_until(lambda: waiting(env))
+            query(env, f"SELECT {end}(pid) FROM ({SESSIONS}) AS sessions")
+            wait_until(lambda: not waiting(env))
 
         assert answer.result() == (503, "1")
 
