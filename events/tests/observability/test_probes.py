@@ -330,6 +330,7 @@ def test_it_becomes_ready_with_the_migrations_and_the_worker(env_of_an_empty_dat
         after = call(env, "GET", "/readyz")
 
     assert not before["ok"]
+    assert before["detail"].startswith("Not applied: ")
     assert "events.0001_events" not in before["detail"]
     assert between[0] == 503
     assert json.loads(between[2])["checks"]["rollups"]["detail"].startswith("No worker has looked yet.")
