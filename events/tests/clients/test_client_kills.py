@@ -71,7 +71,9 @@ def kill_again_and_again(env, way, directory, events=EVENTS, kills=KILLS):
         # soon after the first batches of this turn are under way
         wanted = events * turn // (kills + 1) + random.randrange(events // (kills + 1) // 2)
         wait_until(lambda wanted=wanted: struct.unpack("qqq", memory)[2] >= wanted, 600)
-        way.answers_to_lose = 2 * (turn % 2)
+        if turn % 2:
+            lost, way.answers_to_lose = way.lost, 2
+            wait_until(lambda lost=lost: way.lost > lost, 600)
         time.sleep(random.random() / 20)
         process.send_signal(signal.SIGKILL)
         process.wait()
