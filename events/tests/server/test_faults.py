@@ -75,9 +75,11 @@ def is_refused(env):
 def test_a_killed_worker_is_replaced_and_sigterm_finishes_what_was_taken(env):
     with running(env) as process, Load(env) as load:
         load.wait_for(201, 20)
+        # one that is killed before it serves ends the whole server
+        wait_until(lambda: "Serving on" in process.log.read_text())
         killed, _ = workers(process)
         os.kill(killed, signal.SIGKILL)
-        wait_until(lambda: len(workers(process) - {killed}) == 2)
+        wait_until(lambda: len(workers(process) - {killed}) == 2, explain=process.log.read_text)
         load.wait_for(201, 100)
         with service.locked(env["DATABASE_URL"]):
             taken = begun(env, 4)
