@@ -103,19 +103,16 @@ class Command(BaseCommand):
         """
         wanted = handed_out()
         self._catch_up(read_lag().events)
-        moved, give_up = self._position(), time.monotonic() + settings.DATABASE_TIMEOUT_SECONDS
+        reached, give_up = None, 0.0
         while wanted and roll_up.are_left(wanted):
-            if time.monotonic() > give_up:
+            if (position := (self.steps, Watermark.objects.highest())) != reached:
+                reached, give_up = position, time.monotonic() + settings.DATABASE_TIMEOUT_SECONDS
+            elif time.monotonic() > give_up:
                 raise CommandError(
                     f"{read_lag().events} events are not rolled up, as another process holds the lock of the rollups."
                 )
             self.stopping.wait(_LOCKED_SECONDS)
             self._catch_up()
-            if self._position() != moved:
-                moved, give_up = self._position(), time.monotonic() + settings.DATABASE_TIMEOUT_SECONDS
-
-    def _position(self) -> tuple[int, int]:
-        return self.steps, Watermark.objects.highest()
 
     def _watch(self, seconds: float) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
