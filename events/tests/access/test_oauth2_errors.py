@@ -333,9 +333,15 @@ def test_a_client_gets_so_many_tokens_a_minute(application, settings, clock, see
 
 def test_what_gets_no_token_is_not_counted_as_one(application, settings):
     settings.RATE_LIMIT_TOKENS = 1
-    for fields in ({"scope": "x"}, {"grant_type": "x"}, {"client_secret": "wrong"}):
-        assert Client().post("/o/token/", {**TOKEN, **fields}).status_code in {400, 401}
+    wrong = {"scope": "x"}, {"grant_type": "x"}, {"client_secret": "wrong"}
 
+    refused = [Client().post("/o/token/", {**TOKEN, **fields}) for fields in wrong]
+
+    assert [(each.status_code, each.json()["error"]) for each in refused] == [
+        (400, "invalid_scope"),
+        (400, "unsupported_grant_type"),
+        (401, "invalid_client"),
+    ]
     assert Client().post("/o/token/", TOKEN).status_code == 200
 
 

@@ -9,6 +9,7 @@ from rest_framework.test import APIClient
 
 from events.models import Event
 from events.tests.support.clients import client_with
+from events.tests.support.errors import NO_TIMESTAMP
 from events.tests.support.examples import IS_THOROUGH
 from events.tests.support.responses import items_of
 from events.worker import roll_up
@@ -21,9 +22,6 @@ GRANULARITIES = ["minute", "hour", "day", "week", "month", "year", "none"]
 TYPES = ["avg", "min", "max", "sum", "count"]
 WORDS = [*TYPES, "rate", "first", "last", "stddev", "median", "p50", "p75", "p90", "p95", "p99"]
 PERCENTILES = "Another percentile is a “p” and a number from 0 to 100, such as p99.9."
-NO_TIMESTAMP = (
-    "Must be ISO 8601 text such as 2020-11-12T11:10:00Z, or a unix timestamp as a number, within the years 1 to 9999."
-)
 
 
 @pytest.mark.one_partition

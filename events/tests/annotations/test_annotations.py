@@ -12,6 +12,7 @@ from rest_framework.test import APIClient
 from events.annotations.serializers import AnnotationSerializer
 from events.models import Annotation, Grant, IdempotencyKey
 from events.tests.support.clients import client_with
+from events.tests.support.errors import NO_TIMESTAMP
 
 client = client_with("write read")
 
@@ -60,7 +61,7 @@ LINE = ["Must be one line, without control characters."]
     [
         ({"namespace": "a/b"}, {"namespace": ["This field may not contain “/” nor be “.” or “..”."]}),
         ({"namespace": 1}, {"namespace": ["Not a valid string."]}),
-        ({"timestamp": "soon"}, {"timestamp": ["Must be ISO 8601 text such as 2020-11-12T11:10:00Z, or a unix timestamp as a number, within the years 1 to 9999."]}),
+        ({"timestamp": "soon"}, {"timestamp": [NO_TIMESTAMP]}),
         ({"timestamp": None}, {"timestamp": ["This field may not be null."]}),
         ({"end": "2020-11-12T11:09:59Z"}, {"end": ["Must not be earlier than timestamp."]}),
         ({"title": " "}, {"title": ["This field may not be blank."]}),
@@ -140,7 +141,7 @@ def test_pages_follow_each_other_whatever_is_deleted_meanwhile(client):
     ("query", "said"),
     [
         ("tsMin=2020-11-13&tsMax=2020-11-12", {"tsMin": ["Must not be later than tsMax."]}),
-        ("tsMin=soon", {"tsMin": [f"Must be {'ISO 8601 text such as 2020-11-12T11:10:00Z, or a unix timestamp as a number, within the years 1 to 9999'}."]}),
+        ("tsMin=soon", {"tsMin": [NO_TIMESTAMP]}),
         ("namespace=.", {"namespace": {"0": ["This field may not contain “/” nor be “.” or “..”."]}}),
         ("tag=a&tag=a%0Ab", {"tag": {"1": LINE}}),
         ("limit=0", {"limit": ["Must be a whole number from 1 to 1000."]}),

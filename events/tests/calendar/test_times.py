@@ -19,14 +19,12 @@ from events.calendar.granularity import MICROSECOND, first_of_day, last_of_day
 from events.ingest import decoding
 from events.models import Event
 from events.tests.support.clients import client_with
+from events.tests.support.errors import NO_TIMESTAMP
 from events.tests.support.rolling_up import roll_up_all
 
 client = client_with("write aggregation")
 
 PATH = "/api/events/Shop/order"
-NO_TIMESTAMP = (
-    "Must be ISO 8601 text such as 2020-11-12T11:10:00Z, or a unix timestamp as a number, within the years 1 to 9999."
-)
 ISO = [
     ("2016-12-31T23:59:60Z", "2017-01-01T00:00:00Z"),
     ("2016-12-31 23:59:60", "2017-01-01T00:00:00Z"),

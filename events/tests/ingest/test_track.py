@@ -10,6 +10,7 @@ from rest_framework.test import APIClient
 from events.models import Event
 from events.tests.support.bodies import PAGE_VIEW as EVENT
 from events.tests.support.clients import client_with
+from events.tests.support.errors import NO_TIMESTAMP
 
 client = client_with("write")
 
@@ -24,9 +25,6 @@ SEGMENT = "This field may not contain “/” nor be “.” or “..”."
 TOO_LONG = "Ensure this field has no more than 255 characters."
 NUL = "Null characters are not allowed."
 NO_NUMBER = "A valid number is required."
-NO_TIMESTAMP = (
-    "Must be ISO 8601 text such as 2020-11-12T11:10:00Z, or a unix timestamp as a number, within the years 1 to 9999."
-)
 ACCEPTED_TYPES = (
     "Accepted: application/json, application/x-ndjson, application/x-www-form-urlencoded, multipart/form-data."
 )

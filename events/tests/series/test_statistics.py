@@ -5,6 +5,7 @@ from rest_framework.test import APIClient
 
 from events.models import Grant, SeriesSettings
 from events.tests.support.clients import client_with
+from events.tests.support.errors import NO_TIMESTAMP
 from events.worker import retention
 from events.worker.roll_up import take_step as roll_up
 
@@ -74,17 +75,16 @@ def test_pruned_hours_count(client, events):
         list(retention.prune(series))
 
     assert client.get(PATH).json() == {**NOTHING, "count": 3, "sum": 9.0, "avg": 3.0, "min": 1.0, "max": 5.0}
-    answer = client.get(f"{PATH}?tsMin=2020-06-01T00:10:30Z")
-    assert answer.status_code == 200
-    answer = client.get(f"{PATH}?tsMin=2020-06-01T00:10:00.5Z")
-    assert (answer.status_code, answer.json()["count"]) == (200, 2)
+    for later in ("00:10:00.5", "00:10:30"):
+        answer = client.get(f"{PATH}?tsMin=2020-06-01T{later}Z")
+        assert answer.json() == {**NOTHING, "count": 2, "sum": 8.0, "avg": 4.0, "min": 3.0, "max": 5.0}
 
 
 @pytest.mark.parametrize(
     ("query", "errors"),
     [
-        ("tsMin=x", {"tsMin": ["Must be ISO 8601 or unix time"]}),
-        ("tsMax=2020-13-01", {"tsMax": ["Must be"]}),
+        ("tsMin=x", {"tsMin": [NO_TIMESTAMP]}),
+        ("tsMax=2020-13-01", {"tsMax": [NO_TIMESTAMP]}),
         ("tsMin=2020-01-02&tsMax=2020-01-01", {"tsMin": ["Must not be later than tsMax."]}),
         ("granularity=day", {"granularity": ["Unknown field. Accepted: tsMin, tsMax."]}),
         ("tsMin=2020&tsMin=2021", {"tsMin": ["This field may be given only once."]}),
@@ -93,17 +93,21 @@ def test_pruned_hours_count(client, events):
 def test_what_is_wrong_is_named(client, query, errors):
     answer = client.get(f"{PATH}?{query}")
 
-    assert answer.status_code == 400
-    [(field, [text])] = errors.items()
-    assert list(answer.json()) == [field]
-    assert answer.json()[field][0].startswith(text[:7])
-    if text.endswith("."):
-        assert answer.json() == errors
+    assert (answer.status_code, answer.json()) == (400, errors)
 
 
-@pytest.mark.parametrize("path", ["/api/series/../order", "/api/series/Shop/%20", f"/api/series/Shop/{'x' * 256}"])
-def test_a_path_that_no_series_has_is_refused(client, path):
-    assert client.get(path).status_code in {400, 404}
+@pytest.mark.parametrize(
+    ("path", "errors"),
+    [
+        ("/api/series/../order", {"namespace": ["This field may not contain “/” nor be “.” or “..”."]}),
+        ("/api/series/Shop/%20", {"name": ["This field may not be blank."]}),
+        (f"/api/series/Shop/{'x' * 256}", {"name": ["Ensure this field has no more than 255 characters."]}),
+    ],
+)
+def test_a_path_that_no_series_has_is_refused(client, path, errors):
+    answer = client.get(path)
+
+    assert (answer.status_code, answer.json()) == (400, errors)
 
 
 def test_a_token_needs_the_scope(client_with_scopes):
