@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from functools import cached_property
-from itertools import chain, groupby
+from itertools import chain
 from operator import add, itemgetter
 from typing import Any, Self
 
@@ -33,6 +33,8 @@ from events.rollups.models import Resolution, Rollup
 
 # How many characters of a timestamp's text tell its minute or hour in UTC.
 _CLOCK_CHARACTERS = {"minute": 16, "hour": 13}
+# Merging so many rows at once takes half as long as merging each bucket's by themselves.
+_ROWS_AT_A_TIME = 1_000
 _BOTH: dict[str, Callable[..., Any]] = {"min": min, "max": max, "count": add}
 
 _MAY_NOT_OVERLAP = {*CLOCK_UNITS, Granularity.NONE}
@@ -105,8 +107,7 @@ class Reader:
         else:
             [events] = self._all_events()
             rows = iterate(Statement.of(self._rows.of_events(events).order_by("start")))
-        merged = (self._merged(of_bucket) for _, of_bucket in groupby(rows, key=self._key()))
-        buckets = chain.from_iterable(merged)
+        buckets = chain.from_iterable(map(self._merged, _whole_buckets(rows, self._key())))
         yield from buckets if self.granularity in _MAY_NOT_OVERLAP else in_order(buckets, _first_timestamp)
 
     def read_ungrouped(self, most: int) -> list[Bucket]:
@@ -348,3 +349,16 @@ def _or_own(same: models.QuerySet[Rollup], field: str) -> Coalesce:
 
 def _first_timestamp(bucket: Bucket) -> datetime:
     return datetime.fromisoformat(bucket[0])
+
+
+def _whole_buckets(
+    rows: Iterable[tuple[Any, ...]], key_of: Callable[[tuple[Any, ...]], str | int]
+) -> Iterator[list[tuple[Any, ...]]]:
+    """Divide rows into lists of _ROWS_AT_A_TIME or a few more: a bucket's rows follow each other, and stay together."""
+    batch: list[tuple[Any, ...]] = []
+    for row in rows:
+        if len(batch) >= _ROWS_AT_A_TIME and key_of(row) != key_of(batch[-1]):
+            yield batch
+            batch = []
+        batch.append(row)
+    yield batch

@@ -1,16 +1,22 @@
 """Reads a long answer as the view does: looked at in one snapshot, and read in another, perhaps much later."""
 
+from unittest.mock import patch
+
+from events.aggregation import reader
 from events.aggregation.answer import Answer
 from events.database.snapshot import snapshot
 
 
 def stream(question):
-    """An iterator of the items; where the view would refuse the question, that is raised here, before the first one."""
+    """An iterator of the items; where the view would refuse the question, that is raised here, before the first one.
+
+    So few rows are merged at a time that a bucket's could be divided.
+    """
     with snapshot():
         Answer(question).check_stream()
 
     def items():
-        with snapshot():
+        with snapshot(), patch.object(reader, "_ROWS_AT_A_TIME", 1):
             yield from Answer(question).iterate()
 
     return items()
