@@ -34,7 +34,7 @@ from events.rollups.models import Resolution, Rollup
 # How many characters of a timestamp's text tell its minute or hour in UTC.
 _CLOCK_CHARACTERS = {"minute": 16, "hour": 13}
 # Merging so many rows at once takes half as long as merging each bucket's by themselves.
-_ROWS_AT_A_TIME = 1_000
+_MERGED_AT_A_TIME = 1_000
 _BOTH: dict[str, Callable[..., Any]] = {"min": min, "max": max, "count": add}
 
 _MAY_NOT_OVERLAP = {*CLOCK_UNITS, Granularity.NONE}
@@ -354,10 +354,10 @@ def _first_timestamp(bucket: Bucket) -> datetime:
 def _whole_buckets(
     rows: Iterable[tuple[Any, ...]], key_of: Callable[[tuple[Any, ...]], str | int]
 ) -> Iterator[list[tuple[Any, ...]]]:
-    """Divide rows into lists of _ROWS_AT_A_TIME or a few more: a bucket's rows follow each other, and stay together."""
+    """Divide rows into lists of _MERGED_AT_A_TIME or a few more. Those of a bucket are neighbours and stay together."""
     batch: list[tuple[Any, ...]] = []
     for row in rows:
-        if len(batch) >= _ROWS_AT_A_TIME and key_of(row) != key_of(batch[-1]):
+        if len(batch) >= _MERGED_AT_A_TIME and key_of(row) != key_of(batch[-1]):
             yield batch
             batch = []
         batch.append(row)

@@ -16,7 +16,7 @@ def stream(question):
         Answer(question).check_stream()
 
     def items():
-        with snapshot(), patch.object(reader, "_ROWS_AT_A_TIME", 1):
+        with snapshot(), patch.object(reader, "_MERGED_AT_A_TIME", 1):
             yield from Answer(question).iterate()
 
     return items()
