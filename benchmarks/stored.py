@@ -35,6 +35,8 @@ def reuse_log_files(server_url: str) -> None:
 
     A server that was just made fills each new file with zeros first, all 16 MB, and whoever commits then waits for it.
     """
+    execute(server_url, "ALTER SYSTEM SET min_wal_size = '1GB'")
+    execute(server_url, "SELECT pg_reload_conf()")
     for _ in range(64):
         execute(server_url, "SELECT pg_logical_emit_message(false, '', ''), pg_switch_wal()")
     execute(server_url, "CHECKPOINT")
