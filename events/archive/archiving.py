@@ -22,9 +22,11 @@ from events.archive.models import ArchivedFile, ArchivedFileQuerySet, month_of
 from events.archive.parquet import Content, Stretch
 from events.archive.store import ArchiveAwayError, ArchiveError, Draft, new_path, store, told
 from events.calendar.timestamps import microseconds_of
+from events.database import partitions
 from events.log.models import Event, EventQuerySet
 from events.processes import this_process
 from events.rollups.marks import Marks
+from events.rollups.models import Watermark
 
 # Events that are in memory at a time, and one step of whoever archives beside other work.
 _BATCH_EVENTS = 50_000
@@ -54,7 +56,8 @@ def archive(namespace: str, name: str, start: datetime, end: datetime, marks: Ma
 
     def list_it(content: Content, size_bytes: int) -> bool:
         there = events.count()
-        if there != content.events:
+        # events of a series that was merged into this one may be there, but then the file is not ours any more
+        if there != content.events and making.move_on(State.WRITING):
             raise ArchiveError(f"The file holds {content.events} events, of {there} in the log.")
         return making.move_on(
             State.LISTED, events=content.events, sum=content.sum, bytes=size_bytes, changed=timezone.now()
@@ -99,7 +102,7 @@ def _merge(files: Sequence[ArchivedFile]) -> Iterator[int]:
         if there != content.events:
             raise ArchiveError(f"The merged file holds {content.events} events, of {there} in those of the list.")
         with transaction.atomic():
-            replaced = ArchivedFile.objects.kept().filter(pk__in=[file.pk for file in files])
+            replaced = ArchivedFile.objects.of_series(namespace, name).kept().filter(pk__in=[file.pk for file in files])
             if replaced.update(state=State.REPLACED) != len(files):
                 transaction.set_rollback(True)
                 return False
@@ -118,21 +121,23 @@ def _begin(making: ArchivedFile) -> ArchivedFile:
 
     No file may be listed whose events are still in the log. The commit of a process that was killed may come after its
     end, and one that was taken to be gone may come back: such a file is listed by the time that its row is waited for.
+    No file may be begun either once the series is being moved, as what begins a move decides what becomes of its files.
     """
-    others = ArchivedFile.objects.of_series(making.namespace, making.name).in_the_making()
-    for other in others:
+    of_series = ArchivedFile.objects.of_series(making.namespace, making.name)
+    for other in of_series.in_the_making():
         if other.is_being_made():
             raise BusyError(f"Another process archives it: {other.maker}.")
-        _give_up(
-            ArchivedFile.objects.of_series(making.namespace, making.name).in_the_making().filter(pk=other.pk), other
-        )
+        _give_up(of_series.in_the_making().filter(pk=other.pk), other)
     making.month = making.start.replace(day=1).date()
     making.path = new_path(making.namespace, making.name, f"{making.month:%Y-%m}")
     making.maker = this_process()
     try:
         with transaction.atomic():
+            watermark = Watermark.objects.locked(partitions.partition_of(making.namespace, making.name))
+            if move := watermark.move_of(making.namespace, making.name):
+                raise BusyError(f"{move}.")
             making.save(force_insert=True)
-            if ArchivedFile.objects.of_series(making.namespace, making.name).listed().exists():
+            if of_series.listed().exists():
                 raise BusyError("Another process has archived it just now.")
     except IntegrityError:
         raise BusyError("Another process archives it.") from None

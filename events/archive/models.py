@@ -39,6 +39,10 @@ class ArchivedFileQuerySet(models.QuerySet["ArchivedFile"]):
         """Choose the files whose events may still be in the log too."""
         return self.filter(state=ArchivedFile.State.LISTED)
 
+    def is_listed(self, pk: int) -> bool:
+        """Tell whether a file is listed, and have it stay so until the transaction ends."""
+        return self.listed().select_for_update().filter(pk=pk).exists()
+
     def kept(self) -> ArchivedFileQuerySet:
         """Choose the files that alone hold their events, oldest first."""
         return self.filter(state=ArchivedFile.State.KEPT).order_by("pk")

@@ -23,20 +23,22 @@ def renamed(old: SeriesKey, new: SeriesKey) -> None:
     """Have the files of a series count as those of another name, which may have files of its own.
 
     To be called in the transaction that renames the series, before its events are moved. The files stay as they are,
-    with the old name in them: what reads them goes by the list. Events that a file holds already are deleted from the
-    log first, as the file would otherwise be taken to hold events of the other series too. A file that is being written
-    comes to nothing.
+    with the old name in them: what reads them goes by the list. Of both series, events that a file holds already are
+    deleted from the log first, as the file would otherwise be taken to hold events of the other one too. A file that is
+    being written comes to nothing.
     """
-    of_series = ArchivedFile.objects.of_series(*old)
-    for file in of_series.listed():
-        events = file.in_log().order_by()
-        events._raw_delete(events.db)
-    of_series.in_the_making().filter(path="").delete()
     State = ArchivedFile.State
-    # what was begun is left to the list, so that the worker removes the file
-    of_series.in_the_making().update(state=State.REPLACED)
-    of_series.listed().update(state=State.KEPT)
-    of_series.update(namespace=new.namespace, name=new.name)
+    for series in (old, new):
+        of_series = ArchivedFile.objects.of_series(*series)
+        of_series.in_the_making().filter(path="").delete()
+        # what was begun is left to the list, so that the worker removes the file; this comes first, as it waits for a
+        # commit that lists the file just now
+        of_series.in_the_making().update(state=State.REPLACED)
+        for file in of_series.listed():
+            events = file.in_log().order_by()
+            events._raw_delete(events.db)
+            of_series.filter(pk=file.pk).update(state=State.KEPT)
+    ArchivedFile.objects.of_series(*old).update(namespace=new.namespace, name=new.name)
 
 
 def deleted(series: SeriesKey) -> None:

@@ -169,11 +169,16 @@ def _begin(series: Series) -> Generator[int, None, bool]:
             return True
 
 
-def _delete(events: EventQuerySet, partition: int | None) -> Iterator[int]:
+def _delete(events: EventQuerySet, partition: int | None, file: ArchivedFile | None = None) -> Iterator[int]:
+    """Delete events in steps; those of a file as long as it is listed, which ends where its series is renamed."""
     found = _first(events)
     while found:
         step = Event.objects.of_partition(partition).filter(pk__in=[pk for pk, _ in found])
-        yield step._raw_delete(connection.alias)
+        with transaction.atomic():
+            if file and not ArchivedFile.objects.is_listed(file.pk):
+                return
+            count = step._raw_delete(connection.alias)
+        yield count
         # starting at the last timestamp skips the part of the index that still holds the events deleted before
         found = _first(events.filter(timestamp__gte=found[-1][1]))
 
@@ -197,7 +202,7 @@ def _archive_and_delete(series: Series, *, once_a_day: bool = False) -> Iterator
 
 
 def _archive_months(series: Series, *, once_a_day: bool) -> Iterator[int]:
-    # nothing changes or deletes these events from here on, and none comes to them
+    # nothing changes these events from here on but a move, after which no file is begun; and none comes to them
     events = prunable(series)
     marks = Watermark.objects.current(series.partition).marks
     start: datetime | None = _BEGINNING
@@ -220,7 +225,7 @@ def _delete_archived(series: Series) -> Iterator[int]:
     """Delete from the log what the archive holds of the series."""
     for file in ArchivedFile.objects.of_series(series.namespace, series.name).listed():
         archiving.check_there(file)
-        yield from _delete(file.in_log(), series.partition)
+        yield from _delete(file.in_log(), series.partition, file)
         ArchivedFile.objects.listed().filter(pk=file.pk).update(state=ArchivedFile.State.KEPT)
 
 

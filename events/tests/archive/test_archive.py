@@ -575,18 +575,12 @@ def exported_from_objects():
 @pytest.mark.usefixtures("partition_count")
 @pytest.mark.parametrize("is_there", [False, True], ids=["to a new name", "into another series"])
 def test_a_series_that_is_renamed_keeps_its_files(archive, is_there):
-    new = next(
-        key
-        for key in (SeriesKey("Shop", f"click {number}") for number in range(100))
-        if partitions.partition_of(*key) == partitions.partition_of(*SHOP)
-    )
+    new = in_the_partition_of_shop()
     add(18)
     if is_there:
         add(18, name=new.name)
         prune(JANUARY + timedelta(days=1), name=new.name)
-    steps = retention.prune(Series(*SHOP, NOW.replace(hour=0, minute=0)))
-    assert next(count for count in steps if count) == 7
-    steps.close()  # amid the deletion
+    pruned_in_part().close()
     assert ("Shop/order 2024-01 (listed)", 12) in listed()
     before = exported()
 
@@ -594,6 +588,100 @@ def test_a_series_that_is_renamed_keeps_its_files(archive, is_there):
 
     assert exported() == sorted((*new, *each[2:]) for each in before)
     assert exported("--name", "order") == []
+
+
+def in_the_partition_of_shop():
+    """Another series, which that of the shop may be renamed to."""
+    names = (f"click {number}" for number in range(200))
+    same = partitions.partition_of(*SHOP)
+    return SeriesKey("Shop", next(name for name in names if partitions.partition_of("Shop", name) == same))
+
+
+def pruned_in_part(name="order"):
+    """The steps of a series' pruning, taken up to the first that deletes: its first file is listed."""
+    steps = retention.prune(Series("Shop", name, NOW.replace(hour=0, minute=0)))
+    assert next(count for count in steps if count) == 7
+    return steps
+
+
+@pytest.mark.usefixtures("partition_count")
+@pytest.mark.parametrize("goes_on", [False, True], ids=["the pruner is killed", "the pruner goes on"])
+def test_a_merge_into_a_series_amid_its_deletion_loses_nothing(archive, goes_on):
+    new = in_the_partition_of_shop()
+    add(18)
+    add(18, name=new.name)
+    steps = pruned_in_part(new.name)
+    if not goes_on:
+        steps.close()
+    before = exported()
+
+    begun = renaming.move(SeriesKey(*SHOP), new, merge=True)
+    list(Mover(begun).steps(lambda: True))
+    if goes_on:
+        list(steps)
+    prune(name=new.name)
+
+    assert Event.objects.count() == 0
+    assert exported() == sorted((*new, *each[2:]) for each in before)
+    assert len(before) == 36
+
+
+@pytest.mark.usefixtures("partition_count")
+def test_a_merge_into_a_series_whose_file_is_being_written_loses_nothing(archive):
+    new = in_the_partition_of_shop()
+    add(18)
+    add(18, name=new.name)
+    steps = retention.prune(Series(*new, NOW.replace(hour=0, minute=0)))
+    while f"{'/'.join(new)} 2024-01 (writing)" not in dict(listed()):
+        next(steps)
+
+    move(SeriesKey(*SHOP), new, merge=True)
+    with pytest.raises(archiving.BusyError, match="Another process has taken over"):
+        list(steps)
+    prune(name=new.name)
+
+    assert len(exported("--name", new.name)) == 36
+
+
+@pytest.mark.usefixtures("partition_count")
+@pytest.mark.parametrize("is_renamed", [True, False], ids=["renamed", "deleted"])
+def test_a_pruner_begins_no_file_of_a_series_that_is_moved(archive, django_capture_on_commit_callbacks, is_renamed):
+    new = in_the_partition_of_shop() if is_renamed else None
+    add(18)
+    before = exported()
+    steps = pruned_in_part()
+
+    with django_capture_on_commit_callbacks(execute=True):
+        begun = renaming.move(SeriesKey(*SHOP), new)
+    with pytest.raises(archiving.BusyError, match=r"Shop/order is being (renamed to|deleted)"):
+        list(steps)
+
+    list(Mover(begun).steps(lambda: True))
+    assert exported("--name", "order") == []
+    assert exported() == ([] if new is None else sorted((*new, *each[2:]) for each in before))
+
+
+@pytest.mark.usefixtures("partition_count")
+def test_a_file_that_is_listed_amid_a_renaming_is_that_of_the_new_name(archive, monkeypatch):
+    new = in_the_partition_of_shop()
+    add(18)
+    before = exported()
+    steps = retention.prune(Series(*SHOP, NOW.replace(hour=0, minute=0)))
+    while "Shop/order 2024-01 (writing)" not in dict(listed()):
+        next(steps)
+    in_the_making = models.ArchivedFileQuerySet.in_the_making
+
+    def listed_meanwhile(files):
+        """As another session's commit does, for which the next statement waits."""
+        if files.filter(state="writing").exists():
+            next(count for count in steps if count)  # it deletes some of what it has listed
+        return in_the_making(files)
+
+    monkeypatch.setattr(models.ArchivedFileQuerySet, "in_the_making", listed_meanwhile)
+    begun = renaming.move(SeriesKey(*SHOP), new)
+    list(Mover(begun).steps(lambda: True))
+
+    assert exported() == sorted((*new, *each[2:]) for each in before)
 
 
 def move(old, into, *, merge=False):
@@ -605,10 +693,9 @@ def move(old, into, *, merge=False):
 
 def test_a_series_that_is_renamed_is_pruned_once_it_has_its_name(archive):
     add(18)
-    same = partitions.partition_of(*SHOP)
-    names = (f"click {number}" for number in range(200))
-    name = next(name for name in names if partitions.partition_of("Shop", name) == same)
-    begun = renaming.move(SeriesKey(*SHOP), SeriesKey("Shop", name))
+    new = in_the_partition_of_shop()
+    name = new.name
+    begun = renaming.move(SeriesKey(*SHOP), new)
 
     prune()
 
