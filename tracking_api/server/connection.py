@@ -26,6 +26,9 @@ _SILENT_SECONDS = 1
 # A client may read nothing of its answer for so long.
 _STALLED_SECONDS = 60
 _FULL_PIECE_BYTES = 1 << 16
+# Of what came in, so much is read at a time, and the next once no request waits for its turn: read, short requests take
+# many times their bytes in memory.
+_SLICE_BYTES = 8 << 10
 
 
 class Host(Protocol):
@@ -58,6 +61,8 @@ class Connection(asyncio.Protocol, Receiver):
         self.process = process
         self.client_network: str | None = None
         self._queue: deque[Request | tuple[Request, HTTPStatus, str]] = deque()
+        self._unread = memoryview(b"")
+        self._is_reading = False
         self._answering: Request | None = None
         self._file: Answer | None = None  # the answer whose file is being sent
         self.is_closing = False
@@ -83,6 +88,7 @@ class Connection(asyncio.Protocol, Receiver):
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_closing = True
+        self._unread = memoryview(b"")
         self.process.connection_table.remove(self)
         self.process.count_connections()
         self._forget_file()
@@ -112,11 +118,30 @@ class Connection(asyncio.Protocol, Receiver):
             return
         if (self._answering is not None or not self._is_writable) and not self._reader.is_early:
             self._pause()  # while a request is answered, only one piece of the next one is read
-        self._reader.feed(data)
+        if len(data) <= _SLICE_BYTES and not self._unread:
+            self._reader.feed(data)
+        else:
+            self._unread = memoryview(bytes(self._unread) + data if self._unread else data)
+            self._read_on()
         if len(data) >= _FULL_PIECE_BYTES and not self._is_paused and not self.transport.is_closing():
             # more is waiting; let other connections go first, as libuv would read this one up to 32 times
             self._pause()
             self.process.soon(self._go_on)
+
+    def _read_on(self) -> None:
+        """Have what came in read, slice by slice, until a request waits for its turn."""
+        if self._is_reading:  # a request was answered while its slice was read
+            return
+        self._is_reading = True
+        while self._unread and (not self._queue or self._reader.is_early):
+            piece, self._unread = bytes(self._unread[:_SLICE_BYTES]), self._unread[_SLICE_BYTES:]
+            if self.is_closing or self._reader.is_broken:
+                self.discard(len(piece))
+            else:
+                self._reader.feed(piece)
+        self._is_reading = False
+        if self._unread:
+            self._pause()
 
     def _go_on(self) -> None:
         is_free = self._answering is None and self._is_writable
@@ -179,8 +204,11 @@ class Connection(asyncio.Protocol, Receiver):
         if self.is_closing:
             return
         if not self._queue:
+            self._read_on()
+            if self._queue or self._answering is not None or self.is_closing:
+                return
             if not self._reader.is_in_head and not self._reader.is_in_body:
-                if self._is_cut_off:
+                if self._is_cut_off and not self._unread:
                     self.transport.close()
                     return
                 self._wait(settings.IDLE_SECONDS)
@@ -253,13 +281,14 @@ class Connection(asyncio.Protocol, Receiver):
         for each in self._queue:
             (each if isinstance(each, Request) else each[0]).close_body()
         self._queue.clear()
-        if self._is_cut_off or not (self._reader.is_in_body or self._reader.is_in_head):
+        if self._is_cut_off or not (self._unread or self._reader.is_in_body or self._reader.is_in_head):
             self.transport.close()
             return
         # Don't close at once: the system would reset the connection for what the client still sends, and the client may
         # then lose the answer.
         self._wait(_SILENT_SECONDS)
         self._discarding_ends = self.process.now() + _DISCARDING_SECONDS
+        self._read_on()
         self._resume()
 
     def _pause(self) -> None:
@@ -268,7 +297,7 @@ class Connection(asyncio.Protocol, Receiver):
             self.transport.pause_reading()
 
     def _resume(self) -> None:
-        if self._is_paused and not self.transport.is_closing():
+        if self._is_paused and not self._unread and not self.transport.is_closing():
             self._is_paused = False
             self.transport.resume_reading()
 

@@ -58,7 +58,8 @@ class RequestReader:
         self.is_early = False  # whether the answer began before the request was whole
         self.is_broken = False  # whether what comes in is not HTTP, or came too late
         self._target = b""
-        self._head_bytes = 0
+        self._head_bytes = 0  # of the head's fields
+        self._head_came_bytes = 0  # of the pieces that it came in
         self._heads_begun = 0
         self._refusal: tuple[HTTPStatus, str] | None = None
         self._offers_upgrade = False
@@ -87,7 +88,7 @@ class RequestReader:
         """Begin a request."""
         self.request = Request(peer=self._peer)
         self._target = b""
-        self._head_bytes = 0
+        self._head_bytes = self._head_came_bytes = 0
         self._heads_begun += 1
         self.is_in_head = True
         self._refusal = None
@@ -239,8 +240,8 @@ class RequestReader:
         return b"".join([start, *(b"%s: %s\r\n" % field for field in fields), b"\r\n"])
 
     def _unparsed(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > 2 * self._most_head_bytes + _TARGET_BYTES:
+        self._head_came_bytes += size
+        if self._head_came_bytes > 2 * self._most_head_bytes + _TARGET_BYTES:
             self.refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _head_too_large())
 
     def _too_large(self) -> None:

@@ -122,20 +122,22 @@ def test_garbage_never_makes_a_500(running):
 def test_an_unreachable_database_is_a_503_everywhere(running, tmp_path):
     nowhere = f"postgres://ada@127.0.0.1:{service.free_port()}/none"
     env = service.environment(tmp_path, DATABASE_URL=nowhere, PORT=service.free_port(), RETRY_AFTER_SECONDS=7)
-    said = {"detail": "The database can't be reached or is busy; try again."}
+    description = "The database can't be reached or is busy; try again."
+    said = {"detail": description}
+    of_oauth2 = {"error": "temporarily_unavailable", "error_description": description}
     token = {"Authorization": "Bearer some-token"}
     form = {"Content_Type": "application/x-www-form-urlencoded"}
     with service.served(env):
-        for method, path, body, headers in [
-            ("POST", "/api/track/", "{}", {**token, "Content_Type": "application/json"}),
-            ("GET", "/api/events/a/b", None, token),
-            ("GET", "/api/events/", None, token),
-            ("POST", "/o/token/", "grant_type=client_credentials&client_id=a&client_secret=b", form),
-            ("GET", "/admin/", None, {"Cookie": f"sessionid={'a' * 32}"}),
+        for method, path, body, headers, expected in [
+            ("POST", "/api/track/", "{}", {**token, "Content_Type": "application/json"}, said),
+            ("GET", "/api/events/a/b", None, token, said),
+            ("GET", "/api/events/", None, token, said),
+            ("POST", "/o/token/", "grant_type=client_credentials&client_id=a&client_secret=b", form, of_oauth2),
+            ("GET", "/admin/", None, {"Cookie": f"sessionid={'a' * 32}"}, said),
         ]:
             status, answer_headers, answer = call(env, method, path, body, **headers)
 
-            assert (status, answer_headers["Retry-After"], json.loads(answer)) == (503, "7", said), path
+            assert (status, answer_headers["Retry-After"], json.loads(answer)) == (503, "7", expected), path
         assert call(env, "GET", "/accounts/login/")[0] == 200
 
 

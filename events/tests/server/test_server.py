@@ -308,6 +308,16 @@ def test_a_head_is_bounded(running, line, fields, expected):
     assert statuses(exchange(running, head(running, *fields, "Connection: close", line=line))) == [expected]
 
 
+def test_a_head_is_bounded_alike_however_it_comes(running):
+    data = head(running, "Cookie: " + "a" * 15_000, "Connection: close", line="GET /healthz HTTP/1.1")
+    with connect(running) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for start in range(0, len(data), 4_000):
+            connection.sendall(data[start : start + 4_000])
+            time.sleep(0.02)  # so that each piece is read by itself
+        assert statuses(received(connection)) == [200]
+
+
 def test_a_head_that_never_ends_is_not_kept(running):
     with connect(running) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nX: " + b"a" * 50_000)
