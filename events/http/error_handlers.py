@@ -99,21 +99,15 @@ def _unavailable(error: BaseException | None) -> ServiceUnavailable:
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer 400 to a request that Django refuses, as for an unknown ``Host``: JSON where programs ask, else a page."""
-    body = error_body(request.path, _UNREADABLE, status.HTTP_400_BAD_REQUEST)
-    if is_api(request.path):
-        return JsonResponse(body, status=status.HTTP_400_BAD_REQUEST)
-    if is_oauth2_endpoint(request.path):
-        current().refusal = body["error"]
-        # RFC 6749, 5.2, wants it on every refusal of these endpoints
-        return JsonResponse(body, status=status.HTTP_400_BAD_REQUEST, headers={"Cache-Control": "no-store"})
+    if is_api(request.path) or is_oauth2_endpoint(request.path):
+        return _json_error(request, _UNREADABLE, status.HTTP_400_BAD_REQUEST)
     return defaults.bad_request(request, exception)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer 404 for a path that leads nowhere: JSON under ``/api/``, a page elsewhere."""
     if is_api(request.path):
-        body = error_body(request.path, "Not found.", status.HTTP_404_NOT_FOUND)
-        return JsonResponse(body, status=status.HTTP_404_NOT_FOUND)
+        return _json_error(request, "Not found.", status.HTTP_404_NOT_FOUND)
     return defaults.page_not_found(request, exception)
 
 
@@ -122,11 +116,19 @@ def server_error(request: HttpRequest) -> HttpResponse:
     error = sys.exc_info()[1]
     if is_cancelled(error) or is_database_away(error):
         unavailable = _unavailable(error)
-        if wants_page(request) and not is_api(request.path):
+        if wants_page(request) and not (is_api(request.path) or is_oauth2_endpoint(request.path)):
             return error_page(unavailable.status_code, "Unavailable", str(unavailable.detail), unavailable.wait)
-        return JsonResponse(
-            {"detail": unavailable.detail},
-            status=unavailable.status_code,
-            headers={"Retry-After": str(unavailable.wait)},
-        )
+        answer = _json_error(request, str(unavailable.detail), unavailable.status_code)
+        answer["Retry-After"] = str(unavailable.wait)
+        return answer
     return defaults.server_error(request)
+
+
+def _json_error(request: HttpRequest, detail: str, status_code: int) -> HttpResponse:
+    """Return an error in the shape of its path. RFC 6749, 5.2, wants those of OAuth2 endpoints in no cache."""
+    body = error_body(request.path, detail, status_code)
+    answer = JsonResponse(body, status=status_code)
+    if is_oauth2_endpoint(request.path):
+        current().refusal = body["error"]
+        answer["Cache-Control"] = "no-store"
+    return answer

@@ -5,6 +5,7 @@ import json
 
 import pytest
 from django.conf import settings as project
+from django.db import OperationalError, connection
 from django.test import Client
 from django.test.utils import override_settings
 from oauth2_provider.models import AccessToken, Application
@@ -240,6 +241,21 @@ def test_another_services_host_is_told_in_json(db, path):
 
     description = "The request can't be read, or its Host is none of this service's."
     assert (response.status_code, response.json()) == (400, error("invalid_request", description))
+
+
+@pytest.mark.parametrize("accept", ["*/*", "text/html"])
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_a_database_that_is_away_is_told_as_other_errors_are(application, path, accept):
+    def is_away(execute, sql, *arguments):
+        raise OperationalError("the database is away")
+
+    client = Client(raise_request_exception=False, headers={"Accept": accept})
+    with connection.execute_wrapper(is_away):
+        response = client.post(path, {**TOKEN, "token": "x"})
+
+    description = "The database can't be reached or is busy; try again."
+    assert (response.status_code, response.json()) == (503, error("temporarily_unavailable", description))
+    assert (response["Retry-After"], response["Cache-Control"]) == ("1", "no-store")
 
 
 def test_a_token_that_may_not_introspect_is_told_so(application, make_token, seen):
