@@ -84,7 +84,7 @@ class Answer:
             return []
         self._check_count(window)
         part = window.within(span)
-        found = self._read(part, part if given else _widened(part, span)) if part else []
+        found = self._read(part, part if given else widened(part, span)) if part else []
         if len(found) > settings.MAX_ITEMS:
             raise self._too_many(window)
         items = list(items_of(self.question, found, window, self._value_before(window.first, span.first)))
@@ -98,7 +98,7 @@ class Answer:
         if span and (window := self._window(span)):
             self._check_filled(window)
             part = window.within(span)
-            if part and self._from_histograms(part, _widened(part, span)) is None:
+            if part and self._from_histograms(part, widened(part, span)) is None:
                 self._check_events(part)
             if self.state.pruned_before:
                 self._value_before(window.first, span.first)  # it raises where that value depends on pruned events
@@ -116,7 +116,7 @@ class Answer:
         self._check_filled(window)
         found: Iterator[Found] = iter(())
         if part := window.within(span):
-            buckets: Iterable[Bucket] | None = self._from_histograms(part, _widened(part, span))
+            buckets: Iterable[Bucket] | None = self._from_histograms(part, widened(part, span))
             if buckets is None:
                 self._check_events(part)
                 buckets = self._reader(part).iterate()
@@ -276,7 +276,7 @@ class Answer:
             return None
         bucket_start = question.granularity.start_of(latest, question.zone)
         span = Span(max(first, bucket_start), end)
-        found = self._from_histograms(span, _widened(span, self.extent or span))
+        found = self._from_histograms(span, widened(span, self.extent or span))
         if found is None:
             self._check_events(span, is_before=True)
             found = self._reader(span).read()
@@ -307,7 +307,7 @@ class Answer:
         return Span(start, self.question.granularity.end_of(start, self.question.zone))
 
 
-def _widened(span: Span, extent: Span) -> Span:
+def widened(span: Span, extent: Span) -> Span:
     """Widen a span to whole hours where the series begins and ends, so that no edge of it is read by itself."""
     hour = Granularity.HOUR
     first = hour.start_of(span.first, UTC) if span.first == extent.first else span.first

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
+from typing import NamedTuple
 
 from events.calendar.granularity import Granularity
+from events.log.series import SeriesKey
 
 ROLLED_UP_TYPES = ("avg", "min", "max", "sum", "count")
 """The types that the rollups hold all of."""
@@ -59,3 +61,12 @@ class Question:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "granularity", Granularity(self.granularity))  # given by its name too
+
+
+class Window(NamedTuple):
+    """One value that is asked for: an aggregate of a series' events between two instants, both included."""
+
+    series: SeriesKey
+    aggregation_type: str
+    first: datetime
+    last: datetime

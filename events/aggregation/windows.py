@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from fractions import Fraction
 from math import fsum, inf, isfinite
 from operator import add
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db import models
 from django.db.models import BigIntegerField, Case, Count, Max, Min, Sum, Value, When
@@ -18,7 +19,7 @@ from events.aggregation import bucket_sums
 from events.aggregation.answer import Answer
 from events.aggregation.event_windows import EventWindow, Found
 from events.aggregation.plan import Piece, plan
-from events.aggregation.question import Question, needs_events
+from events.aggregation.question import Question, Window, needs_events
 from events.calendar.granularity import MICROSECOND, Granularity
 from events.calendar.spans import Span
 from events.database import partitions
@@ -32,17 +33,9 @@ from events.worker import moving
 _SERIES_A_STATEMENT = 5_000
 _MERGES: dict[str, Callable[..., Any]] = {"count": add, "min": min, "max": max}
 _SUMMED = ("avg", "sum")
+_BEYOND = {"aggregationType": ["The sum of a bucket is beyond what a double holds."]}
 # a sum comes as units, and never as the doubles of a single rollup
 _NOT_HELD = {"total": Cast(Value(None), models.FloatField()), "missed": Cast(Value(None), models.FloatField())}
-
-
-class Window(NamedTuple):
-    """One value that is asked for: an aggregate of a series' events between two instants, both included."""
-
-    series: SeriesKey
-    aggregation_type: str
-    first: datetime
-    last: datetime
 
 
 class TooManyEvents(Exception):
@@ -216,12 +209,14 @@ def _asked(key: SeriesKey, aggregation_type: str, span: Span) -> Found:
             values = _by_year(key, aggregation_type, span)
             if aggregation_type in {"min", "max"}:
                 return _MERGES[aggregation_type](values) if values else None
-            return fsum(values)
+            return float(sum(map(Fraction, values)))
         averages, counts = _by_year(key, "avg", span), _by_year(key, "count", span)
     except ValidationError as error:
         return error
-    count = fsum(counts)
-    return fsum(average * (part / count) for average, part in zip(averages, counts, strict=True)) if count else None
+    except OverflowError:
+        return ValidationError(_BEYOND)
+    parts = [Fraction(average) * int(count) for average, count in zip(averages, counts, strict=True)]
+    return float(sum(parts) / int(fsum(counts))) if parts else None
 
 
 def _by_year(key: SeriesKey, aggregation_type: str, span: Span) -> list[float]:

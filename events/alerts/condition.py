@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from math import isfinite
 
-from events.aggregation.windows import Window
+from events.aggregation.question import Window
 from events.calendar.granularity import MICROSECOND
 from events.log.series import SeriesKey
 

@@ -16,8 +16,8 @@ from rest_framework.exceptions import APIException
 
 from events.aggregation import windows
 from events.aggregation.event_windows import Found
-from events.aggregation.question import needs_events
-from events.aggregation.windows import TooManyEvents, Window
+from events.aggregation.question import Window, needs_events
+from events.aggregation.windows import TooManyEvents
 from events.alerts import messages, revisions
 from events.alerts.condition import MINUTE, Verdict
 from events.alerts.lease import Lease, Lost

@@ -128,7 +128,8 @@ def _values(condition: Condition, series: SeriesKey, first: datetime, count: int
         return sliding.deviations(events, width) if fraction is None else sliding.percentiles(events, width, fraction)
     if kind in {"sum", "rate"}:
         seconds = width * MINUTE.total_seconds() if kind == "rate" else 1
-        return [total / seconds for total in sliding.sums([each or 0.0 for each in minutes("sum")], width)]
+        sums = sliding.sums([each or 0.0 for each in minutes("sum")], width)
+        return [None if total is None else total / seconds for total in sums]
     numbers = [int(each or 0) for each in minutes("count")]
     if kind == "count":
         return sliding.counts(numbers, width)

@@ -17,7 +17,8 @@ from rest_framework.exceptions import ValidationError
 
 from events.aggregation import windows
 from events.aggregation.event_windows import Found
-from events.aggregation.windows import TooManyEvents, Window
+from events.aggregation.question import Window
+from events.aggregation.windows import TooManyEvents
 from events.alerts.condition import MINUTE, Condition, Verdict
 from events.alerts.lease import Lease
 from events.alerts.models import Firing

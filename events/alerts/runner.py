@@ -66,6 +66,9 @@ class AlertRunner:
                 logger.error("Alerts will be tried again: %s", str(error).strip())
                 connection.close()
                 wait = _AFTER_ERROR_SECONDS
+            except Exception:  # a mistake in one turn may not end all later ones
+                logger.exception("Alerts will be tried again")
+                wait = _AFTER_ERROR_SECONDS
         connection.close()
 
     def _evaluate(self) -> None:

@@ -26,9 +26,16 @@ def counts(numbers: Sequence[int], width: int) -> Values:
     return [float(each) for each in _sliding(numbers, width)]
 
 
-def sums(totals: Sequence[float], width: int) -> list[float]:
-    """List the sum of each window."""
-    return [total / _UNIT for total in _sliding([_units(total) for total in totals], width)]
+def sums(totals: Sequence[float], width: int) -> Values:
+    """List the sum of each window; None where no double holds it."""
+    return [_sum(total) for total in _sliding([_units(total) for total in totals], width)]
+
+
+def _sum(units: int) -> float | None:
+    try:
+        return units / _UNIT
+    except OverflowError:
+        return None
 
 
 def averages(totals: Sequence[float], numbers: Sequence[int], width: int) -> Values:

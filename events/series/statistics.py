@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import fsum, isfinite
+from math import fsum
 
 from rest_framework.exceptions import ValidationError
 
-from events.aggregation.answer import Answer
-from events.aggregation.items import Item
-from events.aggregation.question import Question
-from events.aggregation.series_state import SeriesState, state_of
+from events.aggregation import windows
+from events.aggregation.answer import Answer, widened
+from events.aggregation.event_windows import Found
+from events.aggregation.question import Question, Window
+from events.aggregation.series_state import state_of
 from events.calendar.granularity import Granularity
+from events.calendar.spans import Span
 from events.database.snapshot import snapshot
+from events.log.series import SeriesKey
 from events.series.models import SeriesSettings
 
-_TYPES = ("count", "min", "max", "sum")
+_OF_YEARS = ("count", "min", "max")
 
 
 @dataclass(frozen=True)
@@ -41,25 +43,22 @@ class Statistics:
 def statistics(question: Question) -> Statistics:
     """Read the statistics of a question's series and window, and what people say of the series, from one snapshot.
 
-    Years are read and merged, so the cost is that of an answer by year for each statistic. Raises ValidationError where
-    the window cuts through hours whose events are pruned.
+    Raises ValidationError where the window cuts through hours whose events are pruned.
     """
     found: dict[str, list[float]] = {}
+    total: Found = None
+    average: float | None = None
     with snapshot():
         state = state_of(question.namespace, question.name)
-        for aggregation_type in _TYPES:
-            of_type = replace(question, granularity=Granularity.YEAR, aggregation_type=aggregation_type)
-            answer = Answer(of_type, state)
-            found[aggregation_type] = _values(answer, of_type)
+        for aggregation_type in _OF_YEARS:
+            answer = Answer(replace(question, granularity=Granularity.YEAR, aggregation_type=aggregation_type), state)
+            found[aggregation_type] = [float(item["value"]) for item in answer.items() if item["value"] is not None]
         settings = SeriesSettings.objects.of_series(question.namespace, question.name).first() or SeriesSettings()
-        total = _total(found["sum"], found["count"])
-        count = int(fsum(found["count"]))
-        average = None
-        if count:
-            average = total / count if total is not None else _average(question, state, found["count"], count)
+        if count := int(fsum(found["count"])):
+            total, average = _sum_and_average(question, answer.extent)
     return Statistics(
         count=count,
-        sum=total if count else None,
+        sum=None if isinstance(total, ValidationError) else total,
         avg=average,
         min=min(found["min"], default=None),
         max=max(found["max"], default=None),
@@ -69,30 +68,15 @@ def statistics(question: Question) -> Statistics:
     )
 
 
-def _values(answer: Answer, question: Question) -> list[float]:
-    try:
-        items: Sequence[Item] = answer.items()
-    except ValidationError as error:
-        # a sum that no double holds; everything else that is refused is refused altogether
-        if question.aggregation_type == "sum" and "aggregationType" in error.get_full_details():
-            return []
-        raise
-    return [float(item["value"]) for item in items if item["value"] is not None]
-
-
-def _total(sums: Sequence[float], counts: Sequence[float]) -> float | None:
-    """Add up the sums of the years; None where one is missing, or where the total is beyond a double."""
-    if len(sums) != len(counts):
-        return None
-    try:
-        total = fsum(sums)
-    except OverflowError:
-        return None
-    return total if isfinite(total) else None
-
-
-def _average(question: Question, state: SeriesState, counts: Sequence[float], count: int) -> float:
-    """Merge the years' averages by their counts, which no double is too small for."""
-    answer = Answer(replace(question, granularity=Granularity.YEAR, aggregation_type="avg"), state)
-    averages = [float(item["value"]) for item in answer.items() if item["value"] is not None]
-    return fsum(average * (of_year / count) for average, of_year in zip(averages, counts, strict=True))
+def _sum_and_average(question: Question, extent: Span | None) -> tuple[Found, float | None]:
+    """Read both of the window as a whole, as those of its years are rounded; the sum is an error beyond a double."""
+    window = extent and extent.clip(question.ts_min, question.ts_max)
+    if extent is None or window is None:
+        return None, None
+    key, span = SeriesKey(question.namespace, question.name), widened(window, extent)
+    of_sum, of_average = (Window(key, aggregation_type, *span) for aggregation_type in ("sum", "avg"))
+    found = windows.read([of_sum, of_average])
+    average = found[of_average]
+    if isinstance(average, ValidationError):
+        raise average
+    return found[of_sum], average

@@ -6,8 +6,8 @@ import pytest
 from rest_framework.exceptions import ValidationError
 
 from events.aggregation.answer import aggregate
-from events.aggregation.question import AGGREGATION_TYPES, ROLLED_UP_TYPES, Question
-from events.aggregation.windows import TooManyEvents, Window, read, stored_series
+from events.aggregation.question import AGGREGATION_TYPES, ROLLED_UP_TYPES, Question, Window
+from events.aggregation.windows import TooManyEvents, read, stored_series
 from events.calendar.granularity import MICROSECOND
 from events.database.snapshot import snapshot
 from events.log.namespace_patterns import Namespaces
@@ -102,6 +102,19 @@ def test_a_window_may_reach_over_the_turn_of_a_year(db):
     assert found([Window(SERIES[0], kind, *ends) for kind in values]) == {
         Window(SERIES[0], kind, *ends): value for kind, value in values.items()
     }
+
+
+def test_a_sum_over_the_turn_of_a_year_may_be_beyond_a_double(db):
+    turn = datetime(2027, 1, 1, tzinfo=UTC)
+    track(SERIES[0], 2, turn - timedelta(minutes=1), timedelta(minutes=1), lambda number: 1e308)
+    ends = turn - timedelta(minutes=1), turn + timedelta(minutes=1)
+    of_sum, of_rate, of_average = (Window(SERIES[0], kind, *ends) for kind in ("sum", "rate", "avg"))
+
+    answers = found([of_sum, of_rate, of_average])
+
+    assert answers[of_average] == 1e308
+    beyond = {"aggregationType": ["The sum of a bucket is beyond what a double holds."]}
+    assert [answers[each].detail for each in (of_sum, of_rate)] == [beyond, beyond]
 
 
 def but_for_last_digits(window, answer):

@@ -211,6 +211,20 @@ def test_a_preview_has_the_values_that_the_evaluation_would_have(db, make_alert,
     assert [found.values[number] for number in numbers] == (almost if kind == "stddev" else expected)
 
 
+@pytest.mark.parametrize("kind", ["sum", "rate", "avg"])
+def test_a_preview_has_no_sum_that_is_beyond_a_double(db, make_alert, kind):
+    Event.objects.bulk_create(
+        Event(namespace="Server-1", name="cpu", timestamp=NOON - timedelta(minutes=number), value=1e308)
+        for number in (2, 3)
+    )
+    alert = make_alert(window_minutes=2, delay_minutes=0, aggregation_type=kind)
+
+    found = preview(alert, SeriesKey("Server-1", "cpu"), NOON, timedelta(minutes=3))
+
+    of_one = 1e308 / 120 if kind == "rate" else 1e308
+    assert found.values == [None if kind == "avg" else 0.0, of_one, 1e308 if kind == "avg" else None, of_one]
+
+
 def test_a_preview_of_many_events_is_as_long_as_these_may_be_read(admin, make_alert, monkeypatch, time):
     monkeypatch.setattr(previews, "_MOST_EVENTS", 100)
     Event.objects.bulk_create(

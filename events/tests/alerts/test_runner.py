@@ -2,13 +2,15 @@
 
 import threading
 
+import pytest
 from django.db import OperationalError
 
 from events.alerts import runner
 from events.alerts.runner import AlertRunner
 
 
-def test_both_turns_are_taken_again_and_again_whatever_the_database_does(monkeypatch):
+@pytest.mark.parametrize("error", [OperationalError("the database is away"), OverflowError("a mistake")])
+def test_both_turns_are_taken_again_and_again_whatever_goes_wrong(monkeypatch, error):
     monkeypatch.setattr(runner, "_LOOK_SECONDS", 0)
     monkeypatch.setattr(runner, "_AFTER_ERROR_SECONDS", 0)
     turns, both = [], threading.Barrier(2, timeout=60)
@@ -17,7 +19,7 @@ def test_both_turns_are_taken_again_and_again_whatever_the_database_does(monkeyp
         def take(*arguments):
             turns.append(name)
             if turns.count(name) == 1:
-                raise OperationalError("the database is away")
+                raise error
             if turns.count(name) == 3:
                 both.wait()
                 alerts._stopping.set()

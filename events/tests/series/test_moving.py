@@ -15,7 +15,7 @@ from events import renaming
 from events.aggregation import windows
 from events.aggregation.answer import Answer, aggregate
 from events.aggregation.catalogue import Catalogue, catalogue
-from events.aggregation.question import Question
+from events.aggregation.question import Question, Window
 from events.alerts.watched import Watched
 from events.database import partitions
 from events.database.snapshot import snapshot
@@ -144,7 +144,7 @@ def overlooked(key):
 def watched(key):
     """What alerts read of a series."""
     with snapshot():
-        asked = [windows.Window(SeriesKey(*key), kind, *WINDOW.values()) for kind in WATCHED]
+        asked = [Window(SeriesKey(*key), kind, *WINDOW.values()) for kind in WATCHED]
         found = [each if isinstance(each, float | None) else str(each) for each in windows.read(asked).values()]
         return found, len(windows.stored_series([SeriesKey(*key)]))
 

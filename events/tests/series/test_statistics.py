@@ -51,14 +51,35 @@ def test_a_series_without_events_has_none(client):
     assert client.get(f"{PATH}?tsMin=2020-01-01&tsMax=2020-01-02").json() == NOTHING
 
 
-@pytest.mark.parametrize("values", [(1.7e308, 1.7e308), (1.7e308, 1.7e308, -1.7e308, -1.7e308)])
-def test_a_sum_that_no_double_holds_is_not_known_and_the_average_is(client, events, values):
+@pytest.mark.parametrize(
+    ("values", "total"), [((1.7e308, 1.7e308), None), ((1.7e308, 1.7e308, -1.7e308, -1.7e308), 0.0)]
+)
+def test_a_sum_that_no_double_holds_is_not_known_and_the_average_is(client, events, values, total):
     events(*((f"{2019 + number // 2}-06-01T00:00:0{number}", value) for number, value in enumerate(values)))
 
     found = client.get(PATH).json()
 
-    assert (found["count"], found["sum"], found["max"]) == (len(values), None, 1.7e308)
+    assert (found["count"], found["sum"], found["max"]) == (len(values), total, 1.7e308)
     assert found["avg"] == pytest.approx(sum(value / len(values) for value in values))
+
+
+@pytest.mark.parametrize("rolled_up", [False, True])
+@pytest.mark.parametrize(
+    ("pairs", "total", "average"),
+    [
+        ([(f"2020-06-01T00:00:0{number}", 0.1) for number in range(3)], 0.30000000000000004, 0.1),
+        ([("2023-06-01", 2.0**53), ("2023-06-02", 1.0), ("2024-06-01", 1.0)], 2.0**53 + 2, (2.0**53 + 2) / 3),
+    ],
+    ids=["an average that its sum is too coarse for", "years whose sums are rounded"],
+)
+def test_sum_and_average_are_the_doubles_nearest_to_what_they_are(client, events, rolled_up, pairs, total, average):
+    events(*pairs)
+    if rolled_up:
+        roll_up()
+
+    found = client.get(PATH).json()
+
+    assert (found["sum"], found["avg"]) == (total, average)
 
 
 def test_what_people_say_of_the_series_is_there(client, events):
@@ -136,5 +157,7 @@ def test_its_cost_does_not_grow_with_the_events(client, events, django_assert_nu
     roll_up()
     client.get(PATH)
 
-    with django_assert_num_queries(6):  # the state, buckets of four statistics, and the settings
+    with django_assert_num_queries(
+        12
+    ):  # state, buckets of three statistics, settings, watermark, and three for each of two
         client.get(PATH)

@@ -11,10 +11,9 @@ from rest_framework.exceptions import ValidationError as BadRequest
 from events import renaming
 from events.aggregation import windows
 from events.aggregation.answer import aggregate
-from events.aggregation.question import Question
+from events.aggregation.question import Question, Window
 from events.aggregation.readers import reader_of
 from events.aggregation.series_state import state_of
-from events.aggregation.windows import Window
 from events.database import partitions
 from events.database.snapshot import snapshot
 from events.log.series import SeriesKey
