@@ -17,11 +17,11 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from events.database import partitions
 from events.database.dialect import is_postgresql
+from events.database.placements import IS_CLUSTER
 
 logger = logging.getLogger(__name__)
 
 _KNOWN_SECONDS = 60  # partitions are moved to other nodes now and then
-_IS_CLUSTER = "SELECT to_regclass('pg_dist_placement') IS NOT NULL"
 _NODES = """
     SELECT watermark.id, node.nodename, node.nodeport
     FROM unnest(%s::smallint[]) AS watermark (id)
@@ -83,7 +83,7 @@ def _nodes(usual: BaseDatabaseWrapper) -> dict[int, Node]:
     keys = partitions.keys()
     if _known.keys != keys or time.monotonic() > _known.until:
         with usual.cursor() as cursor:
-            cursor.execute(_IS_CLUSTER)
+            cursor.execute(IS_CLUSTER)
             if cursor.fetchone()[0]:
                 cursor.execute(_NODES, [list(keys)])
                 rows = cursor.fetchall()

@@ -6,7 +6,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from events.database import partitions
 
-_IS_CLUSTER = "SELECT to_regclass('pg_dist_placement') IS NOT NULL"
+IS_CLUSTER = "SELECT to_regclass('pg_dist_placement') IS NOT NULL"
 # whatever lies with a watermark is moved with it
 _PLACEMENTS = """
     SELECT string_agg(concat(shardid, ' ', placement.groupid), ', ' ORDER BY shardid)
@@ -27,7 +27,7 @@ def placements(connection: BaseDatabaseWrapper) -> str | None:
         return None
     with connection.cursor() as cursor:
         if keys not in _are_placed:
-            cursor.execute(_IS_CLUSTER)
+            cursor.execute(IS_CLUSTER)
             _are_placed[keys] = bool(cursor.fetchone()[0])
         if not _are_placed[keys]:
             return None

@@ -143,11 +143,11 @@ def _insert(rows: models.QuerySet[Any], partition: int | None, *, with_days: boo
     key = ", ".join((*_KEY, *more) if is_postgresql() else _KEY)
     columns = ", ".join((*_KEY, "count", *more))
     sql, parameters = rows.query.sql_with_params()
-    added = "SELECT * FROM found"
+    hours, days = "SELECT * FROM found", ""
     if with_days:
         day = choose(postgresql="date_trunc('day', bucket, 'UTC')", sqlite="substr(bucket, 1, 10) || ' 00:00:00'")
         others = ", ".join(("bin", *more))
-        added += (
+        days = (
             f" UNION ALL SELECT {Of.DAY.value}, namespace, name, {day}, bin, CAST(sum(count) AS bigint)"  # noqa: S608
             f"{''.join(f', {each}' for each in more)} FROM found GROUP BY namespace, name, {day}, {others}"
         )
@@ -158,9 +158,9 @@ def _insert(rows: models.QuerySet[Any], partition: int | None, *, with_days: boo
     if with_days and is_postgresql() and partition is None:
         known = f"EXISTS (SELECT 1 FROM {_NEWEST} AND date_trunc('hour', last_timestamp) >= found.bucket)"  # noqa: S608
         fresh = f"{insert} SELECT * FROM found WHERE NOT {known} {order}"  # noqa: S608
-        added = added.replace("FROM found", f"FROM found WHERE {known}", 1)
+        added = f"{hours} WHERE {known}{days}"
         statement = f"WITH {found}, fresh AS ({fresh}) {insert} SELECT * FROM ({added}) AS added {order} {conflict}"  # noqa: S608
     else:
-        statement = f"{insert} WITH {found} SELECT * FROM ({added}) AS added WHERE true {order} {conflict}"  # noqa: S608
+        statement = f"{insert} WITH {found} SELECT * FROM ({hours}{days}) AS added WHERE true {order} {conflict}"  # noqa: S608
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
