@@ -163,7 +163,7 @@ class EventWindow:
             yield (*key, *self._events_of(key).aggregate(**columns).values())
 
     def _events_of(self, key: SeriesKey) -> EventQuerySet:
-        """Choose the events of a series that is being renamed or merged, under whichever name they are."""
+        """Choose the events of a series that is being renamed or merged, under its old name and its new one."""
         return events_of(self.moved[key]).within(*self.span).order_by()
 
     def _percentiles(self, keys: Sequence[SeriesKey], scale: float) -> dict[SeriesKey, float]:

@@ -92,7 +92,7 @@ def _kept(build: Callable[..., QuerySet[Any]], *shape: Any) -> Statement:
     return Statement.of(build(*shape))
 
 
-# What builds the statements: all that their text depends on are the arguments, which is what they are kept by.
+# These build the statements. Their text depends on nothing but the arguments, by which it is kept.
 
 
 def _grouped(rows: BucketRows, has_partition: bool) -> QuerySet[Any]:

@@ -14,7 +14,7 @@ _LATE_SECONDS = 60
 
 
 class AlertLag(NamedTuple):
-    """For how many seconds an evaluation has been due, None where there never was one; and for how much alerts fire."""
+    """How many seconds an evaluation has been due, None where there never was one; and how many states are firing."""
 
     seconds: float | None
     firing: int

@@ -45,7 +45,7 @@ class AnnotationSerializer(StrictFieldsMixin, serializers.Serializer[Annotation]
 
     @override
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Refuse an end before the beginning, whichever of them is given."""
+        """Refuse an end before the beginning, also where only one of them is given."""
         timestamp, end = (attrs.get(name, getattr(self.instance, name, None)) for name in ("timestamp", "end"))
         if timestamp is not None and end is not None and end < timestamp:
             raise serializers.ValidationError({"end": ["Must not be earlier than timestamp."]})

@@ -34,7 +34,7 @@ limits = lazy(_fill, str)
 _ERRORS: dict[int, tuple[str, Any]] = {
     401: ("No usable token.", "The access token is unknown or has expired."),
     404: ("No such path.", "Not found."),
-    405: ("No such method here; `Allow` names those that there are.", 'Method "DELETE" not allowed.'),
+    405: ("The path has no such method; `Allow` names those it has.", 'Method "DELETE" not allowed.'),
     408: (
         "Sent too slowly: a head and a body have their seconds, each as a whole.",
         limits("The head took longer than {0.HEADER_SECONDS} s."),

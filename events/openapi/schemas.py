@@ -34,7 +34,7 @@ def array(items: Schema) -> Schema:
     return {"type": "array", "items": items}
 
 
-# The rules behind these schemas stand in `timestamps`, `serializers` and `models.validate_path_segment`. The patterns
+# The rules behind these schemas stand in `timestamps`, `serializers` and `log/models.py`. The patterns
 # mean the same in every dialect of regular expressions: they have no look-ahead, and no \s, which differs.
 
 # What Python takes for white space, except two line separators, which JSON and YAML read differently.

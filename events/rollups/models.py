@@ -270,8 +270,8 @@ class ThinnedQuerySet(PartitionedQuerySet["Thinned"]):
 class Thinned(NotFromFixtures):
     """From which hour to which a series has no rollups of minutes, as its events there are few enough to be read.
 
-    It has them of all other events up to the watermark. Events of these hours are only deleted for their age once they
-    have theirs again.
+    It has minutes of all other events up to the watermark. Minutes of these hours are made before their events are
+    deleted for their age.
     """
 
     pk = models.CompositePrimaryKey("namespace", "name")

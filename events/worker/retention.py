@@ -279,5 +279,5 @@ def prune_rollups(series: Series) -> Iterator[int]:
 
 def pause_seconds(took_seconds: float) -> float:
     """Return how many seconds to wait after a step, from how many it took, so that writers get their turn."""
-    # a writer that waits for SQLite's one lock looks again every 25 ms at first, which must not be when the next has it
+    # on SQLite longer than the looks of a writer that waits for its one lock are apart, as in pacing.py
     return took_seconds / 2 if is_postgresql() else max(0.03, 2 * took_seconds)

@@ -1,8 +1,8 @@
 """Leaves minutes out of the rollups where a series has few events in each, and makes them again where they are needed.
 
-There such a question is answered from the events of its hours, which are about as few as the minutes that it asks for.
-Of a series these hours follow each other, and are two days old or older; a row of ``Thinned`` says which they are. Each
-step changes that row and the rollups in one transaction, and no answer.
+A question by the minute is answered from the events of these hours, which are about as few as the minutes would be. The
+hours of a series follow each other, and are two days old or older; a row of ``Thinned`` says which they are. Each step
+changes that row and the rollups in one transaction, and changes no answer.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def lacks_minutes(key: SeriesKey, before: datetime) -> bool:
 
 
 def rename(old: tuple[str, str], into: tuple[str, str] | None) -> None:
-    """Have the minutes of a series that gets another name, or is deleted, be missing under that name, or none be.
+    """Say under the new name of a series which minutes it lacks; where it is deleted, say nothing of them any more.
 
     To be called in a transaction that has locked the watermark.
     """

@@ -126,7 +126,7 @@ class Sessions:
         if session not in self._busy:  # the server goes away
             self._drop(session)
             return
-        if self._unsent.pop(session, None):  # the same, before its row was sent
+        if self._unsent.pop(session, None):  # the server went away before the row was sent
             self._finish(session, NotSentError())
             return
         try:

@@ -239,7 +239,10 @@ def _allowed(grant: Grant | None) -> list[tuple[str, str]]:
 
 
 def _commands(request: HttpRequest, client: Application, grant: Grant | None, secret: str) -> str:
-    """Write the commands that a client can carry out, as they stand in the README; where the secret isn't known, $."""
+    """Write the README's commands for a client, as far as it may carry them out.
+
+    Where the secret isn't known, they take it from ``$CLIENT_SECRET``.
+    """
     scopes = [scope for scope, _ in _allowed(grant)]
     origin = request.build_absolute_uri("/").rstrip("/")
     token_url = origin + reverse("oauth2_provider:token")

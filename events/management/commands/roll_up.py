@@ -41,8 +41,8 @@ logger = logging.getLogger(__name__)
 
 class Command(BaseCommand):
     help = (
-        "Add every event that is not in the rollups yet to them, and stop; or go on as a worker. Two at once do no "
-        "harm: one works, the other waits for it."
+        "Add every event that the rollups lack to them, and stop; or go on as a worker. Two at once do no harm: one "
+        "works, and the other waits for it, or as a worker leaves the work to it."
     )
     requires_system_checks = ARCHIVE_CHECKS
 

@@ -18,7 +18,6 @@ from events.tests.support.rolling_up import roll_up_all
 client = client_with("aggregation")
 
 PATH = "/api/query/"
-CHOICES = {"fill": ["“one” is not accepted. Choose one of: none, null, zero, previous."]}
 
 
 def ask(client, *questions, **options):
