@@ -631,7 +631,7 @@ def test_a_merge_into_a_series_whose_file_is_being_written_loses_nothing(archive
     new = in_the_partition_of_shop()
     add(18)
     add(18, name=new.name)
-    steps = retention.prune(Series(*new, NOW.replace(hour=0, minute=0)))
+    steps = retention.prune(Series(new.namespace, new.name, NOW.replace(hour=0, minute=0)))
     while f"{'/'.join(new)} 2024-01 (writing)" not in dict(listed()):
         next(steps)
 
