@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth.mixins import PermissionRequiredMixin
 from django.http import HttpRequest, HttpResponse
-from django.http.response import HttpResponseBase
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect
 from django.urls import reverse
 from django.views.generic import TemplateView
 from typing_extensions import override
 
-from events.access.oauth2.client_pages import administrators
+from events.access.permissions import PermittedPage, administrators
 from events.access.tokens import VIEW_EVENTS
 
 _MOST_LISTED = 1_000
@@ -21,7 +19,7 @@ _MOST_LISTED = 1_000
 _OF_CHART = {"series", "range", "from", "to", "granularity", "type", "timezone", "refresh", "compare", "view"}
 
 
-class DashboardView(PermissionRequiredMixin, TemplateView):
+class DashboardView(PermittedPage, TemplateView):
     """A page for users who may view events; others log in, or learn what they lack."""
 
     permission_required = VIEW_EVENTS
@@ -32,13 +30,6 @@ class DashboardView(PermissionRequiredMixin, TemplateView):
         return super().get_context_data(
             most_listed=min(_MOST_LISTED, settings.MAX_SERIES), administrators=administrators, **kwargs
         )
-
-    @override
-    def handle_no_permission(self) -> HttpResponseBase:  # type: ignore[override]  # wider than a redirect
-        """Redirect to the log-in page, which leads back here; answer a user who is logged in with 403."""
-        if self.request.user.is_authenticated:
-            return render(self.request, "events/no_permission.html", {"administrators": administrators}, status=403)
-        return super().handle_no_permission()
 
 
 class OverviewPage(DashboardView):

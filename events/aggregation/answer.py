@@ -25,7 +25,7 @@ from events.database import partitions
 from events.database.snapshot import snapshot, snapshot_id
 from events.rollups.bins import ACCURACY
 
-_LONG_TAIL = 10_000
+_MOST_COUNTED_TAIL = 10_000
 
 
 def aggregate(question: Question) -> list[Item]:
@@ -60,7 +60,7 @@ class Answer:
         """
         question, state, count = self.question, self.state, self.state.rolled_up_count
         # each node of a cluster has snapshots of its own
-        seen = snapshot_id() if state.tail > _LONG_TAIL and not partitions.are_several() else None
+        seen = snapshot_id() if state.tail > _MOST_COUNTED_TAIL and not partitions.are_several() else None
         if state.tail and seen is None:
             count += sum(source.tail(state.marks, state.tail).count() for source in state.sources)
         # “exact sums” tells these answers from the ones of older releases, whose last digits may differ

@@ -199,11 +199,6 @@ class Catalogue:
         return rows.filter(key__icontains=self.search)
 
 
-def catalogue() -> list[Series]:
-    """List every series, however many there are."""
-    return list(Catalogue().iterate())
-
-
 def find(key: SeriesKey) -> Series | None:
     """Return the line of one series; None where it has no events. The queries are those of ``Catalogue.page``."""
     lines = Catalogue(Namespaces(frozenset([key.namespace]), ()), name=key.name).page(1).series

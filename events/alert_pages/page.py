@@ -5,37 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from django.contrib.auth.mixins import PermissionRequiredMixin
 from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse
-from django.http.response import HttpResponseBase
 from django.shortcuts import render
-from django.views.generic import View
 from typing_extensions import override
 
-from events.access.oauth2.client_pages import administrators
+from events.access.permissions import PermittedPage
 from events.access.tokens import VIEW_EVENTS
 
 _ModelT = TypeVar("_ModelT", bound=Model)
 
 
-class AlertsPage(PermissionRequiredMixin, View):
+class AlertsPage(PermittedPage):
     """A page for users who may view events and alerts, and have ``also`` besides; others learn what they lack."""
 
+    refusal_template = "events/alerts/no_permission.html"
     also: Sequence[str] = ()
 
     @override
     def get_permission_required(self) -> Sequence[str]:
         return [VIEW_EVENTS, "events.view_alert", *self.also]
-
-    @override
-    def handle_no_permission(self) -> HttpResponseBase:  # type: ignore[override]  # wider than a redirect
-        """Redirect to the log-in page, which leads back here; answer a user who is logged in with 403."""
-        if not self.request.user.is_authenticated:
-            return super().handle_no_permission()
-        lacking = [name for name in self.get_permission_required() if not self.request.user.has_perm(name)]
-        context = {"lacking": lacking, "administrators": administrators}
-        return render(self.request, "events/alerts/no_permission.html", context, status=403)
 
     def show(self, template: str, status: int = 200, **context: Any) -> HttpResponse:
         """Answer with a page."""

@@ -240,7 +240,7 @@ def no_known_series():
 @pytest.fixture(autouse=True)
 def no_long_tails(monkeypatch):
     """No answer goes by what else is stored: ids go on from one test to the next, and so a tail seems long."""
-    monkeypatch.setattr(answer, "_LONG_TAIL", 1_000_000_000)
+    monkeypatch.setattr(answer, "_MOST_COUNTED_TAIL", 1_000_000_000)
 
 
 @pytest.fixture(scope="session")

@@ -6,21 +6,17 @@ import shlex
 from typing import Any
 
 from django import forms
-from django.contrib.auth.mixins import PermissionRequiredMixin
-from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
-from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.cache import add_never_cache_headers
-from django.views.generic import View
 from oauth2_provider.generators import generate_client_id, generate_client_secret
 from oauth2_provider.models import Application
-from typing_extensions import override
 
 from events.access.models import ClientUsage, Grant
+from events.access.permissions import PermittedPage
 from events.log.namespace_patterns import ALL, lines_of, validate_patterns
 
 _SCOPES = {
@@ -28,7 +24,6 @@ _SCOPES = {
     "read": "read: list series",
     "aggregation": "aggregation: read aggregates of events",
 }
-_MOST_ADMINISTRATORS = 3
 _ROWS = {"rows": 3, "spellcheck": "false"}
 _NAMESPACES_HELP = "One a line, such as Shop, or the beginning of some and an asterisk, such as Shop-*. * is all."
 
@@ -79,17 +74,11 @@ class ClientForm(forms.ModelForm):
             self.fields[f"{scope}_namespaces"].strip = False  # type: ignore[attr-defined]  # blanks count
 
 
-class ClientPage(PermissionRequiredMixin, View):
+class ClientPage(PermittedPage):
     """A page for users who may add clients, as a new client may do whatever its user says; each sees their own."""
 
     permission_required = "oauth2_provider.add_application"
-
-    @override
-    def handle_no_permission(self) -> HttpResponseBase:  # type: ignore[override]  # not only redirects
-        """Redirect to the log-in page; tell a user who is logged in what is lacking, and whom to ask, by a 403."""
-        if self.request.user.is_authenticated:
-            return render(self.request, "events/no_clients.html", {"administrators": administrators}, status=403)
-        return super().handle_no_permission()
+    refusal_template = "events/no_clients.html"
 
     @property
     def clients(self) -> QuerySet[Application]:
@@ -217,12 +206,6 @@ class ClientDelete(ClientPage):
         """Delete the client with its tokens and its grant, and lead to the others."""
         self.client(pk).delete()
         return redirect("oauth2_provider:list")
-
-
-def administrators() -> list[str]:
-    """Return the names of some users who may give permissions, to be asked for one."""
-    users = User.objects.filter(is_superuser=True, is_active=True).order_by("pk")
-    return list(users.values_list("username", flat=True)[:_MOST_ADMINISTRATORS])
 
 
 def _grant_of(client: Application) -> Grant:

@@ -11,10 +11,11 @@ from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from events.aggregation import catalogue as catalogue_module
-from events.aggregation.catalogue import Catalogue, catalogue
+from events.aggregation.catalogue import Catalogue
 from events.log.namespace_patterns import Namespaces
 from events.log.series import SeriesKey
 from events.models import Event, Grant
+from events.tests.support.answers import catalogue
 from events.tests.support.clients import client_with
 from events.tests.support.responses import body_of
 from events.worker import pacing, roll_up

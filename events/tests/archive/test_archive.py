@@ -17,7 +17,6 @@ from django.utils import timezone
 
 from events import checks, renaming
 from events.aggregation.answer import aggregate
-from events.aggregation.catalogue import catalogue
 from events.aggregation.question import Question
 from events.archive import archiving, models, parquet, series_changes
 from events.archive import store as stores
@@ -29,6 +28,7 @@ from events.models import Event, Pruned, Rollup, Watermark
 from events.observability import health
 from events.observability.metrics import Metrics
 from events.processes import this_process
+from events.tests.support.answers import catalogue
 from events.tests.support.commands import fails, run
 from events.tests.support.examples import IS_THOROUGH
 from events.tests.support.rolling_up import roll_up_all, stored

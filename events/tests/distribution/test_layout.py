@@ -9,12 +9,13 @@ from django.core.management import call_command
 from django.db import connection
 
 from events.aggregation.answer import aggregate
-from events.aggregation.catalogue import Catalogue, catalogue
+from events.aggregation.catalogue import Catalogue
 from events.aggregation.question import Question
 from events.database import partitions
 from events.distribution import layout
 from events.models import Event, Pruned, Rollup, Watermark
 from events.tests.support import partitioned
+from events.tests.support.answers import catalogue
 from events.tests.support.rolling_up import START, expected, roll_up_all, stored
 from events.transfer import exporting
 from events.worker import retention

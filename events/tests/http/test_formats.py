@@ -254,7 +254,7 @@ def test_a_change_of_the_series_is_answered(client, stored, change):
 
 @pytest.mark.django_db(transaction=True)
 def test_with_a_long_tail_any_commit_of_its_events_is_answered(client, make_event, monkeypatch):
-    monkeypatch.setattr(answer, "_LONG_TAIL", 0)
+    monkeypatch.setattr(answer, "_MOST_COUNTED_TAIL", 0)
     make_event()
     tag = client.get(PATH)["ETag"]
 
@@ -266,7 +266,7 @@ def test_with_a_long_tail_any_commit_of_its_events_is_answered(client, make_even
 
 
 def test_with_a_long_tail_an_answer_is_the_same_while_nothing_is_committed(client, make_event, monkeypatch):
-    monkeypatch.setattr(answer, "_LONG_TAIL", 0)
+    monkeypatch.setattr(answer, "_MOST_COUNTED_TAIL", 0)
     monkeypatch.setattr(answer, "snapshot_id", lambda: "1:1:")  # others commit to the same server
     make_event()
     tag = client.get(PATH)["ETag"]

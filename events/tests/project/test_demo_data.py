@@ -10,8 +10,8 @@ from django.core.management import call_command
 from django.db import transaction
 from django.db.models import Avg, Max, Min
 
-from events.aggregation.catalogue import catalogue
 from events.models import Event
+from events.tests.support.answers import catalogue
 from events.tests.support.examples import IS_THOROUGH
 from events.tests.support.service import PROJECT_DIR
 

@@ -20,10 +20,10 @@ from hypothesis.stateful import (
 )
 
 from events.aggregation.answer import aggregate
-from events.aggregation.catalogue import catalogue
 from events.aggregation.question import Question
 from events.database.partitions import partition_of
 from events.models import Event, Watermark
+from events.tests.support.answers import catalogue
 from events.tests.support.by_hand import ZONES, answer_by_hand
 from events.tests.support.examples import few_of
 from events.tests.support.rolling_up import expected, stored, without_thinned

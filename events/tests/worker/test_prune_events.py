@@ -15,13 +15,12 @@ from hypothesis import settings as hypothesis_settings
 from rest_framework.exceptions import ValidationError as BadRequest
 
 from events.aggregation.answer import aggregate
-from events.aggregation.catalogue import catalogue
 from events.aggregation.question import Question
 from events.database import partitions
 from events.models import Event, Pruned, Rollup, Watermark
 from events.rollups.models import WatermarkManager
 from events.rollups.rebuild import PrunedError
-from events.tests.support.answers import stream
+from events.tests.support.answers import catalogue, stream
 from events.tests.support.by_hand import ZONES, answer_by_hand
 from events.tests.support.examples import IS_THOROUGH, few_of
 from events.tests.support.rolling_up import roll_up_all, stored
