@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class QuietHandler(WSGIHandler):
     """Django's handler, without the signals at both ends of a request, and with requests in UTF-8.
 
-    Gains 60 µs a request. Gives up whatever listens to ``request_started`` and ``request_finished``. Here that is only
+    Gains 45 µs a request. Gives up whatever listens to ``request_started`` and ``request_finished``. Here that is only
     Django's care for connections to the database, which the caller of the handler takes over.
     """
 

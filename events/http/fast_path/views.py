@@ -49,7 +49,7 @@ def _forget_context(response: Response) -> None:
 def json_response(data: Any, status: int) -> HttpResponse:
     """Return an answer in JSON that is rendered at once.
 
-    Gains 23 µs over REST framework's ``Response``. Gives up content negotiation, so it is for views that answer JSON
+    Gains 17 µs over REST framework's ``Response``. Gives up content negotiation, so it is for views that answer JSON
     only.
     """
     return HttpResponse(JSONRenderer().render(data), status=status, content_type=JSONRenderer.media_type)
