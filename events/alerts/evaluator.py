@@ -135,6 +135,8 @@ class Evaluator:
                 alert = stored[outcome.alert.pk]
                 if alert.problem != outcome.problem:
                     Alert.objects.filter(pk=alert.pk).update(problem=outcome.problem)
+                if alert.is_silent(now):  # that a series is gone is told later, like all else, by what is left of it
+                    outcome.gone = [state for state in outcome.gone if not state.is_announced]
                 deliveries += _told(alert, outcome, now)
             judged = [each for outcome in valid for each in outcome.judged]
             gone = [state for outcome in valid for state in outcome.gone]

@@ -44,11 +44,19 @@ def send_waiting(is_wanted: Callable[[], bool] = lambda: True) -> int:
             break
         attempts = [_Attempt(delivery, _sending(delivery)) for delivery in claimed]
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="alert-delivery") as threads:
-            outcomes = list(threads.map(lambda attempt: attempt.send(), attempts))
+            outcomes = list(threads.map(_made, attempts))
         for (delivery, _), outcome in zip(attempts, outcomes, strict=True):
             _note(delivery, outcome)
         count += len(attempts)
     return count
+
+
+def _made(attempt: _Attempt) -> Outcome:
+    try:
+        return attempt.send()
+    except Exception as error:  # or nothing would be known of those that were made beside it
+        logger.exception("A mistake in sending %s to %s", attempt.delivery.pk, attempt.delivery.target)
+        return Outcome(False, f"It can’t be sent ({type(error).__name__}).")
 
 
 def send_again(delivery: Delivery, now: datetime) -> bool:

@@ -89,8 +89,9 @@ def rebuild(
     if is_wanted:
         within = reduce(or_, (Q(timestamp__range=each) for each in ranges))
         _insert(of_events(events.filter(within), partition), partition)
-    days = {start.replace(hour=0) + _DAY * number for start, end in ranges for number in range((end - start).days + 2)}
-    rebuild_days(namespace, name, {day for day in days if day <= max(end for _, end in ranges)}, partition)
+    midnights = ((start.replace(hour=0), end) for start, end in ranges)
+    days = {first + _DAY * number for first, end in midnights for number in range((end - first).days + 1)}
+    rebuild_days(namespace, name, days, partition)
 
 
 def rebuild_days(namespace: str, name: str, days: set[datetime], partition: int | None) -> None:

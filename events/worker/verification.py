@@ -190,6 +190,8 @@ def histogram_differences(stretch: Stretch) -> list[HistogramDifference]:
     found: list[HistogramDifference] = []
     with snapshot():
         watermark, pruned_before = Watermark.objects.of_series(stretch.namespace, stretch.name)
+        if watermark.move_of(stretch.namespace, stretch.name):  # since the series were listed
+            return []
         partition = partitions.partition_of(stretch.namespace, stretch.name)
         within = stored.filter(bucket__range=(stretch.start, stretch.end))
         hours = _bins(within.filter(resolution=Histogram.Resolution.HOUR))

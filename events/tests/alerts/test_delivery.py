@@ -427,6 +427,28 @@ def test_urls_and_secrets_are_sealed(make_target, settings):
     assert attempts(delivery)[2] == "Its URL or secret was sealed by another SECRET_KEY: enter it again."
 
 
+def test_what_goes_wrong_with_one_is_in_no_others_way(hook, make_delivery, make_alert, monkeypatch):
+    odd = make_delivery(hook.url, name="odd", secret="whsec_abc…")
+    Alert.objects.all().delete()
+    broken, good = make_delivery(hook.url, name="broken"), None
+    Alert.objects.all().delete()
+    good = make_delivery(hook.url, name="good")
+    send = webhooks.send
+
+    def sent(url, secret, key, *arguments):
+        if key == str(broken.pk):
+            raise LookupError("a mistake of ours")
+        return send(url, secret, key, *arguments)
+
+    monkeypatch.setattr(webhooks, "send", sent)
+
+    assert sender.send_waiting() == 3
+
+    assert attempts(odd)[:2] == attempts(good)[:2] == ("delivered", 1)
+    assert attempts(broken) == ("waiting", 1, "It can’t be sent (LookupError).", timedelta(seconds=10))
+    assert len(hook.came) == 2
+
+
 def test_a_secret_is_made_as_the_standard_has_it():
     secret = webhooks.new_secret()
 

@@ -120,6 +120,26 @@ def test_every_series_that_a_pattern_matches(partition_count, track, make_alert,
     )
 
 
+def test_what_goes_away_in_quiet_hours_is_told_after_them(track, make_alert, make_target, evaluate):
+    alert = make_alert(make_target(), namespace="Server-*")
+    track(10, 95)
+    evaluate()
+    assert [each.event for each in Delivery.objects.all()] == ["firing"]
+    Alert.objects.update(muted_until=NOON + timedelta(minutes=4))
+
+    Event.objects.all().delete()
+    for _ in range(2):
+        evaluate()
+        assert states() == ["firing"]
+    assert Firing.objects.get().resolved_at is None
+    for _ in range(2):
+        evaluate()
+
+    assert states() == []
+    assert Firing.objects.get().resolved_at is not None
+    assert [each.event for each in alert.deliveries.order_by("created_at")] == ["firing", "resolved"]
+
+
 def test_what_fired_on_data_that_a_late_event_changed_says_so(
     partition_count, track, make_alert, make_target, evaluate
 ):

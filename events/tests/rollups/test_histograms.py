@@ -13,12 +13,15 @@ from django.db.models import F
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from events import renaming
 from events.log.namespace_patterns import Namespaces
+from events.log.series import SeriesKey
 from events.models import Event, Histogram, Rollup
 from events.rollups.bins import Bin, bin_of, value_of
 from events.tests.support.clients import client_with
 from events.tests.support.rolling_up import roll_up_all
-from events.worker import retention, roll_up
+from events.worker import retention, roll_up, verification
+from events.worker.moving import Mover
 
 client = client_with("aggregation")
 
@@ -357,3 +360,29 @@ def test_a_percentile_takes_two_queries_more_than_the_state(client, django_asser
     # the token, the series' state; how many events each bucket has, and their bins
     with django_assert_num_queries(4):
         client.get(PATH, {"aggregationType": "p95", "granularity": "day", "tsMin": "2024-03-01", "tsMax": "2024-03-02"})
+
+
+def test_the_last_day_there_is_can_be_made_again(partition_count):
+    add(1.0, 2.0, start=datetime(9999, 12, 31, 22, tzinfo=UTC))
+    add(3.0, start=datetime(9999, 12, 30, 23, tzinfo=UTC))
+    roll_up_all()
+    assert len(stored()) == 6
+
+    Event.objects.filter(value=1.0).delete()
+
+    assert stored() == expected()
+    assert len(stored()) == 4
+
+
+def test_those_of_a_series_that_is_being_renamed_are_not_compared(db):
+    add(1.0, 2.0)
+    roll_up_all()
+    [stretch] = verification.stretches("Shop", "order")
+    move = renaming.move(SeriesKey("Shop", "order"), SeriesKey("Shop", "orders"))
+    steps = Mover(move).steps(lambda: True)
+    while Histogram.objects.filter(name="order").exists():
+        next(steps)
+    assert Event.objects.filter(name="order").exists()
+
+    assert verification.histogram_differences(stretch) == []
+    assert verification.histogram_differences(stretch._replace(name="orders")) == []
