@@ -101,7 +101,8 @@ class NamedChoiceField(serializers.ChoiceField):
     @override
     def to_internal_value(self, data: Any) -> Any:
         """Return the word. Raises ValidationError, which repeats only the first 50 characters of the input."""
-        return super().to_internal_value(data[:50] if isinstance(data, str) else data)
+        # JSON's escapes can make a text that no answer could repeat
+        return super().to_internal_value(str(data)[:50].encode(errors="backslashreplace").decode())
 
 
 class AggregationTypeField(NamedChoiceField):

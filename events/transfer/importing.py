@@ -23,7 +23,11 @@ _STEP_LINES = {"postgresql": 50_000, "sqlite": 5_000}
 
 
 class OtherLines(ImportFailed):
-    """The source doesn't begin with the lines that were imported from it before; nothing was stored."""
+    """The source doesn't begin with the lines that were imported before; ``is_shorter`` where it has fewer of them."""
+
+    def __init__(self, message: str, *, is_shorter: bool) -> None:
+        super().__init__(message)
+        self.is_shorter = is_shorter
 
 
 class Rejected(NamedTuple):
@@ -87,7 +91,8 @@ def steps(reader: Format, bookmark: Bookmark, rejects: Path | None) -> Iterator[
     first = list(islice(reader.source, 1))
     reader.source = chain(first, reader.source)
     head = _digest(reader.header + first).hexdigest()
-    if bookmark.is_done and head != bookmark.head:
+    unended = _digest([*reader.header, *map(_without_end, first)]).hexdigest()
+    if bookmark.is_done and bookmark.head not in {head, unended}:
         _forget(bookmark)
     digest, number = _digest(reader.header), len(reader.header)
     if bookmark.lines:
@@ -123,15 +128,25 @@ def _forget(bookmark: Bookmark) -> None:
     bookmark.refresh_from_db()
 
 
+def _without_end(line: bytes) -> bytes:
+    return line.removesuffix(b"\n").removesuffix(b"\r")
+
+
 def _skip(lines: Iterator[bytes], bookmark: Bookmark, digest: hashlib.blake2b, number: int) -> int:
+    last = b""
     while number < bookmark.lines:
         skipped = list(islice(lines, min(_STEP_LINES["postgresql"], bookmark.lines - number)))
         if not skipped:
             break
-        digest.update(b"".join(skipped))
+        digest.update(b"".join([last, *skipped[:-1]]))
+        last = skipped[-1]
         number += len(skipped)
-    if number != bookmark.lines or digest.hexdigest() != bookmark.digest:
-        raise OtherLines(f"It doesn't begin with the {bookmark.lines} lines that were imported before.")
+    unended = digest.copy()
+    unended.update(_without_end(last))  # the source ended with it, and has grown since
+    digest.update(last)
+    if number != bookmark.lines or bookmark.digest not in {digest.hexdigest(), unended.hexdigest()}:
+        message = f"It doesn't begin with the {bookmark.lines} lines that were imported before."
+        raise OtherLines(message, is_shorter=number < bookmark.lines)
     return number
 
 

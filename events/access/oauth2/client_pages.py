@@ -48,6 +48,13 @@ class RegisterForm(forms.Form):
         help_text=_NAMESPACES_HELP,
     )
 
+    def clean_namespaces(self) -> str:
+        """Return the patterns. Raises ValidationError where there are none, but blank lines."""
+        text: str = self.cleaned_data["namespaces"]
+        if not lines_of(text):
+            raise forms.ValidationError(self.fields["namespaces"].error_messages["required"], code="required")
+        return text
+
     def grant(self) -> Grant:
         """Return the grant that the form asks for, without a client yet."""
         chosen, namespaces = self.cleaned_data["scopes"], self.cleaned_data["namespaces"]

@@ -2,6 +2,7 @@
 
 import os
 import time
+import zlib
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,17 +87,17 @@ class Command(BaseCommand):
             file_format = files.format_of(path, format, files.IMPORT_FORMATS)
             try:
                 self._import(path, file_format, importing.bookmark_of(source, restart=restart), rejects)
-            except OtherLines:
+            except OtherLines as error:
                 known = importing.bookmark_of(source, restart=False)
-                if not known.is_done or not Path(path).is_file():
+                if not (error.is_shorter and known.is_done and Path(path).is_file()):
                     raise
-                # the import of the file that had this name before is finished, so this is a new one
+                # a file that has grown is not shorter, and the import of the one that had this name before is finished
                 self._import(path, file_format, importing.bookmark_of(source, restart=True), rejects)
         except OtherLines as error:
             raise CommandError(
                 f"{path}: {error} Import all of it with --restart, or choose another --bookmark."
             ) from None
-        except (ImportFailed, OSError, EOFError, ValueError) as error:
+        except (ImportFailed, OSError, EOFError, ValueError, zlib.error) as error:
             raise CommandError(f"{path}: {error}") from None
         except KeyboardInterrupt:
             raise CommandError(f"Interrupted after {self.events} events; run it again to go on.") from None

@@ -1,5 +1,7 @@
 """``POST /api/query/``: several questions at once, each answered by itself, all from one snapshot."""
 
+import json
+
 import psycopg2.errors
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -61,6 +63,21 @@ def test_each_is_answered_as_by_itself(client, make_event, partition_count):
     accepted = "tsMin, tsMax, granularity, aggregationType, timezone, fill, timestamp"
     assert found[6] == {"status": 400, "body": {"unit": [f"Unknown field. Accepted: {accepted}, namespace, name."]}}
     assert found[:6] + found[7:] == expected[:6] + expected[7:]
+
+
+@pytest.mark.parametrize("name", ["granularity", "aggregationType", "fill", "timestamp"])
+@pytest.mark.parametrize(
+    ("word", "shown"), [("\ud800", "\\ud800"), (["x" * 1_000], "['" + "x" * 48), ("x" * 1_000, "x" * 50)]
+)
+def test_a_word_that_none_is_is_repeated_as_far_as_an_answer_can(client, name, word, shown):
+    body = json.dumps({"questions": [question(), question(**{name: word})]})
+
+    response = client.post(PATH, body, content_type="application/json")
+
+    assert response.status_code == 200
+    right, wrong = response.json()["answers"]
+    assert (right, wrong["status"], [*wrong["body"]]) == ({"status": 200, "body": []}, 400, [name])
+    assert wrong["body"][name][0].startswith(f"“{shown}” is not accepted. Choose one of: ")
 
 
 def test_a_parameter_is_of_json(client, make_event):

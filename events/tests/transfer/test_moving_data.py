@@ -229,6 +229,10 @@ def test_a_damaged_packed_file_is_told(db, tmp_path):
     assert "end-of-stream" in fails("import_events", path)
     path.write_bytes(b"{}")
     assert "Not a gzipped file" in fails("import_events", path)
+    packed = bytearray(gzip.compress(lines(1000).encode()))
+    packed[10] = 7  # no block is of this type
+    path.write_bytes(packed)
+    assert f"{path}: Error -3 while decompressing data: invalid block type" in fails("import_events", path)
 
 
 def test_text_is_read_as_in_a_form(db, tmp_path):
@@ -273,6 +277,32 @@ def test_of_a_file_that_grew_only_the_rest_is_imported(db, tmp_path, short_steps
     run("import_events", path)
 
     assert [value for *_, value in log()] == list(range(14))
+
+
+@pytest.mark.parametrize("count", [1, 9, 10])
+def test_of_a_file_that_grew_past_a_line_without_an_end_only_the_rest_is_imported(db, tmp_path, short_steps, count):
+    path = tmp_path / "events.ndjson"
+    for end in ("\n", "\r\n"):
+        path.write_text(lines(count).removesuffix("\n"))
+        run("import_events", path, "--bookmark", repr(end))
+        path.write_bytes(lines(14).encode().replace(b"\n", end.encode()) if count == 1 else lines(14).encode())
+        run("import_events", path, "--bookmark", repr(end))
+
+        assert [value for *_, value in log()] == list(range(14))
+        Event.objects.all().delete()
+
+
+def test_of_a_done_file_that_is_another_in_its_middle_nothing_is_stored(db, tmp_path, short_steps):
+    path = tmp_path / "events.ndjson"
+    path.write_text(lines(6))
+    run("import_events", path)
+    path.write_text(lines(3) + lines(1, start=100) + lines(4, start=3))
+
+    assert "It doesn't begin with the 6 lines that were imported before. Import all of it" in fails(
+        "import_events", path
+    )
+
+    assert [value for *_, value in log()] == list(range(6))
 
 
 def test_another_file_by_the_name_of_a_done_one_is_imported_whole(db, tmp_path, short_steps):
