@@ -20,10 +20,11 @@ export class Tracker {
   /** Take an event in; it is sent soon, or at the latest when the page is left. timestamp: a Date, or milliseconds. */
   track(namespace, name, value = 1, timestamp = Date.now()) {
     const event = { namespace, name, timestamp: new Date(timestamp).toJSON(), value };
+    const characters = JSON.stringify(event).length + 1; // throws for what JSON can't write, which none may wait behind
     let batch = this.batches.at(-1);
     if (!batch || batch.sealed) this.batches.push((batch = { key: newKey(), events: [], characters: 0 }));
     batch.events.push(event);
-    batch.characters += JSON.stringify(event).length + 1;
+    batch.characters += characters;
     batch.sealed = batch.events.length >= this.batchEvents || batch.characters > MOST_CHARACTERS;
     while (this.waiting > this.mostEvents) {
       this.dropped += this.batches.splice(this.batches[0].sending ? 1 : 0, 1)[0].events.length;

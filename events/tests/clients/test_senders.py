@@ -202,6 +202,20 @@ def test_events_that_come_on_standard_input(env, tmp_path, namespace):
     assert "A line is no event: no event: JSONDecodeError" in done.stderr
 
 
+def test_no_line_ends_the_agent(env, namespace, tmp_path):
+    lines = [b'{"name": "a"}', b"[" * 100_000, b'{"name": "caf\xe9"}', b'{"name": "b"}']
+    variables = client_environment(
+        env, TRACKING_AGENT_SPOOL=str(tmp_path / "spool"), TRACKING_AGENT_NAMESPACE=namespace,
+        PYTHONIOENCODING="utf-8:strict",
+    )  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "tracking_client.agent", "--stdin"], env=variables, input=b"\n".join(lines), capture_output=True, timeout=60,
+    )  # fmt: skip
+
+    assert stored(env, namespace) == [("a", 1.0), ("b", 1.0)]
+    assert b"A line is no event: [[[" in done.stderr
+
+
 # What senders call what they send, by their documentation or as seen.
 @pytest.mark.parametrize(
     ("content_type", "body"),

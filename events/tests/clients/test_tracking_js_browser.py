@@ -146,6 +146,20 @@ def test_the_time_of_an_event_is_its_own(page, site, way, namespace):
     assert str(at).startswith("2020-11-12 11:10:00.5")
 
 
+def test_a_value_that_json_can_not_write_is_an_error_and_in_no_others_way(page, site, way, namespace):
+    page.evaluate("make()")
+    thrown = page.evaluate(
+        "(namespace) => { try { tracker.track(namespace, 'bad', 1n); } catch (error) { return error.name; } }",
+        namespace,
+    )
+    track(page, namespace, [0])
+
+    wait_until(lambda: stored(site, namespace) == clicks(1))
+    wait_until(lambda: waiting(page) == [])
+    assert thrown == "TypeError"
+    assert page.evaluate("tracker.waiting") == 0
+
+
 @pytest.mark.parametrize("leave", ["another page", "close", "call"])
 def test_a_page_view_has_the_seconds_on_the_page(page, site, way, namespace, leave):
     page.evaluate("make()")

@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"tracking-agent: {error}", file=sys.stderr)  # noqa: T201
         return 2
     if options.stdin:
+        sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # the service refuses such a name
         return track_lines(tracker, sys.stdin, configuration.namespace)
     return _run_once(collector, tracker) if options.once else _run(collector, tracker, configuration)
 

@@ -27,7 +27,7 @@ def track_lines(tracker: Tracker, lines: Iterable[str], namespace: str) -> int:
             tracker.track(
                 event.get("namespace", namespace), event["name"], event.get("value", 1.0), event.get("timestamp")
             )
-        except (ValueError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError, AttributeError, RecursionError) as error:
             complaints.say("line", "A line is no event: %s: %s", line.strip()[:200], repr(error))
     tracker.close()
     return 0 if not tracker.counts.refused else 1
