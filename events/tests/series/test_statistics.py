@@ -157,7 +157,6 @@ def test_its_cost_does_not_grow_with_the_events(client, events, django_assert_nu
     roll_up()
     client.get(PATH)
 
-    with django_assert_num_queries(
-        12
-    ):  # state, buckets of three statistics, settings, watermark, and three for each of two
+    # the state, buckets of three statistics, the settings, the watermark, and three for the sum and for the average
+    with django_assert_num_queries(12):
         client.get(PATH)
