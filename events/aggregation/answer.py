@@ -14,7 +14,7 @@ from rest_framework.exceptions import ValidationError
 from events.aggregation import event_bounds, histogram_reader
 from events.aggregation.histogram_reader import HistogramReader
 from events.aggregation.items import Found, Item, items_of, start_of
-from events.aggregation.question import Question, fraction_of, needs_events
+from events.aggregation.question import Question, beyond_a_double, fraction_of, needs_events
 from events.aggregation.reader import Bucket, Reader
 from events.aggregation.readers import reader_of
 from events.aggregation.series_state import SeriesState, state_of
@@ -253,8 +253,7 @@ class Answer:
         infinite = [bucket for bucket in unfinished if not isnan(bucket[1])]
         exact = dict(self._from_events(infinite, span)) if infinite else {}
         if not all(isfinite(exact[timestamp]) for timestamp, _ in infinite):
-            what = "standard deviation" if self.question.aggregation_type == "stddev" else "sum"
-            raise ValidationError({"aggregationType": [f"The {what} of a bucket is beyond what a double holds."]})
+            raise beyond_a_double(self.question.aggregation_type)
         return [
             (timestamp, None if isnan(value) else value if isfinite(value) else exact[timestamp])
             for timestamp, value in found

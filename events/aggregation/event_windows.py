@@ -20,7 +20,7 @@ from events.aggregation import event_bounds, histogram_reader
 from events.aggregation.event_sql import Deviation, Percentile, deviation
 from events.aggregation.histogram_reader import HistogramReader
 from events.aggregation.plan import plan
-from events.aggregation.question import ENDS, Question, fraction_of
+from events.aggregation.question import ENDS, Question, beyond_a_double, fraction_of
 from events.aggregation.series_state import SeriesState, state_of
 from events.aggregation.sources import Source, events_of
 from events.calendar.granularity import Granularity
@@ -36,7 +36,6 @@ Found = float | None | ValidationError
 
 # A percentile is read in quarters where the difference of its neighbours may be beyond a double.
 _QUARTER = 0.25
-_BEYOND = {"aggregationType": ["The standard deviation of a bucket is beyond what a double holds."]}
 
 
 @dataclass
@@ -183,7 +182,7 @@ class EventWindow:
         for namespace, name, *row in self._grouped(list(self.left), **columns):
             value = deviation(*row)
             is_beyond = value is not None and isinf(value)
-            found[SeriesKey(namespace, name)] = ValidationError(_BEYOND) if is_beyond else value
+            found[SeriesKey(namespace, name)] = beyond_a_double("stddev") if is_beyond else value
         return found
 
     def _ends(self) -> dict[SeriesKey, float | None]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import NamedTuple
 
+from rest_framework.exceptions import ValidationError
+
 from events.calendar.granularity import Granularity
 from events.log.series import SeriesKey
 
@@ -43,6 +45,12 @@ def reads_all_events(aggregation_type: str) -> bool:
 def needs_events(aggregation_type: str) -> bool:
     """Tell whether the rollups alone can't answer a question of this type."""
     return aggregation_type in ENDS or reads_all_events(aggregation_type)
+
+
+def beyond_a_double(aggregation_type: str) -> ValidationError:
+    """Make the error for a bucket whose sum, or standard deviation, is larger than a double can be."""
+    what = "standard deviation" if aggregation_type == "stddev" else "sum"
+    return ValidationError({"aggregationType": [f"The {what} of a bucket is beyond what a double holds."]})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from events.aggregation import bucket_sums
 from events.aggregation.answer import Answer
 from events.aggregation.event_windows import EventWindow, Found
 from events.aggregation.plan import Piece, plan
-from events.aggregation.question import Question, Window, needs_events
+from events.aggregation.question import Question, Window, beyond_a_double, needs_events
 from events.calendar.granularity import MICROSECOND, Granularity
 from events.calendar.spans import Span
 from events.database import partitions
@@ -33,7 +33,6 @@ from events.worker import moving
 _SERIES_A_STATEMENT = 5_000
 _MERGES: dict[str, Callable[..., Any]] = {"count": add, "min": min, "max": max}
 _SUMMED = ("avg", "sum")
-_BEYOND = {"aggregationType": ["The sum of a bucket is beyond what a double holds."]}
 # a sum comes as units, and never as the doubles of a single rollup
 _NOT_HELD = {"total": Cast(Value(None), models.FloatField()), "missed": Cast(Value(None), models.FloatField())}
 
@@ -214,7 +213,7 @@ def _asked(key: SeriesKey, aggregation_type: str, span: Span) -> Found:
     except ValidationError as error:
         return error
     except OverflowError:
-        return ValidationError(_BEYOND)
+        return beyond_a_double("sum")
     parts = [Fraction(average) * int(count) for average, count in zip(averages, counts, strict=True)]
     return float(sum(parts) / int(fsum(counts))) if parts else None
 

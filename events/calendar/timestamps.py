@@ -8,6 +8,7 @@ from math import floor, isfinite, ulp
 
 ACCEPTED = "ISO 8601 text such as 2020-11-12T11:10:00Z, or a unix timestamp as a number, within the years 1 to 9999"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EARLIEST, LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 _LEAST = -62_135_596_800_000_000  # 0001-01-01T00:00:00Z
 _MOST = 253_402_300_799_999_999  # 9999-12-31T23:59:59.999999Z

@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo
 
 from events.calendar import timestamps
 
-FIRST = timestamps.microseconds_of(datetime.min.replace(tzinfo=UTC))
-LAST = timestamps.microseconds_of(datetime.max.replace(tzinfo=UTC))
+FIRST = timestamps.microseconds_of(timestamps.EARLIEST)
+LAST = timestamps.microseconds_of(timestamps.LATEST)
 # The calendar repeats itself after 400 years, weekdays included.
 CYCLE_DAYS = 146_097
 DAY = 86_400_000_000

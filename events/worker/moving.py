@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import reduce
 from operator import or_
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from django.db import connection, models, transaction
 from django.db.models import Q
 
+from events.calendar.timestamps import EARLIEST
 from events.database import partitions
 from events.database.dialect import choose, is_postgresql
 from events.log.models import Event, EventQuerySet
@@ -43,7 +44,6 @@ _PACES = {"postgresql": _Pace(500, 5_000, 0.02), "sqlite": _Pace(100, 5_000, 0.0
 # its own, would leave none to writers.
 _CLAIM_SECONDS, _SAY_SECONDS, _POLL_SECONDS = 3.0, 1.0, 0.2
 
-_BEGINNING = datetime.min.replace(tzinfo=UTC)
 _Series = tuple[str, str]
 
 
@@ -265,7 +265,7 @@ class Mover:
 
     def _choose_rollups(self, resolution: Resolution, move: Move) -> _Chosen | None:
         of_resolution = Rollup.objects.of_series(*move.old).filter(resolution=resolution)
-        rows = of_resolution.filter(bucket__gte=self._bucket.get(resolution, _BEGINNING)).order_by("bucket")
+        rows = of_resolution.filter(bucket__gte=self._bucket.get(resolution, EARLIEST)).order_by("bucket")
         buckets = list(rows.values_list("bucket", flat=True)[: self._limits[Rollup]])
         if not buckets:
             return None
@@ -274,7 +274,7 @@ class Mover:
 
     def _choose_histograms(self, length: Histogram.Resolution, move: Move) -> _Chosen | None:
         of_length = Histogram.objects.of_series(*move.old).filter(resolution=length)
-        rows = of_length.filter(bucket__gte=self._bucket.get(-length, _BEGINNING)).order_by("bucket", "bin")
+        rows = of_length.filter(bucket__gte=self._bucket.get(-length, EARLIEST)).order_by("bucket", "bin")
         keys = list(rows.values_list("bucket", "bin")[: self._limits[Histogram]])
         if not keys:
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.conf import settings
@@ -16,6 +16,7 @@ from events.archive import archiving, faults
 from events.archive.archiving import BusyError
 from events.archive.models import ArchivedFile, month_of
 from events.archive.store import ArchiveAwayError, ArchiveError
+from events.calendar.timestamps import EARLIEST, LATEST
 from events.database import partitions
 from events.database.dialect import choose, is_postgresql
 from events.log.models import Event, EventQuerySet
@@ -30,7 +31,6 @@ _STEP_EVENTS = {"postgresql": 2_000, "sqlite": 500}
 _STEP_BUCKETS = {"postgresql": 5_000, "sqlite": 2_000}
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
-_BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def hour_before(age: timedelta, now: datetime | None = None) -> datetime:
     try:
         return ((now or timezone.now()) - age).replace(minute=0, second=0, microsecond=0)
     except OverflowError:
-        return _BEGINNING
+        return EARLIEST
 
 
 def start_of_kept(age: timedelta, now: datetime | None = None) -> datetime:
@@ -104,7 +104,7 @@ def _a_day_after(instant: datetime) -> datetime:
     try:
         return instant + _DAY
     except OverflowError:
-        return datetime.max.replace(tzinfo=UTC)
+        return LATEST
 
 
 def _check_share(past: Sequence[Series]) -> None:
@@ -205,7 +205,7 @@ def _archive_months(series: Series, *, once_a_day: bool) -> Iterator[int]:
     # nothing changes these events from here on but a move, after which no file is begun; and none comes to them
     events = prunable(series)
     marks = Watermark.objects.current(series.partition).marks
-    start: datetime | None = _BEGINNING
+    start: datetime | None = EARLIEST
     while start and (first := events.filter(timestamp__gte=start).order_by("timestamp").first()):
         start, end = month_of(first.timestamp)
         if not (once_a_day and _has_file_of_today(series, start)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from math import fsum, isclose, isinf
 from typing import Any, NamedTuple
 
@@ -123,7 +123,7 @@ def stretches(namespace: str, name: str) -> Iterator[Stretch]:
     events = Event.objects.of_series(namespace, name).order_by("timestamp").values_list("timestamp", flat=True)
     stored = Rollup.objects.of_series(namespace, name).exclude(resolution=Resolution.SERIES)
     buckets = stored.order_by("bucket").values_list("bucket", flat=True)
-    after = datetime.min.replace(tzinfo=UTC)
+    after = timestamps.EARLIEST
     while True:
         next_ones = [events.filter(timestamp__gte=after).first(), buckets.filter(bucket__gte=after).first()]
         known = [each for each in next_ones if each is not None]
@@ -134,7 +134,7 @@ def stretches(namespace: str, name: str) -> Iterator[Stretch]:
             after = start + _STRETCH
             end = after - MICROSECOND
         except OverflowError:
-            yield Stretch(namespace, name, start, datetime.max.replace(tzinfo=UTC))
+            yield Stretch(namespace, name, start, timestamps.LATEST)
             return
         yield Stretch(namespace, name, start, end)
 
