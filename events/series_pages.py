@@ -10,6 +10,7 @@ from django import forms
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 from typing_extensions import override
 
 from events import renaming
@@ -125,7 +126,7 @@ class SeriesPage(DashboardView):
         if not form.is_valid():
             return self._show(form=form)
         form.save()
-        return redirect(f"{request.path}?saved=1")
+        return redirect(f"{reverse('series', args=self.series)}?saved=1")
 
     def _move(self, what: str, request: HttpRequest) -> HttpResponse:
         form_class, permission, sentence = MOVES[what]

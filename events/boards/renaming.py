@@ -9,7 +9,7 @@ from events.boards.models import Board
 from events.rollups.moves import Move
 
 _LETTERS = "ABCDEF"  # of the series of a chart, in its formulas
-_WRITTEN = re.compile(r"\s*[A-F]\s*[-+*/]\s*[A-F]\s*")
+_WRITTEN = re.compile(r"\s*[A-F]\s*[-+*/]\s*[A-F]\s*", re.IGNORECASE)
 
 
 def follow(move: Move) -> None:
@@ -47,7 +47,7 @@ def renamed(state: str, before: str, after: str) -> str:
         if name in {"formula", "hide"}:
             label, equals, written = value.rpartition("=")
             if _WRITTEN.fullmatch(written):
-                return label + equals + re.sub("[A-F]", lambda match: letters.get(match[0], match[0]), written)
+                return label + equals + re.sub("[A-F]", lambda match: letters.get(match[0], match[0]), written.upper())
         return value
 
     return urlencode(list(dict.fromkeys((name, changed(name, value)) for name, value in pairs)))

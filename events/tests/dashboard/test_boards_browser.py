@@ -1,12 +1,13 @@
 """Boards, and annotations on charts, in Chromium. Nothing here touches Django: see ``browser.chromium``."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
 from playwright.sync_api import expect
 
 from events.tests.support import service
-from events.tests.support.dashboard import accessible, october, origin, until
+from events.tests.support.dashboard import accessible, october, origin, refused, track, until
 
 
 def loaded(page, times=1):
@@ -78,6 +79,69 @@ def test_an_annotation_is_added_drawn_edited_and_deleted(open_page, env):
     page.on("dialog", lambda dialog: dialog.accept())
     form.get_by_role("button", name="Delete").click()
     expect(page.locator(".note-mark")).to_have_count(0)
+
+
+def test_a_list_is_read_whole_by_requests_that_the_service_takes(open_page):
+    page = open_page("/")
+
+    found = page.evaluate("""async () => {
+        const { listOf } = await import("/static/events/dashboard/api.js");
+        const asked = [];
+        window.fetch = async (path) => {
+            const query = new URLSearchParams(path.split("?")[1]);
+            asked.push([path.length, query.getAll("series")]);
+            const link = query.has("after") ? {} : { Link: '<http://127.0.0.1/api/x?tsMin=1&series=a&after=3>; rel="next"' };
+            return new Response(JSON.stringify([asked.length]), { headers: query.get("series").length > 1 ? {} : link });
+        };
+        const names = Array.from({ length: 101 }, (_, number) => `Магазин/заказы-по-часам-${number}`);
+        const whole = await listOf("/api/x", "series", names, { tsMin: "2026-10-01T00:00:00.000Z" });
+        const lengths = asked.map(([length]) => length);
+        const isEach = asked.flatMap(([, series]) => series).join() === names.join();
+        const short = Array.from({ length: 101 }, (_, number) => `a/${number}`);
+        const before = asked.length;
+        await listOf("/api/x", "series", short, {});
+        const counts = asked.splice(before).map(([, series]) => series.length);
+        return { answers: whole.length === lengths.length, isEach, most: Math.max(...lengths), counts,
+            pages: (await listOf("/api/x", "series", ["a"], { tsMin: 1 })).length };
+    }""")
+
+    assert found["answers"]
+    assert found["isEach"]
+    assert found["most"] < 8_000
+    assert (found["counts"], found["pages"]) == ([100, 1], 2)
+
+
+def test_what_a_board_shows_is_of_its_range(open_page, env):
+    now = datetime.now(UTC)
+    track(env, "Ranged", "x", (now - timedelta(hours=2), 7))
+    page = open_page("/boards/")
+    fields = {"state": "series=Ranged%2Fx&granularity=minute", "name": "Ranged", "key": "", "title": ""}
+    page.evaluate(
+        """async (fields) => {
+        const page = await (await fetch("/boards/add?series=Ranged%2Fx")).text();
+        const token = page.match(/name="csrfmiddlewaretoken" value="(.*?)"/)[1];
+        await fetch("/boards/add", { method: "POST", body: new URLSearchParams(fields), headers: { "X-CSRFToken": token } });
+    }""",
+        fields,
+    )
+    page.reload()
+    page.get_by_role("link", name="Ranged").click()
+    loaded(page)
+    expect(page.locator(".values")).to_have_text("Ranged/x7")
+
+    page.locator("select[name=range]").select_option("90d")
+    loaded(page, 2)
+    expect(page.locator(".refused")).to_contain_text("More than 100000 items")
+    expect(page.locator(".values")).to_have_text("Ranged/x–")
+    assert "older" not in page.locator(".refused").inner_text()
+
+    page.locator("select[name=range]").select_option("24h")
+    page.locator("select[name=refresh]").select_option("5")
+    expect(page.locator(".values")).to_have_text("Ranged/x7")
+    page.route("**/api/query*", lambda route: route.fulfill(status=503, json={"detail": "Busy."}))
+    expect(page.locator(".refused")).to_have_text("Ranged/x: Busy. What is shown is older.")
+    expect(page.locator(".values")).to_have_text("Ranged/x7")
+    refused(page)
 
 
 def test_a_board_loads_at_once_and_is_arranged_and_shown_to_others(open_page, env):

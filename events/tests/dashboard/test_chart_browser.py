@@ -102,6 +102,16 @@ def test_a_number_says_what_it_is(open_page, env):
     expect(page.locator("#parts")).to_contain_text("the last hour is still filling")
 
 
+def test_a_change_is_told_however_large_values_are_and_not_from_nothing(open_page, env):
+    now = datetime.now(UTC)
+    for name, before, value in (("huge", -1e308, 1e308), ("young", 0, 3)):
+        track(env, "Change", name, (now - timedelta(hours=30), before), (now - timedelta(hours=2), value))
+    page = open_page(link("Change/huge", "Change/young", range="24h"))
+    drawn(page)
+
+    assert [statistics(page, index).get("change") for index in range(2)] == ["+200%", None]
+
+
 @pytest.mark.parametrize("kind", ["line", "bars", "area", "stacked"])
 @pytest.mark.parametrize("type_", ["sum", "avg"])
 def test_each_kind_is_drawn_and_lengths_start_at_0(open_page, env, kind, type_):
@@ -180,6 +190,30 @@ def test_the_ticks_of_an_axis_are_even_in_its_unit_and_no_digit_of_a_count_is_lo
         "181,524",
         "1.628M",
     ]
+
+
+def test_a_time_that_clocks_skip_is_an_hour_later_and_one_that_they_show_twice_the_first(open_page):
+    page = open_page(october(CLICKS))
+
+    found = page.evaluate("""async () => {
+        const { endOfBucket, instantOf } = await import("/static/events/dashboard/time.js");
+        const text = (instant) => new Date(instant).toISOString().slice(0, 16);
+        return [
+            ...["2026-03-29T02:30", "2026-03-29T03:00", "2026-10-25T02:30", "2026-10-25T03:00", "2026-07-01T00:00"]
+                .map((each) => text(instantOf(each, "Europe/Berlin"))),
+            ...["2026-04-24T00:00", "2026-04-24T01:00"].map((each) => text(instantOf(each, "Africa/Cairo"))),
+            text(instantOf("2026-11-01T00:30", "America/Havana")),
+            ...["2026-04-22T22:00Z", "2026-04-23T22:00Z"].map((each) => text(endOfBucket(Date.parse(each), "day", "Africa/Cairo"))),
+            text(endOfBucket(Date.parse("2026-03-31T22:00Z"), "month", "Africa/Cairo")),
+        ];
+    }""")
+
+    assert found == [
+        "2026-03-29T01:30", "2026-03-29T01:00", "2026-10-25T00:30", "2026-10-25T02:00", "2026-06-30T22:00",
+        "2026-04-23T22:00", "2026-04-23T22:00", "2026-11-01T04:30",
+        "2026-04-23T22:00", "2026-04-24T21:00",
+        "2026-04-30T21:00",
+    ]  # fmt: skip
 
 
 def test_every_bar_of_a_bucket_that_is_still_filling_is_seen(open_page, env):

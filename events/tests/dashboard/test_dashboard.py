@@ -1,6 +1,7 @@
 """``/``, and what its session opens of the API."""
 
 import re
+from urllib.parse import quote
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -163,6 +164,20 @@ def test_what_is_said_of_a_series_is_stored(series_client):
     assert "Views of a page" in series_client.get(SERIES_PAGE).text
     series_client.say(description="", unit="")
     assert SeriesSettings.objects.values_list("description", "unit", "is_hidden").get() == ("", "", False)
+
+
+@pytest.mark.parametrize("name", ["a?b", "a#b", "100%25"])
+def test_who_saves_a_series_comes_back_to_it(make_client, make_event, name):
+    make_event(name=name)
+    client = make_client()
+    User.objects.get().user_permissions.add(Permission.objects.get(codename="change_seriessettings"))
+    path = f"/series/Frontend/{quote(name)}"
+    token = client.get(path).cookies["csrftoken"].value
+
+    response = client.post(path, {"unit": "B"}, headers={"X-CSRFToken": token})
+
+    assert (response.status_code, response["Location"]) == (302, f"{path}?saved=1")
+    assert SeriesSettings.objects.values_list("name", "unit").get() == (name, "B")
 
 
 def test_what_is_too_long_is_refused(series_client):

@@ -469,6 +469,9 @@ CHARTS = {
     "series=a%2Fb&series=Shop%2Fodrer&formula=odrer+%3D+B+%2F+A&hide=Shop%2Fodrer": (
         "series=a%2Fb&series=Shop%2Forder&formula=odrer+%3D+B+%2F+A&hide=Shop%2Forder"
     ),
+    "series=Shop%2Forder&series=Shop%2Fodrer&series=a%2Fb&series=c%2Fd&formula=rate%3Dc+%2F+a": (
+        "series=Shop%2Forder&series=a%2Fb&series=c%2Fd&formula=rate%3DB+%2F+A"
+    ),
     # both are one now, so the letters of those after it move up
     "series=Shop%2Forder&series=Shop%2Fodrer&series=a%2Fb&formula=C+%2F+B&hide=C+%2F+B&hide=Plan+B": (
         "series=Shop%2Forder&series=a%2Fb&formula=B+%2F+A&hide=B+%2F+A&hide=Plan+B"

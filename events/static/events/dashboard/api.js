@@ -10,13 +10,15 @@ export class APIError extends Error {
   }
 }
 
-export const get = (path, signal) => asked(path, { signal, cache: "no-cache" });
+export const get = async (path, signal) => (await answered(path, reading(signal))).json();
 
-async function asked(path, options) {
+const reading = (signal) => ({ signal, cache: "no-cache" });
+
+async function answered(path, options) {
   const response = await fetch(path, options).catch(() => {
     throw new APIError(0, "The service can’t be reached.");
   });
-  if (response.ok) return response.status === 204 ? null : response.json();
+  if (response.ok) return response;
   throw refusal(response.status, await response.json().catch(() => ({ detail: `The service answered ${response.status}.` })));
 }
 
@@ -28,11 +30,12 @@ export function refusal(status, body) {
 }
 
 // What changes something is sent with the token of the page, if it has one.
-export function call(method, path, body, signal) {
+export async function call(method, path, body, signal) {
   const token = document.querySelector("[name=csrfmiddlewaretoken]")?.value;
   const isForm = body instanceof URLSearchParams;
   const headers = { ...(body && !isForm ? { "Content-Type": "application/json" } : {}), ...(token ? { "X-CSRFToken": token } : {}) };
-  return asked(path, { method, signal, headers, ...(body ? { body: isForm ? body : JSON.stringify(body) } : {}) });
+  const response = await answered(path, { method, signal, headers, ...(body ? { body: isForm ? body : JSON.stringify(body) } : {}) });
+  return response.status === 204 ? null : response.json();
 }
 
 // How many series are listed; others are found by typing part of their name.
@@ -59,14 +62,29 @@ export const aggregates = (series, question, signal) => get(`${root}/${pathOf(se
 export const statistics = (series, window, signal) =>
   get(`${document.body.dataset.overview}/${pathOf(series)}?${new URLSearchParams(window)}`, signal);
 
-const MOST_A_REQUEST = 100;
+const [MOST_A_REQUEST, MOST_CHARACTERS, MOST_PAGES] = [100, 7000, 10]; // the service takes 8,192 in all
 
-// What a list says of some series or namespaces within a window, by as few requests as take all of them.
+// What a list says of some series or namespaces within a window, by as few requests as take all of them; of one that
+// has pages, each of these.
 export async function listOf(path, name, values, window, signal) {
-  const pieces = [];
-  for (let first = 0; first < values.length; first += MOST_A_REQUEST) pieces.push(values.slice(first, first + MOST_A_REQUEST));
-  return Promise.all(pieces.map((piece) =>
-    get(`${path}?${new URLSearchParams([...Object.entries(window), ...piece.map((each) => [name, each])])}`, signal)));
+  const pieces = [[]];
+  for (const value of values) {
+    const pair = new URLSearchParams([[name, value]]).toString();
+    if ([...pieces.at(-1), pair].join("&").length > MOST_CHARACTERS || pieces.at(-1).length === MOST_A_REQUEST) pieces.push([]);
+    pieces.at(-1).push(pair);
+  }
+  const queries = pieces.map((piece) => [new URLSearchParams(window), ...piece].join("&"));
+  return (await Promise.all(queries.map((query) => pagesOf(path, query, signal)))).flat();
+}
+
+async function pagesOf(path, query, signal) {
+  const pages = [];
+  for (let next = query; next && pages.length < MOST_PAGES; ) {
+    const response = await answered(`${path}?${next}`, reading(signal));
+    pages.push(await response.json());
+    next = response.headers.get("Link")?.match(/\?([^>]*)>; rel="next"/)?.[1];
+  }
+  return pages;
 }
 
 // A page of the series, with how each is going.

@@ -7,7 +7,7 @@ import { drawFirings, firingsOf, shadedText } from "./firings.js";
 import { short } from "./numbers.js";
 import { latestRow } from "./legend.js";
 import { drawNotes, Marks, NoteDialog, notesOf } from "./notes.js";
-import { take, visible } from "./picture.js";
+import { emptied, take, visible } from "./picture.js";
 import { repeated } from "./repeated.js";
 import { moved, read, windowOf, write, zoomed } from "./state.js";
 import { Tooltip } from "./tooltip.js";
@@ -76,13 +76,15 @@ class Card {
     const taken = await take(mine, 0, signal, ask);
     if (signal.aborted) return;
     const refused = taken.failures.map(({ series, error }) => (error instanceof APIError ? `${series}: ${error.message}` : "This can’t be drawn."));
-    this.say([...new Set(refused)].join(" "));
-    if (taken.failures.length === mine.series.length && this.picture) return; // what is shown is older
-    this.picture = taken;
+    const isAll = taken.failures.length === mine.series.length;
+    const isOld = isAll && this.picture?.texts.length > 0 && OF_ALL.every((key) => this.shown[key] === mine[key]);
+    this.say([...new Set(refused), ...(isOld ? ["What is shown is older."] : [])].join(" "));
+    for (const { error } of taken.failures) if (!(error instanceof APIError)) reportError(error);
+    if (isOld) return;
+    this.picture = isAll ? emptied(mine, taken.granularity) : taken;
     this.shown = mine;
     this.chart.show(this.picture, mine);
     this.values(null);
-    for (const { error } of taken.failures) if (!(error instanceof APIError)) reportError(error);
   }
 
   say(text) {

@@ -79,7 +79,8 @@ export function legendStatistics(picture) {
     else if (statistics?.count) {
       for (const [key, word] of Object.entries(STATISTICS)) parts.push([word, short(statistics[key], key === "count" ? "" : unit)]);
       const [now, then] = [statistics[picture.type], earlier?.[picture.type]];
-      if (now != null && then) parts.push(["change", percent((now - then) / Math.abs(then))]);
+      const change = now / Math.abs(then) - Math.sign(then); // of 0 there is none, in percent
+      if (now != null && then != null && Number.isFinite(change)) parts.push(["change", percent(change)]);
     }
     const title = (word) => (word === "change" ? { title: "against the period of the same length before" } : {});
     renew(place.querySelector("dl"), ...parts.map(([word, value]) => element("div", title(word), element("dt", {}, word), element("dd", {}, value))));

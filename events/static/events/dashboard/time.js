@@ -28,7 +28,9 @@ export function zonedText(text, zone) {
 export function instantOf(text, zone) {
   const asUTC = Date.parse(`${text}Z`);
   const offsetAt = (instant) => Date.parse(`${localText(instant, zone)}Z`) - Math.floor(instant / 1000) * 1000;
-  return asUTC - offsetAt(asUTC - offsetAt(asUTC - 864e5));
+  const before = asUTC - offsetAt(asUTC - 864e5);
+  const found = asUTC - offsetAt(before);
+  return found + offsetAt(found) === asUTC ? found : before;
 }
 
 // Whether it is a time zone, also by a name that this browser doesn't list: each lists one of several.
@@ -42,6 +44,7 @@ export function endOfBucket(start, granularity, zone) {
   if (granularity === "hour") return start + 36e5;
   const clock = new Date(`${localText(start, zone)}Z`);
   const [part, by] = { day: ["Date", 1], week: ["Date", 7], month: ["Month", 1], year: ["FullYear", 1] }[granularity];
+  clock.setUTCHours(0, 0, 0, 0); // where clocks skip midnight it starts later
   clock[`setUTC${part}`](clock[`getUTC${part}`]() + by);
   return !(clock.getUTCFullYear() <= 9999) ? Infinity : instantOf(clock.toISOString().slice(0, 19), zone);
 }
