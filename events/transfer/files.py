@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import secrets
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -136,9 +137,10 @@ def writing(path: str, file_format: str) -> Iterator[BinaryIO]:
         with open(target, "wb", _BUFFER_BYTES, closefd=path != PIPE) as pipe, _packed(pipe, file_format) as packed:
             yield packed
         return
-    draft = Path(f"{path}.part")
+    # one of its own, as another export to the same path would give a shared one its name before it is whole
+    draft = Path(f"{path}.{secrets.token_hex(4)}.part")
     try:
-        with draft.open("wb", _BUFFER_BYTES) as file, _packed(file, file_format) as packed:
+        with draft.open("xb", _BUFFER_BYTES) as file, _packed(file, file_format) as packed:
             yield packed
         draft.replace(path)
     finally:

@@ -23,11 +23,7 @@ _STEP_LINES = {"postgresql": 50_000, "sqlite": 5_000}
 
 
 class OtherLines(ImportFailed):
-    """The source doesn't begin with the lines that were imported before; ``is_shorter`` where it has fewer of them."""
-
-    def __init__(self, message: str, *, is_shorter: bool) -> None:
-        super().__init__(message)
-        self.is_shorter = is_shorter
+    """The source doesn't begin with the lines that were imported from it before; nothing was stored."""
 
 
 class Rejected(NamedTuple):
@@ -53,25 +49,39 @@ Lines = tuple[list[bytes], list[Row], list[Rejected]]
 class Rejects:
     """The file that bad lines are written to as they are, so that they can be corrected and imported."""
 
-    def __init__(self, path: Path, bookmark: Bookmark, header: list[bytes]) -> None:
-        self.path, self.bytes, self._header = path, bookmark.rejects_bytes, header
+    def __init__(self, path: Path, bookmark: Bookmark, header: list[bytes], newline: bytes) -> None:
+        self.path, self.bytes, self._header, self._newline = path, bookmark.rejects_bytes, header, newline
         size = path.stat().st_size if path.exists() else 0
-        if bookmark.rejects == str(path) and size >= self.bytes:
+        # only a step that was not finished leaves more than the bookmark knows of
+        is_own = size == self.bytes or (size > self.bytes and not bookmark.is_done)
+        if bookmark.rejects == str(path) and is_own:
             return
         if size:
-            raise ImportFailed(f"{path} holds something else than rejects of this import; choose another file.")
+            raise self._other_content()
         # the bookmark names the file before its first byte is written, so that a later run knows it as its own
         _store([], bookmark, {"rejects": str(path), "rejects_bytes": 0})
         self.bytes = 0
 
     def add(self, lines: Iterable[bytes]) -> None:
-        """Write lines so that they outlast a power cut, over anything that an unfinished step has left."""
-        with self.path.open("ab") as file:
+        """Write lines so that they outlast a power cut, over what an unfinished step has left of them.
+
+        Raises ImportFailed where anything else is there, such as lines that were mended meanwhile.
+        """
+        content = b"".join(lines if self.bytes else chain(self._header, lines))
+        if not content.endswith(self._newline):  # the source ends here, but may grow
+            content += self._newline
+        with self.path.open("a+b") as file:
+            file.seek(self.bytes)
+            if not content.startswith(file.read()):
+                raise self._other_content()
             file.truncate(self.bytes)
-            file.writelines(lines if self.bytes else chain(self._header, lines))
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
             self.bytes = file.seek(0, os.SEEK_END)
+
+    def _other_content(self) -> ImportFailed:
+        return ImportFailed(f"{self.path} holds something else than rejects of this import; choose another file.")
 
 
 def bookmark_of(source: str, *, restart: bool) -> Bookmark:
@@ -85,19 +95,26 @@ def steps(reader: Format, bookmark: Bookmark, rejects: Path | None) -> Iterator[
     """Import what follows the bookmark; each step is one transaction, which moves the bookmark too.
 
     The first step yielded stands for what was imported before. A finished import is forgotten where the source begins
-    with another line than it did. Without ``rejects`` the first bad line ends the import, and all lines before it are
-    stored. Raises ImportFailed, and OtherLines where the source doesn't begin with the lines imported before.
+    with another line than it did, but not where it has none. Without ``rejects`` the first bad line ends the import,
+    and all lines before it are stored. Raises ImportFailed, and OtherLines where the source doesn't begin with the
+    lines imported before.
     """
     first = list(islice(reader.source, 1))
     reader.source = chain(first, reader.source)
     head = _digest(reader.header + first).hexdigest()
-    unended = _digest([*reader.header, *map(_without_end, first)]).hexdigest()
+    unended = _digest([*reader.header, *(_without_end(line, reader.encoding) for line in first)]).hexdigest()
+    if bookmark.is_done and not first:  # what empties a file may be about to write it anew
+        yield Step(bookmark.lines, 0, [])
+        return
     if bookmark.is_done and bookmark.head not in {head, unended}:
         _forget(bookmark)
     digest, number = _digest(reader.header), len(reader.header)
     if bookmark.lines:
-        number = _skip(reader.source, bookmark, digest, number)
-    kept = None if rejects is None else Rejects(rejects, bookmark, [mark_of(reader.encoding), *reader.header])
+        number = _skip(reader, bookmark, digest, number)
+    kept = None
+    if rejects is not None:
+        header, newline = [mark_of(reader.encoding), *reader.header], "\n".encode(reader.encoding)
+        kept = Rejects(rejects, bookmark, header, newline)
     yield Step(number, 0, [])
     for taken, rows, rejected in _read(reader, stop=kept is None):
         rejected = [each._replace(number=number + each.number) for each in rejected]
@@ -128,25 +145,24 @@ def _forget(bookmark: Bookmark) -> None:
     bookmark.refresh_from_db()
 
 
-def _without_end(line: bytes) -> bytes:
-    return line.removesuffix(b"\n").removesuffix(b"\r")
+def _without_end(line: bytes, encoding: str) -> bytes:
+    return line.removesuffix("\n".encode(encoding)).removesuffix("\r".encode(encoding))
 
 
-def _skip(lines: Iterator[bytes], bookmark: Bookmark, digest: hashlib.blake2b, number: int) -> int:
+def _skip(reader: Format, bookmark: Bookmark, digest: hashlib.blake2b, number: int) -> int:
     last = b""
     while number < bookmark.lines:
-        skipped = list(islice(lines, min(_STEP_LINES["postgresql"], bookmark.lines - number)))
+        skipped = list(islice(reader.source, min(_STEP_LINES["postgresql"], bookmark.lines - number)))
         if not skipped:
             break
         digest.update(b"".join([last, *skipped[:-1]]))
         last = skipped[-1]
         number += len(skipped)
     unended = digest.copy()
-    unended.update(_without_end(last))  # the source ended with it, and has grown since
+    unended.update(_without_end(last, reader.encoding))  # the source ended with it, and has grown since
     digest.update(last)
     if number != bookmark.lines or bookmark.digest not in {digest.hexdigest(), unended.hexdigest()}:
-        message = f"It doesn't begin with the {bookmark.lines} lines that were imported before."
-        raise OtherLines(message, is_shorter=number < bookmark.lines)
+        raise OtherLines(f"It doesn't begin with the {bookmark.lines} lines that were imported before.")
     return number
 
 

@@ -85,14 +85,7 @@ class Command(BaseCommand):
         source = bookmark or (path if path == files.PIPE else os.path.realpath(path))
         try:
             file_format = files.format_of(path, format, files.IMPORT_FORMATS)
-            try:
-                self._import(path, file_format, importing.bookmark_of(source, restart=restart), rejects)
-            except OtherLines as error:
-                known = importing.bookmark_of(source, restart=False)
-                if not (error.is_shorter and known.is_done and Path(path).is_file()):
-                    raise
-                # a file that has grown is not shorter, and the import of the one that had this name before is finished
-                self._import(path, file_format, importing.bookmark_of(source, restart=True), rejects)
+            self._import(path, file_format, importing.bookmark_of(source, restart=restart), rejects)
         except OtherLines as error:
             raise CommandError(
                 f"{path}: {error} Import all of it with --restart, or choose another --bookmark."

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import yaml
 from django.conf import settings
 from django.core.management import get_commands, load_command_class
 from django.urls import resolve
@@ -43,6 +44,7 @@ def manage_commands():
     yield from found(r"^    command: (.*)$", "compose.yaml")
     yield from (" ".join(re.findall(r'"(.*?)"', words)) for words in found(r"^CMD \[(.*)\]$", "Dockerfile"))
     yield from found(r"(?:^manage|script/manage|run --rm service) ([a-z][^`\n)]*)", "deployment.md")
+    yield from found(r"run --rm service ([a-z].*)$", "compose.cluster.yaml")
 
 
 @pytest.mark.parametrize("command", sorted(set(manage_commands())))
@@ -59,6 +61,95 @@ def test_server_and_worker_run_wherever_the_service_does():
 
     assert found(r"^ExecStart=\S+/python manage\.py (.*)$", *(path.name for path in UNITS)) == expected[::-1]
     assert found(r"^    command: (.*)$", "compose.yaml") == [*expected, "migrate"]
+
+
+RESET = object()
+
+
+class ComposeLoader(yaml.SafeLoader):
+    """Reads the tags of an override too."""
+
+
+ComposeLoader.add_constructor("!reset", lambda loader, node: RESET)
+ComposeLoader.add_constructor("!override", lambda loader, node: tuple(loader.construct_sequence(node, deep=True)))
+
+
+def merged(base, override):
+    """What Compose makes of a file and its override (docs.docker.com/reference/compose-file/merge)."""
+    result = {**base}
+    for key, value in override.items():
+        if value is RESET:
+            result.pop(key, None)
+        elif isinstance(value, dict):
+            result[key] = merged(result.get(key) or {}, value)
+        elif isinstance(value, list) and key not in {"command", "entrypoint", "test"}:
+            result[key] = [*result.get(key, []), *value]
+        else:
+            result[key] = value
+    return result
+
+
+def services_of(*names):
+    """The services of compose files, each of which overrides those before."""
+    content = {}
+    for name in names:
+        content = merged(content, yaml.load(TEXTS[name], ComposeLoader))
+    return content["services"]
+
+
+CLUSTER = ("compose.yaml", "compose.cluster.yaml")
+
+
+def started_for(services, name):
+    """What Compose starts before a service, and what it waits for there."""
+    waits = {other: needed["condition"] for other, needed in services[name].get("depends_on", {}).items()}
+    for other in list(waits):
+        waits |= started_for(services, other)
+    return waits
+
+
+@pytest.mark.parametrize("names", [CLUSTER[:1], CLUSTER], ids=["one", "cluster"])
+def test_each_container_has_the_secrets_that_its_environment_names(names):
+    services = services_of(*names)
+
+    named = {
+        (service, value.rpartition("/")[2])
+        for service, content in services.items()
+        for value in content.get("environment", {}).values()
+        if value.startswith("/run/secrets/")
+    }
+    assert named == {
+        (service, secret) for service, content in services.items() for secret in content.get("secrets", [])
+    }
+    assert {service for service, _ in named} >= {"service", "worker", "migration"}
+
+
+def test_the_nodes_of_the_cluster_are_set_up_alike():
+    services = services_of(*CLUSTER)
+    nodes = [services[name] for name in ("database", "database-worker-1", "database-worker-2")]
+
+    for key in ("image", "environment", "command", "healthcheck", "restart", "shm_size", "stop_grace_period"):
+        assert [node[key] for node in nodes] == [nodes[1][key]] * 3, key
+    # the server that the image runs while it sets up the database takes no connections but those of its socket
+    assert nodes[0]["healthcheck"]["test"].startswith("pg_isready --host localhost ")
+
+
+def test_the_cluster_is_distributed_before_anything_else_is_connected():
+    services = services_of(*CLUSTER)
+    lead = "docker compose --file deploy/compose.yaml --file deploy/compose.cluster.yaml"
+    in_document = re.findall(rf"^ *{lead} (.*)$", (PROJECT_DIR / "docs/scaling.md").read_text(), re.MULTILINE)
+
+    assert found(rf"^#   {lead} (.*)$", "compose.cluster.yaml") == in_document
+    assert in_document == ["run --rm service distribute", "up --detach"]
+    # so the first brings up no service and no worker, and begins when what is connected for a while has ended
+    assert started_for(services, "service") == {
+        "migration": "service_completed_successfully",
+        "membership": "service_completed_successfully",
+        "database": "service_healthy",
+        "database-worker-1": "service_healthy",
+        "database-worker-2": "service_healthy",
+    }
+    assert started_for(services, "worker") == started_for(services, "service")
 
 
 def test_the_variables_are_documented():

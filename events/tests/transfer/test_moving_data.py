@@ -23,7 +23,7 @@ from events.tests.support.examples import IS_THOROUGH
 from events.tests.support.service import PROJECT_DIR
 from events.tests.support.waiting import wait_until
 from events.tests.transfer.logs import lines, log
-from events.transfer import importing
+from events.transfer import files, importing
 from events.transfer.import_formats import NDJSON
 
 ODD = [
@@ -121,7 +121,7 @@ def test_filters_choose_what_is_exported(db, tmp_path, filters, chosen):
     ("arguments", "said"),
     [
         (["events"], "The format must be told by --format or a suffix: csv, csv.gz, ndjson, ndjson.gz."),
-        (["/nowhere/events.csv"], "[Errno 2] No such file or directory: '/nowhere/events.csv.part'"),
+        (["/nowhere/events.csv"], "[Errno 2] No such file or directory: '/nowhere/events.csv."),
         (["-", "--from", "yesterday"], "Error: argument --from: Must be ISO 8601 text such as"),
         (["-", "--format", "xml"], "Error: argument --format: invalid choice: 'xml'"),
     ],
@@ -140,6 +140,47 @@ def test_a_failed_export_leaves_no_file_and_the_old_one(db, tmp_path, monkeypatc
         run("export_events", path)
 
     assert (path.read_text(), list(tmp_path.iterdir())) == ("old", [path])
+
+
+@pytest.mark.parametrize("form", ["ndjson", "ndjson.gz"])
+@pytest.mark.parametrize("is_first_longer", [False, True])
+def test_of_two_exports_to_one_path_each_gives_it_a_whole_file(tmp_path, form, is_first_longer):
+    path = tmp_path / f"events.{form}"
+    first, second = (lines(2000 if is_longer else 2) for is_longer in (is_first_longer, not is_first_longer))
+
+    def read():
+        content = path.read_bytes()
+        return (gzip.decompress(content) if form.endswith(".gz") else content).decode()
+
+    with files.writing(str(path), form) as slow:
+        slow.write(second[:50].encode())
+        slow.flush()
+        with files.writing(str(path), form) as quick:
+            quick.write(first.encode())
+        assert read() == first
+        assert len(list(tmp_path.iterdir())) == 2  # the slow one goes on
+        slow.write(second[50:].encode())
+
+    assert read() == second
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_export_that_fails_leaves_the_draft_of_another_alone(tmp_path):
+    path = tmp_path / "events.ndjson"
+    with files.writing(str(path), "ndjson") as file:
+        with pytest.raises(OSError, match="full"), files.writing(str(path), "ndjson"):
+            raise OSError("full")
+        file.write(b"whole")
+
+    assert (path.read_bytes(), list(tmp_path.iterdir())) == (b"whole", [path])
+
+
+def test_an_exported_file_has_the_permissions_of_any_other(db, tmp_path):
+    (tmp_path / "other").touch()
+
+    run("export_events", tmp_path / "events.ndjson")
+
+    assert (tmp_path / "events.ndjson").stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
 # Bad lines.
@@ -166,6 +207,15 @@ BAD_RECORDS = [
 ]  # fmt: skip
 HEADERS = {"ndjson": "", "csv": "name,value,timestamp,namespace\n"}
 GOOD = {"ndjson": lines(1), "csv": "n,0,1600000000,S\n"}
+
+
+def content(form, count):
+    """So many events as a file, with the header that the format has."""
+    if form == "ndjson":
+        return lines(count)
+    return HEADERS[form] + "".join(f"n,{number},{1_600_000_000 + number},S\n" for number in range(count))
+
+
 CASES = [("ndjson", *case) for case in BAD] + [
     ("csv", ",".join([(fields := record.split(","))[1], *fields[3:], fields[2], fields[0]]), reason)
     for record, reason in BAD_RECORDS
@@ -255,6 +305,19 @@ def test_text_is_read_as_in_a_form(db, tmp_path):
 # Interrupted, and run again.
 
 
+def interrupt_at(monkeypatch, step):
+    """Have an import be interrupted in that step, counted from 0, before what it stores is committed."""
+    append, turns = importing.append.append, []
+
+    def fail(rows):
+        append(rows)
+        turns.append(rows)
+        if len(turns) == step + 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(importing.append, "append", fail)
+
+
 def test_an_import_that_was_done_does_nothing_again(db, tmp_path, short_steps):
     path = tmp_path / "events.ndjson"
     path.write_text(lines(10))
@@ -292,6 +355,19 @@ def test_of_a_file_that_grew_past_a_line_without_an_end_only_the_rest_is_importe
         Event.objects.all().delete()
 
 
+@pytest.mark.parametrize("count", [1, 9])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_of_one_in_a_wide_encoding_that_grew_so_only_the_rest_is_imported(db, tmp_path, short_steps, encoding, count):
+    path = tmp_path / "events.ndjson"
+    path.write_text(lines(count).removesuffix("\n"), encoding)
+    run("import_events", path)
+    path.write_text(lines(14), encoding)
+
+    run("import_events", path)
+
+    assert [value for *_, value in log()] == list(range(14))
+
+
 def test_of_a_done_file_that_is_another_in_its_middle_nothing_is_stored(db, tmp_path, short_steps):
     path = tmp_path / "events.ndjson"
     path.write_text(lines(6))
@@ -305,15 +381,50 @@ def test_of_a_done_file_that_is_another_in_its_middle_nothing_is_stored(db, tmp_
     assert [value for *_, value in log()] == list(range(6))
 
 
+@pytest.mark.parametrize("form", ["ndjson", "csv"])
+@pytest.mark.parametrize("count", [1, 3, 6, 9])
+def test_of_a_done_file_that_has_become_shorter_nothing_is_stored(db, tmp_path, short_steps, form, count):
+    path = tmp_path / f"events.{form}"
+    path.write_text(content(form, 10))
+    run("import_events", path)
+    path.write_text(content(form, count))
+
+    number = 10 + bool(HEADERS[form])
+    for _ in range(2):
+        assert fails("import_events", path) == (
+            f"{path}: It doesn't begin with the {number} lines that were imported before."
+            " Import all of it with --restart, or choose another --bookmark."
+        )
+
+    path.write_text(content(form, 12))
+    run("import_events", path)
+    assert [value for *_, value in log()] == list(range(12))
+
+
+@pytest.mark.parametrize("form", ["ndjson", "csv"])
+def test_a_done_file_that_is_empty_for_a_while_is_not_forgotten(db, tmp_path, short_steps, form):
+    path = tmp_path / f"events.{form}"
+    path.write_text(content(form, 10))
+    run("import_events", path)
+    path.write_text(HEADERS[form])
+
+    output, errors = run("import_events", path)
+
+    assert (output.split(" in ")[0], errors) == ("Imported 0 events", "10 events were imported before.\n")
+    path.write_text(content(form, 12))
+    run("import_events", path)
+    assert [value for *_, value in log()] == list(range(12))
+
+
 def test_another_file_by_the_name_of_a_done_one_is_imported_whole(db, tmp_path, short_steps):
     path = tmp_path / "events.ndjson"
     path.write_text(lines(10))
     run("import_events", path)
-    for other in (lines(5, start=100), lines(3, start=100) + lines(1)):
+    for other in (lines(5, start=100), lines(3, start=200) + lines(1), lines(20, start=300)):
         path.write_text(other)
         assert run("import_events", path)[0].startswith(f"Imported {len(other.splitlines())} events in ")
 
-    assert Event.objects.count() == 19
+    assert Event.objects.count() == 39
 
 
 @pytest.mark.parametrize("form", ["ndjson", "csv"])
@@ -326,15 +437,7 @@ def test_an_interrupted_import_neither_loses_nor_repeats(db, tmp_path, short_ste
     }[form]
     records[4:5] = ["bad\n", records[4], "worse\n"]
     path.write_text(("namespace,name,timestamp,value\n" if form == "csv" else "") + "".join(records))
-    append, turns = importing.append.append, []
-
-    def fail(rows):
-        append(rows)
-        turns.append(rows)
-        if len(turns) == interrupted_at + 1:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(importing.append, "append", fail)
+    interrupt_at(monkeypatch, interrupted_at)
     said = fails("import_events", path, "--rejects", rejects)
     stored = Event.objects.count()
     assert said == f"Interrupted after {stored} events; run it again to go on."
@@ -384,6 +487,72 @@ def test_rejects_are_not_put_into_a_file_of_something_else(db, tmp_path):
 
     assert said.endswith("kept holds something else than rejects of this import; choose another file.")
     assert (tmp_path / "kept").read_text() == "mine"
+
+
+@pytest.mark.parametrize("mended", [lines(1, start=100), "ba\n", lines(3, start=100)])
+def test_rejects_that_were_mended_in_their_file_stay_as_they_are(db, tmp_path, short_steps, mended):
+    path, rejects = tmp_path / "events.ndjson", tmp_path / "rejects.ndjson"
+    path.write_text(lines(2) + "bad\n")
+    run("import_events", path, "--rejects", rejects)
+    assert rejects.read_text() == "bad\n"
+    rejects.write_text(mended)
+    path.write_text(lines(2) + "bad\n" + lines(2, start=2) + "worse\n")
+
+    said = fails("import_events", path, "--rejects", rejects)
+
+    assert said == f"{path}: {rejects} holds something else than rejects of this import; choose another file."
+    assert (rejects.read_text(), Event.objects.count()) == (mended, 2)
+    run("import_events", path, "--rejects", tmp_path / "more.ndjson")
+    assert ((tmp_path / "more.ndjson").read_text(), Event.objects.count()) == ("worse\n", 4)
+
+
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_rejects_of_a_file_that_grew_come_after_those_before(db, tmp_path, short_steps, is_removed):
+    path, rejects = tmp_path / "events.ndjson", tmp_path / "rejects.ndjson"
+    path.write_text(lines(2) + "bad\n")
+    run("import_events", path, "--rejects", rejects)
+    if is_removed:  # as they were mended and imported
+        rejects.unlink()
+    path.write_text(lines(2) + "bad\n" + lines(2, start=2) + "worse\n")
+
+    run("import_events", path, "--rejects", rejects)
+
+    assert rejects.read_text() == ("worse\n" if is_removed else "bad\nworse\n")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_reject_without_an_end_is_not_joined_to_the_next(db, tmp_path, encoding):
+    path, rejects = tmp_path / "events.ndjson", tmp_path / "rejects.ndjson"
+    for content in ("bad", "bad\nworse"):
+        path.write_text(content, encoding)
+        run("import_events", path, "--rejects", rejects)
+
+    assert rejects.read_text(encoding) == "bad\nworse\n"
+
+
+@pytest.mark.parametrize(
+    "edited", ["{mended}\nworse\n", "bad\n{mended}\n", "bad\nworse\n{mended}\n", "{mended}\n{mended}\n"]
+)
+@pytest.mark.parametrize("interrupted_at", [0, 1])
+def test_rejects_of_an_unfinished_import_that_were_mended_stay_as_they_are(
+    db, tmp_path, short_steps, monkeypatch, edited, interrupted_at
+):
+    path, rejects = tmp_path / "events.ndjson", tmp_path / "rejects.ndjson"
+    path.write_text(("bad\nworse\n" if interrupted_at == 0 else "bad\n" + lines(2) + "worse\n") + lines(2, start=2))
+    interrupt_at(monkeypatch, interrupted_at)
+    fails("import_events", path, "--rejects", rejects)
+    monkeypatch.undo()
+    assert rejects.read_text() == "bad\nworse\n"
+    edited = edited.format(mended=lines(1, start=100).strip())
+    rejects.write_text(edited)
+    before = Event.objects.count()
+
+    said = fails("import_events", path, "--rejects", rejects)
+
+    assert said == f"{path}: {rejects} holds something else than rejects of this import; choose another file."
+    assert (rejects.read_text(), Event.objects.count()) == (edited, before)
+    run("import_events", path, "--rejects", tmp_path / "more.ndjson")
+    assert (tmp_path / "more.ndjson").read_text() == ("bad\nworse\n" if interrupted_at == 0 else "worse\n")
 
 
 # As processes.
