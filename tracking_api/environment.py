@@ -6,6 +6,7 @@ import re
 import secrets
 import warnings
 from datetime import timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -25,17 +26,25 @@ _SQLITE = "django.db.backends.sqlite3"
 _POSTGRESQL = "events.database.postgresql"
 _EMAIL_PORTS = {"smtp": 25, "smtp+tls": 587, "smtps": 465}
 _EMAIL_SECONDS = 15
-_ENV_LINE = re.compile(r"\s*(?:#.*|(?:export\s+)?[A-Za-z_]\w*=.*)?")
+# what the library reads; any other line it repeats in a warning, and leaves out
+_ENV_LINE = re.compile(r"(?:export )?[A-Za-z_]\w*=.*", re.ASCII)
+_ENV_NAME = re.compile(r"\s*(?:export\s+)?[^\W\d]\w*\s*(?==)")
 
 
 def read_file(path: Path) -> None:
     """Add the variables of a ``.env`` file, where it exists; a variable that is set already stays."""
     if not path.is_file():
         return
+    found = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
         if not _ENV_LINE.fullmatch(line):
-            raise ImproperlyConfigured(f"{path}, line {number}, must be NAME=value: {line.split('=')[0]!r}")
-    environ.Env.read_env(path)
+            name = _ENV_NAME.match(line)  # nothing else is repeated, as it may be of a password
+            shown = f": {name[0]!r}" if name else ""
+            raise ImproperlyConfigured(f"{path}, line {number}, must be NAME=value{shown}")
+        found.append(line)
+    environ.Env.read_env(StringIO("\n".join(found)))
 
 
 def text(name: str, default: str) -> str:
@@ -141,11 +150,15 @@ def email(name: str) -> dict[str, Any]:
 
 
 def cache(name: str, default: str) -> str:
-    """Read the URL of a Redis or memcached, or ``memory://``, where each process has a cache of its own."""
+    """Read the URL of a Redis or memcached, or ``memory://``, where each process has a cache of its own.
+
+    Only Redis has a port that needn't be named.
+    """
     value = text(name, default)
     try:
         parts = urlsplit(value)
-        known = bool(parts.hostname) and parts.port != 0 and parts.scheme in {"redis", "rediss", "memcached"}
+        has_port = bool(parts.port) if parts.scheme == "memcached" else parts.port != 0
+        known = bool(parts.hostname) and has_port and parts.scheme in {"redis", "rediss", "memcached"}
     except ValueError:
         known = False
     if not known and value != "memory://":

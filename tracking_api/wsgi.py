@@ -6,6 +6,7 @@ service still hold.
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from http import HTTPStatus
 from tempfile import SpooledTemporaryFile
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _PIECE_BYTES = 1 << 16
 _BODY_IN_MEMORY_BYTES = 1 << 20
+_is_length = re.compile(r"[0-9]{,18}").fullmatch
 
 _streams = Streams()
 limit_statements()
@@ -81,6 +83,8 @@ class _File(FileWrapper):
 
 def _take_body(environ: WSGIEnvironment) -> WSGIApplication | None:
     """Read the body into the place of its stream; where it can't be whole, return an application that refuses it."""
+    if not _is_length(environ.get("CONTENT_LENGTH", "")):  # uWSGI passes on whatever was sent
+        return partial(refuse, HTTPStatus.BAD_REQUEST, "The Content-Length is no number.")
     length = int(environ.get("CONTENT_LENGTH") or 0)
     if environ.get("HTTP_TRANSFER_ENCODING", "chunked").strip().lower() != "chunked":
         return partial(refuse, HTTPStatus.NOT_IMPLEMENTED, "The only Transfer-Encoding that is known is chunked.")

@@ -1,15 +1,24 @@
 """Formats lines of log as text or as JSON, with the id of the request that they are about."""
 
 import logging
+from typing import Any
 
 import msgspec
 from typing_extensions import override
 
 from events.observability.observation import current
-from events.observability.request_log import instant_text
+from events.observability.request_log import hide_token, instant_text
 
 
-class LineFormatter(logging.Formatter):
+class _DiscreetFormatter(logging.Formatter):
+    """Leaves the tokens of boards' public links out of tracebacks."""
+
+    @override
+    def formatException(self, ei: Any) -> str:
+        return "\n".join(map(hide_token, super().formatException(ei).split("\n")))
+
+
+class LineFormatter(_DiscreetFormatter):
     """Formats text: a message takes one line, whatever is in it; a traceback follows on lines of its own."""
 
     def __init__(self) -> None:
@@ -21,12 +30,13 @@ class LineFormatter(logging.Formatter):
 
     @override
     def formatMessage(self, record: logging.LogRecord) -> str:
-        line = "".join(each if each.isprintable() else repr(each)[1:-1] for each in super().formatMessage(record))
+        text = hide_token(super().formatMessage(record))  # Django's messages have the path of the request
+        line = "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
         request_id = current().request_id
         return f"{line} request={request_id}" if request_id else line
 
 
-class JSONFormatter(logging.Formatter):
+class JSONFormatter(_DiscreetFormatter):
     """Formats JSON: an object a line, which holds the traceback too."""
 
     @override
@@ -35,7 +45,7 @@ class JSONFormatter(logging.Formatter):
             "time": instant_text(record.created),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": hide_token(record.getMessage()),
         }
         if request_id := current().request_id:
             line["request_id"] = request_id

@@ -29,9 +29,13 @@ def request_id_of(environ: WSGIEnvironment) -> str:
     return given if _is_request_id(given) else os.urandom(16).hex()
 
 
-def begin(environ: WSGIEnvironment) -> Observation:
-    """Begin the record of a request; to be called before Django runs, as it changes the path in the environment."""
-    return Observation(environ["REQUEST_METHOD"], environ["PATH_INFO"], request_id_of(environ), time.perf_counter())
+def begin(environ: WSGIEnvironment, started: float = 0.0) -> Observation:
+    """Begin the record of a request; to be called before Django runs, as it changes the path in the environment.
+
+    ``started`` is when the request was whole, by time.perf_counter(), where it had to wait since.
+    """
+    started = started or time.perf_counter()
+    return Observation(environ["REQUEST_METHOD"], environ["PATH_INFO"], request_id_of(environ), started)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import re
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import lru_cache, partial
+from functools import lru_cache
 from urllib.parse import quote
 
 import msgspec
@@ -19,9 +19,8 @@ _STANDARD_ERROR = 2
 _PATH_CHARACTERS = 1_000  # keeps a line below the 4096 bytes that a pipe takes in one piece
 _FIELD_CHARACTERS = 60
 _SAFE = "/~:@!$&'()*+,;=-._"
-# of these paths a part is the token of a board's public link
-_hide_token = partial(re.compile(r"\A(/(?:boards/public|api/boards)/)[^/]+").sub, r"\1***")
 _is_plain = re.compile(r"[\w/~:@!$&'()*+,;=.-]*", re.ASCII).fullmatch
+_BOARD_TOKEN = re.compile(r"(/(?:boards/public|api/boards)/)[^/]+")
 
 
 def write_line(seen: Observation, seconds: float) -> None:
@@ -31,6 +30,11 @@ def write_line(seen: Observation, seconds: float) -> None:
     # Where nobody reads standard error any longer, the request is answered all the same.
     with suppress(OSError):
         os.write(_STANDARD_ERROR, line(seen, seconds))
+
+
+def hide_token(text: str) -> str:
+    """Replace the token of a board's public link, in a path or in a line that has one, by asterisks."""
+    return _BOARD_TOKEN.sub(r"\1***", text)
 
 
 def instant_text(timestamp: float) -> str:
@@ -51,7 +55,7 @@ def _on_one_line(text: str, encoding: str = "utf-8") -> str:
 
 @lru_cache(maxsize=128)  # most requests have one of a few paths, and a long one is no longer than a head
 def _path_text(path: str) -> str:
-    text = _on_one_line(_hide_token(path)[: _PATH_CHARACTERS + 1], "latin-1")
+    text = _on_one_line(hide_token(path)[: _PATH_CHARACTERS + 1], "latin-1")
     return text if len(text) <= _PATH_CHARACTERS else f"{text[:_PATH_CHARACTERS]}…"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
@@ -178,6 +179,7 @@ class Connection(asyncio.Protocol, Receiver):
 
     @override
     def take(self, request: Request) -> None:
+        request.taken = time.perf_counter()
         self._enqueue(request)
 
     @override

@@ -171,7 +171,7 @@ class PlainEvents:
         if body.reader().read(1) != b"{":
             return False
         environ = request.environ()
-        with recording(begin(environ)) as seen:
+        with recording(begin(environ, request.taken)) as seen:
             try:
                 plain = take(environ)
             except Exception:  # a mistake of ours, which the thread meets again, and says so

@@ -21,7 +21,7 @@ from events.database.dialect import is_postgresql
 from events.http.error_handlers import answer_to
 from events.http.fast_path.handler import start
 from events.observability.probes import is_instant, is_probe
-from events.observability.recorder import ObservedStream, metrics, observe, recording
+from events.observability.recorder import ObservedStream, begin, metrics, observe, recording
 from tracking_api.server.answers import Answer, refusal, start_into
 from tracking_api.server.bodies import Bodies
 from tracking_api.server.connection import Connection
@@ -160,7 +160,8 @@ def _worked(request: Request, streams: Streams) -> Answer | Pending | None:
 
 def _answered(request: Request, streams: Streams) -> Answer | Pending:
     started: list[Any] = []
-    body = observe(request.environ(), partial(start_into, started), django_handler)
+    environ = request.environ()
+    body = observe(environ, partial(start_into, started), django_handler, begin(environ, request.taken))
     if not isinstance(body, ObservedStream):
         return _whole(started, b"".join(body), streams)
     if isinstance(body.response, LongAnswer):

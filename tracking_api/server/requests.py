@@ -46,6 +46,7 @@ class Request:
     transfer_coding: bytes = b""
     body: Body | None = None
     body_is_too_large: bool = False
+    taken: float = 0.0  # when it was whole, or its body too large, by time.perf_counter()
     is_cut_off: bool = False  # the client sends no more, and may be gone
     is_gone: bool = False
 

@@ -26,6 +26,7 @@ _REPEATABLE = "resource"  # RFC 8707, 2
 _FORMS = {"application/x-www-form-urlencoded", "multipart/form-data"}
 _QUERY_METHODS = {"GET", "HEAD"}
 _UTF8 = {"utf-8", "utf8"}
+_TWO_SECRETS = "The Authorization header and the form have a secret each, and not the same; send one of them."
 
 Parameters = list[tuple[str, str]]
 
@@ -51,16 +52,16 @@ def parameters_of(request: HttpRequest) -> Parameters:
 def basic_credentials(header: str) -> tuple[str, str] | None:
     """Return the client id and secret of an ``Authorization`` header; None where it has none.
 
-    Raises UnreadableError where the credentials are not UTF-8.
+    Raises UnreadableError where the credentials are not UTF-8 in base64.
     """
     scheme, _, credentials = header.partition(" ")
     if scheme.lower() != "basic":
         return None
     try:
-        text = base64.b64decode(credentials).decode()
+        text = base64.b64decode(credentials.encode("ascii")).decode()
     except binascii.Error:
         return None
-    except UnicodeDecodeError:
+    except UnicodeError:  # of either step
         raise UnreadableError("The client id and secret in the Authorization header must be UTF-8.") from None
     client_id, colon, secret = text.partition(":")
     try:
@@ -73,14 +74,19 @@ def basic_credentials(header: str) -> tuple[str, str] | None:
 def credentials_of(request: HttpRequest) -> list[tuple[str, str]]:
     """Return the client ids and secrets that a request has: first the header's, then the form's, two at most.
 
-    Raises what ``parameters_of`` and ``basic_credentials`` raise.
+    Raises what ``parameters_of`` and ``basic_credentials`` raise, and InvalidRequestError where header and form have a
+    secret each, of another client or not the same (RFC 6749, 2.3: one method of authentication in a request).
     """
     named = []
     if (basic := basic_credentials(request.META.get("HTTP_AUTHORIZATION", ""))) is not None:
         named.append(basic)
     parameters = dict(parameters_of(request))
+    secret = parameters.get("client_secret", "")
+    # some libraries send the same twice, which is one attempt
+    if basic and basic[1] and secret and basic != (parameters.get("client_id", basic[0]), secret):
+        raise InvalidRequestError(_TWO_SECRETS)
     if "client_id" in parameters:
-        named.append((parameters["client_id"], parameters.get("client_secret", "")))
+        named.append((parameters["client_id"], secret))
     return named
 
 

@@ -62,7 +62,9 @@ class ClientValidator(OAuth2Validator):
     def authenticate_client(self, request: Request, *args: Any, **kwargs: Any) -> bool:
         basic = basic_credentials(request.headers.get("HTTP_AUTHORIZATION", ""))
         form = (request.client_id, request.client_secret) if request.client_id else None
-        return any(self._knows(request, *named) for named in (basic, form) if named)
+        # one secret at most, as a request is one attempt; `credentials_of` has refused it where there are two
+        named = basic if basic and basic[1] else form
+        return named is not None and self._knows(request, *named)
 
     @override
     def validate_scopes(

@@ -10,8 +10,10 @@ from django.contrib.auth.models import User
 from django.db import OperationalError
 from django.http import HttpResponse
 from django.test import Client, RequestFactory
+from oauth2_provider.models import Application
 
 from events.access.login_throttle import client_address, slow_log_ins
+from events.access.oauth2 import server
 from events.tests.support.responses import statuses
 
 LOG_INS = ["/accounts/login/", "/admin/login/"]
@@ -154,15 +156,71 @@ def test_the_header_counts_as_the_form_does(application, credentials):
 
 
 def test_another_id_in_the_header_is_no_way_round(application):
-    """The toolkit takes the form where the header is wrong."""
+    """The form's secret is compared where the header has none."""
 
     def fetch(number, secret="wrong"):
         fields = {"grant_type": "client_credentials", "client_id": "shop", "client_secret": secret}
-        return Client().post("/o/token/", fields, headers=basic(f"other-{number}:x")).status_code
+        return Client().post("/o/token/", fields, headers=basic(f"other-{number}:")).status_code
 
     assert fetch(9, "shop-secret") == 200
     assert [fetch(number) for number in range(4)] == [401, 401, 401, 429]
     assert fetch(9, "shop-secret") == 429
+
+
+@pytest.fixture
+def compared(monkeypatch):
+    """The secrets that were compared with a client's."""
+    compared, is_secret_of = [], server._is_secret_of
+
+    def noted(application, secret):
+        compared.append(secret)
+        return is_secret_of(application, secret)
+
+    monkeypatch.setattr(server, "_is_secret_of", noted)
+    return compared
+
+
+@pytest.mark.parametrize("path", CLIENT_PAGES)
+@pytest.mark.parametrize(
+    ("header", "form"),
+    [
+        ("shop:wrong", {"client_id": "till", "client_secret": "till-secret"}),
+        ("shop:shop-secret", {"client_id": "till", "client_secret": "till-secret"}),
+        ("till:till-secret", {"client_id": "shop", "client_secret": "wrong"}),
+        ("shop:wrong", {"client_id": "shop", "client_secret": "shop-secret"}),
+        ("shop:shop-secret", {"client_secret": "wrong"}),
+        ("shop:same", {"client_id": "till", "client_secret": "same"}),
+    ],
+)
+def test_two_secrets_in_a_request_are_refused_and_none_is_compared(application, compared, path, header, form):
+    """RFC 6749, 2.3. A right one would take back the failure that the other is counted as."""
+    Application.objects.create(
+        client_id="till", client_secret="till-secret", client_type="confidential",
+        authorization_grant_type="client-credentials",
+    )  # fmt: skip
+    fields = {"grant_type": "client_credentials", "token": "x", **form}
+
+    responses = [Client().post(path, fields, headers=basic(header)) for _ in range(5)]
+
+    description = "The Authorization header and the form have a secret each, and not the same; send one of them."
+    expected = {"error": "invalid_request", "error_description": description}
+    assert [(each.status_code, each.json()) for each in responses] == [(400, expected)] * 5
+    assert compared == []
+    assert fetch_token(secret="shop-secret").status_code == 200
+
+
+@pytest.mark.parametrize("path", CLIENT_PAGES)
+@pytest.mark.parametrize("repeated", [["client_id"], ["client_secret"], ["client_id", "client_secret"]])
+def test_the_form_may_repeat_the_header_which_is_one_attempt(application, compared, path, repeated):
+    def fetch(secret):
+        form = {name: {"client_id": "shop", "client_secret": secret}[name] for name in repeated}
+        fields = {"grant_type": "client_credentials", "token": "x", **form}
+        return Client().post(path, fields, headers=basic(f"shop:{secret}")).status_code
+
+    assert fetch("shop-secret") == 200
+    refused = 403 if path == "/o/introspect/" else 401
+    assert [fetch(f"wrong-{number}") for number in range(4)] == [refused] * 3 + [429]
+    assert compared == ["shop-secret", "wrong-0", "wrong-1", "wrong-2"]
 
 
 @pytest.mark.parametrize("header", ["Basic", "Basic !", "Bearer x", "", "Basic Og==", "Basic eA=="])
@@ -182,6 +240,8 @@ UNREADABLE = [
     ({}, base64.b64encode("shop:x".encode("utf-16"))),
     ({}, base64.b64encode(b"sh\xf6p:x")),
     ({}, base64.b64encode(b"shop:%ff")),
+    ({}, "ÿ".encode()),
+    ({}, base64.b64encode(b"shop:shop-secret") + "ÿ".encode()),
 ]
 
 

@@ -6,10 +6,14 @@ import os
 import re
 import socket
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
 import pytest
+from django.db import OperationalError, connection
+from django.test import Client
 
 from events.observability import observation, request_log
 from events.observability.log_lines import JSONFormatter, LineFormatter
@@ -224,9 +228,9 @@ def record(message, **fields):
     )
 
 
-def failed():
+def failed(reason="first\nsecond"):
     try:
-        raise ValueError("first\nsecond")
+        raise ValueError(reason)
     except ValueError:
         return sys.exc_info()
 
@@ -260,6 +264,49 @@ def test_a_message_as_json_holds_its_traceback():
     assert traced.pop("exception").endswith("ValueError: first\nsecond")
     assert traced == {**plain, "message": "c", "request_id": "r"}
     assert not any("\n" in line for line in lines)
+
+
+FORMATTERS = [LineFormatter, JSONFormatter]
+
+
+@pytest.mark.parametrize("formatter", FORMATTERS)
+@pytest.mark.parametrize(
+    ("method", "path", "shown"),
+    [
+        ("GET", "/boards/public/s3cret/", "/boards/public/***/"),
+        ("POST", "/api/boards/s3cret/query/", "/api/boards/***/query/"),
+        ("POST", "/api/boards/s3cret/query", "/api/boards/***/query"),
+    ],
+)
+def test_what_is_said_of_a_failure_has_no_token_of_a_board(db, caplog, formatter, method, path, shown):
+    def is_away(execute, sql, *arguments):
+        raise OperationalError("the database is away")
+
+    with connection.execute_wrapper(is_away):
+        response = Client(raise_request_exception=False).generic(method, path, "{}", content_type="application/json")
+
+    assert response.status_code == 503
+    lines = [formatter().format(record) for record in caplog.records]
+    assert f"Service Unavailable: {shown}" in "".join(lines)
+    assert not any("s3cret" in line for line in lines)
+
+
+@pytest.mark.parametrize("formatter", FORMATTERS)
+def test_a_traceback_has_no_token_of_a_board_and_is_whole(formatter):
+    reason = "no /api/boards/s3cret/query\n/boards/public/s3cret\nand so on"
+    failure = record("Server Error: %s", args=("/boards/public/s3cret",), exc_info=failed(reason))
+    lines = []
+
+    def answer(environ, start_response):
+        lines.append(formatter().format(failure))
+        return say()(environ, start_response)
+
+    request(answer, HTTP_X_REQUEST_ID="r")
+
+    [line] = [each.replace("\\n", "\n") for each in lines]
+    assert "s3cret" not in line
+    assert "ValueError: no /api/boards/***/query\n/boards/public/***\nand so on" in line
+    assert "Server Error: /boards/public/*** request=r\n" in line or '"request_id":"r"' in line
 
 
 @pytest.fixture
@@ -352,3 +399,17 @@ def test_what_the_database_says_has_the_id_of_its_request_and_nothing_of_its_bod
     }  # fmt: skip
     assert consequence["message"] == "Service Unavailable: /api/track/"
     assert (line["status"], line["client_id"], line["refusal"]) == (503, client, "unavailable")
+
+
+def test_the_wait_for_a_thread_counts(prepared, tmp_path):
+    with prepared(tmp_path, LOG_FORMAT="json", SERVER_THREADS=1) as env, service.served(env) as process:
+        env["TOKEN"], env["LOG"] = fetch_token(env), str(process.log)
+        names = ["one", "two", "three"]
+        with ThreadPoolExecutor(len(names)) as senders:
+            with locked(env["DATABASE_URL"]):
+                sent = [senders.submit(send, env, name, EVENT) for name in names]
+                time.sleep(1)
+            assert [each.result()[0] for each in sent] == [201] * len(names)
+        lines, _ = lines_about(env, *names)
+
+    assert all(line["milliseconds"] > 700 for [line] in lines), lines

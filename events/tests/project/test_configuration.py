@@ -93,7 +93,8 @@ DATABASE_URL_SAID = "DATABASE_URL must be sqlite:///path/to/file or postgres://u
         ("CORS_ALLOWED_ORIGINS", "*", "CORS_ALLOWED_ORIGINS must list origins such as https://a.example, not '*'."),
         ("CORS_ALLOWED_ORIGINS", "null", "CORS_ALLOWED_ORIGINS must list origins such as https://a.example, not 'null'."),
         *(("CACHE_URL", url, "CACHE_URL must be memory://, redis://host:port/number or memcached://host:port.")
-          for url in ("", "memory", "locmem://", "redis://", "redis:secret", "http://h/secret", "redis://:secret@h:x/0")),
+          for url in ("", "memory", "locmem://", "redis://", "redis:secret", "http://h/secret", "redis://:secret@h:x/0",
+                      "redis://h:0", "memcached://h", "memcached://secret:", "memcached://h:0")),
         *(("DATABASE_URL", url, DATABASE_URL_SAID)
           for url in ("", "db.sqlite3", "mysql://u:secret@h/n", "postgres://u:secret@h:port/n", "postgres://h:1")),
     ],
@@ -112,6 +113,43 @@ def test_it_refuses_a_line_of_the_env_file_that_it_cannot_read(show, tmp_path):
     line = show("PORT", tmp_path, ENV_FILE=tmp_path / ".env")
 
     assert line.endswith(f"ImproperlyConfigured: {tmp_path}/.env, line 4, must be NAME=value: 'PORT '")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (" METRICS_TOKEN=a-secret", ": ' METRICS_TOKEN'"),
+        ("\tMETRICS_TOKEN=a-secret", ": '\\tMETRICS_TOKEN'"),
+        ("export  METRICS_TOKEN=a-secret", ": 'export  METRICS_TOKEN'"),
+        ("export\tMETRICS_TOKEN=a-secret", ": 'export\\tMETRICS_TOKEN'"),
+        ("METRICS_TÖKEN=a-secret", ": 'METRICS_TÖKEN'"),
+        ("METRICS_TOKEN: a-secret", ""),
+        ("a-secret", ""),
+        ("a-secret/that+goes+on==", ""),
+    ],
+)
+def test_a_line_that_would_be_left_out_is_refused_and_its_value_not_repeated(tmp_path, caplog, line, said):
+    file = tmp_path / ".env"
+    file.write_text(f"DEBUG=true\n{line}\n")
+
+    with pytest.raises(ImproperlyConfigured) as error:
+        readers.read_file(file)
+
+    assert str(error.value) == f"{file}, line 2, must be NAME=value{said}"
+    assert caplog.messages == []
+
+
+def test_comments_and_blank_lines_may_be_indented_and_nothing_is_said_of_them(tmp_path, monkeypatch, caplog):
+    read = {"GIVEN": "before"}
+    monkeypatch.setattr(readers.environ.Env, "ENVIRON", read)
+    file = tmp_path / ".env"
+    lines = ["# PORT=1", "  # METRICS_TOKEN=a-secret", "\t#", "", "  \t", "A=b # c", "export B='d'", "C=", "GIVEN=x"]
+    file.write_text("\n".join(lines))
+
+    readers.read_file(file)
+
+    assert read == {"GIVEN": "before", "A": "b # c", "B": "d", "C": ""}
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize(("value", "expected"), [("TRUE", True), ("1", True), ("on", True), ("no", False), ("", False)])

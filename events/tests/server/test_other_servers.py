@@ -114,3 +114,12 @@ def test_what_is_believed_of_a_client(server):
     is_believed = not any(b" 429 " in answer for answer in answers)
     assert answers[0].split()[1] == b"401"
     assert is_believed == (TABLE["`X_Forwarded_For` and others with underscores"][name] != "dropped")
+
+
+@pytest.mark.parametrize("length", [b"abc", b"1 1", b"1_0", b"-1", "²".encode()])
+def test_a_length_that_is_no_number_is_refused(server, length):
+    env, _ = server
+
+    answer = send(env, b"POST /api/track/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: " + length + b"\r\n\r\n{}")
+
+    assert answer.split()[1:2] == [b"400"]
