@@ -1,8 +1,9 @@
 // Tracks events of a page: in batches, kept in localStorage until the service has them. docs/javascript_client.md says
 // how to use it. A page never holds a client's secret, so the token comes from your own server.
-const RETRIED = new Set([408, 429, 502, 503, 504]);
 const PREFIX = "tracking:";
 const MOST_CHARACTERS = 15_000; // of a batch: a browser takes 64 KB of requests that outlive their page, in UTF-8
+// What the service says for good. Any other answer, as a page of something on the way, is a reason to send again.
+const isForGood = (status) => status === 201 || (status >= 400 && ![401, 408, 429, 502, 503, 504].includes(status));
 
 export class Tracker {
   /** getToken: async (refused) => token; refused is the token that is good no longer, if any. onRefused: (event, reason) */
@@ -26,12 +27,10 @@ export class Tracker {
     batch.events.push(event);
     batch.characters += characters;
     batch.sealed = batch.events.length >= this.batchEvents || batch.characters > MOST_CHARACTERS;
-    while (this.waiting > this.mostEvents) {
+    while (this.waiting > this.mostEvents)
       this.dropped += this.batches.splice(this.batches[0].sending ? 1 : 0, 1)[0].events.length;
-    }
     this.save();
-    if (batch.sealed) this.flush();
-    else this.wake(this.batchSeconds * 1_000);
+    batch.sealed ? this.flush() : this.wake(this.batchSeconds * 1_000);
   }
 
   wake(milliseconds) { this.timer ??= setTimeout(() => this.flush(), milliseconds); }
@@ -50,8 +49,7 @@ export class Tracker {
 
   /** Send what waits, one batch after the other; all at once where the page may end. */
   async flush() {
-    clearTimeout(this.timer);
-    this.timer = undefined;
+    this.timer = void clearTimeout(this.timer);
     for (const batch of this.batches) batch.sealed = true;
     this.save(); // before anything can go wrong
     if (document.visibilityState === "hidden") await Promise.all(this.batches.map((batch) => this.send(batch)));
@@ -70,7 +68,7 @@ export class Tracker {
     batch.sending = true;
     try {
       const answer = await this.post(batch, this.token ?? (await this.ask()));
-      if (RETRIED.has(answer.status) || answer.status === 401) return this.later(Number(answer.headers.get("Retry-After")));
+      if (!isForGood(answer.status)) return this.later(Number(answer.headers.get("Retry-After")));
       this.failures = 0;
       await this.settle(batch, answer);
       return true;
@@ -91,7 +89,8 @@ export class Tracker {
     const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/x-ndjson", "Idempotency-Key": batch.key };
     const body = batch.events.map((event) => JSON.stringify(event)).join("\n");
     // navigator.sendBeacon outlives the page too, but can't carry a token
-    const answer = await fetch(`${this.url}/api/track/`, { method: "POST", keepalive: true, credentials: "omit", headers, body });
+    const options = { method: "POST", keepalive: true, credentials: "omit", redirect: "error", headers, body };
+    const answer = await fetch(`${this.url}/api/track/`, options);
     if (answer.status !== 401) return answer;
     if (this.token === token) this.token = undefined;
     return again ? this.post(batch, this.token ?? (await this.ask(token)), false) : answer;
@@ -101,7 +100,7 @@ export class Tracker {
     if (!this.batches.includes(batch)) return; // dropped meanwhile
     const middle = answer.status === 413 ? batch.events.length >> 1 : 0;
     let kept = middle ? [batch.events.slice(0, middle), batch.events.slice(middle)] : [];
-    if (!answer.ok && !kept.length) {
+    if (answer.status !== 201 && !kept.length) {
       const body = await answer.json().catch(() => ({}));
       const isNamed = [400, 403].includes(answer.status) && Object.keys(body).every((index) => index in batch.events);
       const reasons = isNamed && Object.keys(body).length ? body : Object.fromEntries(batch.events.map((_, index) => [index, body]));

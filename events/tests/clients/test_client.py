@@ -48,7 +48,37 @@ def test_what_may_be_well_later_is_sent_again_alike(make_tracker, scripted, stat
     assert tracker.counts == Counts(taken=1, stored=1)
 
 
-@pytest.mark.parametrize("status", [301, 400, 403, 404, 405, 411, 413, 415, 422, 500])
+@pytest.mark.parametrize("status", [200, 202, 204, 301, 302, 307])
+@pytest.mark.parametrize("spool", [False, True])
+def test_only_a_201_says_that_events_are_stored(make_tracker, scripted, tmp_path, status, spool, caplog):
+    """A proxy's page of maintenance says 200, or is where it redirects to."""
+    page = (status, {"Location": "/maintenance"}, b"" if status == 204 else b"<html>Under maintenance</html>")
+    scripted.answers += [page] * 3
+    told = []
+    tracker = make_tracker(on_refused=told.append, spool=tmp_path / "spool" if spool else None)
+    tracker.track("Shop", "order", 1)
+
+    assert tracker.flush(60)
+    assert scripted.paths() == ["/o/token/", *["/api/track/"] * 4]
+    assert len({headers["Idempotency-Key"] for _, _, headers, _ in scripted.calls[1:]}) == 1
+    assert (tracker.counts, told) == (Counts(taken=1, stored=1), [])
+    assert f"1 events wait for {scripted.url}: {status}: {page[2].decode()}" in caplog.text
+
+
+def test_a_spool_keeps_what_something_on_the_way_took(make_tracker, scripted, tmp_path):
+    scripted.answers += [(200, {}, b"<html>Under maintenance</html>")] * 1_000
+    tracker = make_tracker(spool=tmp_path / "spool")
+    tracker.track("Shop", "order", 1)
+    wait_until(lambda: tracker._outbox.is_failing)
+    tracker.close(0)
+
+    assert tracker.counts == Counts(taken=1)
+    left = Spool(tmp_path / "spool", set())
+    assert left.count == 1
+    left.close()
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 411, 413, 415, 422, 500])
 def test_what_is_refused_for_good_is_dropped_and_said(make_tracker, scripted, status, caplog):
     scripted.answers.append((status, {}, b'{"detail": "No such thing."}'))
     told = []

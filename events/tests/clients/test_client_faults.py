@@ -1,5 +1,6 @@
 """What might keep the Python client waiting for good: faults of threads, locks, files, forks and answers."""
 
+import gzip
 import json
 import logging
 import os
@@ -8,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing
 from types import SimpleNamespace
 
@@ -36,6 +38,11 @@ def run(script, *arguments, **variables):
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=20)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
+
+
+def variables_of(scripted):
+    """Where such a program finds the service."""
+    return {"TRACKING_URL": scripted.url, "TRACKING_CLIENT_ID": "id", "TRACKING_CLIENT_SECRET": "secret"}
 
 
 # Answers.
@@ -294,6 +301,179 @@ class Failing:
         self._connection.close()
 
 
+class Full:
+    """A connection to a file whose disk is full."""
+
+    def __init__(self, connection):
+        self._connection = connection
+
+    def execute(self, sql, *arguments):
+        if not sql.startswith("SELECT"):
+            raise sqlite3.OperationalError("database or disk is full")
+        return self._connection.execute(sql, *arguments)
+
+    def __enter__(self):
+        self._connection.__enter__()
+        return self
+
+    def __exit__(self, *arguments):
+        return self._connection.__exit__(*arguments)
+
+    def close(self):
+        self._connection.close()
+
+
+def fill_disk(spool):
+    spool._connection = Full(spool._connection)
+
+
+def free_disk(spool):
+    spool._connection = spool._connection._connection
+
+
+def sent(scripted):
+    """The values of each request to track."""
+    bodies = [gzip.decompress(body) for _, path, _, body in scripted.calls if path == "/api/track/"]
+    return [[json.loads(line)["value"] for line in body.splitlines()] for body in bodies]
+
+
+@pytest.fixture
+def make_full(make_tracker, tmp_path):
+    """Makes a tracker with three events in a file, and three in memory as the disk is full."""
+
+    def make(is_batch_there, **options):
+        tracker = make_tracker(spool=tmp_path / "spool", **options)
+        outbox = tracker._outbox
+        with outbox._lock:  # nothing is on its way
+            for value in range(3):
+                tracker.track("Shop", "order", value)
+            if is_batch_there:
+                outbox._spool.give_back(outbox._spool.take(10))
+            fill_disk(outbox._spool)
+            for value in range(3, 6):
+                tracker.track("Shop", "order", value)
+        return tracker
+
+    return make
+
+
+@pytest.mark.parametrize("is_batch_there", [False, True])
+def test_what_waits_in_memory_is_sent_while_the_disk_is_full(make_full, scripted, is_batch_there, caplog):
+    tracker = make_full(is_batch_there)
+    wait_until(lambda: [3, 4, 5] in sent(scripted), 10)
+    wait_until(lambda: tracker.counts == Counts(taken=6, stored=3), 10)
+    tracker.track("Shop", "order", 6)
+    wait_until(lambda: [6] in sent(scripted), 10)
+    assert "The spool" in caplog.text
+
+    free_disk(tracker._outbox._spool)
+    assert tracker.flush(60)
+    assert tracker.counts == Counts(taken=7, stored=7)
+    assert {value for values in sent(scripted) for value in values} == {*range(7)}
+    assert tracker._outbox._spool.count == 0
+    # the batch that can't be forgotten keeps its key
+    keys = {headers["Idempotency-Key"] for _, path, headers, _ in scripted.calls if path == "/api/track/"}
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize("is_batch_there", [False, True])
+def test_what_waits_in_memory_is_sent_at_the_end_where_the_disk_is_full(
+    make_full, scripted, tmp_path, is_batch_there, caplog
+):
+    """At once, and what is in the file stays there for the next process."""
+    tracker = make_full(is_batch_there, batch_seconds=1_000)
+    start = time.monotonic()
+    tracker.close(60)
+
+    assert time.monotonic() - start < 10
+    assert tracker.counts == Counts(taken=6, stored=3)
+    assert sent(scripted)[-1] == [3, 4, 5]
+    assert "are lost" not in caplog.text
+    left = Spool(tmp_path / "spool", set())
+    assert (left.count, left.unbatched) == (3, 0 if is_batch_there else 3)
+    left.close()
+
+
+def test_a_file_that_rests_for_long_keeps_nothing_back_at_the_end(make_full, monkeypatch):
+    """However often it failed before."""
+    monkeypatch.setattr("tracking_client.spool._FIRST_REST_SECONDS", 1_000)
+    monkeypatch.setattr("tracking_client.spool._MOST_REST_SECONDS", 1_000)
+    tracker = make_full(True, backoff=SimpleNamespace(seconds=lambda *_: 1_000))
+    wait_until(lambda: tracker.counts.stored == 3, 10)
+    tracker._outbox.batch_seconds = 1_000
+    tracker.track("Shop", "order", 6)
+    tracker.close(60)
+
+    assert tracker.counts == Counts(taken=7, stored=4)
+
+
+DISK = """
+import logging, os, resource, sys
+from tracking_client import Tracker
+logging.getLogger("tracking_client").addHandler(logging.NullHandler())
+spool = sys.argv[1]
+tracker = Tracker(spool=spool, batch_seconds=1_000)
+for value in range(100):
+    tracker.track("Shop", "order", value)
+resource.setrlimit(resource.RLIMIT_FSIZE, (os.path.getsize(spool + "-wal"), resource.RLIM_INFINITY))
+for value in range(100, 200):
+    tracker.track("Shop", "order", value)
+tracker.close()
+print(tracker.counts)
+"""
+
+
+def test_nothing_is_lost_where_a_file_may_not_grow(make_tracker, scripted, tmp_path):
+    assert run(DISK, tmp_path / "spool", **variables_of(scripted)) == f"{Counts(taken=200, stored=100)}\n"
+    assert sent(scripted) == [[*range(100, 200)]]
+    tracker = make_tracker(spool=tmp_path / "spool")
+    assert tracker.flush(60)
+    assert sent(scripted)[1:] == [[*range(100)]]
+
+
+def test_a_file_that_cant_be_used_keeps_no_other_back(make_tracker, scripted, tmp_path):
+    """One that an earlier process left, such as where the disk has lost a part of it."""
+    tracker = make_tracker(spool=tmp_path / "spool")
+    left = Spool(tmp_path / "spool-2", set())
+    left.put('{"namespace":"Shop","name":"order","timestamp":0,"value":1.0}')
+    fill_disk(left)
+    with tracker._outbox._lock:
+        tracker._outbox._left.append(tracker._outbox._found(left))
+        tracker.track("Shop", "order", 2)
+
+    wait_until(lambda: tracker.counts == Counts(taken=2, stored=1), 10)
+    assert sent(scripted) == [[2]]
+
+
+def test_memory_has_its_turn_where_the_file_works_again(make_tracker, tmp_path):
+    """And always has something, as events go there again."""
+    tracker = make_tracker(url="http://127.0.0.1:9", spool=tmp_path / "spool", batch_seconds=1_000)
+    outbox = tracker._outbox
+    with outbox._lock:
+        tracker.track("Shop", "order", 0)
+        fill_disk(outbox._spool)
+        tracker.track("Shop", "order", 1)
+        free_disk(outbox._spool)
+        outbox.batch_seconds = 0
+        found = []
+        for value in range(2, 5):
+            tracker.track("Shop", "order", value)
+            found.append([json.loads(line)["value"] for line in outbox._take_or_wait().lines])
+
+    assert found == [[0, 2], [1], [3, 4]]
+
+
+def test_what_is_lost_at_the_end_is_said_also_where_it_was_under_way(make_tracker, tmp_path, caplog):
+    (tmp_path / "spool").write_bytes(b"no database at all, and longer than a header of one would be" * 20)
+    tracker = make_tracker(url="http://127.0.0.1:9", spool=tmp_path / "spool")
+    for _ in range(3):
+        tracker.track("Shop", "order")
+    wait_until(lambda: tracker._outbox.is_failing)
+    tracker.close(0.05)
+
+    assert "The program ends, and 3 events are lost that could not be sent." in caplog.text
+
+
 def test_tracking_raises_nothing_where_the_oldest_cant_be_dropped(make_tracker, tmp_path, monkeypatch, caplog):
     tracker = make_tracker(url="http://127.0.0.1:9", spool=tmp_path / "spool", most_events=2, batch_seconds=1_000)
     monkeypatch.setattr(Spool, "drop_oldest", failing(Spool.drop_oldest))
@@ -392,9 +572,7 @@ print(status, flush=True)
 
 
 def test_a_lock_that_another_thread_held_at_a_fork_keeps_no_child(scripted):
-    variables = {f"TRACKING_{name}": value for name, value in (("URL", scripted.url), ("CLIENT_ID", "id"), ("CLIENT_SECRET", "secret"))}  # fmt: skip
-
-    assert run(LOCKS, **variables) == "0\n"
+    assert run(LOCKS, **variables_of(scripted)) == "0\n"
     assert scripted.paths().count("/api/track/") == 2
 
 

@@ -1,6 +1,7 @@
 """``tracking.js`` in Chromium, in a page of another origin. Nothing here touches Django: see ``browser.chromium``."""
 
 import json
+from collections import deque
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -32,6 +33,8 @@ class Site(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), SiteHandler)
         self.origin = f"http://127.0.0.1:{port}"
         self.tokens = []
+        self.answers = deque()
+        self.posts = []
         self.url = ""
 
 
@@ -54,6 +57,16 @@ class SiteHandler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body.encode())
 
+    def do_POST(self):
+        """Answer in place of the service what a test says, and 201 once there is nothing left."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.posts.append((self.path, self.headers["Idempotency-Key"]))
+        status, headers = self.server.answers.popleft() if self.server.answers else (201, {})
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+
     def log_message(self, *arguments):
         pass
 
@@ -72,7 +85,8 @@ def site(prepared, tmp_path_factory):
 def way(site):
     with network(int(site.env["PORT"])) as way:
         site.url, site.bad = way.url, ""
-        site.tokens.clear()
+        for kept in (site.tokens, site.answers, site.posts):
+            kept.clear()
         yield way
 
 
@@ -253,6 +267,22 @@ def test_a_token_that_is_refused_is_replaced(page, site, way, namespace):
 
     wait_until(lambda: stored(site, namespace) == clicks(1))
     assert site.tokens == ["/token?refused=", "/token?refused=no-such-token"]
+
+
+@pytest.mark.parametrize(
+    ("status", "to"), [(200, ""), (202, ""), (301, "/page"), (302, "/page"), (307, "/api/elsewhere")]
+)
+def test_only_a_201_says_that_events_are_stored(page, site, status, to):
+    """A proxy's page of maintenance says 200, or is where it redirects to."""
+    site.answers += [(status, {"Location": to} if to else {})] * 2
+    page.evaluate("make({ url: location.origin })")
+    track(page, "Shop", [0])
+
+    wait_until(lambda: len(site.posts) == 3, 20, lambda: str(site.posts))
+    wait_until(lambda: waiting(page) == [])
+    assert {path for path, _ in site.posts} == {"/api/track/"}
+    assert len({key for _, key in site.posts}) == 1
+    assert page.evaluate("refused") == []
 
 
 def test_past_the_limit_the_oldest_are_dropped(page, site, way, namespace):

@@ -25,8 +25,15 @@ class Batch:
 class Source(Protocol):
     """Where events wait. Whoever calls it holds the lock of the outbox."""
 
-    # how many events wait that are in no batch yet
+    # how many events wait, and how many of them are in no batch yet
+    count: int
     unbatched: int
+    # nothing is taken before that time of the monotonic clock
+    rests_until: float
+
+    @property
+    def has_failed(self) -> bool:
+        """Tell whether it could not be used when it was last tried."""
 
     @property
     def has_batches(self) -> bool:
@@ -52,6 +59,9 @@ class Source(Protocol):
 
         Events that are in none of them are forgotten.
         """
+
+    def rest(self) -> None:
+        """Have nothing taken for a while, as it can't be used; a longer one each time, until it can be used again."""
 
     def drop_oldest(self) -> bool:
         """Forget the oldest event that is in no batch; False where there is none."""

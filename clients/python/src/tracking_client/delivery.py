@@ -17,6 +17,9 @@ from tracking_client.tokens import Tokens, TryLater
 from tracking_client.transport import Answer, Transport, packed
 
 _PATH = "/api/track/"
+# The one answer of the service to events that it has stored. Whatever else is no error comes from something on the way,
+# such as a proxy that shows a page of its own or redirects: the events are nowhere yet.
+_STORED = 201
 
 
 class Delivery:
@@ -48,6 +51,10 @@ class Delivery:
                 continue
             except sqlite3.Error as error:
                 self._complaints.say("spool", "The spool %s can't be used: %s", self._outbox.path, error)
+                if batch:
+                    # what waits elsewhere doesn't wait for this file
+                    self._outbox.set_aside(batch)
+                    continue
             except (Exception, SystemExit) as error:
                 # if this thread ended, events would wait for good, and so would who flushes
                 self._complaints.say("thread", "Sending failed, and is tried again: %r", error, level=logging.ERROR)
@@ -73,7 +80,7 @@ class Delivery:
                     # expired early or revoked: a new one, and at once
                     is_renewed = True
                     continue
-                if answer.status not in RETRIED:
+                if answer.status == _STORED or (answer.status >= 400 and answer.status not in RETRIED):
                     self._settle(batch, answer)
                     return
                 is_renewed = False
@@ -100,7 +107,7 @@ class Delivery:
         return self._transport.request("POST", _PATH, headers, body)
 
     def _settle(self, batch: Batch, answer: Answer) -> None:
-        if answer.status in (200, 201):
+        if answer.status == _STORED:
             self._outbox.stored(batch)
             return
         if answer.status == 413 and len(batch.lines) > 1:

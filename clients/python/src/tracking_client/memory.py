@@ -10,7 +10,11 @@ from tracking_client.batches import Batch
 class MemorySource:
     """Events in memory, which end with the process."""
 
+    has_failed = False
+    rests_until = 0.0
+
     def __init__(self) -> None:
+        self.count = 0
         self.unbatched = 0
         self._lines: deque[str] = deque()
         self._batches: deque[Batch] = deque()
@@ -24,6 +28,7 @@ class MemorySource:
         """Let an event wait."""
         self._lines.append(line)
         self.unbatched += 1
+        self.count += 1
 
     def take(self, most_events: int) -> Batch | None:
         """Return the oldest batch that nobody is sending, or make one; None where nothing waits."""
@@ -41,10 +46,15 @@ class MemorySource:
 
     def done(self, batch: Batch) -> None:
         """Forget a batch, which is held by who sends it alone."""
+        self.count -= len(batch.lines)
 
     def replace(self, batch: Batch, parts: list[list[int]]) -> None:
         """Make batches with keys of their own of a batch."""
+        self.count -= len(batch.lines) - sum(map(len, parts))
         self._batches.extendleft(Batch(self, [batch.lines[index] for index in part]) for part in reversed(parts))
+
+    def rest(self) -> None:
+        """Do nothing, as memory doesn't fail."""
 
     def drop_oldest(self) -> bool:
         """Forget the oldest event that is in no batch; False where there is none."""
@@ -52,6 +62,7 @@ class MemorySource:
             return False
         self._lines.popleft()
         self.unbatched -= 1
+        self.count -= 1
         return True
 
     def owns(self, batch: Batch) -> bool:

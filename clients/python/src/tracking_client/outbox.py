@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal, get_args
@@ -46,11 +46,12 @@ class Outbox:
         """Begin empty, as in a forked process: what waits in the parent is sent by the parent."""
         self.counts = Counts()
         self.senders: set[int] = set()  # threads, by their idents
-        # some attempt failed, and the next one waits for its time
+        # the service didn't take what was last sent, and the next attempt waits for its time
         self.is_failing = False
         self._is_held = False  # files are closed only for a fork
         self._flushing = 0
         self._memory = MemorySource()
+        self._is_memorys_turn = False
         self._spool: Spool | None = None
         self._left: list[Spool] = []
         self._sending: set[str] = set()
@@ -70,7 +71,7 @@ class Outbox:
     @property
     def waiting_in_memory(self) -> int:
         """Return how many events would be lost if the process ended now."""
-        return self.waiting if self.path is None else self._memory.unbatched
+        return self._memory.count
 
     def count_refused(self) -> None:
         """Count an event that is none."""
@@ -190,10 +191,11 @@ class Outbox:
         self._look_for_left()
         wait = self._next_due()
         if wait is not None and wait <= 0:
-            for source in self._sources():
-                batch = source.take(self.largest_batch_events)
+            for source in self._in_turn():
+                batch = self._take_from(source)
                 if batch:
                     self._oldest_at = time.monotonic()
+                    self._is_memorys_turn = source is not self._memory
                     return batch
         if self.path is not None:
             wait = min(_LOOK_SECONDS, wait if wait is not None else _LOOK_SECONDS)
@@ -201,17 +203,40 @@ class Outbox:
             self._changed.wait(wait)
         return None
 
+    def _in_turn(self) -> Sequence[Source]:
+        """Return the sources that may be taken from, in the order to try them.
+
+        Memory has events beside a file only where that could not be written. Then each has its turn, or a file that
+        can't be used, or always has something, would keep back what ends with the process.
+        """
+        *files, memory = self._sources()
+        now = time.monotonic()
+        awake = [file for file in files if file.rests_until <= now]
+        return [memory, *awake] if self._is_memorys_turn else [*awake, memory]
+
+    def _take_from(self, source: Source) -> Batch | None:
+        try:
+            return source.take(self.largest_batch_events)
+        except sqlite3.Error as error:
+            self._note("spool", "The spool %s can't be used: %s", self.path, error)
+            source.rest()
+            self._changed.notify_all()
+            return None
+
     def _next_due(self) -> float | None:
         """Return in how many seconds a batch is due; None where nothing waits."""
-        sources = self._sources()
-        if any(source.has_batches for source in sources):
-            return 0
-        unbatched = [source.unbatched for source in sources if source.unbatched]
-        if not unbatched:
+        due = [at for source in self._sources() if (at := self._due_at(source)) is not None]
+        return min(due) - time.monotonic() if due else None
+
+    def _due_at(self, source: Source) -> float | None:
+        if source.has_batches:
+            return source.rests_until
+        if not source.unbatched:
             return None
-        if self._flushing or max(unbatched) >= self.batch_events or any(each.unbatched for each in self._left):
-            return 0
-        return self._oldest_at + self.batch_seconds - time.monotonic()
+        # what other processes have left waited long enough
+        if self._flushing or source.unbatched >= self.batch_events or source not in (self._spool, self._memory):
+            return source.rests_until
+        return max(source.rests_until, self._oldest_at + self.batch_seconds)
 
     def give_back(self, batch: Batch) -> None:
         """Let a batch be taken again."""
@@ -219,23 +244,31 @@ class Outbox:
             if owner := self._owner(batch):
                 owner.give_back(batch)
 
+    def set_aside(self, batch: Batch) -> None:
+        """Let a batch be taken again once its file has rested, which could not be written."""
+        with self._lock:
+            if owner := self._owner(batch):
+                owner.give_back(batch)
+                owner.rest()
+            self._changed.notify_all()
+
     def stored(self, batch: Batch) -> None:
         """Forget a batch that the service has stored."""
         with self._lock:
+            self.is_failing = False
             if owner := self._owner(batch):
                 owner.done(batch)
                 self.counts.stored += len(batch.lines)
-            self.is_failing = False
             self._changed.notify_all()
 
     def refused(self, batch: Batch, indices: Sequence[int]) -> None:
         """Forget those events of a batch that the service refuses; the others become a batch with another key."""
         with self._lock:
+            self.is_failing = False
             kept = sorted(set(range(len(batch.lines))) - set(indices))
             if owner := self._owner(batch):
                 owner.replace(batch, [kept] if kept else [])
                 self.counts.refused += len(batch.lines) - len(kept)
-            self.is_failing = False
             self._changed.notify_all()
 
     def halve(self, batch: Batch) -> None:
@@ -257,23 +290,41 @@ class Outbox:
 
         A thread that sends, and flushes as it is called back, can't wait for itself: it returns at once.
         """
+        with self._lock:
+            wanted = self.counts.taken
+            # at a fork the child may take over some of them, and none of those is settled here
+            self._send_until(lambda: self.counts.settled >= min(wanted, self.counts.taken), timeout_seconds)
+            return self.counts.settled >= wanted
+
+    def flush_at_end(self, timeout_seconds: float) -> None:
+        """Have all events sent that wait by now, but for those that are safe in a file and can't be sent or forgotten.
+
+        That is so where the service is away, and where the file can't be used.
+        """
+        with self._lock:
+            wanted = self.counts.taken
+            is_away = self.path is not None and self.is_failing
+
+            def is_done() -> bool:
+                wanting = [self._memory] if is_away else [each for each in self._sources() if not each.has_failed]
+                return self.counts.settled >= min(wanted, self.counts.taken) or not any(each.count for each in wanting)
+
+            self._send_until(is_done, timeout_seconds)
+
+    def _send_until(self, is_done: Callable[[], bool], timeout_seconds: float | None) -> None:
         if threading.get_ident() in self.senders:
             timeout_seconds = 0.0
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        with self._lock:
-            wanted = self.counts.taken
-            self._flushing += 1
-            self._changed.notify_all()
-            try:
-                # at a fork the child may take over some of them, and none of those is settled here
-                while self.counts.settled < min(wanted, self.counts.taken) and not self.is_closed:
-                    left = None if deadline is None else deadline - time.monotonic()
-                    if left is not None and left <= 0:
-                        return False
-                    self._changed.wait(None if left is None else min(left, threading.TIMEOUT_MAX))
-                return self.counts.settled >= wanted
-            finally:
-                self._flushing -= 1
+        self._flushing += 1
+        self._changed.notify_all()
+        try:
+            while not (is_done() or self.is_closed):
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return
+                self._changed.wait(None if left is None else min(left, threading.TIMEOUT_MAX))
+        finally:
+            self._flushing -= 1
 
     def close(self) -> None:
         """Take nothing more, wake whoever waits, and close the files."""

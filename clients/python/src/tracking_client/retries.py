@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 # What says that the same request may be well later: too many requests, busy; and what a proxy says of a server that it
-# doesn't reach or that takes too long, or a server of a body that came too slowly. Nothing else is sent again.
+# doesn't reach or that takes too long, or a server of a body that came too slowly. No other error is sent again.
 RETRIED = frozenset({408, 429, 502, 503, 504})
 # nobody means to be left alone for longer, and a date in another century is no time that can be waited for
 _LONGEST_RETRY_AFTER_SECONDS = 3_600.0

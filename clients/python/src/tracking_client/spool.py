@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +14,9 @@ _MOST_FILES = 1_000
 # a sync of the disk, so it is done by who sends and not by who tracks.
 _PAGE_BYTES = 1_024
 _MOST_LOG_BYTES = 8_000_000
+# how long a file is left alone that can't be used: the first time, and at most
+_FIRST_REST_SECONDS = 0.1
+_MOST_REST_SECONDS = 30.0
 # ids are never given out again, or a batch might seem to hold other events
 _TABLES = """
 CREATE TABLE IF NOT EXISTS event (id INTEGER PRIMARY KEY AUTOINCREMENT, line TEXT NOT NULL);
@@ -37,6 +41,8 @@ class Spool:
         Raises SpoolInUseError, or sqlite3.Error where it can't be used.
         """
         self.path = path
+        self.rests_until = 0.0
+        self._rest_seconds = 0.0
         self._sending = sending
         self._connection = connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
@@ -69,6 +75,11 @@ class Spool:
     def has_batches(self) -> bool:
         """Tell whether there are batches that nobody is sending."""
         return not self._sending.issuperset(self._keys)
+
+    @property
+    def has_failed(self) -> bool:
+        """Tell whether the file could not be used when it was last tried."""
+        return self._rest_seconds > 0
 
     def put(self, line: str) -> None:
         """Let an event wait. Raises sqlite3.Error where it can't be written."""
@@ -134,6 +145,7 @@ class Spool:
         at = self._keys.index(batch.key)
         self._keys[at : at + 1] = keys
         self.count -= len(gone)
+        self._rest_seconds = 0.0
         self._shorten_log()
 
     def _shorten_log(self) -> None:
@@ -141,6 +153,11 @@ class Spool:
         with suppress(OSError, sqlite3.Error):  # the next batch tries again
             if log.stat().st_size > _MOST_LOG_BYTES:
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def rest(self) -> None:
+        """Have nothing taken for a while that doubles each time, until a batch can be taken and forgotten again."""
+        self._rest_seconds = min(2 * self._rest_seconds or _FIRST_REST_SECONDS, _MOST_REST_SECONDS)
+        self.rests_until = time.monotonic() + self._rest_seconds
 
     def drop_oldest(self) -> bool:
         """Forget the oldest event that is in no batch; False where there is none."""

@@ -196,14 +196,14 @@ class Tracker:
     def close(self, timeout: float = _EXIT_SECONDS) -> None:
         """Send what waits, for as long as ``timeout`` seconds, and end; called at the end of the program too.
 
-        What waits in a spool stays there, and is not waited for while the service is away. What waits in memory then is
-        lost, and the log says how many events that are.
+        What waits in a spool stays there, and is not waited for while the service is away or the spool can't be used.
+        What waits in memory after that is lost, and the log says how many events that are.
         """
         outbox = self._outbox
         if not self.enabled or outbox.is_closed:
             return
-        if self._threads and not (outbox.path and outbox.is_failing):
-            outbox.flush(timeout)
+        if self._threads:
+            outbox.flush_at_end(timeout)
         outbox.close()
         with _registering:
             _open.discard(self)
