@@ -36,6 +36,17 @@ def test_links_lead_somewhere(path):
         assert not anchor or anchor in anchors_of(target.relative_to(PROJECT_DIR)), link
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=str)
+def test_tables_have_rows_and_each_as_many_cells_as_the_head(path):
+    tables = re.findall(r"^(?:\|.*\n)+", text_of(path) + "\n", re.MULTILINE)
+
+    for table in tables:
+        head, rule, *rows = table.splitlines()
+        assert re.fullmatch(r"[-:| ]+", rule), head
+        assert rows, head
+        assert {len(re.findall(r"(?<!\\)\|", row)) for row in [rule, *rows]} == {head.count("|")}, head
+
+
 def test_the_index_has_every_document():
     index = PROJECT_DIR / "docs/README.md"
     linked = {(index.parent / link).resolve() for link in re.findall(r"^- .*?\]\(([^)#]+)\)", index.read_text(), re.MULTILINE)}  # fmt: skip
