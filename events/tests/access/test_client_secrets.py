@@ -8,11 +8,11 @@ import pytest
 from django.contrib.auth.hashers import PBKDF2PasswordHasher, check_password, identify_hasher, make_password
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
-from django.test import Client
 from oauth2_provider.generators import generate_client_secret
 from oauth2_provider.models import Application
 
 from events.access.oauth2.client_secrets import is_strong
+from events.tests.support.clients import fetch_token
 
 STRONG = hashlib.sha512(b"as random as any, and the same in all processes").hexdigest()
 WEAK_SAID = "Take a random secret of 32 or more characters, such as the one that is made for you."
@@ -50,9 +50,8 @@ def make_client(db):
     return make
 
 
-def fetch_token(secret):
-    fields = {"grant_type": "client_credentials", "client_id": "till", "client_secret": secret}
-    return Client().post("/o/token/", fields).status_code
+def token_status(secret):
+    return fetch_token(client_id="till", client_secret=secret).status_code
 
 
 def stored():
@@ -72,7 +71,7 @@ def test_a_made_secret_is_kept_as_a_salted_digest(make_client):
     assert check_password(STRONG, stored())
     assert not check_password(STRONG[:-1], stored())
     assert make_password(STRONG, hasher=FAST) != stored()  # another salt
-    assert (fetch_token(STRONG), fetch_token(STRONG[:-1]), fetch_token(stored())) == (200, 401, 401)
+    assert (token_status(STRONG), token_status(STRONG[:-1]), token_status(stored())) == (200, 401, 401)
 
 
 def test_it_costs_no_more_than_some_microseconds(make_client):
@@ -88,20 +87,20 @@ def test_it_costs_no_more_than_some_microseconds(make_client):
 
 def test_a_slow_hash_goes_on_working_and_is_renewed_when_used(make_client):
     make_client(STRONG, stored=make_password(STRONG, hasher=SLOW))
-    assert (fetch_token(STRONG[:-1]), algorithm()) == (401, SLOW)
+    assert (token_status(STRONG[:-1]), algorithm()) == (401, SLOW)
 
-    assert (fetch_token(STRONG), algorithm()) == (200, FAST)
+    assert (token_status(STRONG), algorithm()) == (200, FAST)
 
     renewed = stored()
-    assert (fetch_token(STRONG), stored()) == (200, renewed)  # once
-    assert fetch_token(STRONG[:-1]) == 401
+    assert (token_status(STRONG), stored()) == (200, renewed)  # once
+    assert token_status(STRONG[:-1]) == 401
 
 
 def test_a_weak_secret_of_old_keeps_the_slow_hash(make_client):
     make_client("shop-secret")
 
-    assert (fetch_token("shop-secret"), algorithm()) == (200, SLOW)
-    assert fetch_token("shop-secre") == 401
+    assert (token_status("shop-secret"), algorithm()) == (200, SLOW)
+    assert token_status("shop-secre") == 401
 
 
 def test_a_weak_secret_is_renewed_to_as_many_rounds_as_passwords_have_today(make_client, monkeypatch):
@@ -109,7 +108,7 @@ def test_a_weak_secret_is_renewed_to_as_many_rounds_as_passwords_have_today(make
     before = stored()
     monkeypatch.setattr(FewRounds, "iterations", 20)
 
-    assert fetch_token("shop-secret") == 200
+    assert token_status("shop-secret") == 200
 
     assert (before.split("$")[1], stored().split("$")[1], algorithm()) == ("10", "20", SLOW)
 
@@ -117,12 +116,12 @@ def test_a_weak_secret_is_renewed_to_as_many_rounds_as_passwords_have_today(make
 @pytest.mark.parametrize(("secret", "expected"), [(STRONG, FAST), ("shop-secret", SLOW)])
 def test_a_secret_that_was_stored_as_it_is_becomes_a_digest_when_used(make_client, secret, expected):
     make_client(STRONG, stored=secret, hash_client_secret=False)
-    assert fetch_token(secret + "x") == 401
+    assert token_status(secret + "x") == 401
     assert stored() == secret
 
-    assert (fetch_token(secret), algorithm()) == (200, expected)
+    assert (token_status(secret), algorithm()) == (200, expected)
     assert Application.objects.get().hash_client_secret
-    assert fetch_token(secret) == 200
+    assert token_status(secret) == 200
 
 
 def test_what_was_changed_meanwhile_is_not_renewed(make_client, monkeypatch):
@@ -136,7 +135,7 @@ def test_what_was_changed_meanwhile_is_not_renewed(make_client, monkeypatch):
 
     monkeypatch.setattr("events.access.oauth2.server.check_password", changed_meanwhile)
 
-    fetch_token(STRONG)
+    token_status(STRONG)
 
     assert stored() == "changed"
 
@@ -145,7 +144,7 @@ def test_what_was_changed_meanwhile_is_not_renewed(make_client, monkeypatch):
 def test_nobody_is_known_by_no_secret(make_client, secret):
     make_client(secret, client_type="public")
 
-    assert fetch_token("") == 401
+    assert token_status("") == 401
 
 
 @pytest.mark.parametrize(
@@ -215,7 +214,7 @@ def test_a_secret_may_be_changed_for_another(client, user, make_client):
     other = client.post(f"/o/applications/{application.pk}/secret/").context["secret"]
 
     assert is_strong(other)
-    assert (fetch_token(STRONG), fetch_token(other), algorithm()) == (401, 200, FAST)
+    assert (token_status(STRONG), token_status(other), algorithm()) == (401, 200, FAST)
 
 
 def test_code_that_validates_a_client_learns_it_too(db):

@@ -14,6 +14,7 @@ from oauth2_provider.models import Application
 
 from events.access.login_throttle import client_address, slow_log_ins
 from events.access.oauth2 import server
+from events.tests.support.clients import fetch_token
 from events.tests.support.responses import statuses
 
 LOG_INS = ["/accounts/login/", "/admin/login/"]
@@ -34,9 +35,8 @@ def log_in(username="ada", password="wrong", path="/accounts/login/", **extra):
     return Client().post(path, {"username": username, "password": password}, **extra)
 
 
-def fetch_token(client_id="shop", secret="wrong", path="/o/token/", **fields):
-    fields = {"grant_type": "client_credentials", "token": "x", **fields}
-    return Client().post(path, {"client_id": client_id, "client_secret": secret, **fields})
+def attempt(client_id="shop", secret="wrong", path="/o/token/", **fields):
+    return fetch_token(path, **{"token": "x", "client_id": client_id, "client_secret": secret, **fields})
 
 
 @pytest.mark.parametrize("path", LOG_INS)
@@ -60,9 +60,9 @@ def test_both_log_in_pages_count_together(user):
 @pytest.mark.parametrize("path", CLIENT_PAGES)
 def test_after_some_wrong_secrets_even_the_right_one_has_to_wait(application, clock, path):
     refused = 403 if path == "/o/introspect/" else 401
-    assert statuses(lambda: fetch_token(path=path), 3) == [refused] * 3
+    assert statuses(lambda: attempt(path=path), 3) == [refused] * 3
 
-    response = fetch_token(path=path, secret="shop-secret")
+    response = attempt(path=path, secret="shop-secret")
     assert (response.status_code, response.json()) == (
         429,
         {"error": "slow_down", "error_description": "Too many failed attempts; try again in 301 s."},
@@ -70,21 +70,21 @@ def test_after_some_wrong_secrets_even_the_right_one_has_to_wait(application, cl
     assert response["Retry-After"] == "301"
 
     clock.now += 301
-    assert fetch_token(path=path, secret="shop-secret").status_code == 200
+    assert attempt(path=path, secret="shop-secret").status_code == 200
 
 
 def test_the_pages_of_clients_count_together(application):
-    assert [fetch_token(path=path).status_code for path in [*CLIENT_PAGES, "/o/token/"]] == [401, 401, 403, 429]
+    assert [attempt(path=path).status_code for path in [*CLIENT_PAGES, "/o/token/"]] == [401, 401, 403, 429]
 
 
 def test_who_is_right_is_never_slowed(user, application):
     assert statuses(lambda: log_in(password="lovelace"), 20) == [302] * 20
-    assert statuses(lambda: fetch_token(secret="shop-secret"), 20) == [200] * 20
+    assert statuses(lambda: attempt(secret="shop-secret"), 20) == [200] * 20
 
 
 def test_a_token_refused_for_another_reason_is_no_failure(application):
-    assert statuses(lambda: fetch_token(secret="shop-secret", scope="x"), 5) == [400] * 5
-    assert statuses(lambda: fetch_token(secret="shop-secret", grant_type="x"), 5) == [400] * 5
+    assert statuses(lambda: attempt(secret="shop-secret", scope="x"), 5) == [400] * 5
+    assert statuses(lambda: attempt(secret="shop-secret", grant_type="x"), 5) == [400] * 5
 
 
 def test_looking_at_the_page_is_no_failure(client, db):
@@ -95,10 +95,10 @@ def test_looking_at_the_page_is_no_failure(client, db):
 
 def test_each_name_has_a_count_of_its_own(user, application):
     statuses(lambda: log_in("eve"), 4)
-    statuses(lambda: fetch_token("eve"), 4)
+    statuses(lambda: attempt("eve"), 4)
 
     assert log_in(password="lovelace").status_code == 302
-    assert fetch_token(secret="shop-secret").status_code == 200
+    assert attempt(secret="shop-secret").status_code == 200
 
 
 @pytest.mark.parametrize("name", ["ada ", " ada", "ａda", "ad\u00aa"])
@@ -152,7 +152,7 @@ def test_the_header_counts_as_the_form_does(application, credentials):
         return Client().post("/o/token/", {"grant_type": "client_credentials"}, headers=basic(credentials))
 
     assert statuses(fetch, 4) == [401, 401, 401, 429]
-    assert fetch_token(secret="shop-secret").status_code == 429
+    assert attempt(secret="shop-secret").status_code == 429
 
 
 def test_another_id_in_the_header_is_no_way_round(application):
@@ -206,7 +206,7 @@ def test_two_secrets_in_a_request_are_refused_and_none_is_compared(application, 
     expected = {"error": "invalid_request", "error_description": description}
     assert [(each.status_code, each.json()) for each in responses] == [(400, expected)] * 5
     assert compared == []
-    assert fetch_token(secret="shop-secret").status_code == 200
+    assert attempt(secret="shop-secret").status_code == 200
 
 
 @pytest.mark.parametrize("path", CLIENT_PAGES)

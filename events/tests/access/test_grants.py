@@ -3,17 +3,17 @@
 import gzip
 import json
 import time
+from functools import partial
 from urllib.parse import quote, urlencode
 
 import pytest
-from django.test import Client
 from oauth2_provider.models import AccessToken, Application
 from rest_framework.test import APIClient
 
 from events.access.tokens import token_memory
 from events.models import Event, Grant, IdempotencyKey
 from events.tests.support.bodies import ORDER as EVENT
-from events.tests.support.clients import client_with
+from events.tests.support.clients import client_with, fetch_token
 
 client = client_with("read write aggregation")
 
@@ -402,9 +402,7 @@ def test_a_grant_costs_no_query_of_its_own(client, make_grant, statements):
     assert (len(first), len(second)) == (2, 1)  # for the token and its grant; for the event
 
 
-def fetch_token(**fields):
-    credentials = {"client_id": "shop", "client_secret": "shop-secret"}
-    return Client().post("/o/token/", {"grant_type": "client_credentials", **credentials, **fields})
+fetch_shop_token = partial(fetch_token, client_id="shop", client_secret="shop-secret")
 
 
 @pytest.mark.parametrize(
@@ -432,7 +430,7 @@ def test_a_scope_that_is_not_granted_is_not_given(application, make_grant, grant
     if granted is not None:
         make_grant(**granted)
 
-    response = fetch_token(**({} if asked is None else {"scope": asked}))
+    response = fetch_shop_token(**({} if asked is None else {"scope": asked}))
 
     if given is None:
         assert (response.status_code, response.json()["error"]) == (400, "invalid_scope")
@@ -445,7 +443,7 @@ def test_a_scope_that_is_not_granted_is_not_given(application, make_grant, grant
 def test_scopes_given_twice_are_no_way_round(application, make_grant, scopes):
     make_grant(write="Shop")
 
-    assert "read" not in fetch_token(scope=scopes).json().get("scope", "")
+    assert "read" not in fetch_shop_token(scope=scopes).json().get("scope", "")
     assert not AccessToken.objects.exclude(scope="write").exists()
 
 

@@ -8,6 +8,8 @@ from django.test import Client
 from oauth2_provider.models import AccessToken, Application
 from rest_framework.test import APIClient
 
+from events.tests.support.clients import fetch_token
+
 REGISTER = "/o/applications/register/"
 FORM = {"name": "Shop", "scopes": ["write", "read", "aggregation"], "namespaces": "*"}
 SHOP = {"client_id": "shop", "client_secret": "shop-secret"}
@@ -19,10 +21,6 @@ def user(db):
     user = User.objects.create_user("ada", password="lovelace")
     user.user_permissions.add(Permission.objects.get(codename="add_application"))
     return user
-
-
-def fetch_token(**fields):
-    return Client().post("/o/token/", {"grant_type": "client_credentials", **fields})
 
 
 def test_registering_leads_to_the_log_in_page_and_back(client, user):
