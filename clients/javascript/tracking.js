@@ -30,7 +30,7 @@ export class Tracker {
     while (this.waiting > this.mostEvents)
       this.dropped += this.batches.splice(this.batches[0].sending ? 1 : 0, 1)[0].events.length;
     this.save();
-    batch.sealed ? this.flush() : this.wake(this.batchSeconds * 1_000);
+    if (batch.sealed) this.flush(); else this.wake(this.batchSeconds * 1_000);
   }
 
   wake(milliseconds) { this.timer ??= setTimeout(() => this.flush(), milliseconds); }
@@ -49,7 +49,7 @@ export class Tracker {
 
   /** Send what waits, one batch after the other; all at once where the page may end. */
   async flush() {
-    this.timer = void clearTimeout(this.timer);
+    clearTimeout(this.timer); this.timer = undefined;
     for (const batch of this.batches) batch.sealed = true;
     this.save(); // before anything can go wrong
     if (document.visibilityState === "hidden") await Promise.all(this.batches.map((batch) => this.send(batch)));

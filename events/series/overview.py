@@ -169,7 +169,7 @@ def _earlier(hour: datetime, hours: int) -> datetime:
     try:
         return hour - hours * HOUR
     except OverflowError:
-        return datetime.min.replace(tzinfo=hour.tzinfo)
+        return timestamps.EARLIEST
 
 
 def _starts(window: Window) -> list[datetime]:
