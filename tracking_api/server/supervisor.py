@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -22,8 +22,6 @@ from tracking_api.server.fork import READY_BYTES, ForkedProcess, run
 
 logger = logging.getLogger(__name__)
 
-_Process = ForkedProcess | subprocess.Popen[bytes]
-
 _BACKLOG = 2_048
 _POLL_SECONDS = 0.1
 # A process that ends soon after its start is started again after a pause that grows.
@@ -34,7 +32,9 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
 class _Child:
     """A process that should run as long as the parent does."""
 
-    def __init__(self, name: str, start: Callable[[], _Process], on_end: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self, name: str, start: Callable[[], ForkedProcess], on_end: Callable[[], object] = lambda: None
+    ) -> None:
         self.name, self._start, self._on_end = name, start, on_end
         self._pause = _FIRST_PAUSE_SECONDS
         self._next_start = 0.0
@@ -68,9 +68,9 @@ class _Child:
 
 
 class Supervisor:
-    """Runs the server's processes on one socket, and beside them the worker where its command is given."""
+    """Runs the server's processes on one socket, and beside them the worker, where a function to be that is given."""
 
-    def __init__(self, listener: socket.socket, worker: Sequence[str] | None) -> None:
+    def __init__(self, listener: socket.socket, worker: Callable[[], object] | None) -> None:
         self._listener, self._worker = listener, worker
         self._is_told = False
         # Children hold the reading end, so they see the pipe end when this process ends, also where it was killed.
@@ -87,7 +87,7 @@ class Supervisor:
             _Child(f"server process {number}", partial(self._start_server, number, count), count.reset)
             for number, count in enumerate(shared_counts(settings.SERVER_WORKERS), 1)
         ]
-        worker = [] if self._worker is None else [_Child("worker", partial(_start_worker, self._worker))]
+        worker = [] if self._worker is None else [_Child("worker", partial(self._start_worker, self._worker))]
         try:
             if not self._wait_until_ready(servers):
                 return 0 if self._is_told else 1
@@ -103,12 +103,16 @@ class Supervisor:
     def _tell(self, *_: object) -> None:
         self._is_told = True
 
-    def _start_server(self, number: int, count: ConnectionCount) -> _Process:
+    def _start_server(self, number: int, count: ConnectionCount) -> ForkedProcess:
         return ForkedProcess(
             f"tracking-api worker-{number}",
             partial(run, number, self._listener, count, self._ready_write, self._alive_read),
             parents_files=[self._alive_write, self._ready_read],
         )
+
+    def _start_worker(self, work: Callable[[], object]) -> ForkedProcess:
+        parents_files = [self._listener.fileno(), self._alive_write, self._ready_read]
+        return ForkedProcess("tracking-api roll_up", work, parents_files)
 
     def _wait_until_ready(self, servers: list[_Child]) -> bool:
         """Wait until every process serves; return False where one never did, or the parent is told to stop."""
@@ -127,7 +131,7 @@ class Supervisor:
                         server.keep_running()
         return not self._is_told
 
-    def _stop(self, processes: list[_Process]) -> None:
+    def _stop(self, processes: list[ForkedProcess]) -> None:
         self._listener.close()  # whoever connects now is refused, and doesn't wait for an answer in vain
         for process in processes:
             with suppress(ProcessLookupError):
@@ -139,10 +143,6 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-
-def _start_worker(command: Sequence[str]) -> _Process:
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603
 
 
 def listening(host: str, port: int) -> socket.socket:

@@ -174,6 +174,9 @@ def test_it_serves_wherever_it_is_started_from_and_with_its_parent_everything_en
         assert service.call(env, "GET", "/healthz")[0] == 200
         assert eventually(lambda: len(children(process)), 3) == 3
         pids = list(children(process).values())
+        assert {name for name, pid in children(process).items() if listens(pid)} == {
+            "tracking-api worker-1", "tracking-api worker-2",
+        }  # fmt: skip
 
         process.kill()
 
@@ -241,12 +244,21 @@ def ask(env, opened, times):
 
 def connection_count(pid):
     """How many connections a process has accepted."""
+    return sockets(pid, "01")
+
+
+def listens(pid):
+    return bool(sockets(pid, "0A"))
+
+
+def sockets(pid, state):
+    """How many sockets in this state a process holds."""
     rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
-    established = {f"socket:[{row[9]}]" for row in rows if row[3] == "01"}
+    in_state = {f"socket:[{row[9]}]" for row in rows if row[3] == state}
     found = 0
     for file in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):
-            found += os.readlink(file) in established
+            found += os.readlink(file) in in_state
     return found
 
 

@@ -347,6 +347,7 @@ def test_the_servers_worker_ends_with_it(env):
         process.send_signal(signal.SIGTERM)
         process.wait(120)
         wait_until(lambda: not is_running(beside))
+    assert process.log.read_text().count("Rolled up") == 0
 
 
 def test_a_rebuild_answers_rightly_meanwhile(make_event, client_with_scopes, monkeypatch):

@@ -5,6 +5,8 @@ import shutil
 import socket
 import sys
 from argparse import ArgumentParser
+from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from typing_extensions import override
 
+from events.management.commands import roll_up
 from tracking_api.server.supervisor import Supervisor, listening
 
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when it is loaded
@@ -39,8 +42,8 @@ class Command(BaseCommand):
             call_command("prepare_first_visit")
         if settings.METRICS_TOKEN:
             os.environ[DIRECTORY_VARIABLE] = str(self._metrics_directory())
-        command = [sys.executable, sys.argv[0], "roll_up", "--watch", "1", "--parent", str(os.getpid())]
-        code = Supervisor(self._listen(), command if worker else None).run(self._tell)
+        work = partial(_roll_up, sys.argv[0], os.getpid())
+        code = Supervisor(self._listen(), work if worker else None).run(self._tell)
         if code:
             raise CommandError("A process of the server ended before it served; what it said stands above.")
 
@@ -67,3 +70,9 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(f"LOCAL_DIR must be a directory to write to: {error}.") from None
         return directory
+
+
+def _roll_up(program: str, parent: int) -> None:
+    """Be the worker until the parent process is gone, and say nothing of what was done, as the server goes on."""
+    with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing):
+        roll_up.Command().run_from_argv([program, "roll_up", "--watch", "1", "--parent", str(parent)])
