@@ -18,7 +18,8 @@ class Command(loaddata.Command):
     def save_obj(self, obj: DeserializedObject) -> bool:
         """Save the object, unless it is an event that is stored just so: its buckets would be rebuilt for nothing."""
         event = obj.object
-        if not isinstance(event, Event) or Event in self.excluded_models:
+        # one without an id was looked for by its content, and is not stored
+        if not isinstance(event, Event) or Event in self.excluded_models or event.pk is None:
             return super().save_obj(obj)
         # the service chooses the partition
         given = [field for field in Event._meta.concrete_fields if field.name != "partition"]
