@@ -11,6 +11,7 @@ from fakeredis import FakeRedis, FakeServer
 
 from events.access import counters as module
 from events.access.counters import Counters
+from events.tests.support.examples import few_of
 
 REDIS = "redis://cache.example:6379/0"
 
@@ -168,7 +169,7 @@ EVERYWHERE = pytest.mark.parametrize("url", [REDIS, MEMCACHED, "memory://"])
 
 @EVERYWHERE
 def test_of_many_at_once_exactly_the_quota_is_lent(redis, memcached, url):
-    for attempt in range(20):
+    for attempt in range(few_of(20)):
         counters = Counters(url)
         start = threading.Barrier(60)
 

@@ -30,12 +30,12 @@ set_token_value(token, "token-of-the-shop")
 token.save()
 """
 CHECK = """
-import json, sys
+import json, os
 from urllib.parse import urlsplit
 from django.db import connections
 from events.checks import check_database, check_replica
 found = []
-for url in sys.stdin.read().split():
+for url in json.loads(os.environ["URLS"]):
     to = urlsplit(url)
     connections["replica"].close()
     connections.settings["replica"] |= {"HOST": to.hostname, "PORT": to.port, "NAME": to.path[1:]}
@@ -212,9 +212,8 @@ def test_the_check_says_why_a_replica_is_not_read_or_what_it_lacks(pair):
     nowhere = f"postgres://127.0.0.1:{service.free_port()}/tracking"
     urls = [pair.standby.url("tracking"), pair.primary.url("tracking"), pair.standby.url("postgres"), nowhere]
 
-    checked = service.manage(
-        "shell", "--no-imports", "-c", CHECK, env={**pair.env, "SERVER_THREADS": "200"}, input=" ".join(urls)
-    )
+    env = {**pair.env, "SERVER_THREADS": "200", "URLS": json.dumps(urls)}
+    checked = service.manage("shell", "--no-imports", "-c", CHECK, env=env)
 
     assert checked.returncode == 0, checked.stderr
     of_standby, *of_others, of_primary = json.loads(checked.stdout)

@@ -82,21 +82,21 @@ def test_there_are_few_endpoints_however_many_paths(path, endpoint):
 
 
 @pytest.mark.parametrize(
-    "path",
+    ("path", "times"),
     [
-        "/nowhere/{}/" + "x" * 100,
-        "/nowhere/{}/" + "x" * 60_000,
-        "/api/events/{}" + "x" * 60_000,
-        "/api/events/{}/" + "\xff" * 60_000,
-        "/api/events/{}" + "\xff" * 280,
+        ("/nowhere/{}/" + "x" * 100, 2_600),
+        ("/nowhere/{}/" + "x" * 60_000, 100),
+        ("/api/events/{}" + "x" * 60_000, 100),
+        ("/api/events/{}/" + "\xff" * 60_000, 100),
+        ("/api/events/{}" + "\xff" * 280, 2_600),
     ],
     ids=["nowhere", "long", "long namespace", "long name", "longest that is kept"],
 )
-def test_what_is_kept_of_paths_is_bounded_in_bytes(path):
+def test_what_is_kept_of_paths_is_bounded_in_bytes(path, times):
     """Whoever sends them, as many as they like."""
     endpoint_of("/nowhere")
     tracemalloc.start()
-    for number in range(2_600):
+    for number in range(times):
         endpoint_of(path.format(number))
     kept_bytes, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()

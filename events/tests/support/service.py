@@ -10,7 +10,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import sys
+import tempfile
 import time
 import uuid
 from contextlib import closing, contextmanager, suppress
@@ -20,6 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg2
 
+from events.tests.support import forked
 from events.tests.support.waiting import ask_until, wait_until
 
 PROJECT_DIR = Path(__file__).resolve().parents[3]
@@ -134,21 +135,29 @@ def insert_events(env, name, count, *, namespace="Shop", first=1_600_000_000, st
     )
 
 
-def manage(*arguments, env, **options):
+def manage(*arguments, env, umask=-1):
     """A finished ``manage.py`` call, its output as text."""
-    command = [sys.executable, str(PROJECT_DIR / "manage.py"), *arguments]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, **options)
+    with tempfile.TemporaryDirectory() as directory:
+        out, err = Path(directory, "out"), Path(directory, "err")
+        process = forked.start(arguments, env, out, err, umask=umask)
+        try:
+            code = process.wait(300)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(process.args, code, out.read_text(), err.read_text())
 
 
 @contextmanager
 def served(env, *arguments, command=None, cwd=None):
     """A server process listening on the port that ``env`` names; stopped after, hard if it doesn't stop by itself."""
     log = Path(env["HOME"]) / "server.log"
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            command or [sys.executable, str(PROJECT_DIR / "manage.py"), "serve", *arguments],
-            env=env, cwd=cwd, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
+    if command:
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                command, env=env, cwd=cwd, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+    else:
+        process = forked.start(["serve", *arguments], env, log, cwd=cwd)
     process.log = log
     try:
         wait_for(int(env["PORT"]), process)
