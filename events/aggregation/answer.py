@@ -146,6 +146,8 @@ class Answer:
         first, last = question.ts_min, question.ts_max
         if first is None or last is None or question.fill != "none":
             return None
+        if self.accuracy and self.state.pruned_before:  # an end amid the series' first or last hour reads it whole
+            return None
         if question.granularity != "none" and self._count(Span(first, last)) > settings.MAX_ITEMS:
             return None
         return Span(first, last)

@@ -43,6 +43,10 @@ class EventReader(Reader):
 
     @override
     def _parts(self, pieces: Sequence[Piece] | None = None) -> list[Statement]:
+        return self._parts_of_events()
+
+    @override
+    def _parts_of_events(self) -> list[Statement]:
         return [Statement.of(self._rows.of_events(self._events_of_all_sources()))]
 
     @override

@@ -103,7 +103,7 @@ class Reader:
         elif self.state.is_pruned(self.first):
             rows = iterate(*self._parts(), order_by="key")
         elif len(self.state.sources) > 1:
-            rows = iterate(*map(Statement.of, map(self._rows.of_events, self._all_events())), order_by="key")
+            rows = iterate(*self._parts_of_events(), order_by="key")
         else:
             [events] = self._all_events()
             rows = iterate(Statement.of(self._rows.of_events(events).order_by("start")))
@@ -247,6 +247,10 @@ class Reader:
             if tail := self.state.tail:
                 parts.append(kept_statements.of_tail(self._rows, source, span, self.state.marks, tail))
         return parts
+
+    def _parts_of_events(self) -> list[Statement]:
+        """Choose the rows of all events, whose buckets are merged from those of each source."""
+        return [Statement.of(self._rows.of_events(events)) for events in self._all_events()]
 
     @cached_property
     def _pieces(self) -> list[Piece]:

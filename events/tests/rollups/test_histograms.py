@@ -1,5 +1,6 @@
 """Histograms in the rollups: what they hold, and the percentiles that are answered from them."""
 
+import json
 import math
 import statistics
 import sys
@@ -338,6 +339,12 @@ def test_a_series_that_begins_within_an_hour_is_answered_of_when_it_is_pruned(cl
     assert ask(client, "p100", tsMax="2024-03-04") == ask(client, "p100", tsMin="2024-03-01", tsMax="2024-03-04")
     lines = client.get(PATH, {"aggregationType": "p100", "granularity": "day", "format": "csv"})
     assert (lines["Tracking-Accuracy"], len(lines.getvalue().splitlines())) == ("0.01", 5)
+    # a window that begins in the hour of the first event, before that
+    amid = {"aggregationType": "p100", "granularity": "hour", "tsMin": "2024-03-01T22:05:00Z", "tsMax": "2024-03-03"}
+    answers = [client.get(PATH, {**amid, "format": form}) for form in ("json", "ndjson")]
+    assert [(each.status_code, each["Tracking-Accuracy"]) for each in answers] == [(200, "0.01")] * 2
+    assert answers[0].json() == [json.loads(line) for line in answers[1].getvalue().splitlines()]
+    assert [item["value"] for item in answers[0].json()] == within(*range(1, 9))
     # the value before a window, whose end cuts no hour, and one that cuts the hour of the first event
     filled = {"tsMax": "2024-03-05", "fill": "previous"}
     assert ask(client, "p100", tsMin="2024-03-04", **filled) == ("0.01", within(8, 8))

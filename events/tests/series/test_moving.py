@@ -107,9 +107,9 @@ if IS_THOROUGH:
     ]
 
 
-def asked(question, key):
+def asked(question, key, answer=aggregate):
     try:
-        found = aggregate(Question(namespace=key[0], name=key[1], **question))
+        found = list(answer(Question(namespace=key[0], name=key[1], **question)))
     except BadRequest as error:
         return error.get_full_details()
     if question.get("aggregation_type") == "stddev":  # its last digits depend on the order in which rows are read
@@ -260,6 +260,27 @@ def test_between_two_steps_every_answer_is_that_of_the_new_name(
     assert not Histogram.objects.of_series(*OLD).exists()
     if histograms != "Till":
         call_command("verify_rollups")
+
+
+@pytest.mark.parametrize("kind", ["avg", "sum", "count", "p50", "p90", "stddev", "first", "last"])
+def test_what_both_series_have_at_one_instant_is_one_item_streamed_or_not(new, kind):
+    question = {"aggregation_type": kind}  # not grouped
+    for key in (OLD, NOBODY):
+        add(key, 12)
+    for key in (new, NOBODY):
+        add(key, 12, value=2.5)
+    expected = asked(question, NOBODY)
+    assert len(expected) == 12
+    roll_up_all()
+    begun = renaming.move(OLD, new, merge=True)
+
+    def check():
+        assert asked(question, new) == asked(question, new, stream) == expected
+
+    check()
+    for _ in Mover(begun).steps(lambda: False):
+        check()
+    check()
 
 
 def test_what_comes_under_the_old_name_since_is_a_series_of_its_own(new):
