@@ -103,7 +103,10 @@ class EventMultiPartParser(EventParser):
         if not body.rstrip().endswith(b"--"):
             raise ParseError("The multipart form ends before its closing boundary.")
         # Django replaces what it can't decode. Latin-1 decodes every byte, so the bytes can be restored and checked.
-        parsed = parsers.MultiPartParser().parse(BytesIO(body), media_type, {**context, "encoding": "latin-1"})
+        try:
+            parsed = parsers.MultiPartParser().parse(BytesIO(body), media_type, {**context, "encoding": "latin-1"})
+        except TypeError:  # Python's, where a parameter of a part's header comes with and without a number
+            raise ParseError("A header of the multipart form can't be read.") from None
         fields = QueryDict(mutable=True)
         try:
             for key, values in parsed.data.lists():

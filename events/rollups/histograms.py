@@ -77,12 +77,11 @@ def rebuild(
     """Compute a series' histograms anew in ranges of whole hours, from its events up to the watermark.
 
     Those of a namespace without histograms are emptied, so that none is left that events were changed of. To be called
-    in a transaction that has locked the watermark. One query for a series that has none and is to have none, and none
-    without a range, which is where only what is made of hours is wrong.
+    in a transaction that has locked the watermark. One query for a series that has none and is to have none.
     """
     stored = Histogram.objects.of_series(namespace, name)
     is_wanted = namespace in settings.ROLLUP_HISTOGRAMS
-    if not ranges or (not is_wanted and not stored.exists()):
+    if not is_wanted and not stored.exists():
         return
     of_hours = stored.filter(resolution=Of.HOUR)
     of_hours.filter(reduce(or_, (Q(bucket__range=each) for each in ranges)))._raw_delete(connection.alias)

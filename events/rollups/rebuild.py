@@ -120,7 +120,7 @@ def rebuild(
         within = reduce(or_, (Q(timestamp__range=each) for each in part))
         fill_step(events.filter(within), resolutions[0], partition)
         add_step(resolutions, finest=resolutions[0], partition=partition)
-    histograms.rebuild(events, namespace, name, ranges, partition)
+        histograms.rebuild(events, namespace, name, part, partition)
     rebuild_whole_series(watermark, namespace, name)
 
 

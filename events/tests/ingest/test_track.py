@@ -354,6 +354,8 @@ def test_it_refuses_a_bad_multipart_form(client):
         post(b"x--", boundary=""),
         post(part % ("é".encode(), b"", b"1") + rest + b"--b--\r\n"),
         post(b"".join(part % (b"a%d" % i, b"", b"") for i in range(1001)) + b"--b--\r\n"),
+        post(part % (b"namespace", b"; name*=a; name*0=b", b"a") + rest + b"--b--\r\n"),
+        post(part % (b"namespace", b"\r\nX: a; b*=1; b*0=2", b"a") + rest + b"--b--\r\n"),
     ]
 
     assert [(answer.status_code, answer.json()) for answer in answers] == [
@@ -364,6 +366,7 @@ def test_it_refuses_a_bad_multipart_form(client):
         (400, {"detail": "Multipart form parse error - Invalid boundary in multipart: "}),
         (400, {"namespace": [REQUIRED], "é": [UNKNOWN]}),
         (400, {"detail": "The number of GET/POST parameters exceeded settings.DATA_UPLOAD_MAX_NUMBER_FIELDS."}),
+        *[(400, {"detail": "A header of the multipart form can't be read."})] * 2,
     ]
     assert not Event.objects.exists()
 

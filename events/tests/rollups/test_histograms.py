@@ -259,6 +259,21 @@ def test_turned_on_later_answers_are_exact_until_they_are_made(client, partition
     assert ask(client, "p95") == ("0.01", within(6.7))
 
 
+def test_those_of_any_number_of_hours_are_made_anew_at_once(db, settings):
+    """SQLite takes no condition of more than 1,000 parts."""
+    settings.ROLLUP_HISTOGRAMS = Namespaces.of("")
+    add(*range(1_100), step=timedelta(hours=2))
+    roll_up_all()
+    settings.ROLLUP_HISTOGRAMS = Namespaces.of("Shop")
+
+    assert verify("--repair")[-1] == "Repaired 1100 rollups."
+
+    assert stored() == expected()
+    Event.objects.update(value=1)
+    assert stored() == expected()
+    assert verify() == ["All rollups of 1 series are right."]
+
+
 def test_a_wrong_one_is_found_and_repaired(db):
     add(*range(1, 6))
     roll_up_all()

@@ -60,6 +60,9 @@ JSON = b"Content-Type: application/json"
         (b"GET /accounts/login/?next=/ HTTP/1.1", [b"Content-Type: text/plain; charset=zlib"], b"", {200}),
         (b"POST /accounts/login/ HTTP/1.1", [b"Content-Type: multipart/form-data; boundary=x; charset=hex",
          b"Content-Length: 61"], b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--x--\r\n'.ljust(61), {403}),
+        *((b"POST " + path + b" HTTP/1.1", [b"Content-Type: multipart/form-data; boundary=x", b"Content-Length: 67"],
+           b"--x\r\nContent-Disposition: form-data; a*=1; a*0=2\r\n\r\nb\r\n--x--\r\n".ljust(67), {400})
+          for path in (b"/accounts/login/", b"/admin/login/", b"/o/token/", b"/o/revoke_token/", b"/api/track/")),
         (b"GET /api/events/a/b?tsMin=" + b"9" * 400 + b" HTTP/1.1", [], b"", {400}),
         (b"GET /api/events/a/b?%ED%A0%80=1 HTTP/1.1", [], b"", {400}),
         (b"GET /api/events/a/b?" + b"a=1&" * 2000 + b" HTTP/1.1", [], b"", {400}),
