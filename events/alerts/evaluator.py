@@ -25,6 +25,7 @@ from events.alerts.models import Alert, AlertState, Delivery, Firing
 from events.alerts.problems import words_of
 from events.alerts.states import FIRING, OK, RESOLVED, Status
 from events.alerts.watched import Watched
+from events.calendar.granularity import MICROSECOND
 from events.database.errors import is_database_away
 from events.database.snapshot import snapshot
 from events.log.models import Event
@@ -38,7 +39,7 @@ _MOST_MISSED = 15
 _PATIENCE, _LONG_TAIL = timedelta(seconds=30), 5_000
 _CLOCK_SET_BACK = timedelta(hours=1)
 _VALUES_A_STEP = 2_000
-_STATE_FIELDS = ("state", "since", "clear_since", "value", "evaluated_at", "firing", "is_announced")
+_STATE_FIELDS = ("state", "since", "clear_since", "value", "evaluated_at", "firing", "is_announced", "told_before")
 # What one alert may fail by without being in the way of the others.
 BROKEN = (APIException, DatabaseError, InterfaceError, ArithmeticError, ValueError, LookupError, RuntimeError)
 
@@ -136,7 +137,7 @@ class Evaluator:
                 if alert.problem != outcome.problem:
                     Alert.objects.filter(pk=alert.pk).update(problem=outcome.problem)
                 if alert.is_silent(now):  # that a series is gone is told later, like all else, by what is left of it
-                    outcome.gone = [state for state in outcome.gone if not state.is_announced]
+                    outcome.gone = [state for state in outcome.gone if not state.told]
                 deliveries += _told(alert, outcome, now)
             judged = [each for outcome in valid for each in outcome.judged]
             gone = [state for outcome in valid for state in outcome.gone]
@@ -166,8 +167,7 @@ def _steps(watched: Iterable[Watched], minute: datetime) -> Iterator[list[Watche
     count = 0
     for each in watched:
         step.append(each)
-        at = minute - each.alert.delay_minutes * MINUTE
-        count += sum(len(_due(each.states.get(series), at)) for series in each.series)
+        count += sum(len(_due(each.alert, each.states.get(series), minute)) for series in each.series)
         if count >= _VALUES_A_STEP:
             yield step
             step, count = [], 0
@@ -218,9 +218,8 @@ def _judge_together(watched: Sequence[Watched], minute: datetime, most_missed: i
     minutes: _Minutes = {}
     for each in watched:
         condition = each.alert.condition
-        at = minute - each.alert.delay_minutes * MINUTE
         for series in each.series:
-            due = minutes[each.alert.pk, series] = _due(each.states.get(series), at, most_missed)
+            due = minutes[each.alert.pk, series] = _due(each.alert, each.states.get(series), minute, most_missed)
             asked += [window for point in due for window in condition.windows(series, point)]
     values = windows.read(asked, settings.PERCENTILE_EVENTS)
     outcomes = [_outcome(each, minutes, values, minute) for each in watched]
@@ -228,9 +227,13 @@ def _judge_together(watched: Sequence[Watched], minute: datetime, most_missed: i
     return outcomes
 
 
-def _due(state: AlertState | None, at: datetime, most: int = _MOST_MISSED) -> list[datetime]:
-    """List the minutes up to ``at`` that are not evaluated yet, the last ones of many."""
-    if state is None or state.evaluated_at - at > _CLOCK_SET_BACK:
+def _due(alert: Alert, state: AlertState | None, minute: datetime, most: int = _MOST_MISSED) -> list[datetime]:
+    """List the minutes that are not evaluated yet, up to the one that the alert's delay allows; the last ones of many.
+
+    None where the delay was raised, until it allows another minute.
+    """
+    at = minute - alert.delay_minutes * MINUTE
+    if state is None or state.evaluated_at - minute > _CLOCK_SET_BACK:
         return [at]
     first = max(state.evaluated_at + MINUTE, at - (most - 1) * MINUTE)
     return [first + number * MINUTE for number in range(int((at - first) / MINUTE) + 1)]
@@ -256,7 +259,7 @@ def _outcome(watched: Watched, minutes: _Minutes, values: dict[Window, Found], m
     at = minute - alert.delay_minutes * MINUTE
     for state in watched.gone:
         if state.state == FIRING and state.firing:
-            state.firing.resolved_at = at
+            state.firing.resolved_at = max(at, state.evaluated_at)  # a delay that was raised goes back behind it
         outcome.gone.append(state)
     return outcome
 
@@ -272,6 +275,8 @@ def _step(judged: _Judged, alert: Alert, at: datetime, value: float | None, verd
     state.state, state.since, state.clear_since = after.state, after.since, after.clear_since
     state.value, state.evaluated_at = value, at
     if after.state == FIRING != before.state:
+        if state.is_announced:  # the end of the firing before was not told
+            state.told_before, state.is_announced = state.firing, False
         pending_since = before.since if before.state == "pending" else at
         state.firing = Firing(
             alert=alert, namespace=state.namespace, name=state.name,
@@ -290,21 +295,29 @@ def _count_events(fired: Sequence[Firing]) -> None:
 
 
 def _told(alert: Alert, outcome: _Outcome, now: datetime) -> list[Delivery]:
-    """Make the deliveries of what there is to tell, unless nothing is to be sent now; then it is told later."""
+    """Make the deliveries of what there is to tell, unless nothing is to be sent now; then it is told later.
+
+    The end of a firing that was told comes before the next firing of its series.
+    """
     if alert.is_silent(now):
         return []
+    before: list[Firing] = []
     firing: list[Firing] = []
     resolved: list[Firing] = []
     for judged in outcome.judged:
         state = judged.state
-        if state.state == FIRING and state.firing and (judged.fired or not state.is_announced):
+        if state.told_before:
+            before.append(state.told_before)
+            state.told_before = None
+        if state.state == FIRING and state.firing and not state.is_announced:
             firing.append(state.firing)
             state.is_announced = True
         elif state.state != FIRING and state.firing and (judged.fired or state.is_announced):
             resolved.append(state.firing)
             state.is_announced = False
-    resolved += [state.firing for state in outcome.gone if state.is_announced and state.firing]
+    resolved += [state.told for state in outcome.gone if state.told]
     return [
+        *messages.deliveries(alert, "resolved", before, now - MICROSECOND),  # as the times tell the order
         *messages.deliveries(alert, "firing", firing, now),
         *messages.deliveries(alert, "resolved", resolved, now),
     ]

@@ -302,7 +302,9 @@ class AlertState(models.Model):
     value = models.FloatField(null=True)
     evaluated_at = models.DateTimeField()
     firing = models.ForeignKey(Firing, models.SET_NULL, null=True, related_name="+")
-    is_announced = models.BooleanField(default=False)  # whether it was told that it fires, and not yet that it resolved
+    is_announced = models.BooleanField(default=False)  # whether it was told of ``firing``, and not yet that it resolved
+    # An earlier firing of which that is so. The release before, which doesn't know of it, may delete the firing.
+    told_before = models.ForeignKey(Firing, models.SET_NULL, null=True, related_name="+", db_constraint=False)
 
     class Meta:
         default_permissions = ()
@@ -317,6 +319,11 @@ class AlertState(models.Model):
     def series(self) -> SeriesKey:
         """The series."""
         return SeriesKey(self.namespace, self.name)
+
+    @property
+    def told(self) -> Firing | None:
+        """The firing of which it was told that it fires, and not yet that it resolved."""
+        return self.told_before or (self.firing if self.is_announced else None)
 
 
 class Delivery(models.Model):

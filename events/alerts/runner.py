@@ -11,10 +11,11 @@ from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection, models
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from events.alerts.evaluator import Evaluator
-from events.alerts.models import Delivery, Firing
+from events.alerts.models import AlertState, Delivery, Firing
 from events.alerts.sender import send_waiting
 
 logger = logging.getLogger(__name__)
@@ -83,10 +84,15 @@ class AlertRunner:
 
 
 def forget_old(now: datetime) -> int:
-    """Delete firings that ended, and deliveries that were made, ALERT_KEEP_DAYS ago; return how many rows."""
+    """Delete firings that ended, and deliveries that were made, ALERT_KEEP_DAYS ago; return how many rows.
+
+    A firing whose end is still to be told stays, and so does a delivery that is still to be sent.
+    """
     before = now - timedelta(days=settings.ALERT_KEEP_DAYS)
     sent = Delivery.objects.filter(created_at__lt=before).exclude(status=Delivery.WAITING)
-    return _deleted(Firing.objects.filter(resolved_at__lt=before)) + _deleted(sent)
+    told = AlertState.objects.filter(Q(told_before=OuterRef("pk")) | Q(firing=OuterRef("pk"), is_announced=True))
+    ended = Firing.objects.filter(~Exists(told), resolved_at__lt=before)
+    return _deleted(ended) + _deleted(sent)
 
 
 def _deleted(rows: models.QuerySet[Any]) -> int:

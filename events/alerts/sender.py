@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 
-from django.db.models import F
+from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
 
 from events.alerts import emails, sealing, webhooks
@@ -66,8 +66,12 @@ def send_again(delivery: Delivery, now: datetime) -> bool:
 
 
 def _claim() -> Sequence[Delivery]:
-    now = timezone.now()
-    due = Delivery.objects.filter(status=Delivery.WAITING, next_attempt_at__lte=now)
+    """Claim some that are due, but none before those of the same alert and target that came first were tried once."""
+    now, waiting = timezone.now(), Delivery.objects.filter(status=Delivery.WAITING)
+    first = waiting.filter(
+        alert=OuterRef("alert"), target=OuterRef("target"), created_at__lt=OuterRef("created_at"), outcome=""
+    )
+    due = waiting.filter(~Exists(first), next_attempt_at__lte=now)
     claimed = []
     for delivery in due.select_related("target").order_by("next_attempt_at")[:_AT_ONCE]:
         mine = due.filter(pk=delivery.pk, attempts=delivery.attempts)

@@ -42,7 +42,7 @@ class Watched:
         """Find what every enabled alert watches. A handful of queries, and one reading of the patterns' catalogue."""
         alerts = list(Alert.objects.filter(is_enabled=True).order_by("pk"))
         states: defaultdict[int, dict[SeriesKey, AlertState]] = defaultdict(dict)
-        for state in AlertState.objects.filter(alert__in=alerts).select_related("firing"):
+        for state in AlertState.objects.filter(alert__in=alerts).select_related("firing", "told_before"):
             states[state.alert_id][state.series] = state
         known = _Known.of(alerts)
         return [known.watched_by(alert, states[alert.pk]) for alert in alerts]

@@ -29,6 +29,16 @@ def time(monkeypatch):
 
 
 @pytest.fixture
+def track(make_event):
+    """Tracks a value of cpu so many seconds past noon."""
+
+    def track(seconds, value, namespace="Server-1", name="cpu"):
+        return make_event(namespace, name, NOON + timedelta(seconds=seconds), value)
+
+    return track
+
+
+@pytest.fixture
 def make_target(db):
     def make(name="Ops", url="http://127.0.0.1:1/hook", secret="", **fields):
         target = AlertTarget(name=name, **fields)

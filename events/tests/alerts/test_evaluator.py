@@ -1,6 +1,5 @@
-"""The alerts' evaluation, minute by minute: states and values, late events, quiet hours, what is broken, the lease."""
+"""The alerts' evaluation, minute by minute: states and values, late events, missed minutes, what is broken, the lease."""
 
-from datetime import time as time_of_day
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -12,21 +11,11 @@ from events.alerts import evaluator as evaluator_module
 from events.alerts import revisions
 from events.alerts.evaluator import Evaluator
 from events.alerts.models import Alert, AlertEvaluator, AlertState, Delivery, Firing
-from events.alerts.watched import forget
+from events.alerts.watched import forget, store
 from events.models import Event, Watermark
 from events.tests.alerts.conftest import NOON, states
 from events.tests.support.rolling_up import roll_up_all
 from events.worker import retention
-
-
-@pytest.fixture
-def track(make_event):
-    """Tracks a value of cpu so many seconds past noon."""
-
-    def track(seconds, value, namespace="Server-1", name="cpu"):
-        return make_event(namespace, name, NOON + timedelta(seconds=seconds), value)
-
-    return track
 
 
 def test_an_alert_from_ok_to_resolved(partition_count, track, make_alert, make_target, evaluate, time):
@@ -118,26 +107,6 @@ def test_every_series_that_a_pattern_matches(partition_count, track, make_alert,
         Delivery.objects.filter(event="resolved").get().subject
         == f"[warning] {alert.name} is resolved for Server-3/cpu"
     )
-
-
-def test_what_goes_away_in_quiet_hours_is_told_after_them(track, make_alert, make_target, evaluate):
-    alert = make_alert(make_target(), namespace="Server-*")
-    track(10, 95)
-    evaluate()
-    assert [each.event for each in Delivery.objects.all()] == ["firing"]
-    Alert.objects.update(muted_until=NOON + timedelta(minutes=4))
-
-    Event.objects.all().delete()
-    for _ in range(2):
-        evaluate()
-        assert states() == ["firing"]
-    assert Firing.objects.get().resolved_at is None
-    for _ in range(2):
-        evaluate()
-
-    assert states() == []
-    assert Firing.objects.get().resolved_at is not None
-    assert [each.event for each in alert.deliveries.order_by("created_at")] == ["firing", "resolved"]
 
 
 def test_what_fired_on_data_that_a_late_event_changed_says_so(
@@ -281,27 +250,47 @@ def test_minutes_that_no_worker_evaluated_are_made_up_for(track, make_alert, mak
     assert AlertState.objects.get().evaluated_at == NOON + timedelta(minutes=608)
 
 
-@pytest.mark.parametrize("how", ["quiet", "muted"])
-def test_what_fires_in_quiet_hours_is_told_after_them_if_it_still_does(track, make_alert, make_target, evaluate, how):
-    until = NOON + timedelta(minutes=3)
-    hours = {"quiet_start": time_of_day(13), "quiet_end": time_of_day(13, 3), "quiet_zone": "Europe/Berlin"}
-    still = make_alert(make_target(), **(hours if how == "quiet" else {"muted_until": until}))
-    over = make_alert(
-        *still.targets.all(), series_name="memory", **(hours if how == "quiet" else {"muted_until": until})
-    )
-    for minute in range(3):
-        track(minute * 60 + 10, 95)
-    track(10, 95, name="memory")
-    track(70, 10, name="memory")
-    evaluate()
-    assert states() == ["firing", "firing"]
-    evaluate()
-    assert states(over) == ["resolved"]
-    assert Delivery.objects.count() == 0
+def test_a_delay_that_is_raised_lets_no_minute_be_judged_again(track, make_alert, make_target, evaluate, time):
+    alert = make_alert(make_target(), aggregation_type="sum", delay_minutes=1)
+    track(600, 99)
+    found = []
+    for turn in range(20):
+        evaluate(minutes=10)
+        found.append(AlertState.objects.get().evaluated_at)
+        if turn == 1:
+            alert.delay_minutes = 90
+            store(alert)
 
+    firing = Firing.objects.get()
+    assert [firing.fired_at, firing.resolved_at] == [NOON + timedelta(minutes=each) for each in (11, 12)]
+    assert [each.event for each in Delivery.objects.all()] == ["resolved"]
+    minutes = [int((each - NOON) / timedelta(minutes=1)) for each in found]
+    assert minutes == [9, *[19] * 9, *range(20, 111, 10)]
+
+
+def test_what_is_gone_with_a_delay_that_was_raised_ends_no_earlier_than_it_was_seen(track, make_alert, evaluate):
+    alert = make_alert(namespace="Server-*")
+    track(10, 95)
+    evaluate()
+    alert.delay_minutes = 30
+    store(alert)
+    Event.objects.all().delete()
     evaluate()
 
-    assert [(each.event, each.alert) for each in Delivery.objects.all()] == [("firing", still)]
+    firing = Firing.objects.get()
+    assert (firing.fired_at, firing.resolved_at) == (NOON + timedelta(minutes=1), NOON + timedelta(minutes=1))
+
+
+@pytest.mark.parametrize("delay_minutes", [0, 5])
+def test_a_clock_that_is_set_back_by_hours_does_not_stop_the_evaluation(track, make_alert, evaluate, delay_minutes):
+    make_alert(delay_minutes=delay_minutes)
+    track(-180 * 60 - delay_minutes * 60 + 10, 95)
+    evaluate()
+
+    evaluate(minutes=-180)
+
+    state = AlertState.objects.get()
+    assert (state.state, state.evaluated_at) == ("firing", NOON - timedelta(minutes=179 + delay_minutes))
 
 
 def test_a_broken_alert_stops_no_other(track, make_alert, evaluate, monkeypatch):
