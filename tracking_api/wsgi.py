@@ -23,7 +23,6 @@ from events.http.error_handlers import NO_ROOM, answer_to
 from events.http.fast_path.handler import start
 from events.http.paths import is_api, most_body_bytes
 from events.http.plain_errors import refuse
-from events.observability.observation import current
 from events.observability.probes import is_probe
 from events.observability.recorder import observe
 from tracking_api.server.streams import Streams, write_to_file
@@ -62,13 +61,12 @@ def _work(environ: WSGIEnvironment, start_response: StartResponse) -> Any:
 
 
 def _made(answer: LongAnswer) -> Any:
-    client = current().client
     try:
-        _streams.admit(client, _streams.most)
+        _streams.admit(answer.owner, _streams.most)
         try:
-            file = write_to_file(answer, _streams, client, lambda: True)
+            file = write_to_file(answer, _streams, answer.owner, lambda: True)
         finally:
-            _streams.release(client)
+            _streams.release(answer.owner)
     except Exception as error:  # the view may raise anything, and is answered as any view is
         response = answer_to(answer.request, error, answer.response)
         start(response, answer.start_response)

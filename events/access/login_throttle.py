@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from threading import Condition
 
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
@@ -85,8 +86,9 @@ def slowed(
 ) -> _View:  # fmt: skip
     """Make a view take MAX_LOGIN_FAILURES of each name from an address; past them it raises TooManyFailuresError.
 
-    ``names_of`` returns the names that a request tries; a request that names nobody is no attempt. An attempt has
-    failed where the view answers with a status of ``failed_statuses``, or raises one of ``failures``.
+    ``names_of`` returns the names that the view may judge of a request, and no others, as each is counted; a request
+    that names nobody is no attempt. An attempt has failed where the view answers with a status of ``failed_statuses``,
+    or raises one of ``failures``.
     """
 
     @wraps(view)
@@ -176,9 +178,13 @@ def _quotas(request: HttpRequest, names: set[str]) -> dict[str, int]:
 
 
 def _user_names(request: HttpRequest) -> list[str]:
-    return [name for name in request.POST.getlist("username") if name.strip()]
+    name = request.POST.get("username", "")  # of several the last one, which is all that the form judges
+    return [name] if name.strip() else []
 
 
 def _normal(name: str) -> str:
-    # the log-in form normalizes names in this way, so that one name has one count
-    return unicodedata.normalize("NFKC", name).strip()
+    # As the log-in form does it, so that one name has one count. A longer name than users have it refuses as it is: the
+    # time to normalize grows with the square of the length.
+    name = name.strip()
+    longest = User._meta.get_field("username").max_length
+    return name if longest and len(name) > longest else unicodedata.normalize("NFKC", name).strip()

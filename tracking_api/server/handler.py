@@ -12,6 +12,7 @@ from django.http.response import HttpResponseBase
 from typing_extensions import override
 
 from events.http.fast_path.handler import QuietHandler, start
+from events.observability.observation import current
 
 _THRESHOLDS = 700, 10, 10  # Python's own; manage.py has others for the start
 
@@ -25,12 +26,16 @@ from events.quick_track import quick_answer  # noqa: E402  # needs Django's mode
 
 
 class LongAnswer:
-    """An answer in pieces, none of which is made yet; ``tracking_api.server.streams`` makes them."""
+    """An answer in pieces, none of which is made yet; ``tracking_api.server.streams`` makes them.
+
+    ``owner`` is the client that it counts for: that of the token, or the signed-in user; None where neither is known.
+    """
 
     streaming = True
 
     def __init__(self, request: HttpRequest, response: StreamingHttpResponse, start_response: StartResponse) -> None:
         self.request, self.response, self.start_response = request, response, start_response
+        self.owner = current().client or _user_of(request)
 
     def start(self) -> None:
         """Call ``start_response`` with the status and headers."""
@@ -63,3 +68,9 @@ def freeze() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_THRESHOLDS)
+
+
+def _user_of(request: HttpRequest) -> str | None:
+    """Return the user who is signed in, named as the client is by that user's own tokens; None where nobody is."""
+    user = getattr(request, "user", None)  # set by middleware that not every request meets, or by the view
+    return f"user {user.pk}" if user is not None and user.is_authenticated else None

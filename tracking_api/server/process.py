@@ -16,6 +16,7 @@ from typing import Any
 import uvloop
 from django.conf import settings
 from django.db import connections
+from django.http import parse_cookie
 
 from events.database.dialect import is_postgresql
 from events.http.error_handlers import answer_to
@@ -117,7 +118,7 @@ class Process:
             connection.abort()
 
     def _make(self, request: Request, connection: Connection, pending: Pending) -> None:
-        client = pending.observed.seen.client or connection.client_network
+        client = pending.observed.response.owner or connection.client_network
         try:
             self._streams.admit(client, 2 * self._streams.most)  # half of them are made, half wait
         except Exception as error:  # answered as if the view had raised it
@@ -143,10 +144,15 @@ class Process:
 
 
 def _owner(request: Request, connection: Connection) -> str | bytes | None:
-    """Return whom a request's job counts for: the client's network; behind a trusted proxy, the credentials."""
+    """Return whom a request's job counts for: the client's network; behind a trusted proxy, the token or session."""
     if connection.client_network is not None:
         return connection.client_network
-    return next((value for name, value in request.headers if name.lower() == b"authorization"), None)
+    authorization = next((value for name, value in request.headers if name.lower() == b"authorization"), None)
+    if authorization is not None:
+        return authorization
+    cookies = b";".join(value for name, value in request.headers if name.lower() == b"cookie")
+    session = parse_cookie(cookies.decode("latin-1")).get(settings.SESSION_COOKIE_NAME)
+    return f"session {session}" if session else None
 
 
 def _worked(request: Request, streams: Streams) -> Answer | Pending | None:
@@ -179,13 +185,18 @@ def _answered(request: Request, streams: Streams) -> Answer | Pending:
 
 
 def _whole(started: list[Any], content: bytes, streams: Streams) -> Answer:
-    """Make an answer of the content, in a file where it is large, as a slow reader would keep it in memory for long."""
+    """Make an answer of the content, in a file where it is large and there is room: slow readers keep it for long."""
     status, headers = started
     if len(content) <= _IN_MEMORY_BYTES:
         return Answer(status, headers, content)
     file = LongFile(streams, None)
-    file.append(content)
-    file.rewind()
+    try:
+        file.append(content)
+        file.rewind()
+    except OSError:  # there is no room for it; the request is recorded as answered by now
+        with suppress(OSError):  # which closes it all the same, though it can't write what is left in its buffer
+            file.close()
+        return Answer(status, headers, content)
     headers = [*((name, value) for name, value in headers if name.lower() != "content-length")]
     return Answer(status, [*headers, ("Content-Length", str(len(content)))], file=file, on_close=file.close)
 

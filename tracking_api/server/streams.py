@@ -42,10 +42,12 @@ class Streams:
     def admit(self, client: Hashable, most: int) -> None:
         """Count a client's answer, which is to be made now or later. ``most`` is how many all clients may have.
 
+        The client None, who may be anybody, has no share of its own, only the limit of all.
+
         Raises RateLimited where the client has too many, and ServiceUnavailable where all clients have.
         """
         with self._lock:
-            if self._of_client[client] >= self.most_of_a_client:
+            if client is not None and self._of_client[client] >= self.most_of_a_client:
                 raise RateLimited(f"More than {self.most_of_a_client} long answers of a client at a time", 1)
             if self._of_client.total() >= most:
                 raise ServiceUnavailable("Too many long answers are being made; try again.")

@@ -83,22 +83,32 @@ class Supervisor:
             signal.signal(number, self._tell)
         handler.freeze()
         connections.close_all()  # a connection can't be shared with the processes that are forked
-        servers = [
-            _Child(f"server process {number}", partial(self._start_server, number, count), count.reset)
-            for number, count in enumerate(shared_counts(settings.SERVER_WORKERS), 1)
-        ]
-        worker = [] if self._worker is None else [_Child("worker", partial(self._start_worker, self._worker))]
+        children: list[_Child] = []
         try:
-            if not self._wait_until_ready(servers):
+            if not self._start_all(children) or not self._wait_until_ready(children[: settings.SERVER_WORKERS]):
                 return 0 if self._is_told else 1
             when_ready()
             while not self._is_told:
-                for child in (*servers, *worker):
+                for child in children:
                     child.keep_running()
                 time.sleep(_POLL_SECONDS)
             return 0
-        finally:
-            self._stop([child.process for child in (*servers, *worker)])
+        finally:  # also where one can't be started, or this process would wait for the others for ever
+            self._stop([child.process for child in children])
+
+    def _start_all(self, children: list[_Child]) -> bool:
+        """Start the servers and the worker, and add each to a list; return False where one can't be started."""
+        try:
+            for number, count in enumerate(shared_counts(settings.SERVER_WORKERS), 1):
+                start = partial(self._start_server, number, count)
+                children.append(_Child(f"server process {number}", start, count.reset))
+            if self._worker is not None:
+                children.append(_Child("worker", partial(self._start_worker, self._worker)))
+        except OSError as error:  # the system may have no memory for a process just now
+            wanted = settings.SERVER_WORKERS + (self._worker is not None)
+            logger.error("Only %d of %d processes can be started: %s", len(children), wanted, error)
+            return False
+        return True
 
     def _tell(self, *_: object) -> None:
         self._is_told = True

@@ -12,6 +12,7 @@ from django.http import HttpResponse
 from django.test import Client, RequestFactory
 from oauth2_provider.models import Application
 
+from events.access.counters import counters
 from events.access.login_throttle import client_address, slow_log_ins
 from events.access.oauth2 import server
 from events.tests.support.clients import fetch_token
@@ -107,6 +108,31 @@ def test_one_name_written_otherwise_has_the_same_count(user, name):
     statuses(log_in, 3)
 
     assert log_in(name, "lovelace").status_code == 429
+
+
+def test_of_many_names_in_a_form_the_last_is_tried_and_counted(user):
+    others = [f"user-{number}" for number in range(50)]
+
+    assert statuses(lambda: log_in([*others, "eve"]), 3) == [200] * 3
+    assert len(counters()._own.storage) == 2  # of the address, and of the name
+    assert log_in([*others, "eve"]).status_code == 429
+    assert log_in(["eve", "ada"], "lovelace").status_code == 302
+
+    assert statuses(log_in, 3) == [200] * 3
+    assert log_in([*others, "ada"], "lovelace").status_code == 429
+    assert log_in(["ada", ""], "lovelace").status_code == 200  # which the form asks for a name
+    assert log_in("user-0").status_code == 200
+
+
+@pytest.mark.parametrize("attempt_as", [log_in, attempt])
+def test_a_long_name_costs_little(user, application, attempt_as):
+    """To normalize it would take time that grows with the square of its length."""
+    name, began = "\u0301\u0316" * 16_000, time.thread_time()
+
+    statuses = [attempt_as(name).status_code for _ in range(4)]
+
+    assert time.thread_time() - began < 1
+    assert statuses == [attempt_as("eve").status_code] * 3 + [429]
 
 
 def test_an_attacker_elsewhere_locks_nobody_out(user, application):

@@ -77,9 +77,37 @@ def test_a_process_that_cant_serve_is_said_and_no_other_goes_on(migrated, tmp_pa
 
     assert done.returncode == 1
     assert done.stderr.endswith(
-        "CommandError: A process of the server ended before it served; what it said stands above.\n"
+        "CommandError: A process of the server can't be started, or ended before it served; see above.\n"
     )
     assert "OSError: no loop here" in done.stderr
+
+
+@pytest.mark.parametrize(("processes", "arguments"), [(2, []), (1, ["--worker"])])
+def test_where_the_system_cant_start_every_process_none_is_left(migrated, tmp_path, processes, arguments):
+    broken, begun = tmp_path / "broken", tmp_path / "begun"
+    for directory in (broken, begun):
+        directory.mkdir()
+    (broken / "uvloop.py").write_text(f"""if True:
+        import asyncio, errno, os, pathlib
+        run, fork, begun = asyncio.run, os.fork, pathlib.Path({str(begun)!r})
+        def fork_one():
+            if any(begun.iterdir()):
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            if pid := fork():
+                (begun / str(pid)).touch()
+            return pid
+        os.fork = fork_one
+    """)
+    with migrated(tmp_path, SERVER_WORKERS=processes, PYTHONPATH=broken) as env:
+        done = service.manage("serve", *arguments, env=env)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith(
+        "Only 1 of 2 processes can be started: [Errno 11] Resource temporarily unavailable\n"
+        "CommandError: A process of the server can't be started, or ended before it served; see above.\n"
+    )
+    [pid] = [int(file.name) for file in begun.iterdir()]
+    assert not is_running(pid)
 
 
 def children(process):

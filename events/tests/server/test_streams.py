@@ -204,17 +204,44 @@ def test_what_breaks_an_answer_is_never_taken_for_its_end(running):
     assert get(running, f"{PATH}?format=csv&aggregationType=min")[0] == 200
 
 
-@pytest.mark.only_on("sqlite")
-def test_without_room_for_an_answer_it_is_a_503(running):
-    env = {**running, "PORT": str(service.free_port()), "STATEMENT_TIMEOUT_SECONDS": "30"}
-    limited = ["bash", "-c", 'ulimit -f 8192; exec "$0" manage.py serve', sys.executable]
+@contextmanager
+def without_room(running, directory):
+    """Another server of the same data, which has room for four MiB of an answer on the disk."""
+    env = {**running, "HOME": str(directory), "PORT": str(service.free_port()), "STATEMENT_TIMEOUT_SECONDS": "30"}
+    limited = ["bash", "-c", 'ulimit -f 4096; exec "$0" manage.py serve', sys.executable]
     with service.served(env, command=limited, cwd=service.PROJECT_DIR):
+        yield env
+
+
+@pytest.mark.only_on("sqlite")
+def test_without_room_for_an_answer_it_is_a_503(running, tmp_path):
+    with without_room(running, tmp_path) as env:
         status, headers, body = get(env, f"{LONG_PATH}?format=ndjson")
 
         assert (status, headers["Retry-After"]) == (503, "7")
         assert json.loads(body) == {"detail": "There is no room to write the answer down; ask for less, or try again."}
         assert get(env, f"{PATH}?format=ndjson&tsMax={FIRST + 9}")[0] == 200
         assert get(env, f"{LONG_PATH}?format=ndjson", "HEAD")[0] == 200  # for which none is made
+
+
+@pytest.mark.only_on("sqlite")
+def test_without_room_an_answer_that_was_made_is_sent_from_memory(running, tmp_path):
+    """With much more than there is room for, and with little more, which is left in a buffer when the file is closed."""
+    paths = {"much": PATH, "little": f"{PATH}?tsMax={FIRST + 66_815}"}
+    expected = {name: get(running, path) for name, path in paths.items()}
+    assert 0 < len(expected["little"][2]) - (4 << 20) < 8 << 10 < len(expected["much"][2]) - (4 << 20)
+
+    with without_room(running, tmp_path) as env:
+        authorization = f"Bearer {env['TOKEN']}"
+        for name, path in paths.items():
+            status, headers, body = call(env, "GET", path, Authorization=authorization, X_Request_ID=name)
+            assert (status, headers["Content-Length"], body) == (200, str(len(body)), expected[name][2])
+    log = (tmp_path / "server.log").read_text()
+
+    for name in paths:
+        [line] = [line for line in log.splitlines() if line.endswith(f" request={name}")]
+        assert f" GET {PATH} 200 " in line
+    assert "A job failed." not in log
 
 
 # Many of them.

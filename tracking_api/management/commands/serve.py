@@ -45,7 +45,7 @@ class Command(BaseCommand):
         work = partial(_roll_up, sys.argv[0], os.getpid())
         code = Supervisor(self._listen(), work if worker else None).run(self._tell)
         if code:
-            raise CommandError("A process of the server ended before it served; what it said stands above.")
+            raise CommandError("A process of the server can't be started, or ended before it served; see above.")
 
     def _tell(self) -> None:
         self.stdout.write(f"Serving on http://{settings.HOST}:{settings.PORT}/ – stop with Ctrl+C.")
