@@ -82,7 +82,8 @@ def merge_months(namespace: str, name: str, before: datetime) -> Iterator[int]:
 def remove_replaced() -> None:
     """Remove the files that others stand for by now, or whose series is gone. Raises ArchiveError."""
     for file in ArchivedFile.objects.filter(state=ArchivedFile.State.REPLACED):
-        store().remove(file.path)
+        if file.path:  # a fault has none
+            store().remove(file.path)
         file.delete()
 
 
@@ -101,15 +102,14 @@ def _merge(files: Sequence[ArchivedFile]) -> Iterator[int]:
         there = sum(file.events for file in files)
         if there != content.events:
             raise ArchiveError(f"The merged file holds {content.events} events, of {there} in those of the list.")
+        values = {"events": content.events, "sum": content.sum, "bytes": size_bytes, "changed": timezone.now()}
         with transaction.atomic():
-            replaced = ArchivedFile.objects.of_series(namespace, name).kept().filter(pk__in=[file.pk for file in files])
-            if replaced.update(state=State.REPLACED) != len(files):
-                transaction.set_rollback(True)
-                return False
-            values = {"events": content.events, "sum": content.sum, "bytes": size_bytes, "changed": timezone.now()}
+            # its own row first, in the order of series_changes
             is_moved = making.move_on(State.KEPT, **values)
-            transaction.set_rollback(not is_moved)
-            return is_moved
+            replaced = ArchivedFile.objects.of_series(namespace, name).kept().filter(pk__in=[file.pk for file in files])
+            is_done = is_moved and replaced.update(state=State.REPLACED) == len(files)
+            transaction.set_rollback(not is_done)
+            return is_done
 
     rows = merge(*(_rows(file) for file in files), key=itemgetter(0))
     yield from _make(making, _stretches(rows), put_in_their_place)

@@ -1,4 +1,8 @@
-"""Says what becomes of a series' files where the series gets another name, or is deleted."""
+"""Says what becomes of a series' files where the series gets another name, or is deleted.
+
+Whoever locks several of these takes the row of a file in the making first, then those of other files, then events: two
+that took them in different orders would wait for each other.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +38,7 @@ def renamed(old: SeriesKey, new: SeriesKey) -> None:
         # what was begun is left to the list, so that the worker removes the file; this comes first, as it waits for a
         # commit that lists the file just now
         of_series.in_the_making().update(state=State.REPLACED)
-        for file in of_series.listed():
+        for file in of_series.listed().select_for_update():  # who deletes its events holds it, and is waited for
             events = file.in_log().order_by()
             events._raw_delete(events.db)
             of_series.filter(pk=file.pk).update(state=State.KEPT)
@@ -46,7 +50,9 @@ def deleted(series: SeriesKey) -> None:
 
     Where the archive is away then, the worker removes them later.
     """
-    ArchivedFile.objects.of_series(*series).update(state=ArchivedFile.State.REPLACED)
+    of_series = ArchivedFile.objects.of_series(*series)
+    for files in (of_series.in_the_making(), of_series):
+        files.update(state=ArchivedFile.State.REPLACED)
     transaction.on_commit(_remove)
 
 

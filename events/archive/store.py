@@ -72,11 +72,13 @@ class Store(Protocol):
         """Open a file for reading. Raises FileNotFoundError."""
 
     def remove(self, path: str) -> None:
-        """Remove a file and a draft of it, where they are."""
+        """Remove a file and a draft of it, where they are. Raises ArchiveAwayError where that can't be told."""
 
 
 def store() -> Store:
-    """Return the store that ARCHIVE names. Raises ArchiveAwayError where its library is missing."""
+    """Return the store that ARCHIVE names. Raises ArchiveAwayError where it names none, or its library is missing."""
+    if not settings.ARCHIVE:
+        raise ArchiveAwayError("ARCHIVE is not set.", is_wrong=True)
     return _Objects(settings.ARCHIVE) if "://" in settings.ARCHIVE else _Directory(Path(settings.ARCHIVE))
 
 
@@ -103,9 +105,7 @@ class _Directory:
         self._root = root
 
     def check(self) -> None:
-        if not self._root.is_dir():
-            # not made here, as it may lie on a disk that is not mounted yet
-            raise ArchiveAwayError(f"{self._root} is no directory; make it.", is_wrong=True)
+        self._check_root()
         with told(), tempfile.TemporaryFile(dir=self._root) as file:
             file.write(b"\0")
             file.flush()
@@ -115,15 +115,24 @@ class _Directory:
             return _PartFile(self._root, path)
 
     def open(self, path: str) -> BinaryIO:
+        self._check_root()
         return (self._root / path).open("rb")
 
     def remove(self, path: str) -> None:
+        self._check_root()  # or a file that is away would be taken to be gone, and stay for good
         with told():
             file = self._root / path
             for each in (file, _part(file)):
                 each.unlink(missing_ok=True)
             with suppress(OSError):  # other files are in it
                 file.parent.rmdir()
+
+    def _check_root(self) -> None:
+        with told():
+            is_there = self._root.is_dir()
+        if not is_there:
+            # not made here, as it may lie on a disk that is not mounted yet
+            raise ArchiveAwayError(f"{self._root} is no directory; make it.", is_wrong=True)
 
 
 class _PartFile:
@@ -181,8 +190,11 @@ class _Objects:
         return _open_object(self._files, self._at(path))
 
     def remove(self, path: str) -> None:
-        with _told_of_objects(), suppress(FileNotFoundError):
-            self._files.rm_file(self._at(path))
+        try:
+            with _told_of_objects(FileNotFoundError):
+                self._files.rm_file(self._at(path))
+        except FileNotFoundError:
+            self.check()  # a bucket that is missing is told in the same way as an object that is
 
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -79,8 +80,12 @@ def carry_out() -> Iterator[int]:
 
     Where the clock is more than a day past the newest event, ages count from a day after that event: a wrong clock
     would otherwise have everything deleted at once. Raises WouldDeleteMostError before the first step, unless
-    RETENTION_MAY_DELETE_MOST is set. What can't be archived is said in the log and left for the next time.
+    RETENTION_MAY_DELETE_MOST is set. What can't be archived is said in the log and left for the next time. Archived
+    files that were to be removed while the archive was away are removed first.
     """
+    if settings.ARCHIVE:
+        with suppress(ArchiveError):  # it still is
+            archiving.remove_replaced()
     newest = Rollup.objects.whole_series().aggregate(newest=Max("last_timestamp"))["newest"]
     if newest is None:
         return

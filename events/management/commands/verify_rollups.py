@@ -10,7 +10,7 @@ from typing_extensions import override
 from events.management.progress import Bar, progress_bar
 from events.management.system_checks import OWN_CHECKS
 from events.models import Rollup
-from events.rollups.rebuild import MovingError
+from events.rollups.rebuild import MovingError, PrunedError
 from events.worker import verification
 from events.worker.verification import AnyDifference
 
@@ -68,6 +68,8 @@ class Command(BaseCommand):
             verification.repair(repairable)
         except MovingError as error:
             raise CommandError(f"{error} Run this again then.") from None
+        except PrunedError as error:
+            raise CommandError(f"{error} They were pruned just now; run this again.") from None
 
     def _compare(self, namespace: str, name: str, bar: Bar) -> Iterator[AnyDifference]:
         differs = False

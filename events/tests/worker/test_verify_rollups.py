@@ -8,7 +8,8 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from events.models import Event, Rollup
-from events.worker import roll_up
+from events.worker import retention, roll_up, verification
+from events.worker.retention import Series
 
 pytestmark = pytest.mark.usefixtures("partition_count")
 
@@ -37,10 +38,10 @@ def verify(**options):
     return output.getvalue()
 
 
-def verify_and_fail():
+def verify_and_fail(**options):
     output = StringIO()
     with pytest.raises(CommandError) as error:
-        call_command("verify_rollups", stdout=output)
+        call_command("verify_rollups", stdout=output, **options)
     return output.getvalue().splitlines(), str(error.value)
 
 
@@ -114,6 +115,29 @@ def test_it_finds_events_that_were_changed_behind_the_back():
     ]
     verify(repair=True, accept_loss=True)
     assert not Rollup.objects.filter(name="click").exists()
+
+
+def test_a_repair_of_what_is_pruned_since_it_was_compared_says_what_to_do(monkeypatch):
+    in_february().filter(resolution=3600).update(sum=1)
+    before, noon = list(Rollup.objects.order_by("pk").values_list()), datetime(2024, 2, 29, 12, tzinfo=UTC)
+    where, repair = f"{PATH}, Hour 2024-02-29T11:00:00Z: sum 1 is 0.2 by the", verification.repair
+
+    def repair_what_is_pruned(of_series):
+        assert sum(retention.prune(Series("Frontend", "pageView", noon))) == 3
+        repair(of_series)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(verification, "repair", repair_what_is_pruned)
+        assert verify_and_fail(repair=True) == (
+            [f"{where} events"],
+            "Events of Frontend/pageView before 2024-02-29T12:00:00Z are pruned: what is known of those hours can't be "
+            "changed any more. They were pruned just now; run this again.",
+        )
+
+    assert list(Rollup.objects.order_by("pk").values_list()) == before
+    assert verify_and_fail(repair=True) == (
+        [f"{where} finer rollups"], "1 rollups differ in hours that are pruned, and can't be rebuilt."
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
