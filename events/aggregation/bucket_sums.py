@@ -22,16 +22,16 @@ def total(total: float | None, missed: float | None, units: _Units) -> float:
     """Return the sum of a bucket, from the columns of its merged row."""
     if total is not None:
         return total + (missed or 0.0)
-    exact = _exact(None, None, units)
-    return inf if exact is None else sums.to_double(exact)
+    whole = exact(None, None, units)
+    return inf if whole is None else sums.to_double(whole)
 
 
 def average(total: float | None, missed: float | None, units: _Units, number: int) -> float:
     """Return the average of a bucket, from the columns of its merged row."""
     if total is not None:
         return sums.average(total, missed, number) if missed else total / number
-    exact = _exact(None, None, units)
-    return inf if exact is None else sums.to_double(exact, number)
+    whole = exact(None, None, units)
+    return inf if whole is None else sums.to_double(whole, number)
 
 
 def bounded_average(
@@ -44,14 +44,15 @@ def bounded_average(
 
 def merged(known: tuple[Any, ...], row: tuple[Any, ...]) -> tuple[Any, ...]:
     """Merge two rows of a bucket: the sum, and then the count, the least and the most value as far as there are any."""
-    a, b = _exact(known[0], known[1], known[2]), _exact(row[0], row[1], row[2])
+    a, b = exact(known[0], known[1], known[2]), exact(row[0], row[1], row[2])
     both = None, None, None if a is None or b is None else a + b
     if len(row) == _SUM_AND_COUNT:  # the usual case, ten thousand times in some answers
         return (*both, known[3] + row[3])
     return (*both, *(merge(*pair) for merge, *pair in zip(_MERGES, known[3:], row[3:], strict=False)))
 
 
-def _exact(total: float | None, missed: float | None, units: _Units) -> sums.Exact | None:
+def exact(total: float | None, missed: float | None, units: _Units) -> sums.Exact | None:
+    """Return the units of a bucket's sum, from the columns of its row; None where it is infinite."""
     if total is None:
         return sums.read_units(units) if isinstance(units, str) else units
     if not isfinite(total):

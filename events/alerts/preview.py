@@ -9,10 +9,11 @@ from itertools import accumulate
 
 from rest_framework.exceptions import ValidationError
 
-from events.aggregation import event_bounds
+from events.aggregation import event_bounds, exact_sums
 from events.aggregation.answer import Answer
 from events.aggregation.question import ENDS, Question, fraction_of, reads_all_events
 from events.aggregation.series_state import state_of
+from events.aggregation.sources import events_of
 from events.alerts import sliding
 from events.alerts.condition import MINUTE, Condition
 from events.alerts.models import Alert
@@ -23,8 +24,8 @@ from events.calendar.granularity import MICROSECOND, Granularity
 from events.calendar.spans import Span
 from events.calendar.timestamps import microseconds_of
 from events.database.snapshot import snapshot
-from events.log.models import Event
 from events.log.series import SeriesKey
+from events.rollups.sums import Exact
 
 WEEK = timedelta(days=7)
 _MINUTE_MICROSECONDS = 60_000_000
@@ -126,14 +127,13 @@ def _values(condition: Condition, series: SeriesKey, first: datetime, count: int
         events = _events(series, kind, first - width * MINUTE, width + count - 1)
         fraction = fraction_of(kind)
         return sliding.deviations(events, width) if fraction is None else sliding.percentiles(events, width, fraction)
-    if kind in {"sum", "rate"}:
-        seconds = width * MINUTE.total_seconds() if kind == "rate" else 1
-        sums = sliding.sums([each or 0.0 for each in minutes("sum")], width)
-        return [None if total is None else total / seconds for total in sums]
-    numbers = [int(each or 0) for each in minutes("count")]
     if kind == "count":
-        return sliding.counts(numbers, width)
-    return sliding.averages([each or 0.0 for each in minutes("sum")], numbers, width)
+        return sliding.counts([int(each or 0) for each in minutes(kind)], width)
+    totals, numbers = _sums(series, first - width * MINUTE, width + count - 1)
+    if kind == "avg":
+        return sliding.averages(totals, numbers, width)
+    seconds = width * MINUTE.total_seconds() if kind == "rate" else 1
+    return [None if total is None else total / seconds for total in sliding.sums(totals, width)]
 
 
 def _minutes(series: SeriesKey, aggregation_type: str, start: datetime, count: int) -> Values:
@@ -145,13 +145,24 @@ def _minutes(series: SeriesKey, aggregation_type: str, start: datetime, count: i
     return values
 
 
+def _sums(series: SeriesKey, start: datetime, count: int) -> tuple[list[Exact], list[int]]:
+    """List the units of the sum of each of so many minutes, and the number of its events."""
+    totals: list[Exact] = [0] * count
+    numbers = [0] * count
+    for timestamp, units, number in exact_sums.read(_question(series, "avg", start, count)):
+        minute = _number(datetime.fromisoformat(timestamp), start)
+        totals[minute], numbers[minute] = units, number
+    return totals, numbers
+
+
 def _events(series: SeriesKey, aggregation_type: str, start: datetime, count: int) -> list[list[float]]:
     """List the values of each of so many minutes. Raises ValidationError where events are pruned or too many."""
     question = _question(series, aggregation_type, start, count)
     end = start + count * MINUTE - MICROSECOND
-    event_bounds.check(question, Span(start, end), state_of(*series))
+    state = state_of(*series)
+    event_bounds.check(question, Span(start, end), state)
     minutes: list[list[float]] = [[] for _ in range(count)]
-    events = Event.objects.of_series(*series).within(start, end).order_by()
+    events = events_of(state.sources).within(start, end).order_by()
     for timestamp, value in events.values_list("timestamp", "value").iterator(2_000):
         minutes[_number(timestamp, start)].append(value)
     return minutes
@@ -160,7 +171,7 @@ def _events(series: SeriesKey, aggregation_type: str, start: datetime, count: in
 def _question(series: SeriesKey, aggregation_type: str, start: datetime, count: int) -> Question:
     return Question(
         namespace=series.namespace, name=series.name, ts_min=start, ts_max=start + count * MINUTE - MICROSECOND,
-        granularity=Granularity.MINUTE, aggregation_type=aggregation_type, label="bucket",
+        granularity=Granularity.MINUTE, aggregation_type=aggregation_type,
     )  # fmt: skip
 
 

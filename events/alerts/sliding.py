@@ -6,12 +6,16 @@ from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
-from math import floor, isqrt
+from math import floor, isinf, isqrt
 from operator import ge, le
+from typing import TypeVar
 
 from events.aggregation.event_sql import interpolated
+from events.rollups.sums import Exact, to_double
 
 Values = list[float | None]
+
+_Number = TypeVar("_Number", int, Exact)
 
 # Every double is a whole number of these, so that sums of doubles are exact.
 _UNIT_BITS = 1_074
@@ -26,22 +30,16 @@ def counts(numbers: Sequence[int], width: int) -> Values:
     return [float(each) for each in _sliding(numbers, width)]
 
 
-def sums(totals: Sequence[float], width: int) -> Values:
-    """List the sum of each window; None where no double holds it."""
-    return [_sum(total) for total in _sliding([_units(total) for total in totals], width)]
+def sums(totals: Sequence[Exact], width: int) -> Values:
+    """List the sum of each window, of the units of each minute's; None where no double holds it."""
+    found = map(to_double, _sliding(totals, width))
+    return [None if isinf(total) else total for total in found]
 
 
-def _sum(units: int) -> float | None:
-    try:
-        return units / _UNIT
-    except OverflowError:
-        return None
-
-
-def averages(totals: Sequence[float], numbers: Sequence[int], width: int) -> Values:
-    """List the average of each window; None where it is empty."""
-    of_windows = zip(_sliding([_units(each) for each in totals], width), _sliding(numbers, width), strict=True)
-    return [total / (_UNIT * number) if number else None for total, number in of_windows]
+def averages(totals: Sequence[Exact], numbers: Sequence[int], width: int) -> Values:
+    """List the average of each window, of the units of each minute's sum; None where it is empty."""
+    of_windows = zip(_sliding(totals, width), _sliding(numbers, width), strict=True)
+    return [to_double(total, number) if number else None for total, number in of_windows]
 
 
 def extremes(values: Values, width: int, *, is_least: bool) -> Values:
@@ -113,7 +111,7 @@ def _deviation(number: int, total: int, squares: int) -> float | None:
         return None
 
 
-def _sliding(numbers: Iterable[int], width: int) -> list[int]:
+def _sliding(numbers: Iterable[_Number], width: int) -> list[_Number]:
     """List the exact sum of each ``width`` numbers in a row."""
     totals = list(accumulate(numbers, initial=0))
     return [after - before for before, after in zip(totals, totals[width:], strict=False)]
