@@ -118,4 +118,5 @@ def _read(stream: IO[bytes], missing: int) -> IO[bytes]:
     while missing and (piece := stream.read(min(missing, _PIECE_BYTES))):
         body.write(piece)
         missing -= len(piece)
+    body.flush()  # or it would be found out only once the body is read that there is no room
     return body

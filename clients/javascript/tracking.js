@@ -27,8 +27,8 @@ export class Tracker {
     batch.events.push(event);
     batch.characters += characters;
     batch.sealed = batch.events.length >= this.batchEvents || batch.characters > MOST_CHARACTERS;
-    while (this.waiting > this.mostEvents)
-      this.dropped += this.batches.splice(this.batches[0].sending ? 1 : 0, 1)[0].events.length;
+    const old = () => this.batches.findIndex((each) => each !== batch && !each.sending); // the oldest to drop
+    while (this.waiting > this.mostEvents && old() >= 0) this.dropped += this.batches.splice(old(), 1)[0].events.length;
     this.save();
     if (batch.sealed) this.flush(); else this.wake(this.batchSeconds * 1_000);
   }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from io import BytesIO
 from tempfile import TemporaryFile
 from typing import IO
@@ -73,6 +74,7 @@ class Body:
         self._counted += more  # before the write, so that close() gives it back where the write fails
         self.size += len(piece)
         self._file.write(piece)
+        self._file.flush()  # or it would be found out only once the body is read or closed that there is no room
         return True
 
     def _to_disk(self, more: int) -> bool:
@@ -103,4 +105,5 @@ class Body:
         self.finish()
         self._budget.give_back(self.owner, self._counted)
         self._counted = 0
-        self._file.close()
+        with suppress(OSError):  # which closes it all the same, though there is no room for what its buffer has
+            self._file.close()

@@ -194,8 +194,7 @@ def _whole(started: list[Any], content: bytes, streams: Streams) -> Answer:
         file.append(content)
         file.rewind()
     except OSError:  # there is no room for it; the request is recorded as answered by now
-        with suppress(OSError):  # which closes it all the same, though it can't write what is left in its buffer
-            file.close()
+        file.close()
         return Answer(status, headers, content)
     headers = [*((name, value) for name, value in headers if name.lower() != "content-length")]
     return Answer(status, [*headers, ("Content-Length", str(len(content)))], file=file, on_close=file.close)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from tempfile import SpooledTemporaryFile
 from threading import Lock
 from typing import IO
@@ -113,7 +114,8 @@ class LongFile:
 
     def close(self) -> None:
         """Close the file, which deletes it, and give its room back. May be called again."""
-        self._file.close()
+        with suppress(OSError):  # which closes it all the same, though there is no room for what its buffer has
+            self._file.close()
         self._streams.disk.give_back(self._client, self._counted)
         self._counted = 0
 

@@ -118,7 +118,7 @@ def page(window, site, way):
 
 def go(page, site, path):
     page.goto(site.origin + path)
-    page.wait_for_function("window.make")
+    page.wait_for_function("!!window.make")  # a function would be called
 
 
 def stored(site, namespace):
@@ -291,6 +291,39 @@ def test_past_the_limit_the_oldest_are_dropped(page, site, way, namespace):
     track(page, namespace, [*range(35)])
 
     assert page.evaluate("[tracker.waiting, tracker.dropped]") in ([15, 20], [20, 15])
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1], {"waiting": [30, 1], "dropped": 0}),  # though that is more than may wait
+        ([*range(1, 25)], {"waiting": [30, 4], "dropped": 20}),
+    ],
+)
+def test_beside_a_large_batch_under_way_what_is_tracked_now_is_kept(page, site, way, namespace, values, expected):
+    """An earlier page, where more might wait, has left that batch; it is neither dropped nor sent twice."""
+    way.cut()
+    page.evaluate("make({ batchSeconds: 60 })")
+    track(page, namespace, [0] * 30)
+    go(page, site, "/b")
+
+    page.evaluate("""() => {
+        const token = new Promise((give) => { window.give = give; });
+        const getToken = () => { window.isUnderWay = true; return token; };
+        make({ mostEvents: 20, batchEvents: 10, batchSeconds: 60, getToken });
+    }""")
+    page.wait_for_function("window.isUnderWay")
+    track(page, namespace, values)
+    counts = page.evaluate(
+        "({ waiting: tracker.batches.map((batch) => batch.events.length), dropped: tracker.dropped })"
+    )
+    assert counts == expected
+
+    way.mend()
+    page.evaluate("(token) => { give(token); tracker.flush(); }", site.token)
+    kept = values[expected["dropped"] :]
+    wait_until(lambda: waiting(page) == [])
+    assert stored(site, namespace) == [("click", float(value)) for value in [0] * 30 + kept]
 
 
 def test_the_script_is_short():
