@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import inf
-from operator import itemgetter
 from typing import Any, NamedTuple, Self, cast
 
 from typing_extensions import override
@@ -53,17 +52,11 @@ class _Reader(Reader):
 
     @override
     def _merged(self, rows: Iterable[tuple[Any, ...]]) -> list[Bucket]:
-        key_of, start = self._key(), 1 if self.aligned else 2
-        merged: dict[str | int, tuple[Any, ...]] = {}
-        for row in rows:
-            key, columns = key_of(row), row[start : start + 4]  # without bounds, as only a rounded average needs these
-            known = merged.get(key)
-            if known is None:
-                merged[key] = (row[0], *columns)
-            else:
-                merged[key] = (min(known[0], row[0]), *bucket_sums.merged(known[1:], columns))
-        in_order = sorted(merged.values(), key=itemgetter(0))
-        return [(iso_of(first), _Average.of(bucket_sums.exact(*of_sum), number)) for first, *of_sum, number in in_order]
+        # the columns of the sum, the count, and with bounds the least and the most value
+        return [
+            (iso_of(first), _Average.of(bucket_sums.exact(*of_sum), number))
+            for first, *of_sum, number in (row[:5] for row in self._one_of_each(rows))
+        ]
 
 
 class _Answer(Answer):

@@ -325,7 +325,16 @@ class Reader:
         return lambda row: str(row[0][:characters])
 
     def _merged(self, rows: Iterable[tuple[Any, ...]]) -> list[Bucket]:
-        """Merge the rows of each bucket, and its columns to one value; in order, as the texts sort by time."""
+        """Merge the rows of each bucket, and its columns to one value; in order."""
+        in_order = self._one_of_each(rows)
+        if self.aggregation_type in _BOTH:
+            return [(iso_of(first), value) for first, value in in_order]
+        average = bucket_sums.bounded_average if self.bounds else bucket_sums.average
+        value_of: Callable[..., float] = average if self.aggregation_type == "avg" else bucket_sums.total
+        return [(iso_of(first), value_of(*columns)) for first, *columns in in_order]
+
+    def _one_of_each(self, rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Merge the rows of each bucket to one: its first instant, then its columns; in order, as the texts sort."""
         both = _BOTH.get(self.aggregation_type)
         columns_start = 1 if self.aligned else 2
         key_of = self._key()
@@ -339,12 +348,7 @@ class Reader:
                 merged[key] = (min(known[0], row[0]), both(known[1], row[columns_start]))
             else:
                 merged[key] = (min(known[0], row[0]), *bucket_sums.merged(known[1:], row[columns_start:]))
-        in_order = sorted(merged.values(), key=itemgetter(0))
-        if both:
-            return [(iso_of(first), value) for first, value in in_order]
-        average = bucket_sums.bounded_average if self.bounds else bucket_sums.average
-        value_of: Callable[..., float] = average if self.aggregation_type == "avg" else bucket_sums.total
-        return [(iso_of(first), value_of(*columns)) for first, *columns in in_order]
+        return sorted(merged.values(), key=itemgetter(0))
 
 
 def _or_own(same: models.QuerySet[Rollup], field: str) -> Coalesce:

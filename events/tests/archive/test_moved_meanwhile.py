@@ -12,10 +12,10 @@ from events import renaming
 from events.archive import archiving
 from events.archive.archiving import BusyError
 from events.archive.models import ArchivedFile, ArchivedFileQuerySet
-from events.database import partitions
 from events.log.series import SeriesKey
 from events.models import Event
 from events.rollups.moves import Move
+from events.tests.support import partitioned
 from events.tests.support.rolling_up import roll_up_all
 from events.tests.support.waiting import wait_until
 from events.worker import retention
@@ -58,9 +58,7 @@ def pruning(before=NOW):
 @pytest.fixture
 def other():
     """Another series, which lies in the partition of the shop's."""
-    same = partitions.partition_of(*SHOP)
-    names = (f"click {number}" for number in range(200))
-    return SeriesKey("Shop", next(name for name in names if partitions.partition_of("Shop", name) == same))
+    return partitioned.name_beside(SHOP)
 
 
 @pytest.fixture(params=["renamed", "merged", "merged into", "deleted"])

@@ -61,7 +61,7 @@ def test_a_killed_server_has_lost_nothing(env):
 
 def workers(process):
     """The process ids of a server's processes."""
-    return {int(pid) for pid in subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True).stdout.split()}
+    return set(service.children(process.pid))
 
 
 def is_refused(env):

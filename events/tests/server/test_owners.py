@@ -1,12 +1,9 @@
 """Whom a request counts for where many come by one proxy, and users by their sessions."""
 
 import json
-import os
 import shutil
 import socket
-import subprocess
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -73,13 +70,7 @@ def asked(env, session):
 
 def being_made(env):
     """How many files without a name the service has open."""
-    children = subprocess.run(["pgrep", "-P", env["PID"]], capture_output=True, text=True).stdout.split()
-    found = 0
-    for pid in (env["PID"], *children):
-        for link in Path(f"/proc/{pid}/fd").iterdir():
-            with suppress(FileNotFoundError):  # closed just now
-                found += os.readlink(link).endswith("(deleted)")
-    return found
+    return sum(map(service.files_without_a_name, [env["PID"], *service.children(env["PID"])]))
 
 
 def test_each_user_has_long_answers_of_their_own(running):

@@ -117,11 +117,10 @@ def children(process):
 
 def command_lines(process):
     """What it has started by process id, as far as that still runs."""
-    pids = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
     lines = {}
-    for pid in pids:
+    for pid in service.children(process.pid):
         with suppress(FileNotFoundError, ProcessLookupError):  # it may have ended in between
-            lines[int(pid)] = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
+            lines[pid] = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
     return lines
 
 

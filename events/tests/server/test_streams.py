@@ -1,13 +1,11 @@
 """Long answers of a served process: to clients that take their time or go away, and where something breaks."""
 
 import json
-import os
 import socket
 import sqlite3
-import subprocess
 import sys
 import time
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import psycopg2
@@ -44,8 +42,8 @@ def running(prepared, tmp_path_factory):
             if url.startswith("postgres"):
                 service.query(env, "ANALYZE events_event")
             assert service.call(env, "GET", "/healthz")[0] == 200  # so there is a process that answers
-            [worker] = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
-            yield {**env, "WORKER": worker}
+            [worker] = service.children(process.pid)
+            yield {**env, "WORKER": str(worker)}
 
 
 @contextmanager
@@ -112,11 +110,7 @@ def snapshots(env):
 
 def files(env):
     """How many files without a name the worker has open."""
-    found = 0
-    for link in Path(f"/proc/{env['WORKER']}/fd").iterdir():
-        with suppress(FileNotFoundError):  # closed just now
-            found += os.readlink(link).endswith("(deleted)")
-    return found
+    return service.files_without_a_name(env["WORKER"])
 
 
 def test_a_long_answer_is_whole_and_says_how_long_it_is(running):
@@ -293,8 +287,8 @@ def patient(running, tmp_path_factory):
     env = {**running, "HOME": home, "PORT": str(service.free_port()), "STATEMENT_TIMEOUT_SECONDS": "300"}
     with service.served(env) as process:
         assert service.call(env, "GET", "/healthz")[0] == 200  # so there is a process that answers
-        [worker] = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
-        yield {**env, "WORKER": worker}
+        [worker] = service.children(process.pid)
+        yield {**env, "WORKER": str(worker)}
 
 
 def test_beside_long_answers_small_ones_come_and_more_are_refused(patient):

@@ -171,6 +171,21 @@ def served(env, *arguments, command=None, cwd=None):
                 os.killpg(process.pid, signal.SIGKILL)
 
 
+def children(pid):
+    """The process ids of what a process has started."""
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True)
+    return [int(child) for child in found.stdout.split()]
+
+
+def files_without_a_name(pid):
+    """How many files a process has open that are deleted."""
+    found = 0
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed just now
+            found += os.readlink(link).endswith("(deleted)")
+    return found
+
+
 def wait_for(port, process):
     """Returns once the port takes connections. Raises where the process ends or the time runs out first."""
     deadline = time.monotonic() + START_SECONDS

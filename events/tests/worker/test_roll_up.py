@@ -326,12 +326,6 @@ def test_the_worker_leaves_out_minutes_that_hold_one_event(env):
     assert service.query(env, "SELECT count(*) FROM events_rollup WHERE name = 'sparse'") == [(6,)]
 
 
-def children(pid):
-    return [
-        int(child) for child in subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()
-    ]
-
-
 def is_running(pid):
     status = Path(f"/proc/{pid}/status")
     return status.exists() and "State:\tZ" not in status.read_text()
@@ -343,7 +337,9 @@ def test_the_servers_worker_ends_with_it(env):
     [(before, _)] = [counts(env)]
     with service.served(env, "--worker") as process:
         wait_until(lambda: counts(env) == (before, before))
-        [beside] = [pid for pid in children(process.pid) if "roll_up" in Path(f"/proc/{pid}/cmdline").read_text()]
+        [beside] = [
+            pid for pid in service.children(process.pid) if "roll_up" in Path(f"/proc/{pid}/cmdline").read_text()
+        ]
         process.send_signal(signal.SIGTERM)
         process.wait(120)
         wait_until(lambda: not is_running(beside))
