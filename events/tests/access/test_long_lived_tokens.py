@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 
@@ -349,5 +350,5 @@ def test_all_processes_take_it_and_drop_it_once_it_is_revoked(prepared, tmp_path
             revoked = service.manage("shell", "-v", "0", "-c",
                                      "from oauth2_provider.models import AccessToken as A; A.objects.get().delete()", env=env)  # fmt: skip
             assert (revoked.returncode, revoked.stderr) == (0, "")
-            wait_until(lambda: set(statuses(env, token)) == {401}, seconds=2 + 5)
+            time.sleep(2.1)  # so long each process remembers it
             assert statuses(env, token) == [401] * 20

@@ -20,7 +20,9 @@ from events.tests.support.waiting import wait_until
 from tracking_api.server.plain_events import NotSentError, Sessions
 from tracking_api.server.thread_pool import FairThreadPool
 
-SESSIONS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'EXECUTE append_event%'"
+OF_THE_DATABASE = "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+SESSIONS = f"{OF_THE_DATABASE} AND query LIKE 'EXECUTE append_event%'"
+UNUSED = f"{OF_THE_DATABASE} AND query LIKE 'PREPARE append_event%'"
 
 
 @pytest.fixture(scope="module")
@@ -29,17 +31,26 @@ def env(prepared, tmp_path_factory):
     options = {"SERVER_WORKERS": 1, "SERVER_THREADS": 3, "STATEMENT_TIMEOUT_SECONDS": 20}
     with prepared(directory, **options) as env, service.served(env):
         env["TOKEN"] = fetch_token(env)
-        for value in range(2):  # the first one makes the server remember the token and open a session
-            assert post(env, value) == (201, None)
-        wait_until(lambda: query(env, SESSIONS))
         yield env
 
 
 @pytest.fixture(autouse=True)
-def empty(request):
+def new_session(request):
+    """What was stored is gone, and the server's loop has an idle session, or threads would store the first events."""
     if "env" in request.fixturenames:
-        with closing(psycopg2.connect(request.getfixturevalue("env")["DATABASE_URL"])) as session, session:
+        env = request.getfixturevalue("env")
+        for sessions in (SESSIONS, UNUSED):
+            query(env, f"SELECT pg_terminate_backend(pid) FROM ({sessions}) AS sessions")
+        wait_until(lambda: not query(env, SESSIONS) and not query(env, UNUSED))
+        open_a_session(env)
+        with closing(psycopg2.connect(env["DATABASE_URL"])) as session, session:
             session.cursor().execute("DELETE FROM events_event")
+
+
+def open_a_session(env):
+    """A server without sessions has one after this, which has stored nothing yet."""
+    assert post(env, 0) == (201, None)  # by a thread
+    wait_until(lambda: query(env, UNUSED))
 
 
 def post(env, value):
@@ -133,7 +144,7 @@ def test_those_that_wait_for_a_session_that_gets_too_old_are_stored_all_the_same
     options = {"SERVER_WORKERS": 1, "SERVER_THREADS": 3, "DATABASE_CONNECTION_SECONDS": 2}
     with prepared(tmp_path, **options) as env, service.served(env):
         env["TOKEN"] = fetch_token(env)
-        wait_until(lambda: post(env, 0) == (201, None) and query(env, SESSIONS))
+        open_a_session(env)
         before = len(stored(env))
         with service.locked(env["DATABASE_URL"]):
             events = [sent(env, value) for value in range(1, 5)]
@@ -176,7 +187,7 @@ def test_a_server_that_stops_answers_first(prepared, tmp_path):
         ThreadPoolExecutor(1) as clients,
     ):  # fmt: skip
         env["TOKEN"] = fetch_token(env)
-        wait_until(lambda: post(env, 0) == (201, None) and query(env, SESSIONS))
+        open_a_session(env)
         with service.locked(env["DATABASE_URL"]):
             answer = clients.submit(post, env, 1)
             wait_until(lambda: waiting(env))
