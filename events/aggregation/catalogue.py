@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import reduce
 from heapq import merge
-from itertools import chain, groupby, islice
+from itertools import chain, groupby, islice, starmap
 from operator import itemgetter, or_
 from typing import Any, NamedTuple, TypedDict
 
@@ -101,14 +101,14 @@ class Tail:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The series of some namespaces, and of them only those with ``name``, and with ``search`` in ``namespace/name``.
+    """The series of some namespaces, of them only those with one of some names, and ``search`` in ``namespace/name``.
 
     ``search`` may be in upper or lower case. Series are ordered by the code points of namespace and name, not by the
     collation of the database.
     """
 
     namespaces: Namespaces = EVERYWHERE
-    name: str | None = None
+    names: Namespaces = EVERYWHERE  # by patterns, too
     search: str = ""
 
     def page(self, limit: int, after: SeriesKey | None = None) -> Page:
@@ -145,10 +145,19 @@ class Catalogue:
 
     def within(self, tail: Tail, after: SeriesKey | None = None) -> Iterator[Series]:
         """Yield every series as ``iterate`` does, from the caller's snapshot, in which the tail was looked up."""
+        return starmap(_line, self._grouped(tail, after))
+
+    def keys(self) -> Iterator[SeriesKey]:
+        """Yield the key of every series, as ``iterate`` yields its line, in a fraction of the time."""
+        shorten_tail()
+        with snapshot():
+            yield from (SeriesKey(*key) for key, _ in self._grouped(Tail.look()))
+
+    def _grouped(self, tail: Tail, after: SeriesKey | None = None) -> Iterator[tuple[tuple[str, str], Iterable[_Row]]]:
         parts = _parts(self.namespaces, after)
         while some := list(islice(parts, _PARTS_A_STATEMENT)):
             rolled_up = chain.from_iterable(_iterated(self._rolled_up(part)) for part in some)
-            yield from _merged(rolled_up, _iterated(self._tail(some, tail)) if tail.is_there else ())
+            yield from _grouped(rolled_up, _iterated(self._tail(some, tail)) if tail.is_there else ())
 
     def _page(self, tail: Tail, limit: int, after: SeriesKey | None) -> Page:
         parts = _parts(self.namespaces, after)
@@ -163,7 +172,7 @@ class Catalogue:
         if not tail.is_there:
             return map(_series, rows)
         of_tail = self._tail(parts, tail, SeriesKey(*rows[-1][:2]) if len(rows) == most else None)
-        return islice(_merged(rows, of_tail[:most]), most)
+        return islice(starmap(_line, _grouped(rows, of_tail[:most])), most)
 
     def _rolled_up(self, part: Q) -> _Rows:
         keys = {f"{field}_key": _by_code_point(F(field), of_rollups=True) for field in SeriesKey._fields}
@@ -189,8 +198,9 @@ class Catalogue:
         return rows
 
     def _searched(self, rows: Any, namespace: Any, name: Any) -> Any:
-        if self.name is not None:
-            rows = rows.filter(name_key=self.name)
+        if "" not in self.names.prefixes:
+            beginnings = [Q(name_key__gte=text) & _before_end_of(text, "name_key") for text in self.names.prefixes]
+            rows = rows.filter(reduce(or_, beginnings, Q(name_key__in=self.names.exact)))
         if not self.search:
             return rows
         rows = rows.alias(key=Concat(namespace, Value("/"), name))
@@ -201,7 +211,8 @@ class Catalogue:
 
 def find(key: SeriesKey) -> Series | None:
     """Return the line of one series; None where it has no events. The queries are those of ``Catalogue.page``."""
-    lines = Catalogue(Namespaces(frozenset([key.namespace]), ()), name=key.name).page(1).series
+    namespaces, names = (Namespaces(frozenset([text]), ()) for text in key)
+    lines = Catalogue(namespaces, names).page(1).series
     return lines[0] if lines else None
 
 
@@ -250,14 +261,14 @@ def _parts(namespaces: Namespaces, after: SeriesKey | None) -> Iterator[Q]:
                 yield Q(namespace_key__gt=after.namespace) & _before_end_of(text)
 
 
-def _before_end_of(prefix: str) -> Q:
-    """Build the condition that a namespace sorts, by code point, before the first text past all that have a prefix."""
+def _before_end_of(prefix: str, key: str = "namespace_key") -> Q:
+    """Build the condition that a key sorts, by code point, before the first text past all that have a prefix."""
     shortened = prefix.rstrip(_LAST_CODE_POINT)
     if not shortened:
         return Q()
     last = shortened[-1]
     following = _AFTER_SURROGATES if last == _BEFORE_SURROGATES else chr(ord(last) + 1)
-    return Q(namespace_key__lt=shortened[:-1] + following)
+    return Q((f"{key}__lt", shortened[:-1] + following))
 
 
 def _fetch(parts: Sequence[_Rows], most: int) -> list[_Row]:
@@ -291,10 +302,13 @@ def _read(sql: str, parameters: Sequence[Any]) -> Iterator[_Row]:
             yield from rows
 
 
-def _merged(rolled_up: Iterable[_Row], tail: Iterable[_Row]) -> Iterator[Series]:
-    """Merge the rows of rollups and tail in order; a series with a row in each becomes one."""
-    rows = merge(rolled_up, tail, key=itemgetter(0, 1))
-    return (reduce(_added, map(_series, same)) for _, same in groupby(rows, itemgetter(0, 1)))
+def _grouped(rolled_up: Iterable[_Row], tail: Iterable[_Row]) -> Iterator[tuple[tuple[str, str], Iterable[_Row]]]:
+    """Merge the rows of rollups and tail in order; those of a series, which may have some in each, are one group."""
+    return groupby(merge(rolled_up, tail, key=itemgetter(0, 1)), itemgetter(0, 1))
+
+
+def _line(_key: tuple[str, str], rows: Iterable[_Row]) -> Series:
+    return reduce(_added, map(_series, rows))
 
 
 def _added(one: Series, other: Series) -> Series:

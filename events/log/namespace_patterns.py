@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from django.core.exceptions import ValidationError
@@ -20,7 +21,11 @@ class Namespaces:
     @classmethod
     def of(cls, text: str) -> Namespaces:
         """Read the patterns in a text, one a line."""
-        patterns = lines_of(text)
+        return cls.of_patterns(lines_of(text))
+
+    @classmethod
+    def of_patterns(cls, patterns: Collection[str]) -> Namespaces:
+        """Take patterns as they are, as a name may have several lines."""
         exact = frozenset(pattern for pattern in patterns if not pattern.endswith("*"))
         return cls(exact, tuple(pattern[:-1] for pattern in patterns if pattern.endswith("*")))
 

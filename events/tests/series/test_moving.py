@@ -133,7 +133,7 @@ def asked_for_statistics(key):
 
 
 def listed(key):
-    return Catalogue(name=key[1]).page(5).series
+    return Catalogue(names=Namespaces(frozenset([key[1]]), ())).page(5).series
 
 
 def overlooked(key):
