@@ -208,7 +208,7 @@ class Alert(models.Model):
     @property
     def namespaces(self) -> Namespaces:
         """The namespaces whose series are watched."""
-        return Namespaces.of(self.namespace)
+        return Namespaces.of_patterns([self.namespace])
 
     def matches(self, series: SeriesKey) -> bool:
         """Tell whether a series is watched."""

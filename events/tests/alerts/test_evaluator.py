@@ -8,7 +8,7 @@ from django.db import DatabaseError, OperationalError, transaction
 
 from events.aggregation import windows
 from events.alerts import evaluator as evaluator_module
-from events.alerts import revisions
+from events.alerts import revisions, watched
 from events.alerts.evaluator import Evaluator
 from events.alerts.models import Alert, AlertEvaluator, AlertState, Delivery, Firing
 from events.alerts.watched import forget, store
@@ -107,6 +107,84 @@ def test_every_series_that_a_pattern_matches(partition_count, track, make_alert,
         Delivery.objects.filter(event="resolved").get().subject
         == f"[warning] {alert.name} is resolved for Server-3/cpu"
     )
+
+
+def subjects():
+    return list(Delivery.objects.order_by("created_at").values_list("event", "subject"))
+
+
+def test_series_that_others_make_hide_none_that_an_alert_watches(
+    partition_count, track, make_alert, make_target, evaluate, monkeypatch
+):
+    monkeypatch.setattr(watched, "MOST_SERIES", 3)
+    make_alert(make_target(), name="CPU", namespace="*", series_name="cpu.*")
+    make_alert(name="all", namespace="*", series_name="*", is_enabled=False)
+    track(10, 95, "Zoo", "cpu.1")
+    evaluate()
+    Alert.objects.update(is_enabled=True)
+    for number in range(10):
+        track(70, 1, f"A{number % 2}", f"a{number}")
+        track(70, 1, "Zoo", f"a{number}")
+    track(70, 95, "Zoo", "cpu.1")
+    track(70, 95, "Zoo", "cpu.2")
+    evaluate()
+
+    found = AlertState.objects.order_by("alert", "namespace", "name")
+    assert list(found.values_list("alert__name", "namespace", "name", "state")) == [
+        ("CPU", "Zoo", "cpu.1", "firing"), ("CPU", "Zoo", "cpu.2", "firing"),
+        ("all", "A0", "a0", "ok"), ("all", "A0", "a2", "ok"), ("all", "A0", "a4", "ok"),
+    ]  # fmt: skip
+    assert subjects() == [
+        ("firing", "[warning] CPU fires for Zoo/cpu.1"),
+        ("firing", "[warning] CPU fires for Zoo/cpu.2"),
+    ]
+    assert list(Alert.objects.order_by("pk").values_list("problem", flat=True)) == [
+        "", "It matches 22 series; 3 are watched: what fires, then the first.",
+    ]  # fmt: skip
+
+
+def test_series_that_come_drive_out_none_that_fires(
+    partition_count, track, make_alert, make_target, evaluate, monkeypatch
+):
+    monkeypatch.setattr(watched, "MOST_SERIES", 2)
+    alert = make_alert(make_target(), name="CPU", series_name="cpu.*")
+    track(10, 1, name="cpu.8")
+    track(10, 95, name="cpu.9")
+    evaluate()
+    for number in range(3):
+        track(70, 1, name=f"cpu.{number}")
+    track(70, 95, name="cpu.9")
+    evaluate()
+
+    assert list(AlertState.objects.order_by("name").values_list("name", "state")) == [
+        ("cpu.0", "ok"),
+        ("cpu.9", "firing"),
+    ]
+    alert.refresh_from_db()
+    assert alert.problem == "It matches 5 series; 2 are watched: what fires, then the first."
+    track(130, 1, name="cpu.9")
+    for _ in range(2):
+        evaluate()
+
+    assert list(AlertState.objects.order_by("name").values_list("name", "state")) == [("cpu.0", "ok"), ("cpu.1", "ok")]
+    assert subjects() == [
+        ("firing", "[warning] CPU fires for Server-1/cpu.9"),
+        ("resolved", "[warning] CPU is resolved for Server-1/cpu.9"),
+    ]
+
+
+def test_a_preview_lists_the_first_series_that_an_alert_would_watch(partition_count, track, make_alert):
+    for name in ("CPU.0", "a", "b", "cp", "cpu.1", "cpu.2", "cpu.3"):
+        track(1, 1, name=name)
+    track(1, 1, namespace="A", name="cpu.0")
+
+    def listed(most, **where):
+        return watched.series_of(Alert(**where), most)
+
+    assert listed(2, namespace="Server-*", series_name="cpu.*") == [("Server-1", "cpu.1"), ("Server-1", "cpu.2")]
+    assert listed(9, namespace="*", series_name="cpu.2") == [("Server-1", "cpu.2")]
+    assert listed(2, namespace="*", series_name="*") == [("A", "cpu.0"), ("Server-1", "CPU.0")]
+    assert listed(2, namespace="None", series_name="cpu") == [("None", "cpu")]
 
 
 def test_what_fired_on_data_that_a_late_event_changed_says_so(
