@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import chain, zip_longest
 from typing import NamedTuple
 
 from django.conf import settings
@@ -297,18 +298,18 @@ def _count_events(fired: Sequence[Firing]) -> None:
 def _told(alert: Alert, outcome: _Outcome, now: datetime) -> list[Delivery]:
     """Make the deliveries of what there is to tell, unless nothing is to be sent now; then it is told later.
 
-    The end of a firing that was told comes before the next firing of its series.
+    The end of a firing that was told, or that no worker saw, comes before the next firing of its series: the first such
+    ends of all series in one message, the second ones in the next.
     """
     if alert.is_silent(now):
         return []
-    before: list[Firing] = []
+    before: list[list[Firing]] = []
     firing: list[Firing] = []
     resolved: list[Firing] = []
     for judged in outcome.judged:
         state = judged.state
-        if state.told_before:
-            before.append(state.told_before)
-            state.told_before = None
+        before.append([*([state.told_before] if state.told_before else []), *judged.fired[:-1]])
+        state.told_before = None
         if state.state == FIRING and state.firing and not state.is_announced:
             firing.append(state.firing)
             state.is_announced = True
@@ -316,8 +317,12 @@ def _told(alert: Alert, outcome: _Outcome, now: datetime) -> list[Delivery]:
             resolved.append(state.firing)
             state.is_announced = False
     resolved += [state.told for state in outcome.gone if state.told]
+    ends = [[each for each in some if each] for some in zip_longest(*before)]
     return [
-        *messages.deliveries(alert, "resolved", before, now - MICROSECOND),  # as the times tell the order
+        *chain.from_iterable(
+            messages.deliveries(alert, "resolved", some, now - number * MICROSECOND)  # as the times tell the order
+            for number, some in zip(range(len(ends), 0, -1), ends, strict=True)
+        ),
         *messages.deliveries(alert, "firing", firing, now),
         *messages.deliveries(alert, "resolved", resolved, now),
     ]

@@ -126,6 +126,34 @@ def test_two_firings_that_ended_in_missed_minutes_are_told_in_their_order(
     ]
 
 
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [
+        (99, [
+            (7, "resolved", ("cpu", 1, 2), ("swap", 2, 3)),
+            (7, "resolved", ("cpu", 3, 4)),
+            (7, "firing", ("cpu", 6, None), ("memory", 3, None), ("swap", 7, None)),
+        ]),
+        (1, [
+            (7, "resolved", ("cpu", 1, 2)),
+            (7, "resolved", ("cpu", 3, 4)),
+            (7, "resolved", ("cpu", 6, 7), ("memory", 3, 7), ("swap", 2, 3)),
+        ]),
+    ],
+)  # fmt: skip
+def test_each_firing_that_ended_in_missed_minutes_is_told_in_its_order(
+    track_minutes, make_alert, make_target, evaluate, last, expected
+):
+    make_alert(make_target(), aggregation_type="last", series_name="*")
+    track_minutes(99, 1, 99, 1, 1, 99, last)
+    track_minutes(1, 1, 99, 99, 99, 99, last, name="memory")
+    track_minutes(1, 99, 1, 1, 1, 1, last, name="swap")
+    evaluate()
+    evaluate(minutes=6)
+
+    assert told() == [(1, "firing", ("cpu", 1, None)), *expected]
+
+
 def test_the_end_of_what_was_told_is_told_of_a_series_that_is_gone(track_minutes, make_alert, make_target, evaluate):
     make_alert(make_target(), aggregation_type="last", namespace="Server-*")
     track_minutes(99, 1, 99)
