@@ -21,7 +21,7 @@ from events.aggregation.question import Window
 from events.aggregation.windows import TooManyEvents
 from events.alerts.condition import MINUTE, Condition, Verdict
 from events.alerts.lease import Lease
-from events.alerts.models import Firing
+from events.alerts.models import Alert, Firing
 from events.calendar.granularity import MICROSECOND
 from events.database.snapshot import snapshot
 from events.log.series import SeriesKey
@@ -76,10 +76,20 @@ def look_for_late_events(minute: datetime, lease: Lease) -> int:
             checked.append(firing.pk)
     with transaction.atomic():
         lease.prolong()
+        revised = _unchanged(revised)
         Firing.objects.filter(pk__in=checked).update(checked_at=minute)
         fields = ["event_count", "revised_at", "revised_value", "would_have_fired"]
         Firing.objects.bulk_update(revised, fields, batch_size=100)
     return len(revised)
+
+
+def _unchanged(revised: Sequence[Firing]) -> list[Firing]:
+    """Lock the alerts of firings, and leave out those of one that was changed since: another condition judged these."""
+    if not revised:
+        return []
+    alerts = Alert.objects.select_for_update().order_by("pk").filter(pk__in={firing.alert_id for firing in revised})
+    changed_at = dict(alerts.values_list("pk", "changed_at"))
+    return [firing for firing in revised if changed_at.get(firing.alert_id) == firing.alert.changed_at]
 
 
 def _judge_anew(firing: Firing, minute: datetime, event_count: int) -> None:

@@ -234,6 +234,31 @@ def test_a_late_event_in_the_earlier_window_of_a_change_is_told(partition_count,
     assert firing.revision == sentence
 
 
+def test_late_events_mark_nothing_by_a_condition_that_is_not_the_alerts_any_more(
+    track, make_alert, evaluate, monkeypatch
+):
+    changed, other = make_alert(), make_alert(threshold=80)
+    track(10, 95)
+    evaluate()
+    track(20, 97)
+    count = revisions.count_events
+
+    def change(firings):
+        if firings:
+            monkeypatch.setattr(revisions, "count_events", count)
+            alert = Alert.objects.get(pk=changed.pk)
+            alert.threshold = 500
+            store(alert)
+        return count(firings)
+
+    monkeypatch.setattr(revisions, "count_events", change)
+    for _ in range(2):
+        evaluate()
+
+    found = Firing.objects.order_by("alert").values_list("alert", "event_count", "revised_at", "revised_value")
+    assert list(found) == [(changed.pk, None, None, None), (other.pk, 2, NOON + timedelta(minutes=2), 96)]
+
+
 def test_late_events_are_weighed_as_far_as_there_is_time(track, make_alert, evaluate, monkeypatch):
     make_alert()
     track(10, 95)
