@@ -1,13 +1,14 @@
-"""Sends what is waiting: claims deliveries, sends a few at a time, and notes what came of each."""
+"""Sends what is waiting: claims deliveries, sends a few at a time, and notes what came of each as soon as it ends."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from datetime import datetime, timedelta
 from functools import partial
-from typing import NamedTuple
 
 from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
@@ -23,39 +24,45 @@ BACK_OFF = tuple(timedelta(seconds=each) for each in (10, 30, 60, 300, 900, 1_80
 # Longer than any attempt takes; a delivery whose worker was killed meanwhile is sent again after it, with the same id.
 _CLAIMED_FOR = timedelta(seconds=90)
 _MOST_RETRY_AFTER = timedelta(hours=1)
-_AT_ONCE = 4
-
-
-class _Attempt(NamedTuple):
-    delivery: Delivery
-    send: Callable[[], Outcome]
+# So many are sent at once, and so many of them to one target, which may hang: the others are not to wait for it.
+_AT_ONCE, _TO_ONE_TARGET = 8, 2
+# While some are being sent, it is looked so often for others that are due.
+_LOOK_SECONDS = 1.0
 
 
 def send_waiting(is_wanted: Callable[[], bool] = lambda: True) -> int:
-    """Send all that is due, four at a time; return how many attempts were made.
+    """Send all that is due, some at a time; return how many attempts were made.
 
     Each is claimed first, by moving its next attempt past the time that this one may take. So several workers share
     the work, and whatever happens to them, a delivery is sent at least once.
     """
     count = 0
-    while is_wanted():
-        claimed = _claim()
-        if not claimed:
-            break
-        attempts = [_Attempt(delivery, _sending(delivery)) for delivery in claimed]
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="alert-delivery") as threads:
-            outcomes = list(threads.map(_made, attempts))
-        for (delivery, _), outcome in zip(attempts, outcomes, strict=True):
-            _note(delivery, outcome)
-        count += len(attempts)
+    sending: dict[Future[Outcome], Delivery] = {}
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="alert-delivery") as threads:
+        try:
+            while is_wanted():
+                while claimed := _claim(sending.values()):
+                    sending |= {threads.submit(_made, each, _sending(each)): each for each in claimed}
+                    count += len(claimed)
+                if not sending:
+                    break
+                _note_all(sending, wait_for(sending, _LOOK_SECONDS, FIRST_COMPLETED).done)
+        finally:
+            _note_all(sending, list(sending))
     return count
 
 
-def _made(attempt: _Attempt) -> Outcome:
+def _note_all(sending: dict[Future[Outcome], Delivery], ended: Iterable[Future[Outcome]]) -> None:
+    """Note what came of attempts, once each has ended, and take them out of those that are being sent."""
+    for attempt in ended:
+        _note(sending.pop(attempt), attempt.result())
+
+
+def _made(delivery: Delivery, send: Callable[[], Outcome]) -> Outcome:
     try:
-        return attempt.send()
+        return send()
     except Exception as error:  # or nothing would be known of those that were made beside it
-        logger.exception("A mistake in sending %s to %s", attempt.delivery.pk, attempt.delivery.target)
+        logger.exception("A mistake in sending %s to %s", delivery.pk, delivery.target)
         return Outcome(False, f"It can’t be sent ({type(error).__name__}).")
 
 
@@ -65,18 +72,27 @@ def send_again(delivery: Delivery, now: datetime) -> bool:
     return bool(done.update(status=Delivery.WAITING, attempts=0, next_attempt_at=now))
 
 
-def _claim() -> Sequence[Delivery]:
-    """Claim some that are due, but none before those of the same alert and target that came first were tried once."""
+def _claim(sending: Collection[Delivery] = ()) -> Sequence[Delivery]:
+    """Claim some that are due, as far as there is room beside those that are being sent.
+
+    None is claimed before those of the same alert and target that came first were tried once.
+    """
+    to_target = Counter(each.target_id for each in sending)
+    full = [target for target, count in to_target.items() if count >= _TO_ONE_TARGET]
     now, waiting = timezone.now(), Delivery.objects.filter(status=Delivery.WAITING)
     first = waiting.filter(
         alert=OuterRef("alert"), target=OuterRef("target"), created_at__lt=OuterRef("created_at"), outcome=""
     )
-    due = waiting.filter(~Exists(first), next_attempt_at__lte=now)
+    due = waiting.exclude(target__in=full).filter(~Exists(first), next_attempt_at__lte=now)
+    others = due.exclude(pk__in=[each.pk for each in sending])  # should an attempt outlast its claim
     claimed = []
-    for delivery in due.select_related("target").order_by("next_attempt_at")[:_AT_ONCE]:
+    for delivery in others.select_related("target").order_by("next_attempt_at")[: _AT_ONCE - len(sending)]:
+        if to_target[delivery.target_id] >= _TO_ONE_TARGET:
+            continue
         mine = due.filter(pk=delivery.pk, attempts=delivery.attempts)
         if mine.update(next_attempt_at=now + _CLAIMED_FOR, attempts=F("attempts") + 1):
             delivery.attempts += 1
+            to_target[delivery.target_id] += 1
             claimed.append(delivery)
     return claimed
 

@@ -17,10 +17,12 @@ from time import sleep
 import pytest
 from django.core import mail
 from django.core.exceptions import ValidationError
+from django.db import OperationalError
 
 from events.alerts import addresses, emails, messages, sender, webhooks
 from events.alerts.models import Alert, AlertTarget, Delivery, Firing
 from events.alerts.runner import forget_old
+from events.alerts.webhooks import Outcome
 from events.tests.alerts import mail_server
 from events.tests.alerts.conftest import NOON
 from events.tests.alerts.receiver import make_certificate, receiving
@@ -447,6 +449,65 @@ def test_what_goes_wrong_with_one_is_in_no_others_way(hook, make_delivery, monke
     assert attempts(odd)[:2] == attempts(good)[:2] == ("delivered", 1)
     assert attempts(broken) == ("waiting", 1, "It can’t be sent (LookupError).", timedelta(seconds=10))
     assert len(hook.came) == 2
+
+
+def make_test(target, at=NOON):
+    made = messages.delivery(target, Alert(name="CPU"), "test", [], at)
+    made.save()
+    return made
+
+
+def test_a_receiver_that_hangs_holds_up_no_other(make_target, time, monkeypatch):
+    """Neither what was due already, later than much for that receiver, nor what comes while it hangs."""
+    monkeypatch.setattr(sender, "_LOOK_SECONDS", 0.01)
+    hanging, others = make_target("hangs", "http://hangs.example/"), [make_target(name) for name in "abc"]
+    hung = [make_test(hanging) for _ in range(20)]
+    good = [make_test(target, NOON + timedelta(microseconds=1)) for target in others for _ in range(4)]
+    time.forward(seconds=1)
+    came, under_way, most, done, late = [], [], [], threading.Event(), []
+
+    def send(url, secret, key, *arguments):
+        if "hangs" not in url:
+            came.append(key)
+            return Outcome(True, "Answered 200.")
+        under_way.append(key)
+        most.append(len(under_way))
+        is_done = done.wait(20)
+        done.set()
+        under_way.remove(key)
+        return Outcome(False, "No answer." if is_done else "It held up the others.")
+
+    def is_wanted():
+        if len(came) == len(good) and not late:
+            late.append(make_test(others[0]))
+        elif len(came) > len(good):
+            done.set()
+        return True
+
+    monkeypatch.setattr(webhooks, "send", send)
+
+    assert sender.send_waiting(is_wanted) == 20 + 12 + 1
+
+    assert [attempts(each)[:3] for each in [*good, *late]] == [("delivered", 1, "Answered 200.")] * 13
+    assert [attempts(each)[:3] for each in hung] == [("waiting", 1, "No answer.")] * 20
+    assert max(most) <= 2
+
+
+def test_what_was_sent_is_noted_where_the_next_can_not_be_claimed(make_target, time, monkeypatch):
+    deliveries = [make_test(make_target(name)) for name in "ab"]
+    claim = sender._claim
+
+    def claim_once(sending):
+        if sending:
+            raise OperationalError("the database is away")
+        return claim(sending)
+
+    monkeypatch.setattr(webhooks, "send", lambda *arguments: Outcome(True, "Answered 200."))
+    monkeypatch.setattr(sender, "_claim", claim_once)
+    with pytest.raises(OperationalError):
+        sender.send_waiting()
+
+    assert [attempts(each)[:3] for each in deliveries] == [("delivered", 1, "Answered 200.")] * 2
 
 
 def test_a_secret_is_made_as_the_standard_has_it():
