@@ -126,7 +126,7 @@ class Evaluator:
         with transaction.atomic():
             self._lease.prolong()
             ids = [outcome.alert.pk for outcome in outcomes]
-            stored = {alert.pk: alert for alert in Alert.objects.select_for_update().filter(pk__in=ids)}
+            stored = {alert.pk: alert for alert in Alert.objects.select_for_update().order_by("pk").filter(pk__in=ids)}
             valid = [
                 outcome
                 for outcome in outcomes
