@@ -110,6 +110,7 @@ class Connection(asyncio.Protocol, Receiver):
             return True  # requests that came whole are answered all the same, except by long answers
         if self._reader.is_in_body and not self.is_closing:
             self._reader.refuse(HTTPStatus.BAD_REQUEST, "The body ended before it was whole.")
+        self._close()
         return False
 
     @override
@@ -211,7 +212,7 @@ class Connection(asyncio.Protocol, Receiver):
                 return
             if not self._reader.is_in_head and not self._reader.is_in_body:
                 if self._is_cut_off and not self._unread:
-                    self.transport.close()
+                    self._close()
                     return
                 self._wait(settings.IDLE_SECONDS)
             else:  # the next one began to come in while the last was answered
@@ -253,7 +254,8 @@ class Connection(asyncio.Protocol, Receiver):
         """Close the connection without an answer, as nobody waits for one."""
         request.close_body()
         if self._answering is request:
-            self.transport.close()
+            self._answering = None
+            self._close()
 
     def _send_file(self, answer: Answer) -> None:
         while self._is_writable and not self.transport.is_closing():
@@ -284,7 +286,7 @@ class Connection(asyncio.Protocol, Receiver):
             (each if isinstance(each, Request) else each[0]).close_body()
         self._queue.clear()
         if self._is_cut_off or not (self._unread or self._reader.is_in_body or self._reader.is_in_head):
-            self.transport.close()
+            self._close()
             return
         # Don't close at once: the system would reset the connection for what the client still sends, and the client may
         # then lose the answer.
@@ -292,6 +294,12 @@ class Connection(asyncio.Protocol, Receiver):
         self._discarding_ends = self.process.now() + _DISCARDING_SECONDS
         self._read_on()
         self._resume()
+
+    def _close(self) -> None:
+        """Close the connection once all that was written has gone out, or the client has read none of it for long."""
+        self.is_closing = True
+        self._wait(_STALLED_SECONDS)
+        self.transport.close()
 
     def _pause(self) -> None:
         if not self._is_paused:
@@ -313,7 +321,7 @@ class Connection(asyncio.Protocol, Receiver):
         """Close the connection where the client took too long; in the middle of a request, tell it why."""
         if self._answering is not None and self._file is None and not self.is_closing:
             return
-        if not self._is_writable:
+        if self.is_closing or not self._is_writable:
             unsent_bytes = self.transport.get_write_buffer_size()
             if unsent_bytes < self._unsent_bytes:
                 self._deadline = now + _STALLED_SECONDS
@@ -327,7 +335,7 @@ class Connection(asyncio.Protocol, Receiver):
         elif self._reader.is_in_head:
             self._reader.refuse(HTTPStatus.REQUEST_TIMEOUT, f"The head took longer than {settings.HEADER_SECONDS} s.")
         else:
-            self.transport.close()
+            self._close()
 
     def stop(self) -> None:
         """Close the connection unless a request is under way. Called again until the connection is closed."""
