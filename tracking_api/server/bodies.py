@@ -64,12 +64,9 @@ class Body:
     def write(self, piece: bytes) -> bool:
         """Add a piece; return False where the budgets have no room for it. Raises OSError where the disk has none."""
         more = max(0, self.size + len(piece) - _FREE_BYTES) - self._counted
-        if self._budget is self._bodies.disk:
-            has_room = self._bodies.take_disk(self, more)
-        else:
-            is_small = self.size + len(piece) <= _IN_MEMORY_BYTES
-            has_room = (is_small and self._budget.take(self.owner, more)) or self._to_disk(more)
-        if not has_room:
+        is_small = self._budget is self._bodies.memory and self.size + len(piece) <= _IN_MEMORY_BYTES
+        fits_in_memory = is_small and self._budget.take(self.owner, more)
+        if not fits_in_memory and not (self._to_disk() and self._bodies.take_disk(self, more)):
             return False
         self._counted += more  # before the write, so that close() gives it back where the write fails
         self.size += len(piece)
@@ -77,10 +74,12 @@ class Body:
         self._file.flush()  # or it would be found out only once the body is read or closed that there is no room
         return True
 
-    def _to_disk(self, more: int) -> bool:
-        """Move the body to the disk, with ``more`` bytes than it has in memory; return False where there is no room."""
+    def _to_disk(self) -> bool:
+        """Move the body to the disk, unless it is there; return False where the budget has no room for it."""
+        if self._budget is self._bodies.disk:
+            return True
         file = TemporaryFile()  # noqa: SIM115
-        if not self._bodies.take_disk(self, self._counted + more):
+        if not self._bodies.take_disk(self, self._counted):
             file.close()
             return False
         self._budget.give_back(self.owner, self._counted)

@@ -13,21 +13,23 @@ def full(*arguments):
     return open("/dev/full", "r+b")
 
 
-def test_a_body_is_refused_as_it_comes_in_and_its_room_given_back(monkeypatch):
+@pytest.mark.parametrize("size", [10, 100_000])  # of what is in memory, and fits into a file's buffer or doesn't
+def test_a_body_is_refused_as_it_comes_in_and_its_room_given_back(monkeypatch, size):
     monkeypatch.setattr(bodies, "TemporaryFile", full)
     monkeypatch.setattr(bodies, "_FREE_BYTES", 0)
-    monkeypatch.setattr(bodies, "_IN_MEMORY_BYTES", 10)
+    monkeypatch.setattr(bodies, "_IN_MEMORY_BYTES", size)
     shared = Bodies()
     body = Body(shared, "192.0.2.1", print)
-    assert body.write(b"0123456789")
+    assert body.write(b"a" * size)
 
     with pytest.raises(OSError, match="No space left"):
         body.write(b"a few more")
 
-    assert shared.disk.exceeds_share("192.0.2.1", shared.disk.most_each - 10)
+    assert shared.disk.exceeds_share("192.0.2.1", shared.disk.most_each - size + 1)
     body.close()
     body.close()
-    assert not shared.disk.exceeds_share("192.0.2.1", shared.disk.most_each)
+    for budget in (shared.disk, shared.memory):
+        assert not budget.exceeds_share("192.0.2.1", budget.most_each)
     assert not shared.coming_in
 
 
