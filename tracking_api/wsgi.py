@@ -19,7 +19,7 @@ from tracking_api.server.handler import LongAnswer, django_handler, freeze  # se
 
 # isort: split
 from events.database.statement_timeout import limit_statements
-from events.http.error_handlers import NO_ROOM, answer_to
+from events.http.error_handlers import answer_to, has_no_room
 from events.http.fast_path.handler import start
 from events.http.paths import is_api, most_body_bytes
 from events.http.plain_errors import refuse
@@ -97,7 +97,7 @@ def _take_body(environ: WSGIEnvironment) -> WSGIApplication | None:
         try:
             body = _read(environ["wsgi.input"], most + 1 if is_chunked else length)
         except OSError as error:
-            if error.errno not in NO_ROOM:
+            if not has_no_room(error):
                 raise
             return partial(refuse, HTTPStatus.SERVICE_UNAVAILABLE, "There is no room to take the body; try again.")
         size = body.tell()

@@ -27,7 +27,7 @@ from events.observability.observation import current
 
 logger = logging.getLogger(__name__)
 
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE}
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE}
 _UNREADABLE = "The request can't be read, or its Host is none of this service's."
 # Header fields that an error takes over from the answer it replaces: what the answer depends on, and who may read it.
 _OF_ANY_ANSWER = ["Vary", "X-Content-Type-Options", "Access-Control-Allow-Origin", "Access-Control-Expose-Headers"]
@@ -68,9 +68,17 @@ def _first_error(detail: Any) -> tuple[str, str]:
     return ".".join(path), getattr(detail, "code", None) or "invalid"
 
 
+def has_no_room(error: BaseException) -> bool:
+    """Tell whether an error that came up while a temporary file was made or written says that there is no room."""
+    if not isinstance(error, OSError):
+        return False
+    # tempfile names no file where it looks for its directory, which it does once, and can write to none
+    return error.errno in _NO_ROOM or (error.errno == errno.ENOENT and error.filename is None)
+
+
 def answer_to(request: HttpRequest, error: Exception, begun: HttpResponseBase) -> HttpResponse:
     """Answer an error that came up after the view had returned, in the place of the answer that was begun."""
-    if isinstance(error, OSError) and error.errno in NO_ROOM:
+    if has_no_room(error):
         logger.error("No room for an answer: %s", error)
         error = ServiceUnavailable("There is no room to write the answer down; ask for less, or try again.")
     found = api_exception_handler(error, {})

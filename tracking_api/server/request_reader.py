@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 from typing import Protocol
 
 import httptools
 from django.conf import settings
 
-from events.http.error_handlers import NO_ROOM
 from events.http.paths import is_api
 from events.observability.probes import is_probe
 from tracking_api.server.bodies import Bodies, Body
 from tracking_api.server.requests import Request
+
+logger = logging.getLogger(__name__)
 
 _TARGET_BYTES = 8 << 10
 _VERSIONS = ("1.0", "1.1")
@@ -180,9 +182,8 @@ class RequestReader:
             try:
                 if not request.body.write(piece):
                     self._refusal = HTTPStatus.SERVICE_UNAVAILABLE, "Too many bodies are on their way; try again."
-            except OSError as error:
-                if error.errno not in NO_ROOM:
-                    raise
+            except OSError as error:  # raised further, it would break the connection, and nobody be told why
+                logger.error("No room for a body: %s", error)
                 self._refusal = HTTPStatus.SERVICE_UNAVAILABLE, "There is no room to take the body; try again."
         if self._refusal is not None:
             self._enqueue_refusal(*self._refusal)
