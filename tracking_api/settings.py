@@ -250,9 +250,9 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
     # warnings are left out, as anyone could fill the log with refused requests
-    "loggers": {name: {"level": "ERROR"} for name in ("django.request", "django.security", "oauth2_provider")}
-    # Django logs an unknown Host as an error, which any client can cause
-    | {"django.security.DisallowedHost": {"level": "CRITICAL"}},
+    "loggers": {name: {"level": "ERROR"} for name in ("django.request", "oauth2_provider")}
+    # Django logs as an error, with a traceback, what any client can send: an unknown Host, too many parameters
+    | {"django.security": {"level": "CRITICAL"}},
 }
 
 # Health and metrics

@@ -90,6 +90,7 @@ _ON_SQLITE_ALONE = [
     "test_owners.py",
     "test_private_files.py",
     "test_readme.py",
+    "test_refused_by_django.py",
     "test_request_log.py",
     "test_schema.py",
     "test_senders.py",
