@@ -15,16 +15,18 @@ from events.series_pages import SeriesPage
 
 _log_in = slow_log_ins(LoginView.as_view(redirect_authenticated_user=True))
 _log_out = LogoutView.as_view()
+_icon = RedirectView.as_view(url=f"{settings.STATIC_URL}events/icon.svg", permanent=True)
 _admin_log_in = slow_log_ins(admin.site.login)
 
 # Paths that forms are sent to are also there without their last slash, as a redirect would turn a POST into a GET.
+# Each has a name, by which requests are counted. Of two of one name links have the last.
 urlpatterns = [
     path("", OverviewPage.as_view(), name="dashboard"),
+    path("chart/", ChartPage.as_view(), name="chart"),
     path("chart", ChartPage.as_view(), name="chart"),
-    path("chart/", ChartPage.as_view()),
     re_path(r"^series/(?P<namespace>[^/]+)/(?P<name>[^/]+)/?\Z", SeriesPage.as_view(), name="series"),
+    path("boards", BoardListPage.as_view(), name="boards"),
     path("boards/", BoardListPage.as_view(), name="boards"),
-    path("boards", BoardListPage.as_view()),
     path("boards/add", AddChartPage.as_view(), name="board-add"),
     path("boards/public/<token>/", PublicBoardPage.as_view(), name="public-board"),
     path("boards/<key>/", BoardView.as_view(), name="board"),
@@ -33,14 +35,14 @@ urlpatterns = [
     path("api/", include("events.urls")),
     path("o/", include("events.access.oauth2.views")),
     re_path(r"^\.well-known/oauth-authorization-server/?\Z", ServerMetadataView.as_view(), name="oauth2-metadata"),
+    path("accounts/login", _log_in, name="login"),
     path("accounts/login/", _log_in, name="login"),
-    path("accounts/login", _log_in),
+    path("accounts/logout", _log_out, name="logout"),
     path("accounts/logout/", _log_out, name="logout"),
-    path("accounts/logout", _log_out),
     # asked for by browsers where a page names no icon, as the admin's pages
-    path("favicon.ico", RedirectView.as_view(url=f"{settings.STATIC_URL}events/icon.svg", permanent=True)),
-    path("admin/login/", _admin_log_in),
-    path("admin/login", _admin_log_in),
+    path("favicon.ico", _icon, name="favicon"),
+    path("admin/login", _admin_log_in, name="admin-login"),
+    path("admin/login/", _admin_log_in, name="admin-login"),
     path("admin/", admin.site.urls),
     *(path(probe[1:], view, name=probe[1:]) for probe, view in PROBES.items()),
 ]

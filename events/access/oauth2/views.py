@@ -108,8 +108,8 @@ def _endpoint(view_class: type[View]) -> Callable[..., HttpResponseBase]:
 
 
 def _both(route: str, view: Callable[..., HttpResponseBase], name: str) -> list[URLPattern]:
-    """Return a path with its slash, which has the name, and without: a redirect would turn a POST into a GET."""
-    return [path(f"{route}/", view, name=name), path(route, view)]
+    """Return a path without its slash, as a redirect would turn a POST into a GET, and with it, as links have it."""
+    return [path(route, view, name=name), path(f"{route}/", view, name=name)]
 
 
 app_name = toolkit.app_name

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from django.test import Client
+from django.urls import URLPattern, get_resolver, reverse
 from prometheus_client.parser import text_string_to_metric_families
 
 from events.observability.health import Health, Lag
@@ -67,8 +68,16 @@ def test_a_tracking_token_does_not_open_them(settings, make_token):
         ("/api/events/", "catalogue"),
         ("/api/events/a", "namespace-catalogue"),
         ("/api/events/a/b", "aggregation"),
+        ("/o/token", "oauth2_provider:token"),
         ("/o/token/", "oauth2_provider:token"),
+        ("/o/applications/7", "oauth2_provider:detail"),
+        ("/accounts/login", "login"),
         ("/accounts/login/", "login"),
+        ("/accounts/logout", "logout"),
+        ("/chart/", "chart"),
+        ("/boards", "boards"),
+        ("/favicon.ico", "favicon"),
+        ("/admin/login/", "admin-login"),
         ("/admin/events/event/", "admin"),
         ("/admin/nowhere/at/all", "admin"),
         ("/healthz", "healthz"),
@@ -79,6 +88,39 @@ def test_a_tracking_token_does_not_open_them(settings, make_token):
 )
 def test_there_are_few_endpoints_however_many_paths(path, endpoint):
     assert endpoint_of(path) == endpoint
+
+
+def patterns_of(resolver):
+    """All patterns of paths but the admin's, which count as one endpoint."""
+    for each in resolver.url_patterns:
+        if isinstance(each, URLPattern):
+            yield each
+        elif each.app_name != "admin":
+            yield from patterns_of(each)
+
+
+def test_every_endpoint_has_a_name():
+    patterns = list(patterns_of(get_resolver()))
+
+    assert len(patterns) > 50
+    assert [str(each.pattern) for each in patterns if not each.name] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("oauth2_provider:token", "/o/token/"),
+        ("oauth2_provider:list", "/o/applications/"),
+        ("login", "/accounts/login/"),
+        ("logout", "/accounts/logout/"),
+        ("admin-login", "/admin/login/"),
+        ("admin:login", "/admin/login/"),
+        ("boards", "/boards/"),
+        ("chart", "/chart"),
+    ],
+)
+def test_of_two_paths_of_one_name_links_have_one(name, path):
+    assert reverse(name) == path
 
 
 @pytest.mark.parametrize(
