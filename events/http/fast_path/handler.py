@@ -16,6 +16,8 @@ from events.http.utf8_requests import UTF8Request
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
+_WITHOUT_CONTENT = HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED
+
 
 class QuietHandler(WSGIHandler):
     """Django's handler, without the signals at both ends of a request, and with requests in UTF-8.
@@ -44,6 +46,8 @@ class QuietHandler(WSGIHandler):
 
 
 def start(response: HttpResponseBase, start_response: StartResponse) -> None:
-    """Call ``start_response`` with a response's status and headers."""
+    """Call ``start_response`` with a response's status and headers, without a length where there is no content."""
+    if response.status_code in _WITHOUT_CONTENT:
+        del response["Content-Length"]  # as RFC 9110, 8.6, wants it; middleware has set it to 0
     cookies = (("Set-Cookie", cookie.output(header="")) for cookie in response.cookies.values())
     start_response(f"{response.status_code} {response.reason_phrase}", [*response.items(), *cookies])
