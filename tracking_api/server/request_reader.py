@@ -135,6 +135,8 @@ class RequestReader:
                 request.set_target(self._target)
             except ValueError as error:
                 self._refusal = HTTPStatus.BAD_REQUEST, str(error)
+            if request.host_count > 1 or not (request.host_count or is_old):  # RFC 9112, 3.2
+                self._refusal = HTTPStatus.BAD_REQUEST, "The request must have one Host."
         if self._head_bytes > self._most_head_bytes:
             self._refusal = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _head_too_large()
         self._head_bytes = 0

@@ -39,6 +39,7 @@ class Request:
     version: str = "1.1"
     headers: Headers = field(default_factory=list)
     peer: tuple[str, int] = ("", 0)
+    host_count: int = 0
     keeps_alive: bool = False
     expects_continue: bool = False
     content_length: int | None = None
@@ -55,7 +56,7 @@ class Request:
         self.path, self.query = _path_and_query(target)
 
     def add_header(self, name: bytes, value: bytes) -> None:
-        """Add a header field, and note what it says of the body; drop one with an underscore in its name."""
+        """Add a header field, and note a host and what is said of the body; drop one with an underscore in its name."""
         if b"_" in name:
             return
         self.headers.append((name, value))
@@ -67,6 +68,8 @@ class Request:
             self.transfer_coding += (b"," if self.transfer_coding else b"") + value.strip().lower()
         elif lowered == b"expect":
             self.expects_continue = value.lower() == b"100-continue"
+        elif lowered == b"host":
+            self.host_count += 1
 
     def close_body(self) -> None:
         """Close the body, where there is one, and give its room back."""

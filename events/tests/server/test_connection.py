@@ -8,7 +8,7 @@ from tracking_api.server.bodies import Bodies
 from tracking_api.server.connection import Connection
 from tracking_api.server.connection_table import ConnectionTable
 
-GET = b"GET /%d HTTP/1.1\r\n\r\n"
+GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 class Transport:
@@ -129,7 +129,7 @@ def idle(host, connection):
 
 def last(host, connection):
     """A request is answered for which the connection isn't kept."""
-    connection.data_received(b"GET /1 HTTP/1.1\r\nConnection: close\r\n\r\n")
+    connection.data_received(b"GET /1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
     answer(connection, host.waiting.pop())
 
 

@@ -230,6 +230,27 @@ def test_what_is_not_spoken_here_is_refused(running, data, expected):
     assert "Traceback" not in running["LOG"].read_text()
 
 
+@pytest.mark.parametrize(
+    ("version", "hosts", "expected"),
+    [
+        ("1.1", [], 400),
+        ("1.1", ["Host: 127.0.0.1", "hOST: 127.0.0.1"], 400),
+        ("1.0", ["Host: 127.0.0.1", "Host: 127.0.0.1"], 400),
+        ("1.1", ["hOST: 127.0.0.1"], 200),
+        ("1.0", [], 200),
+    ],
+)
+def test_a_request_has_one_host(running, version, hosts, expected):
+    lines = [f"GET /healthz HTTP/{version}", *hosts, "Connection: close", "\r\n"]
+
+    answer = exchange(running, "\r\n".join(lines).encode())
+
+    assert statuses(answer) == [expected]
+    if expected == 400:
+        assert b"\r\nConnection: close\r\n" in answer
+        assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {"detail": "The request must have one Host."}
+
+
 def test_a_trailer_says_nothing_of_the_request(running):
     """Or it could carry what only a proxy says, past a proxy that cleans heads."""
     body = b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n2\r\n[]\r\n0\r\n"
