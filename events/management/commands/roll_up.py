@@ -6,8 +6,7 @@ import signal
 import threading
 import time
 from argparse import ArgumentParser
-from collections.abc import Iterator
-from datetime import date, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -26,6 +25,7 @@ from events.worker import moving, retention, roll_up, thinning
 from events.worker.expired_tokens import ExpiredTokens
 from events.worker.pacing import Roller
 from events.worker.settled import handed_out
+from events.worker.turns import Turns
 
 # For how long the worker deletes old events, leaves out minutes, or moves a series, before it looks for events again.
 _PRUNING_SECONDS = _MOVING_SECONDS = _THINNING_SECONDS = 0.5
@@ -77,10 +77,7 @@ class Command(BaseCommand):
         self.added = self.steps = self.deleted = 0
         self.roller = Roller()
         self.expired_tokens = ExpiredTokens()
-        self.pruning: Iterator[int] = iter(())
-        self.pruned_up_to: datetime | None = None
-        self.thinning: Iterator[int] = iter(())
-        self.thinned_on: date | None = None
+        self.pruning, self.thinning = Turns(retention.carry_out), Turns(thinning.carry_out)
         if rebuild:
             try:
                 roll_up.start_over(accept_loss=accept_loss)
@@ -132,7 +129,8 @@ class Command(BaseCommand):
             except (DatabaseError, InterfaceError) as error:
                 logger.error("The roller will try again: %s", str(error).strip())
                 connection.close()
-                self.pruned_up_to = self.thinned_on = None
+                self.pruning.forget()
+                self.thinning.forget()
                 self.stopping.wait(seconds)
 
     def _rest(self, rest: float, seconds: float) -> None:
@@ -150,9 +148,6 @@ class Command(BaseCommand):
 
     def _prune(self) -> None:
         """Go on with RETENTION for half a second; a new turn is due once an hour, as whole hours are deleted."""
-        hour = retention.hour_before(timedelta())
-        if hour != self.pruned_up_to:
-            self.pruning, self.pruned_up_to = retention.carry_out(), hour
         give_up = time.monotonic() + _PRUNING_SECONDS
         start = time.monotonic()
         while start < give_up and self._is_wanted() and (count := self._prune_step()) is not None:
@@ -162,18 +157,15 @@ class Command(BaseCommand):
 
     def _thin(self) -> None:
         """Go on for half a second with leaving out minutes that aren't worth their room; a new turn is due each day."""
-        today = timezone.now().date()
-        if today != self.thinned_on:
-            self.thinning, self.thinned_on = thinning.carry_out(), today
         give_up = time.monotonic() + _THINNING_SECONDS
         start = time.monotonic()
-        while start < give_up and self._is_wanted() and next(self.thinning, None) is not None:
+        while start < give_up and self._is_wanted() and self.thinning.step(timezone.now().date()) is not None:
             self.stopping.wait(retention.pause_seconds(time.monotonic() - start))
             start = time.monotonic()
 
     def _prune_step(self) -> int | None:
         try:
-            return next(self.pruning, None)
+            return self.pruning.step(retention.hour_before(timedelta()))
         except retention.WouldDeleteMostError as error:
             logger.error("Nothing is pruned: %s", error)
             return None
