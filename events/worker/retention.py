@@ -26,6 +26,7 @@ from events.log.series import SeriesKey
 from events.rollups import histograms, rebuild
 from events.rollups.models import Pruned, Resolution, Rollup, Watermark
 from events.worker import thinning
+from events.worker.turns import with_breaks
 
 # On SQLite a step holds the lock that every writer waits for; on PostgreSQL commits wait while it writes to the disk.
 _STEP_EVENTS = {"postgresql": 2_000, "sqlite": 500}
@@ -76,10 +77,10 @@ def older_than(age: timedelta, pattern: str = "*") -> Iterator[Series]:
 
 
 def carry_out() -> Iterator[int]:
-    """Prune as RETENTION says, a step at a time; yield how many events each step deleted.
+    """Prune as RETENTION says, a step at a time; yield how many events each step deleted, which may be none.
 
     Where the clock is more than a day past the newest event, ages count from a day after that event: a wrong clock
-    would otherwise have everything deleted at once. Raises WouldDeleteMostError before the first step, unless
+    would otherwise have everything deleted at once. Raises WouldDeleteMostError before any is deleted, unless
     RETENTION_MAY_DELETE_MOST is set. What can't be archived is said in the log and left for the next time. Archived
     files that were to be removed while the archive was away are removed first.
     """
@@ -91,10 +92,13 @@ def carry_out() -> Iterator[int]:
         return
     past = list(_series(settings.RETENTION, min(timezone.now(), _a_day_after(newest))))
     if not settings.RETENTION_MAY_DELETE_MOST:
-        _check_share(past)
+        yield from _check_share(past)
     if settings.ARCHIVE:
         faults.clear_all()
-    for series in past:
+    for series in with_breaks(past):
+        if series is None:
+            yield 0
+            continue
         try:
             yield from prune(series, once_a_day=True)
         except BusyError:  # prune_events is at it
@@ -112,9 +116,17 @@ def _a_day_after(instant: datetime) -> datetime:
         return LATEST
 
 
-def _check_share(past: Sequence[Series]) -> None:
-    """Refuse to delete more than half of all events; the cost grows with the events to delete, not with all events."""
-    count = sum(prunable(series).count() for series in past)
+def _check_share(past: Sequence[Series]) -> Iterator[int]:
+    """Refuse to delete more than half of all events; the cost grows with the events to delete, not with all events.
+
+    Yields 0 now and then, as there may be many series.
+    """
+    count = 0
+    for series in with_breaks(past):
+        if series is None:
+            yield 0
+        else:
+            count += prunable(series).count()
     total = Event.objects.order_by().values("pk")[: 2 * count].count()
     if total < 2 * count:
         raise WouldDeleteMostError(
@@ -149,7 +161,7 @@ def prune(series: Series, *, once_a_day: bool = False) -> Iterator[int]:
     """
     if settings.ARCHIVE:
         yield from _archive_and_delete(series, once_a_day=once_a_day)
-    elif (yield from _begin(series)):
+    elif prunable(series).exists() and (yield from _begin(series)):
         yield from _delete(prunable(series), series.partition)
 
 

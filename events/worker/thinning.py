@@ -21,6 +21,7 @@ from events.log.models import Event
 from events.log.series import SeriesKey
 from events.rollups import statements
 from events.rollups.models import Pruned, Resolution, Rollup, RollupQuerySet, Thinned, Watermark
+from events.worker.turns import with_breaks
 
 # So many events for each minute that holds any, on average over the hours without minutes.
 _MOST_EVENTS_A_MINUTE = 2
@@ -38,7 +39,7 @@ _STEP_EVENTS = {"postgresql": 10_000, "sqlite": 500}
 def carry_out() -> Iterator[int]:
     """Leave out the minutes that aren't worth their room, a step at a time; yield how many rollups each step changed.
 
-    With ROLLUP_SPARSE_MINUTES all that are missing are made again.
+    Steps that only look yield 0. With ROLLUP_SPARSE_MINUTES all that are missing are made again.
     """
     if settings.ROLLUP_SPARSE_MINUTES:
         for partition in partitions.every():
@@ -46,9 +47,12 @@ def carry_out() -> Iterator[int]:
                 yield from restore(SeriesKey(*key))
         return
     end = (timezone.now() - _AGE).replace(minute=0, second=0, microsecond=0)
-    for key in _candidates(end):
-        yield from _mend(key)
-        yield from _thin(key, end)
+    for candidate in with_breaks(_candidates(end)):
+        if candidate is None:
+            yield 0
+        else:
+            yield from _mend(candidate)
+            yield from _thin(candidate, end)
 
 
 def restore(key: SeriesKey, before: datetime | None = None) -> Iterator[int]:

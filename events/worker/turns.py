@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+# For how long a turn looks for what is to be done before that counts as a step, after which it may be stopped.
+_LOOK_SECONDS = 0.05
+
+_T = TypeVar("_T")
 
 
 class Turns:
@@ -24,3 +31,13 @@ class Turns:
     def forget(self) -> None:
         """Have another turn begin as soon as this one is over, whichever hour or day it is by then."""
         self._last = None
+
+
+def with_breaks(items: Iterable[_T]) -> Iterator[_T | None]:
+    """Yield the items, and None after one where a step is to end, as what was done with those before took so long."""
+    start = time.monotonic()
+    for item in items:
+        yield item
+        if time.monotonic() - start >= _LOOK_SECONDS:
+            yield None
+            start = time.monotonic()

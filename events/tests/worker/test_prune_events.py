@@ -24,7 +24,7 @@ from events.tests.support.answers import catalogue, stream
 from events.tests.support.by_hand import ZONES, answer_by_hand
 from events.tests.support.examples import IS_THOROUGH, few_of
 from events.tests.support.rolling_up import roll_up_all, stored
-from events.worker import retention, roll_up
+from events.worker import retention, roll_up, turns
 from events.worker.retention import Series, WouldDeleteMostError
 
 pytestmark = [pytest.mark.usefixtures("partition_count"), pytest.mark.partitions_on("postgresql")]
@@ -538,7 +538,7 @@ def test_what_would_delete_most_deletes_nothing_unless_it_may(newest, settings):
     settings.RETENTION = [("*", timedelta(days=180))]
 
     with pytest.raises(WouldDeleteMostError) as error:
-        next(retention.carry_out())
+        sum(retention.carry_out())
 
     assert str(error.value) == (
         "RETENTION would delete 186 of 366 events, more than half. If that is meant, set RETENTION_MAY_DELETE_MOST=true"
@@ -547,6 +547,32 @@ def test_what_would_delete_most_deletes_nothing_unless_it_may(newest, settings):
     assert (Event.objects.count(), Pruned.objects.count()) == (366, 0)
     settings.RETENTION_MAY_DELETE_MOST = True
     assert sum(retention.carry_out()) == 186
+
+
+def test_a_turn_can_be_stopped_after_each_series_that_it_looks_at(db, settings, monkeypatch):
+    settings.RETENTION = [("*", timedelta(days=1))]
+    for name in ("click", "order", "view"):
+        add(1, name=name)
+    roll_up_all()
+    assert prune("--older-than", "1d").startswith("Deleted 3 events ")
+    add(1, name="order")
+    add(2, name="view", start=NOW)
+    roll_up_all()
+    monkeypatch.setattr(turns, "_LOOK_SECONDS", 0)
+
+    # whether most would be deleted, of three; then click and order, which one is deleted of; then view
+    assert list(retention.carry_out()) == [0, 0, 0, 0, 1, 0, 0]
+    assert list(retention.carry_out()) == [0, 0, 0, 0, 0, 0]
+
+
+def test_a_series_with_nothing_to_prune_costs_two_looks(db, django_assert_num_queries):
+    add(3)
+    add(3, start=NOW)
+    roll_up_all()
+    assert prune_series(NOW.replace(minute=0)) == 3
+
+    with django_assert_num_queries(2):
+        assert list(retention.prune(Series("Shop", "order", NOW.replace(minute=0)))) == []
 
 
 def test_a_policy_goes_by_the_first_pattern_that_fits(db, settings):

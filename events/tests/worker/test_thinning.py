@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from itertools import islice, product
+from math import inf
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -23,7 +24,7 @@ from events.tests.support.answers import stream
 from events.tests.support.commands import fails, run
 from events.tests.support.examples import IS_THOROUGH
 from events.tests.support.rolling_up import expected, roll_up_all, stored, without_thinned
-from events.worker import moving, retention, roll_up, thinning
+from events.worker import moving, retention, roll_up, thinning, turns
 from events.worker.moving import CannotMoveError, Mover
 from events.worker.retention import Series
 
@@ -62,6 +63,7 @@ def clock(monkeypatch):
     monkeypatch.setattr(thinning.timezone, "now", lambda: NOW)
     monkeypatch.setattr(thinning, "_STEP_EVENTS", {"postgresql": STEP_EVENTS, "sqlite": STEP_EVENTS})
     monkeypatch.setattr(thinning, "_LEAST_EVENTS", 10)
+    monkeypatch.setattr(turns, "_LOOK_SECONDS", inf)
 
 
 def add(count, key=SERIES, start=START, step=timedelta(minutes=7, seconds=11)):
@@ -160,6 +162,17 @@ def test_a_busy_hour_among_others_is_left_out_with_them():
     thin()
 
     assert (minutes(), span()) == (0, (HOUR, until(8)))
+
+
+def test_a_turn_can_be_stopped_after_each_series_that_it_looks_at_in_vain(monkeypatch):
+    for name in ("order", "view"):
+        add(60, SeriesKey("Shop", name), start=HOUR, step=timedelta(seconds=20))  # three a minute
+        add(60, SeriesKey("Shop", name), start=HOUR + timedelta(hours=1))
+    monkeypatch.setattr(thinning, "_MOST_EVENTS_AN_HOUR", 59)
+    monkeypatch.setattr(turns, "_LOOK_SECONDS", 0)
+
+    assert list(thinning.carry_out()) == [0, 0]
+    assert not Thinned.objects.exists()
 
 
 def test_hours_that_come_of_age_follow(monkeypatch, answers):
