@@ -66,17 +66,25 @@ def archive(namespace: str, name: str, start: datetime, end: datetime, marks: Ma
     yield from _make(making, _in_order(events), list_it)
 
 
-def merge_months(namespace: str, name: str, before: datetime) -> Iterator[int]:
+def merge_months(
+    namespace: str, name: str, before: datetime, most_months: int | None = None
+) -> Generator[int, None, bool]:
     """Merge the files of each month of a series that is over before an instant, where there are several.
 
-    Yields 0 after each step of some thousand events. Raises ArchiveError.
+    Yields 0 after each step of some thousand events, and returns whether there are more months than it may merge.
+    Raises ArchiveError.
     """
     kept = ArchivedFile.objects.of_series(namespace, name).kept()
     months = kept.order_by("month").values("month").annotate(files=Count("pk")).filter(files__gt=1)
+    merged = 0
     for month in list(months.values_list("month", flat=True)):
         end = month_of(datetime(month.year, month.month, 1, tzinfo=UTC))[1]
         if end is not None and end <= before:
+            if merged == most_months:
+                return True
+            merged += 1
             yield from _merge(list(kept.filter(month=month)))
+    return False
 
 
 def remove_replaced() -> None:

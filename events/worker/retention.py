@@ -31,6 +31,8 @@ from events.worker.turns import with_breaks
 # On SQLite a step holds the lock that every writer waits for; on PostgreSQL commits wait while it writes to the disk.
 _STEP_EVENTS = {"postgresql": 2_000, "sqlite": 500}
 _STEP_BUCKETS = {"postgresql": 5_000, "sqlite": 2_000}
+# So many months of a series the worker archives, and merges the files of, before other series have their turn.
+_MONTHS_A_SHARE = 3
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
 
@@ -95,18 +97,39 @@ def carry_out() -> Iterator[int]:
         yield from _check_share(past)
     if settings.ARCHIVE:
         faults.clear_all()
-    for series in with_breaks(past):
-        if series is None:
-            yield 0
-            continue
-        try:
-            yield from prune(series, once_a_day=True)
-        except BusyError:  # prune_events is at it
-            continue
-        except ArchiveError as error:
-            logger.error("Nothing more of %s/%s is pruned: %s", series.namespace, series.name, error)
-            if isinstance(error, ArchiveAwayError):
+    with suppress(ArchiveAwayError):  # nothing more can be archived
+        yield from _take_rounds(past)
+
+
+def _take_rounds(past: Sequence[Series]) -> Iterator[int]:
+    """Prune a share of each series in turn, until all is done; or until the hour is over, but for the first round.
+
+    One series may have so much to archive that it would hold up all others for days.
+    """
+    hour = hour_before(timedelta())
+    is_first, left = True, list(past)
+    while left:
+        waiting, left = left, []
+        for series in with_breaks(waiting):
+            if not is_first and hour != hour_before(timedelta()):
                 return
+            if series is None:
+                yield 0
+            elif (yield from _prune_share(series)):
+                left.append(series)
+        is_first = False
+
+
+def _prune_share(series: Series) -> Generator[int, None, bool]:
+    try:
+        return (yield from prune(series, in_turns=True))
+    except BusyError:  # prune_events is at it
+        return False
+    except ArchiveError as error:
+        logger.error("Nothing more of %s/%s is pruned: %s", series.namespace, series.name, error)
+        if isinstance(error, ArchiveAwayError):
+            raise
+        return False
 
 
 def _a_day_after(instant: datetime) -> datetime:
@@ -152,17 +175,19 @@ def prunable(series: Series) -> EventQuerySet:
     return events.filter(timestamp__lt=series.before).up_to(Watermark.objects.current(series.partition).marks)
 
 
-def prune(series: Series, *, once_a_day: bool = False) -> Iterator[int]:
+def prune(series: Series, *, in_turns: bool = False) -> Generator[int, None, bool]:
     """Delete the events of a series' past, in steps that are a transaction each; yield how many each step deleted.
 
     From the first step on the rollups answer for the whole past, so pruning may stop after any step and be run again.
-    Where there is an archive, events are deleted once a file of it holds them; with ``once_a_day``, a month of which a
-    file was made today is left for tomorrow. Raises ArchiveError.
+    Where there is an archive, events are deleted once a file of it holds them. With ``in_turns``, it then ends after
+    some months, and returns whether there are more; and a month of which a file was made today is left for tomorrow.
+    Raises ArchiveError.
     """
     if settings.ARCHIVE:
-        yield from _archive_and_delete(series, once_a_day=once_a_day)
-    elif prunable(series).exists() and (yield from _begin(series)):
+        return (yield from _archive_and_delete(series, in_turns=in_turns))
+    if prunable(series).exists() and (yield from _begin(series)):
         yield from _delete(prunable(series), series.partition)
+    return False
 
 
 def _begin(series: Series) -> Generator[int, None, bool]:
@@ -200,15 +225,17 @@ def _delete(events: EventQuerySet, partition: int | None, file: ArchivedFile | N
         found = _first(events.filter(timestamp__gte=found[-1][1]))
 
 
-def _archive_and_delete(series: Series, *, once_a_day: bool = False) -> Iterator[int]:
+def _archive_and_delete(series: Series, *, in_turns: bool = False) -> Generator[int, None, bool]:
     namespace, name, before = series
+    are_left = False
     try:
         yield from _delete_archived(series)  # what a process was killed over
         if prunable(series).exists():
             archiving.check()  # before the rollups have to answer for the past
             if (yield from _begin(series)):
-                yield from _archive_months(series, once_a_day=once_a_day)
-        yield from archiving.merge_months(namespace, name, before)
+                are_left = yield from _archive_months(series, in_turns=in_turns)
+        most = _MONTHS_A_SHARE if in_turns else None
+        are_left |= yield from archiving.merge_months(namespace, name, before, most)
         archiving.remove_replaced()
     except BusyError:
         raise
@@ -216,19 +243,32 @@ def _archive_and_delete(series: Series, *, once_a_day: bool = False) -> Iterator
         faults.note(namespace, name, before, error)
         raise
     faults.clear(namespace, name)
+    return are_left
 
 
-def _archive_months(series: Series, *, once_a_day: bool) -> Iterator[int]:
+def _archive_months(series: Series, *, in_turns: bool) -> Generator[int, None, bool]:
     # nothing changes these events from here on but a move, after which no file is begun; and none comes to them
     events = prunable(series)
     marks = Watermark.objects.current(series.partition).marks
+    made = 0
+    for month in with_breaks(_months(events, series.before)):
+        if month is None:
+            yield 0
+        elif not (in_turns and _has_file_of_today(series, month[0])):
+            if in_turns and made == _MONTHS_A_SHARE:
+                return True
+            made += 1
+            yield from archiving.archive(series.namespace, series.name, *month, marks)
+            yield from _delete_archived(series)
+    return False
+
+
+def _months(events: EventQuerySet, before: datetime) -> Iterator[tuple[datetime, datetime]]:
+    """Yield the start and the end of each month that has some of the events, which are before an instant."""
     start: datetime | None = EARLIEST
     while start and (first := events.filter(timestamp__gte=start).order_by("timestamp").first()):
         start, end = month_of(first.timestamp)
-        if not (once_a_day and _has_file_of_today(series, start)):
-            up_to = series.before if end is None else min(end, series.before)
-            yield from archiving.archive(series.namespace, series.name, start, up_to, marks)
-            yield from _delete_archived(series)
+        yield start, before if end is None else min(end, before)
         start = end
 
 

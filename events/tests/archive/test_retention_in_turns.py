@@ -65,3 +65,79 @@ def test_a_file_that_takes_more_than_an_hour_is_finished(archive, clock, monkeyp
         path.name for path in archive.rglob("*.parquet")
     )
     assert (worker.deleted, Event.objects.count()) == (11, 1)
+
+
+def first_of(month):
+    return datetime(2024, month, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def much_and_little(monkeypatch):
+    """A series with events of four months, and two with events of one, while a share is one month."""
+    monkeypatch.setattr(retention, "_MONTHS_A_SHARE", 1)
+    add("a", *map(first_of, (1, 2, 3, 4)))
+    add("b", first_of(1), NOW)
+    add("c", first_of(4))
+    roll_up_all()
+
+
+@pytest.mark.usefixtures("much_and_little")
+def test_a_series_with_much_to_archive_does_not_hold_up_others():
+    assert sum(retention.carry_out()) == 6
+
+    assert files() == [
+        ("Shop/a 2024-01 (kept)", 1), ("Shop/b 2024-01 (kept)", 1), ("Shop/c 2024-04 (kept)", 1),
+        ("Shop/a 2024-02 (kept)", 1), ("Shop/a 2024-03 (kept)", 1), ("Shop/a 2024-04 (kept)", 1),
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("much_and_little")
+def test_what_is_left_of_it_after_an_hour_is_left_to_the_next_turn(clock):
+    of_each = [("Shop/a 2024-01 (kept)", 1), ("Shop/b 2024-01 (kept)", 1), ("Shop/c 2024-04 (kept)", 1)]
+    steps = retention.carry_out()
+    while not files():
+        next(steps)
+
+    clock[0] += timedelta(hours=1)
+
+    list(steps)
+    assert files() == of_each  # each has had its share
+    add("b", first_of(2))
+    add("c", first_of(3))
+    roll_up_all()
+    assert sum(retention.carry_out()) == 5
+    assert files()[3:] == [
+        ("Shop/a 2024-02 (kept)", 1), ("Shop/b 2024-02 (kept)", 1), ("Shop/c 2024-03 (kept)", 1),
+        ("Shop/a 2024-03 (kept)", 1), ("Shop/a 2024-04 (kept)", 1),
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("much_and_little")
+def test_a_file_that_is_begun_is_finished_when_the_hour_is_over(clock):
+    steps = retention.carry_out()
+    while ("Shop/a 2024-02 (writing)", 0) not in files():
+        next(steps)
+
+    clock[0] += timedelta(hours=1)
+
+    assert sum(steps) == 1
+    assert files()[3:] == [("Shop/a 2024-02 (kept)", 1)]
+
+
+def test_merging_the_files_of_many_months_does_not_hold_up_others_either(monkeypatch):
+    for name in ("a", "a of old"):
+        add(name, *map(first_of, (1, 2, 3)))
+    for name in ("c", "c of old"):
+        add(name, first_of(1))
+    add("b", NOW)
+    roll_up_all()
+    assert sum(retention.carry_out()) == 8
+    for name in ("a", "c"):  # as where one series is merged into another
+        ArchivedFile.objects.filter(name=f"{name} of old").update(name=name)
+    monkeypatch.setattr(retention, "_MONTHS_A_SHARE", 1)
+
+    assert sum(retention.carry_out()) == 0
+
+    assert files() == [
+        ("Shop/a 2024-01 (kept)", 2), ("Shop/c 2024-01 (kept)", 2), ("Shop/a 2024-02 (kept)", 2), ("Shop/a 2024-03 (kept)", 2),
+    ]  # fmt: skip
