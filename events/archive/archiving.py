@@ -183,7 +183,7 @@ def _written(
     draft.sync()
     found = Content()
     with draft.reading() as file:
-        for stretch in parquet.read(file):
+        for stretch in parquet.read(file, making.path):
             found.add(stretch)
             yield 0
     if difference := found.differs_from(writer.content):
@@ -235,7 +235,7 @@ def _rows(file: ArchivedFile) -> Iterator[tuple[int, float]]:
     except FileNotFoundError:
         raise ArchiveError(f"{file.path} is not in the archive any more.") from None
     with told(), closing(opened):
-        yield from chain.from_iterable(zip(*stretch, strict=True) for stretch in parquet.read(opened))
+        yield from chain.from_iterable(zip(*stretch, strict=True) for stretch in parquet.read(opened, file.path))
 
 
 def _stretches(rows: Iterator[tuple[int, float]]) -> Iterator[Stretch]:

@@ -92,9 +92,12 @@ class Writer:
         self._writer.close()
 
 
-def read(file: BinaryIO) -> Iterator[Stretch]:
-    """Yield the events of a file with one series, some thousand at a time. Raises ArchiveError where it is damaged."""
-    for _, _, stretch in _read(file, ["timestamp", "value"]):
+def read(file: BinaryIO, path: str) -> Iterator[Stretch]:
+    """Yield the events of a file with one series, some thousand at a time.
+
+    Raises ArchiveError, which names the path, where the file is damaged.
+    """
+    for _, _, stretch in _read(file, ["timestamp", "value"], f"{path}: "):
         yield stretch
 
 
@@ -103,7 +106,9 @@ def read_named(file: BinaryIO) -> Iterator[tuple[Sequence[str], Sequence[str], S
     return _read(file, ["namespace", "name", "timestamp", "value"])
 
 
-def _read(file: BinaryIO, columns: Sequence[str]) -> Iterator[tuple[Sequence[str], Sequence[str], Stretch]]:
+def _read(
+    file: BinaryIO, columns: Sequence[str], named: str = ""
+) -> Iterator[tuple[Sequence[str], Sequence[str], Stretch]]:
     pyarrow = _pyarrow()
     try:
         parquet = pyarrow.parquet.ParquetFile(file)
@@ -112,8 +117,11 @@ def _read(file: BinaryIO, columns: Sequence[str]) -> Iterator[tuple[Sequence[str
             instants = table["timestamp"].cast(pyarrow.timestamp("us", tz="UTC")).cast("int64")
             names = [table[column].to_pylist() for column in columns[:-2]] or [[], []]
             yield names[0], names[1], Stretch(instants.to_pylist(), table["value"].cast("double").to_pylist())
-    except (pyarrow.ArrowException, KeyError) as error:
-        raise ArchiveError(f"No file of an archive, or a damaged one: {error}") from error
+    except (pyarrow.ArrowException, KeyError, OSError) as error:
+        if getattr(error, "errno", None) is not None:
+            raise  # it is the disk's; what pyarrow can't make out it tells as an OSError without a number
+        reason = str(error).partition("\n")[0]
+        raise ArchiveError(f"{named}No file of an archive, or a damaged one: {reason}") from error
 
 
 def _pyarrow() -> Any:

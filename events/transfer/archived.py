@@ -41,7 +41,7 @@ def records_of(
             f"{file.path} is not in the archive. If files were merged just now, run it again; if not, restore it."
         ) from None
     with told(), closing(opened):
-        for stretch in parquet.read(opened):
+        for stretch in parquet.read(opened, file.path):
             yield [
                 (file.namespace, file.name, _text_of(instant), value)
                 for instant, value in zip(*stretch, strict=True)

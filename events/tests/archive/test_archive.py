@@ -418,8 +418,8 @@ def test_what_is_read_back_otherwise_is_not_listed_and_nothing_is_deleted(archiv
     add(2, start=NOW)
     read = parquet.read
 
-    def read_otherwise(file):
-        for stretch in read(file):
+    def read_otherwise(file, path):
+        for stretch in read(file, path):
             yield stretch._replace(
                 values=[value + 1 if len(stretch.values) == 6 else value for value in stretch.values]
             )

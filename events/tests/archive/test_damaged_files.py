@@ -1,0 +1,80 @@
+"""A file of the archive that is damaged: it is named, and stands in the way of its own series alone."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.utils import timezone
+
+from events.archive.models import ArchivedFile
+from events.models import Event
+from events.tests.support.commands import fails
+from events.tests.support.rolling_up import roll_up_all
+from events.worker import retention
+
+NOW = datetime(2024, 6, 1, 12, 30, tzinfo=UTC)
+START = datetime(2024, 1, 3, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def archive(db, settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(timezone, "now", lambda: NOW)
+    settings.ARCHIVE = str(tmp_path)
+    settings.RETENTION, settings.RETENTION_MAY_DELETE_MOST = [("*", timedelta(days=30))], True
+    return tmp_path
+
+
+def add(name, count, start=START):
+    Event.objects.bulk_create(
+        Event(namespace="Shop", name=name, timestamp=start + timedelta(hours=number), value=number / 8)
+        for number in range(count)
+    )
+
+
+def beginning(data):
+    return data[:20]
+
+
+def zeros(data):
+    """As where a block of the disk is lost."""
+    return data[:4] + bytes(296) + data[300:]
+
+
+REASONS = {
+    beginning: "Parquet magic bytes not found in footer. Either the file is corrupted or this is not a parquet file.",
+    zeros: "Couldn't deserialize thrift: TProtocolException: Invalid data",
+}
+
+
+@pytest.fixture(params=REASONS)
+def damaged(request, archive):
+    """What is said of a file of a series, while another series has a whole one; both have late events."""
+    add("click", 40)
+    add("order", 40)
+    add("order", 1, NOW)
+    roll_up_all()
+    assert sum(retention.carry_out()) == 80
+    path = ArchivedFile.objects.get(name="click").path
+    (archive / path).write_bytes(request.param((archive / path).read_bytes()))
+    ArchivedFile.objects.update(changed=NOW - timedelta(days=1))
+    add("click", 1, START + timedelta(days=3))
+    add("order", 2, START + timedelta(days=3))
+    roll_up_all()
+    return f"{path}: No file of an archive, or a damaged one: {REASONS[request.param]}"
+
+
+def test_other_series_are_pruned_all_the_same(damaged, caplog):
+    assert sum(retention.carry_out()) == 3
+
+    assert caplog.messages == [f"Nothing more of Shop/click is pruned: {damaged}"]
+    assert [(str(file), file.events, file.fault) for file in ArchivedFile.objects.order_by("name", "pk")] == [
+        ("Shop/click 2024-01 (kept)", 40, ""),
+        ("Shop/click 2024-01 (kept)", 1, ""),
+        ("Shop/click 2024-05 (failed)", 0, damaged),
+        ("Shop/order 2024-01 (kept)", 42, ""),
+    ]
+    assert list(Event.objects.values_list("name", "timestamp")) == [("order", NOW)]
+
+
+def test_commands_name_it(damaged, archive):
+    assert fails("export_events", "-", "--archived", "--format", "csv") == damaged
+    assert fails("import_events", archive / damaged.partition(":")[0]).endswith(damaged)
