@@ -165,6 +165,10 @@ def _make(making: ArchivedFile, stretches: Iterator[Stretch], list_it: Callable[
             is_listed = list_it(content, size_bytes)
             if not is_listed:
                 raise BusyError("Another process has taken over.")
+    except ArchiveError as error:
+        if not making.move_on(ArchivedFile.State.WRITING):  # who took it over has removed the file
+            raise BusyError("Another process has taken over.") from error
+        raise
     finally:
         if not is_listed:
             _clear_up(making)

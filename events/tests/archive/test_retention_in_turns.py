@@ -8,12 +8,15 @@ from types import SimpleNamespace
 import pytest
 from django.utils import timezone
 
-from events.archive import archiving
+from events import renaming
+from events.archive import archiving, faults
 from events.archive.models import ArchivedFile
+from events.log.series import SeriesKey
 from events.management.commands import roll_up as roll_up_command
 from events.models import Event
 from events.tests.support.rolling_up import roll_up_all
 from events.worker import retention
+from events.worker.moving import Mover
 from events.worker.turns import Turns
 
 NOW = datetime(2024, 6, 1, 12, 30, tzinfo=UTC)
@@ -141,3 +144,26 @@ def test_merging_the_files_of_many_months_does_not_hold_up_others_either(monkeyp
     assert files() == [
         ("Shop/a 2024-01 (kept)", 2), ("Shop/c 2024-01 (kept)", 2), ("Shop/a 2024-02 (kept)", 2), ("Shop/a 2024-03 (kept)", 2),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("steps_taken", [1, 4, 5, 7], ids=["written", "written whole", "to be read back", "read back"])
+def test_a_series_that_is_deleted_amid_its_archiving_does_not_stop_others(
+    archive, monkeypatch, caplog, django_capture_on_commit_callbacks, steps_taken
+):
+    monkeypatch.setattr(archiving, "_BATCH_EVENTS", 2)
+    add("a", *(first_of(1) + timedelta(minutes=number) for number in range(10)))
+    add("b", first_of(1), NOW)
+    roll_up_all()
+    steps = retention.carry_out()
+    while ("Shop/a 2024-01 (writing)", 0) not in files():
+        next(steps)
+    assert [next(steps) for _ in range(steps_taken - 1)] == [0] * (steps_taken - 1)
+
+    with django_capture_on_commit_callbacks(execute=True):
+        begun = renaming.move(SeriesKey("Shop", "a"), None)  # as another process does
+
+    assert sum(steps) == 1
+    assert (files(), caplog.messages, faults.count()) == ([("Shop/b 2024-01 (kept)", 1)], [], 0)
+    list(Mover(begun).steps(lambda: True))
+    assert list(Event.objects.values_list("name", "timestamp")) == [("b", NOW)]
+    assert [path.name[:7] for path in archive.rglob("*") if path.is_file()] == ["2024-01"]
