@@ -89,10 +89,17 @@ def merge_months(
 
 def remove_replaced() -> None:
     """Remove the files that others stand for by now, or whose series is gone. Raises ArchiveError."""
+    for _ in removing_replaced():
+        pass
+
+
+def removing_replaced() -> Iterator[int]:
+    """Remove these files in steps: yield 0 after each one, as a series that is gone may have had very many."""
     for file in ArchivedFile.objects.filter(state=ArchivedFile.State.REPLACED):
         if file.path:  # a fault has none
             store().remove(file.path)
         file.delete()
+        yield 0
 
 
 def _merge(files: Sequence[ArchivedFile]) -> Iterator[int]:
@@ -121,7 +128,7 @@ def _merge(files: Sequence[ArchivedFile]) -> Iterator[int]:
 
     rows = merge(*(_rows(file) for file in files), key=itemgetter(0))
     yield from _make(making, _stretches(rows), put_in_their_place)
-    remove_replaced()
+    yield from removing_replaced()
 
 
 def _begin(making: ArchivedFile) -> ArchivedFile:

@@ -88,7 +88,7 @@ def carry_out() -> Iterator[int]:
     """
     if settings.ARCHIVE:
         with suppress(ArchiveError):  # it still is
-            archiving.remove_replaced()
+            yield from archiving.removing_replaced()
     newest = Rollup.objects.whole_series().aggregate(newest=Max("last_timestamp"))["newest"]
     if newest is None:
         return
@@ -236,7 +236,7 @@ def _archive_and_delete(series: Series, *, in_turns: bool = False) -> Generator[
                 are_left = yield from _archive_months(series, in_turns=in_turns)
         most = _MONTHS_A_SHARE if in_turns else None
         are_left |= yield from archiving.merge_months(namespace, name, before, most)
-        archiving.remove_replaced()
+        yield from archiving.removing_replaced()
     except BusyError:
         raise
     except ArchiveError as error:

@@ -92,7 +92,7 @@ def test_the_files_of_a_series_that_is_deleted_meanwhile_are_removed_once_it_is_
     bring_back(settings, archive)
     assert [state for state, _ in rows()] == ["Shop/order 2024-01 (replaced)", "Shop/order 2024-02 (replaced)"]
     assert sorted(path for _, path in rows()) == files_of(archive) == paths
-    assert list(retention.carry_out()) == []  # as the worker does each hour
+    assert list(retention.carry_out()) == [0, 0]  # as the worker does each hour
     assert (rows(), files_of(archive)) == ([], [])
 
 

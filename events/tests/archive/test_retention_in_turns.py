@@ -146,6 +146,20 @@ def test_merging_the_files_of_many_months_does_not_hold_up_others_either(monkeyp
     ]  # fmt: skip
 
 
+def test_a_turn_can_be_stopped_after_each_file_that_it_removes(archive):
+    add("a", *map(first_of, (1, 2, 3)))
+    add("b", NOW)
+    roll_up_all()
+    assert sum(retention.carry_out()) == 3
+    ArchivedFile.objects.update(state=ArchivedFile.State.REPLACED)
+    steps = retention.carry_out()
+
+    for left in (2, 1, 0):
+        assert next(steps) == 0
+        assert (len(files()), len(list(archive.rglob("*.parquet")))) == (left, left)
+    assert sum(steps) == 0
+
+
 @pytest.mark.parametrize("steps_taken", [1, 4, 5, 7], ids=["written", "written whole", "to be read back", "read back"])
 def test_a_series_that_is_deleted_amid_its_archiving_does_not_stop_others(
     archive, monkeypatch, caplog, django_capture_on_commit_callbacks, steps_taken
