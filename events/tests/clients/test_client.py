@@ -410,6 +410,22 @@ def test_the_spools_log_does_not_grow_for_good(tmp_path, monkeypatch):
     spool.close()
 
 
+def test_the_spools_log_does_not_grow_for_good_while_nothing_is_sent(tmp_path, monkeypatch):
+    """Each event that takes the place of a dropped one writes to it."""
+    monkeypatch.setattr("tracking_client.spool._MOST_LOG_PAGES", 100)
+    spool = Spool(tmp_path / "spool", set())
+    lines = [encode("Shop", "order", value) for value in range(1_000)]
+    for number, line in enumerate(lines):
+        spool.put(line)
+        if number >= 20:
+            spool.drop_oldest()
+
+    assert (tmp_path / "spool-wal").stat().st_size < 200_000
+    assert spool.count == 20
+    assert spool.take(100).lines == lines[-20:]
+    spool.close()
+
+
 def test_leaving_is_quick_where_a_spool_keeps_what_waits(make_tracker, tmp_path):
     tracker = make_tracker(url="http://127.0.0.1:9", spool=tmp_path / "spool")
     tracker.track("Shop", "order")

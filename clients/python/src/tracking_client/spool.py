@@ -11,9 +11,11 @@ from tracking_client.batches import Batch, new_key
 
 _MOST_FILES = 1_000
 # An insert writes a page to SQLite's log: the smaller, the quicker. A larger log is copied into the file, which takes
-# a sync of the disk, so it is done by who sends and not by who tracks.
+# a sync of the disk, so it is done by who sends and not by who tracks. Where nothing is sent for long, as the service
+# is away, who tracks does it at so many pages, 21 MB, or the log would grow with each event, kept or dropped.
 _PAGE_BYTES = 1_024
 _MOST_LOG_BYTES = 8_000_000
+_MOST_LOG_PAGES = 20_000
 # how long a file is left alone that can't be used: the first time, and at most
 _FIRST_REST_SECONDS = 0.1
 _MOST_REST_SECONDS = 30.0
@@ -51,7 +53,7 @@ class Spool:
             connection.execute("PRAGMA locking_mode=EXCLUSIVE")
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")  # a power cut leaves the file whole
-            connection.execute("PRAGMA wal_autocheckpoint=0")
+            connection.execute(f"PRAGMA wal_autocheckpoint={_MOST_LOG_PAGES}")
             connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT")
             self._read_state()
         except sqlite3.OperationalError as error:
