@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 from tracking_client import Counts, RequestRefused
 from tracking_client import tracker as tracker_module
+from tracking_client.complaints import Complaints
 from tracking_client.retries import Backoff
 from tracking_client.spool import Spool
 
@@ -220,6 +221,58 @@ def test_a_signals_handler_may_track_whatever_it_interrupts(make_tracker):
     thread.join(5)
 
     assert done == [1]
+
+
+class Interrupted(Exception):
+    """What a signal's handler raises."""
+
+
+def interrupt(call, at):
+    """Raise where a signal's handler might, after so many calls that ``call`` makes; tell whether it made that many."""
+    made = 0
+
+    def count(frame, event, argument):
+        nonlocal made
+        made += event in ("call", "c_return") and argument is not sys.setprofile
+        if made == at:
+            sys.setprofile(None)
+            raise Interrupted
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        call()
+    except Interrupted:
+        return True
+    finally:
+        sys.setprofile(before)
+    return False
+
+
+@pytest.mark.parametrize("spool", [False, True])
+@pytest.mark.parametrize("is_full", [False, True])
+def test_a_signals_handler_may_raise_wherever_it_interrupts(make_tracker, tmp_path, monkeypatch, spool, is_full):
+    """As that of Ctrl-C does: what was taken is sent all the same, and the counts are right after that."""
+    # the threads that send may not have been told
+    monkeypatch.setattr("tracking_client.outbox._LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(Complaints, "say", lambda *_, **__: None)  # it counts nothing, and makes many calls
+    tracker = make_tracker(spool=tmp_path / "spool" if spool else None, most_events=1 if is_full else 100)
+    tracker.track("Shop", "order")
+    assert tracker.flush(10)
+    source = tracker._outbox._spool or tracker._outbox._memory
+    at, is_interrupted = 0, True
+    while is_interrupted:
+        at += 1
+        with tracker._outbox._lock:  # nothing is on its way, which could not be dropped
+            if is_full:
+                tracker.track("Shop", "order")
+            is_interrupted = interrupt(lambda: tracker.track("Shop", "order"), at)
+        wait_until(lambda: tracker.waiting == 0, 10, lambda: f"{at}: {tracker.counts}")  # noqa: B023
+
+        assert tracker.flush(10), at
+        assert (source.count, source.unbatched) == (0, 0), at
+
+    assert at > 10
 
 
 def test_where_no_thread_can_be_started_nothing_is_raised_and_nobody_waits(make_tracker, monkeypatch, caplog):
@@ -438,7 +491,7 @@ def test_a_file_that_cant_be_used_keeps_no_other_back(make_tracker, scripted, tm
     left.put('{"namespace":"Shop","name":"order","timestamp":0,"value":1.0}')
     fill_disk(left)
     with tracker._outbox._lock:
-        tracker._outbox._left.append(tracker._outbox._found(left))
+        tracker._outbox._left.append(left)
         tracker.track("Shop", "order", 2)
 
     wait_until(lambda: tracker.counts == Counts(taken=2, stored=1), 10)
@@ -526,7 +579,6 @@ def test_a_batch_that_a_child_left_again_is_sent(make_tracker, scripted, tmp_pat
         outbox.put('{"namespace":"Shop","name":"order","timestamp":0,"value":1.0}')
         batch = outbox._spool.take(10)
         outbox.close_files()
-        outbox.counts.taken = 0
         child = Spool(tmp_path / "spool", set())
     outbox.stored(batch)
     child.close()

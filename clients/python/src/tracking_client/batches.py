@@ -25,11 +25,16 @@ class Batch:
 class Source(Protocol):
     """Where events wait. Whoever calls it holds the lock of the outbox."""
 
-    # how many events wait, and how many of them are in no batch yet
-    count: int
-    unbatched: int
     # nothing is taken before that time of the monotonic clock
     rests_until: float
+
+    @property
+    def count(self) -> int:
+        """Return how many events wait."""
+
+    @property
+    def unbatched(self) -> int:
+        """Return how many of them are in no batch yet."""
 
     @property
     def has_failed(self) -> bool:

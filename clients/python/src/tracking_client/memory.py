@@ -14,10 +14,19 @@ class MemorySource:
     rests_until = 0.0
 
     def __init__(self) -> None:
-        self.count = 0
-        self.unbatched = 0
         self._lines: deque[str] = deque()
         self._batches: deque[Batch] = deque()
+        self._batched = 0
+
+    @property
+    def count(self) -> int:
+        """Return how many events wait."""
+        return len(self._lines) + self._batched
+
+    @property
+    def unbatched(self) -> int:
+        """Return how many of them are in no batch yet."""
+        return len(self._lines)
 
     @property
     def has_batches(self) -> bool:
@@ -27,8 +36,6 @@ class MemorySource:
     def put(self, line: str) -> None:
         """Let an event wait."""
         self._lines.append(line)
-        self.unbatched += 1
-        self.count += 1
 
     def take(self, most_events: int) -> Batch | None:
         """Return the oldest batch that nobody is sending, or make one; None where nothing waits."""
@@ -37,7 +44,7 @@ class MemorySource:
         count = min(most_events, len(self._lines))
         if not count:
             return None
-        self.unbatched -= count
+        self._batched += count
         return Batch(self, [self._lines.popleft() for _ in range(count)])
 
     def give_back(self, batch: Batch) -> None:
@@ -46,11 +53,11 @@ class MemorySource:
 
     def done(self, batch: Batch) -> None:
         """Forget a batch, which is held by who sends it alone."""
-        self.count -= len(batch.lines)
+        self._batched -= len(batch.lines)
 
     def replace(self, batch: Batch, parts: list[list[int]]) -> None:
         """Make batches with keys of their own of a batch."""
-        self.count -= len(batch.lines) - sum(map(len, parts))
+        self._batched -= len(batch.lines) - sum(map(len, parts))
         self._batches.extendleft(Batch(self, [batch.lines[index] for index in part]) for part in reversed(parts))
 
     def rest(self) -> None:
@@ -61,8 +68,6 @@ class MemorySource:
         if not self._lines:
             return False
         self._lines.popleft()
-        self.unbatched -= 1
-        self.count -= 1
         return True
 
     def owns(self, batch: Batch) -> bool:

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -18,7 +19,8 @@ from tracking_client.memory import MemorySource
 from tracking_client.spool import Spool, open_left, open_own
 
 WhenFull = Literal["drop_oldest", "drop_newest", "block"]
-# how often is looked for spools that other processes have left
+# how often is looked for spools that other processes have left, and for events that nobody told of, as a signal's
+# handler raised where they were tracked
 _LOOK_SECONDS = 30.0
 
 
@@ -44,7 +46,8 @@ class Outbox:
 
     def start_afresh(self) -> None:
         """Begin empty, as in a forked process: what waits in the parent is sent by the parent."""
-        self.counts = Counts()
+        self._counts = Counts()  # of what waits no longer
+        self._left_in_files = 0  # events, once the outbox is closed
         self.senders: set[int] = set()  # threads, by their idents
         # the service didn't take what was last sent, and the next attempt waits for its time
         self.is_failing = False
@@ -64,9 +67,20 @@ class Outbox:
         self._changed = threading.Condition(self._lock)
 
     @property
+    def counts(self) -> Counts:
+        """Return what became of the events until now."""
+        with self._lock:
+            return replace(self._counts, taken=self._counts.settled + self.waiting)
+
+    @property
     def waiting(self) -> int:
-        """Return how many events were taken and are neither stored nor refused nor dropped."""
-        return self.counts.taken - self.counts.settled
+        """Return how many events were taken and are neither stored nor refused nor dropped.
+
+        It is what the sources have, and counted nowhere else: a signal's handler may raise between any two steps of
+        whoever tracks, and a second count would be wrong from then on.
+        """
+        with self._lock:
+            return sum(source.count for source in self._sources()) + self._left_in_files
 
     @property
     def waiting_in_memory(self) -> int:
@@ -76,8 +90,7 @@ class Outbox:
     def count_refused(self) -> None:
         """Count an event that is none."""
         with self._lock:
-            self.counts.taken += 1
-            self.counts.refused += 1
+            self._counts.refused += 1
 
     def put(self, line: str) -> None:
         """Take an event in. Where there is no room, one is dropped, or room is waited for."""
@@ -87,10 +100,8 @@ class Outbox:
             self._log_notes()
 
     def _put(self, line: str) -> None:
-        counts = self.counts
-        counts.taken += 1
-        if self.is_closed or (self.waiting > self.most_events and not self._make_room()):
-            counts.dropped += 1
+        if self.is_closed or (self.waiting >= self.most_events and not self._make_room()):
+            self._counts.dropped += 1
             return
         source = self._own()
         try:
@@ -108,16 +119,16 @@ class Outbox:
     def _make_room(self) -> bool:
         # a thread that sends, and tracks as it is called back, would wait for itself
         if self.when_full == "block" and threading.get_ident() not in self.senders:
-            while self.waiting > self.most_events and not self.is_closed:
+            while self.waiting >= self.most_events and not self.is_closed:
                 self._changed.wait()
             return not self.is_closed
         self._note(
             "full", "%d events wait, and no more may: %s. Dropped until now: %d.",
             self.most_events, "the oldest are dropped" if self.when_full == "drop_oldest" else "new ones are dropped",
-            self.counts.dropped + 1,
+            self._counts.dropped + 1,
         )  # fmt: skip
         if self.when_full == "drop_oldest" and any(map(self._drop_oldest, self._sources())):
-            self.counts.dropped += 1
+            self._counts.dropped += 1
             return True
         return False
 
@@ -144,16 +155,12 @@ class Outbox:
             if time.monotonic() < self._open_again_at:
                 return self._memory
             try:
-                self._spool = self._found(open_own(self.path, self._sending))
+                self._spool = open_own(self.path, self._sending)
             except (sqlite3.Error, OSError) as error:
                 self._open_again_at = time.monotonic() + _LOOK_SECONDS
                 self._note("spool", "The spool %s can't be opened; events wait in memory: %s", self.path, error)
                 return self._memory
         return self._spool
-
-    def _found(self, spool: Spool) -> Spool:
-        self.counts.taken += spool.count
-        return spool
 
     def _sources(self) -> Sequence[Source]:
         return [*self._left, *([self._spool] if self._spool else []), self._memory]
@@ -169,7 +176,7 @@ class Outbox:
             spool.close()
         open_here = {spool.path for spool in (self._spool, *self._left) if spool}
         with suppress(OSError):  # a directory that may not be looked into
-            self._left += map(self._found, open_left(self.path, open_here, self._sending))
+            self._left += open_left(self.path, open_here, self._sending)
 
     def open(self) -> None:
         """Open the spool, so that what an earlier process left waits here from now on."""
@@ -197,8 +204,7 @@ class Outbox:
                     self._oldest_at = time.monotonic()
                     self._is_memorys_turn = source is not self._memory
                     return batch
-        if self.path is not None:
-            wait = min(_LOOK_SECONDS, wait if wait is not None else _LOOK_SECONDS)
+        wait = min(_LOOK_SECONDS, wait if wait is not None else _LOOK_SECONDS)
         if not (self.is_closed or self._notes):
             self._changed.wait(wait)
         return None
@@ -258,7 +264,7 @@ class Outbox:
             self.is_failing = False
             if owner := self._owner(batch):
                 owner.done(batch)
-                self.counts.stored += len(batch.lines)
+                self._counts.stored += len(batch.lines)
             self._changed.notify_all()
 
     def refused(self, batch: Batch, indices: Sequence[int]) -> None:
@@ -268,7 +274,7 @@ class Outbox:
             kept = sorted(set(range(len(batch.lines))) - set(indices))
             if owner := self._owner(batch):
                 owner.replace(batch, [kept] if kept else [])
-                self.counts.refused += len(batch.lines) - len(kept)
+                self._counts.refused += len(batch.lines) - len(kept)
             self._changed.notify_all()
 
     def halve(self, batch: Batch) -> None:
@@ -316,8 +322,8 @@ class Outbox:
             timeout_seconds = 0.0
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         self._flushing += 1
-        self._changed.notify_all()
         try:
+            self._changed.notify_all()
             while not (is_done() or self.is_closed):
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
@@ -329,8 +335,10 @@ class Outbox:
     def close(self) -> None:
         """Take nothing more, wake whoever waits, and close the files."""
         with self._lock:
+            left = sum(spool.count for spool in (self._spool, *self._left) if spool)
             self.is_closed = True
             self.close_files()
+            self._left_in_files += left
             self._changed.notify_all()
 
     def close_files(self) -> None:
@@ -354,8 +362,6 @@ class Outbox:
         """Keep all other threads out, and no file open: a process is about to fork."""
         self._lock.acquire()
         if self._spool or self._left:
-            # counted again when they are opened again
-            self.counts.taken -= sum(spool.count for spool in (self._spool, *self._left) if spool)
             self.close_files()
             self._is_held = True
 

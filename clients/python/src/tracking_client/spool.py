@@ -85,9 +85,20 @@ class Spool:
 
     def put(self, line: str) -> None:
         """Let an event wait. Raises sqlite3.Error where it can't be written."""
-        self._connection.execute("INSERT INTO event (line) VALUES (?)", (line,))
-        self.unbatched += 1
-        self.count += 1
+        self._change("INSERT INTO event (line) VALUES (?)", (line,), 1)
+
+    def _change(self, sql: str, arguments: tuple[object, ...], by: int) -> None:
+        """Change by one statement how many events are in no batch."""
+        try:
+            self._connection.execute(sql, arguments)
+            self.unbatched += by
+            self.count += by
+        except sqlite3.Error:
+            raise  # nothing was written
+        except BaseException:
+            # raised by a signal's handler: the file alone knows whether that was written
+            self._read_state()
+            raise
 
     def take(self, most_events: int) -> Batch | None:
         """Return the oldest batch that nobody is sending, or make one; None where nothing waits."""
@@ -165,11 +176,7 @@ class Spool:
         """Forget the oldest event that is in no batch; False where there is none."""
         if not self.unbatched:
             return False
-        self._connection.execute(
-            "DELETE FROM event WHERE id = (SELECT min(id) FROM event WHERE id > ?)", (self._last_batched,)
-        )
-        self.unbatched -= 1
-        self.count -= 1
+        self._change("DELETE FROM event WHERE id = (SELECT min(id) FROM event WHERE id > ?)", (self._last_batched,), -1)
         return True
 
     def owns(self, batch: Batch) -> bool:
