@@ -288,6 +288,108 @@ def test_where_no_thread_can_be_started_nothing_is_raised_and_nobody_waits(make_
     assert tracker.counts == Counts(taken=1, stored=1)
 
 
+# Flushing and closing.
+
+
+def in_background(tracker, timeout=None):
+    """A thread that flushes, once it has begun to; and what it found, once it has."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(tracker.flush(timeout)), daemon=True)
+    thread.start()
+    wait_until(lambda: tracker._outbox._flushing or found, 10)
+    return thread, found
+
+
+def gated(tracker, monkeypatch):
+    """Hold the first request back, until what this returns is set."""
+    gate, send, calls = threading.Event(), tracker._delivery._send, []
+
+    def hold(*arguments):
+        calls.append(arguments)
+        if len(calls) == 1:
+            assert gate.wait(60)
+        return send(*arguments)
+
+    monkeypatch.setattr(tracker._delivery, "_send", hold)
+    return gate
+
+
+def test_what_is_refused_at_once_is_nothing_that_a_flush_waits_for(make_tracker):
+    tracker = make_tracker(url="http://127.0.0.1:9")
+    for _ in range(3):
+        tracker.track("Shop", "order")
+    thread, found = in_background(tracker, 0.2)
+    for _ in range(3):
+        tracker.track("Shop", "order", float("nan"))
+    thread.join(10)
+
+    assert found == [False]
+    assert tracker.counts == Counts(taken=6, refused=3)
+
+
+@pytest.mark.parametrize("spool", [False, True])
+def test_a_flush_tells_where_what_it_waited_for_was_dropped(make_tracker, tmp_path, monkeypatch, spool):
+    tracker = make_tracker(batch_events=2, most_events=4, spool=tmp_path / "spool" if spool else None)
+    gate = gated(tracker, monkeypatch)
+    for value in range(4):
+        tracker.track("Shop", "order", value)
+    source = tracker._outbox._spool or tracker._outbox._memory
+    wait_until(lambda: source.unbatched == 2, 10)
+    thread, found = in_background(tracker)
+    tracker.track("Shop", "order", 4)
+    gate.set()
+    thread.join(10)
+
+    assert found == [False]
+    assert tracker.flush(10)  # of what is left
+    assert tracker.counts == Counts(taken=5, stored=4, dropped=1)
+
+
+@pytest.mark.parametrize("spool", [False, True])
+def test_a_flush_waits_for_its_own_events_where_later_ones_are_stored_first(make_tracker, tmp_path, monkeypatch, spool):
+    tracker = make_tracker(senders=2, batch_events=2, spool=tmp_path / "spool" if spool else None)
+    gate = gated(tracker, monkeypatch)
+    for value in range(2):
+        tracker.track("Shop", "order", value)
+    source = tracker._outbox._spool or tracker._outbox._memory
+    wait_until(lambda: source.unbatched == 0, 10)
+    thread, found = in_background(tracker)
+    for value in range(2, 4):
+        tracker.track("Shop", "order", value)
+    wait_until(lambda: tracker.counts.stored == 2, 10)
+    thread.join(0.1)
+    assert found == []
+
+    gate.set()
+    thread.join(10)
+    assert found == [True]
+    assert tracker.counts == Counts(taken=4, stored=4)
+
+
+def test_a_flush_of_a_closed_tracker_tells_that_its_file_has_events(make_tracker, tmp_path):
+    tracker = make_tracker(url="http://127.0.0.1:9", spool=tmp_path / "spool", batch_seconds=1_000)
+    tracker.track("Shop", "order")
+    thread, found = in_background(tracker)
+    tracker.close(0)
+    thread.join(10)
+
+    assert (found, tracker.flush(), tracker.waiting) == ([False], False, 1)
+
+
+def test_closing_waits_for_all_threads_together(make_tracker, monkeypatch):
+    monkeypatch.setattr(tracker_module, "_LAST_ANSWER_SECONDS", 0.5)
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        tracker = make_tracker(url=url, timeout_seconds=30, senders=10, batch_events=1)
+        for _ in range(10):
+            tracker.track("Shop", "order")
+        wait_until(lambda: tracker._outbox._memory.unbatched == 0, 10)
+        start = time.monotonic()
+        tracker.close(0)
+
+        assert time.monotonic() - start < 3
+
+
 # Files.
 
 

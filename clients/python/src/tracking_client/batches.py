@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 
@@ -18,7 +19,7 @@ class Batch:
 
     source: Source  # where they wait
     lines: list[str]  # an event each, as NDJSON
-    ids: list[int] = field(default_factory=list)  # of the events, where the source gives them any
+    ids: list[int]  # of the events
     key: str = field(default_factory=new_key)
 
 
@@ -27,6 +28,10 @@ class Source(Protocol):
 
     # nothing is taken before that time of the monotonic clock
     rests_until: float
+
+    @property
+    def path(self) -> Path | None:
+        """Return where the file is; None for memory."""
 
     @property
     def count(self) -> int:
@@ -68,8 +73,14 @@ class Source(Protocol):
     def rest(self) -> None:
         """Have nothing taken for a while, as it can't be used; a longer one each time, until it can be used again."""
 
-    def drop_oldest(self) -> bool:
-        """Forget the oldest event that is in no batch; False where there is none."""
+    def drop_oldest(self) -> int:
+        """Forget the oldest event that is in no batch, and return its id; 0 where there is none."""
+
+    def newest(self) -> int:
+        """Return the id of the event that came last. Ids grow from 1, in each source by itself."""
+
+    def has_up_to(self, event_id: int) -> bool:
+        """Tell whether that event or an earlier one waits."""
 
     def owns(self, batch: Batch) -> bool:
         """Tell whether the batch is here."""

@@ -15,6 +15,7 @@ from typing import Literal, get_args
 from tracking_client.batches import Batch, Source
 from tracking_client.complaints import Complaints
 from tracking_client.counts import Counts
+from tracking_client.flushing import Flush
 from tracking_client.memory import MemorySource
 from tracking_client.spool import Spool, open_left, open_own
 
@@ -52,7 +53,7 @@ class Outbox:
         # the service didn't take what was last sent, and the next attempt waits for its time
         self.is_failing = False
         self._is_held = False  # files are closed only for a fork
-        self._flushing = 0
+        self._flushing: set[Flush] = set()
         self._memory = MemorySource()
         self._is_memorys_turn = False
         self._spool: Spool | None = None
@@ -85,7 +86,8 @@ class Outbox:
     @property
     def waiting_in_memory(self) -> int:
         """Return how many events would be lost if the process ended now."""
-        return self._memory.count
+        with self._lock:
+            return self._memory.count
 
     def count_refused(self) -> None:
         """Count an event that is none."""
@@ -134,10 +136,14 @@ class Outbox:
 
     def _drop_oldest(self, source: Source) -> bool:
         try:
-            return source.drop_oldest()
+            event_id = source.drop_oldest()
         except sqlite3.Error as error:
             self._note("spool", "The spool %s can't be written; new events are dropped: %s", self.path, error)
             return False
+        if event_id:
+            for flush in self._flushing:
+                flush.drop(source, event_id)
+        return bool(event_id)
 
     def _note(self, topic: str, message: str, *arguments: object) -> None:
         self._notes.append((topic, message, arguments))
@@ -171,6 +177,7 @@ class Outbox:
             return
         self._look_at = time.monotonic() + _LOOK_SECONDS
         self._own()
+        self._have_flushes_look()
         for spool in [each for each in self._left if not each.count]:
             self._left.remove(spool)
             spool.close()
@@ -292,15 +299,17 @@ class Outbox:
         return owner
 
     def flush(self, timeout_seconds: float | None) -> bool:
-        """Have all events sent that wait by now, and return whether they are settled within the time.
+        """Have all events sent that wait by now, and return whether they are stored or refused within the time.
 
         A thread that sends, and flushes as it is called back, can't wait for itself: it returns at once.
         """
         with self._lock:
-            wanted = self.counts.taken
+            if self._left_in_files:
+                return False
+            flush = Flush(self._sources())
             # at a fork the child may take over some of them, and none of those is settled here
-            self._send_until(lambda: self.counts.settled >= min(wanted, self.counts.taken), timeout_seconds)
-            return self.counts.settled >= wanted
+            self._send_until(flush, lambda: not flush.waits_for(self._sources()), timeout_seconds)
+            return flush.is_settled
 
     def flush_at_end(self, timeout_seconds: float) -> None:
         """Have all events sent that wait by now, but for those that are safe in a file and can't be sent or forgotten.
@@ -308,21 +317,21 @@ class Outbox:
         That is so where the service is away, and where the file can't be used.
         """
         with self._lock:
-            wanted = self.counts.taken
+            flush = Flush(self._sources())
             is_away = self.path is not None and self.is_failing
 
             def is_done() -> bool:
                 wanting = [self._memory] if is_away else [each for each in self._sources() if not each.has_failed]
-                return self.counts.settled >= min(wanted, self.counts.taken) or not any(each.count for each in wanting)
+                return not flush.waits_for(wanting)
 
-            self._send_until(is_done, timeout_seconds)
+            self._send_until(flush, is_done, timeout_seconds)
 
-    def _send_until(self, is_done: Callable[[], bool], timeout_seconds: float | None) -> None:
+    def _send_until(self, flush: Flush, is_done: Callable[[], bool], timeout_seconds: float | None) -> None:
         if threading.get_ident() in self.senders:
             timeout_seconds = 0.0
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        self._flushing += 1
         try:
+            self._flushing.add(flush)
             self._changed.notify_all()
             while not (is_done() or self.is_closed):
                 left = None if deadline is None else deadline - time.monotonic()
@@ -330,7 +339,12 @@ class Outbox:
                     return
                 self._changed.wait(None if left is None else min(left, threading.TIMEOUT_MAX))
         finally:
-            self._flushing -= 1
+            self._flushing.discard(flush)
+
+    def _have_flushes_look(self) -> None:
+        """Have flushes learn what is settled in files that are about to be closed."""
+        for flush in self._flushing:
+            flush.waits_for(self._sources())
 
     def close(self) -> None:
         """Take nothing more, wake whoever waits, and close the files."""
@@ -343,6 +357,7 @@ class Outbox:
 
     def close_files(self) -> None:
         """Close the files; they are opened again where they are needed."""
+        self._have_flushes_look()
         for spool in (self._spool, *self._left):
             if spool:
                 spool.close()

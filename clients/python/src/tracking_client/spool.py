@@ -172,12 +172,26 @@ class Spool:
         self._rest_seconds = min(2 * self._rest_seconds or _FIRST_REST_SECONDS, _MOST_REST_SECONDS)
         self.rests_until = time.monotonic() + self._rest_seconds
 
-    def drop_oldest(self) -> bool:
-        """Forget the oldest event that is in no batch; False where there is none."""
+    def drop_oldest(self) -> int:
+        """Forget the oldest event that is in no batch, and return its id; 0 where there is none."""
         if not self.unbatched:
-            return False
-        self._change("DELETE FROM event WHERE id = (SELECT min(id) FROM event WHERE id > ?)", (self._last_batched,), -1)
-        return True
+            return 0
+        event_id: int
+        [event_id] = self._connection.execute(
+            "SELECT min(id) FROM event WHERE id > ?", (self._last_batched,)
+        ).fetchone()
+        self._change("DELETE FROM event WHERE id = ?", (event_id,), -1)
+        return event_id
+
+    def newest(self) -> int:
+        """Return the id of the event that came last, of those that wait. Raises sqlite3.Error."""
+        event_id: int
+        [event_id] = self._connection.execute("SELECT coalesce(max(id), 0) FROM event").fetchone()
+        return event_id
+
+    def has_up_to(self, event_id: int) -> bool:
+        """Tell whether that event or an earlier one waits. Raises sqlite3.Error."""
+        return bool(self._connection.execute("SELECT 1 FROM event WHERE id <= ? LIMIT 1", (event_id,)).fetchone())
 
     def owns(self, batch: Batch) -> bool:
         """Tell whether the batch is in this file, also where the file was closed and opened again meanwhile."""

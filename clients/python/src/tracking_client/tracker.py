@@ -207,9 +207,10 @@ class Tracker:
         outbox.close()
         with _registering:
             _open.discard(self)
+        deadline = time.monotonic() + _LAST_ANSWER_SECONDS
         for thread in self._threads:
             if thread is not threading.current_thread():
-                thread.join(_LAST_ANSWER_SECONDS)
+                thread.join(max(0.0, deadline - time.monotonic()))
         if not any(thread.is_alive() for thread in self._threads):
             self._transport.close()
         if lost := outbox.waiting_in_memory:
