@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from email.utils import format_datetime
 from types import SimpleNamespace
@@ -472,6 +472,34 @@ def test_what_is_no_number_is_no_event(value):
 def test_what_json_has_no_word_for_is_no_event(namespace, name, timestamp, reason):
     with pytest.raises(NoEventError, match=re.escape(reason)):
         encode(namespace, name, 1, timestamp)
+
+
+class Odd(tzinfo):
+    """Fails as none of Python's own does: as a number, and as a time zone."""
+
+    def __float__(self):
+        raise RuntimeError("a Tensor with 2 elements cannot be converted to Scalar")
+
+    def utcoffset(self, at):
+        raise KeyError(at)
+
+    dst = tzname = utcoffset
+
+
+def test_tracking_raises_nothing_whatever_code_it_is_given(make_tracker):
+    told, nested = [], []
+    for _ in range(100_000):
+        nested = [nested]
+    tracker = make_tracker(on_refused=lambda refused: told.append(refused.reason.partition(":")[0]))
+    for arguments in (
+        ("Shop", "order", Odd()),
+        ("Shop", "order", 1, datetime(2020, 11, 12, tzinfo=Odd())),
+        (nested, "x"),
+    ):
+        tracker.track(*arguments)
+
+    assert told == ["value", "timestamp", "namespace, name"]
+    assert tracker.counts == Counts(taken=3, refused=3)
 
 
 def test_tracking_raises_nothing(make_tracker):

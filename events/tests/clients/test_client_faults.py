@@ -200,6 +200,33 @@ def test_a_handler_of_the_log_may_wait_for_who_tracks(make_tracker, tmp_path, sp
     assert set(stuck) == {False}
 
 
+def test_a_handler_of_the_log_may_raise(make_tracker, scripted):
+    """In the thread that sends, and in one that tracks."""
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            said.append(record.msg)
+            raise RuntimeError("the log's database is away")
+
+    def on_refused(refused):
+        raise RuntimeError("no callback")
+
+    said = []
+    scripted.answers.append((503, {}, b""))
+    logger, handler = logging.getLogger("tracking_client"), Handler()
+    logger.addHandler(handler)
+    try:
+        tracker = make_tracker(on_refused=on_refused)
+        tracker.track("Shop", "order")
+        tracker.track("Shop", "order", float("nan"))
+        assert tracker.flush(10)
+    finally:
+        logger.removeHandler(handler)
+
+    assert tracker.counts == Counts(taken=2, stored=1, refused=1)
+    assert sorted(said) == ["%d events wait for %s: %s", "An event is refused: %s: %s", "on_refused failed"]
+
+
 def test_a_signals_handler_may_track_whatever_it_interrupts(make_tracker):
     """Where the interrupted thread holds the locks, nobody else can let go of them."""
     tracker = make_tracker(url="http://127.0.0.1:9")

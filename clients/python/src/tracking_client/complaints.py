@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import suppress
 
 logger = logging.getLogger("tracking_client")
 _PAUSE_SECONDS = 60.0
@@ -34,4 +35,5 @@ class Complaints:
         if kept_back:
             message += " (and %d times before that, within a minute)"
             arguments = (*arguments, kept_back)
-        logger.log(level, message, *arguments)
+        with suppress(Exception):  # of a handler: neither who tracks nor the thread that sends ends by it
+            logger.log(level, message, *arguments)

@@ -6,6 +6,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from tracking_client.batches import Batch
 from tracking_client.complaints import Complaints
@@ -128,7 +129,8 @@ class Delivery:
             try:
                 self._on_refused(refused)
             except Exception:
-                logging.getLogger("tracking_client").exception("on_refused failed")
+                with suppress(Exception):  # of a handler of the log
+                    logging.getLogger("tracking_client").exception("on_refused failed")
 
 
 def _named_items(answer: Answer, count: int) -> dict[int, str]:

@@ -56,7 +56,7 @@ def _number(value: object) -> float:
     if not isinstance(value, bool | str | bytes | bytearray):
         try:
             return float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError, OverflowError):
+        except Exception:  # noqa: S110 (whatever its __float__ raises, as a tensor's a RuntimeError)
             pass
     raise NoEventError("value: A valid number is required.")
 
@@ -64,7 +64,7 @@ def _number(value: object) -> float:
 def _prefix(namespace: object, name: object) -> str:
     try:
         prefix = f'{{"namespace":{json.dumps(namespace)},"name":{json.dumps(name)},"timestamp":'
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise NoEventError(f"namespace, name: {error}.") from None
     if isinstance(namespace, str) and isinstance(name, str):
         if len(_prefixes) >= _MOST_PREFIXES:
@@ -74,9 +74,7 @@ def _prefix(namespace: object, name: object) -> str:
 
 
 def _time(timestamp: object) -> str:
-    if isinstance(timestamp, datetime):
-        return json.dumps(timestamp.isoformat())
     try:
-        return json.dumps(timestamp, allow_nan=False)
-    except (TypeError, ValueError) as error:
+        return json.dumps(timestamp.isoformat() if isinstance(timestamp, datetime) else timestamp, allow_nan=False)
+    except Exception as error:  # a datetime's tzinfo may be anybody's
         raise NoEventError(f"timestamp: {error}.") from None
