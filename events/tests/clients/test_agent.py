@@ -118,6 +118,45 @@ def test_processors_and_throughput_are_by_the_second(clock, monkeypatch):
     assert {name: second[name] for name in expected} == expected
 
 
+def names_of_two_turns(clock):
+    collector = Collector(Configuration(namespace="own"))
+    for _ in range(2):
+        names = [metric.name for metric in collector.read()]
+        clock.now += 10
+    return names
+
+
+def test_a_mount_that_may_not_be_looked_at_is_left_out_alone(clock, monkeypatch, caplog):
+    """As one in the home of another user."""
+    seen = SimpleNamespace(device="/dev/no-such", mountpoint="/")
+    monkeypatch.setattr(psutil, "disk_partitions", lambda: [seen])
+    expected = names_of_two_turns(clock)
+    closed = SimpleNamespace(device="/dev/no-such", mountpoint="/home/another/mount")
+    monkeypatch.setattr(psutil, "disk_partitions", lambda: [closed, seen])
+    stat = os.stat
+
+    def refusing(path, *arguments, **options):
+        if os.fspath(path) == closed.mountpoint:
+            raise PermissionError(13, "Permission denied")
+        return stat(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", refusing)
+
+    assert names_of_two_turns(clock) == expected
+    assert {"cpu.percent", "disk.root.percent", "uptime.seconds"} <= set(expected)
+    assert caplog.text == ""
+
+
+def test_what_cant_be_read_keeps_no_rates_of_others_back(clock, monkeypatch, caplog):
+    def refuse(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(psutil, "net_io_counters", refuse)
+
+    assert "cpu.percent" in names_of_two_turns(clock)
+    assert caplog.messages == ["Host can't be read: [Errno 13] Permission denied"]
+
+
 @pytest.mark.parametrize(("path", "name"), [("/", "root"), ("/var/lib", "var-lib"), ("eth0", "eth0")])
 def test_mounts_in_names(path, name):
     assert mount_name(path) == name

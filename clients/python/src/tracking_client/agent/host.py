@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -24,14 +23,16 @@ class Host:
     def read(self) -> Iterator[Reading]:
         """Read each name with its value; what is by the second or in percent of time from the second turn on."""
         now = time.monotonic()
-        yield from self._read_processors(now)
-        yield from self._read_memory(now)
-        yield from self._read_disks(now)
-        yield from self._read_network(now)
-        yield "processes.count", len(psutil.pids())
-        yield "uptime.seconds", time.time() - psutil.boot_time()
-        yield from self._read_temperatures()
-        self._rates.end_turn()
+        try:
+            yield from self._read_processors(now)
+            yield from self._read_memory(now)
+            yield from self._read_disks(now)
+            yield from self._read_network(now)
+            yield "processes.count", len(psutil.pids())
+            yield "uptime.seconds", time.time() - psutil.boot_time()
+            yield from self._read_temperatures()
+        finally:
+            self._rates.end_turn()
 
     def _read_processors(self, now: float) -> Iterator[Reading]:
         count = psutil.cpu_count() or 1
@@ -63,7 +64,7 @@ class Host:
         counters = psutil.disk_io_counters(perdisk=True) or {}
         seen: set[str] = set()
         for partition in psutil.disk_partitions():
-            if partition.mountpoint in seen or not Path(partition.mountpoint).is_dir():
+            if partition.mountpoint in seen or not os.path.isdir(partition.mountpoint):
                 continue  # mounted twice, or a file, as containers have some
             seen.add(partition.mountpoint)
             name = f"disk.{mount_name(partition.mountpoint)}"
@@ -74,7 +75,7 @@ class Host:
             yield f"{name}.used_bytes", usage.used
             yield f"{name}.free_bytes", usage.free
             yield f"{name}.percent", usage.percent
-            device = Path(partition.device).resolve().name  # /dev/mapper/… is a link to /dev/dm-0
+            device = os.path.basename(os.path.realpath(partition.device))  # /dev/mapper/… is a link to /dev/dm-0
             if device in counters:
                 yield from self._per_second(f"{name}.read_bytes", counters[device].read_bytes, now)
                 yield from self._per_second(f"{name}.written_bytes", counters[device].write_bytes, now)
