@@ -189,6 +189,34 @@ def test_numbers_of_commands(caplog):
     assert {record.args[0] for record in caplog.records} == {"two", "words", "none", "failing", "slow"}
 
 
+def is_running(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE  # which waits to be forgotten
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_command_that_hangs_leaves_no_process_behind(tmp_path, monkeypatch, caplog):
+    """Nor does what its shell has started."""
+    communicate = subprocess.Popen.communicate
+
+    def once_it_hangs(process, *_, **options):
+        wait_until(lambda: started.exists() and started.read_text().count("\n") == 2, 10)
+        return communicate(process, **options)
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", once_it_hangs)
+    started = tmp_path / "started"
+    # two whose end the shell waits for, each with the pipe that it prints to
+    command = f"sh -c 'sleep 600 & echo $! >> {started}; sleep 600 & echo $! >> {started}; wait'"
+
+    assert dict(Commands({"queue": command}, 0.1, Complaints()).read()) == {}
+    pids = [int(line) for line in started.read_text().splitlines()]
+    wait_until(lambda: not any(map(is_running, pids)), 5)
+    [message] = caplog.messages
+    assert message.startswith("exec queue: Command ")
+    assert message.endswith("timed out after 0.1 seconds")
+
+
 EXPOSED = """\
 # TYPE load gauge
 load 0.5
