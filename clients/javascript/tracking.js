@@ -2,6 +2,7 @@
 // how to use it. A page never holds a client's secret, so the token comes from your own server.
 const PREFIX = "tracking:";
 const MOST_CHARACTERS = 15_000; // of a batch: a browser takes 64 KB of requests that outlive their page, in UTF-8
+const KNOWN_MILLISECONDS = 47 * 3_600_000; // the service forgets a key after 48 hours, and would store its batch again
 // What the service says for good. Any other answer, as a page of something on the way, is a reason to send again.
 const isForGood = (status) => status === 201 || (status >= 400 && ![401, 408, 429, 502, 503, 504].includes(status));
 
@@ -15,7 +16,7 @@ export class Tracker {
     navigator.locks?.request(this.id, () => new Promise(() => {})); // as long as the page lives
     addEventListener("visibilitychange", () => document.visibilityState === "hidden" && this.flush());
     addEventListener("pagehide", () => this.flush());
-    this.adopt();
+    this.adopt().catch(() => {}); // localStorage is forbidden
   }
 
   /** Take an event in; it is sent soon, or at the latest when the page is left. timestamp: a Date, or milliseconds. */
@@ -54,8 +55,8 @@ export class Tracker {
     this.save(); // before anything can go wrong
     if (document.visibilityState === "hidden") await Promise.all(this.batches.map((batch) => this.send(batch)));
     else if (!this.flushing && performance.now() >= this.pause) {
-      this.flushing = true;
       const next = () => this.batches.find((batch) => batch.sealed && !batch.sending);
+      this.flushing = true;
       for (let batch = next(); batch && (await this.send(batch)); batch = next());
       this.flushing = false;
     }
@@ -65,15 +66,19 @@ export class Tracker {
   /** Send a batch; returns whether the next one may be sent. */
   async send(batch) {
     if (batch.sending) return true;
+    const { sent } = batch; // when it first was, by a page that ended before it learned what became of it
     batch.sending = true;
     try {
       const answer = await this.post(batch, this.token ?? (await this.ask()));
-      if (!isForGood(answer.status)) return this.later(Number(answer.headers.get("Retry-After")));
+      if (!isForGood(answer.status)) throw answer;
       this.failures = 0;
       await this.settle(batch, answer);
       return true;
-    } catch {
-      return this.later(); // no connection, no token, or the browser takes no more such requests
+    } catch (error) { // an answer, no connection, no token, or the browser takes no more such requests
+      batch.sent = sent;
+      const random = Math.random() * Math.min(60, 0.5 * 2 ** this.failures++);
+      this.pause = performance.now() + ((Number(error?.headers?.get("Retry-After")) || 0) + random) * 1_000;
+      return false;
     } finally {
       batch.sending = false;
       this.save();
@@ -90,6 +95,8 @@ export class Tracker {
     const body = batch.events.map((event) => JSON.stringify(event)).join("\n");
     // navigator.sendBeacon outlives the page too, but can't carry a token
     const options = { method: "POST", keepalive: true, credentials: "omit", redirect: "error", headers, body };
+    batch.sent ??= Date.now();
+    this.save();
     const answer = await fetch(`${this.url}/api/track/`, options);
     if (answer.status !== 401) return answer;
     if (this.token === token) this.token = undefined;
@@ -104,18 +111,10 @@ export class Tracker {
       const body = await answer.json().catch(() => ({}));
       const isNamed = [400, 403].includes(answer.status) && Object.keys(body).every((index) => index in batch.events);
       const reasons = isNamed && Object.keys(body).length ? body : Object.fromEntries(batch.events.map((_, index) => [index, body]));
-      for (const [index, reason] of Object.entries(reasons))
-        queueMicrotask(() => this.onRefused(batch.events[index], reason));
+      for (const [index, reason] of Object.entries(reasons)) queueMicrotask(() => this.onRefused(batch.events[index], reason));
       kept = [batch.events.filter((_, index) => !(index in reasons))].filter((events) => events.length);
     }
-    kept = kept.map((events) => ({ key: newKey(), events, sealed: true }));
-    this.batches.splice(this.batches.indexOf(batch), 1, ...kept);
-  }
-
-  later(seconds) {
-    const random = Math.random() * Math.min(60, 0.5 * 2 ** this.failures++);
-    this.pause = performance.now() + ((seconds || 0) + random) * 1_000;
-    return false;
+    this.batches.splice(this.batches.indexOf(batch), 1, ...kept.map((events) => ({ key: newKey(), events, sealed: true })));
   }
 
   save() {
@@ -127,11 +126,12 @@ export class Tracker {
 
   /** Take over what pages have left that are gone; it keeps its keys, so nothing is stored twice. */
   async adopt() {
-    try {
-      for (const id of Object.keys(localStorage).filter((key) => key.startsWith(PREFIX) && key !== this.id)) {
+    for (const id of Object.keys(localStorage).filter((key) => key.startsWith(PREFIX) && key !== this.id)) {
+      try {
         const left = JSON.parse(localStorage.getItem(id));
         const take = () => {
-          this.batches.unshift(...left.batches.map(({ key, events }) => ({ key, events, sealed: true })));
+          const again = left.batches.filter(({ sent }) => !(Date.now() - sent > KNOWN_MILLISECONDS));
+          this.batches.unshift(...again.map(({ key, events, sent }) => ({ key, events, sent, sealed: true })));
           this.save();
           localStorage.removeItem(id);
         };
@@ -139,8 +139,8 @@ export class Tracker {
         if (left?.url !== this.url) continue;
         if (navigator.locks) await navigator.locks.request(id, { ifAvailable: true }, isThere);
         else if (Date.now() - left.at > 300_000) take(); // a page by HTTP, which has no locks
-      }
-    } catch {} // forbidden, or not of this script
+      } catch {} // not of this script
+    }
     if (this.batches.some((batch) => batch.sealed)) this.flush();
   }
 }

@@ -225,6 +225,52 @@ def test_an_answer_that_is_lost_stores_nothing_twice(page, site, way, namespace)
     assert len(set(keys_of(way))) == 1
 
 
+@pytest.mark.parametrize(("hours", "count"), [(46, 1), (48, 0)])
+def test_what_was_sent_as_a_page_ended_is_sent_again_while_the_service_knows_its_key(page, site, hours, count):
+    """It arrived almost surely, but the page was gone before it learned that."""
+    page.evaluate("make({ url: location.origin, batchSeconds: 60 })")
+    page.evaluate("{ window.fetch = () => new Promise(() => {}); tracker.token = 'token'; }")
+    track(page, "Shop", [0])
+    before = page.evaluate("Date.now()")
+    go(page, site, "/b")
+    [left] = waiting(page)
+    assert before <= left["batches"][0]["sent"] <= page.evaluate("Date.now()")
+
+    left["batches"][0]["sent"] -= hours * 3_600_000
+    [key] = page.evaluate("Object.keys(localStorage)")
+    page.evaluate("([key, left]) => localStorage.setItem(key, left)", [key, json.dumps(left)])
+    page.evaluate("make({ url: location.origin })")
+    wait_until(lambda: waiting(page) == [])
+    assert [key for _, key in site.posts] == [left["batches"][0]["key"]] * count
+
+
+def test_what_was_surely_not_stored_waits_for_longer(page, site):
+    """An answer said so."""
+    site.answers.append((503, {"Retry-After": "60"}))
+    page.evaluate("make({ url: location.origin })")
+    track(page, "Shop", [0])
+    page.wait_for_function("tracker.failures > 0")
+    wait_until(lambda: not waiting(page)[0]["batches"][0]["sending"])
+
+    assert "sent" not in waiting(page)[0]["batches"][0]
+
+
+def test_what_others_keep_in_the_storage_is_in_no_way_of_what_is_left(page, site):
+    page.evaluate("""{
+        const left = { at: 0, url: location.origin, batches: [{ key: "left", events: [{ name: "click" }] }] };
+        for (const [name, kept] of [["consent", "yes"], ["number", "3"], ["url", JSON.stringify({ url: left.url })]])
+          localStorage.setItem(`tracking:!${name}`, kept);
+        localStorage.setItem("tracking:left", JSON.stringify(left));
+        make({ url: location.origin });
+    }""")
+
+    wait_until(lambda: site.posts == [("/api/track/", "left")], 10)
+    wait_until(lambda: page.evaluate("localStorage.getItem('tracking:left')") is None, 10)
+    assert sorted(page.evaluate("Object.keys(localStorage)")) == [
+        "tracking:!consent", "tracking:!number", "tracking:!url",
+    ]  # fmt: skip
+
+
 def test_two_pages_at_once_send_their_own(page, site, way, namespace):
     way.cut()
     page.evaluate("make()")
