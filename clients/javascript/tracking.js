@@ -1,5 +1,4 @@
-// Tracks events of a page: in batches, kept in localStorage until the service has them. docs/javascript_client.md says
-// how to use it. A page never holds a client's secret, so the token comes from your own server.
+// Tracks events of a page in batches, kept in localStorage until the service has them. See docs/javascript_client.md.
 const PREFIX = "tracking:";
 const MOST_CHARACTERS = 15_000; // of a batch: a browser takes 64 KB of requests that outlive their page, in UTF-8
 const KNOWN_MILLISECONDS = 47 * 3_600_000; // the service forgets a key after 48 hours, and would store its batch again
@@ -8,8 +7,9 @@ const isForGood = (status) => status === 201 || (status >= 400 && ![401, 408, 42
 
 export class Tracker {
   /** getToken: async (refused) => token; refused is the token that is good no longer, if any. onRefused: (event, reason) */
-  constructor({ url, getToken, batchEvents = 100, batchSeconds = 5, mostEvents = 1_000, onRefused = console.warn }) {
-    Object.assign(this, { url: url.replace(/\/+$/, ""), getToken, batchSeconds, mostEvents, onRefused });
+  constructor({ url, getToken, batchEvents = 100, batchSeconds = 5, mostEvents = 1_000, timeoutSeconds = 30,
+    onRefused = console.warn }) {
+    Object.assign(this, { url: url.replace(/\/+$/, ""), getToken, batchSeconds, mostEvents, timeoutSeconds, onRefused });
     Object.assign(this, { batchEvents: Math.min(batchEvents, mostEvents), dropped: 0, failures: 0, pause: 0 });
     this.batches = []; // {key, events}; the last one takes new events until it is sealed
     this.id = PREFIX + newKey();
@@ -86,7 +86,8 @@ export class Tracker {
   }
 
   ask(refused) {
-    const asked = async () => (this.token = await this.getToken(refused));
+    const late = () => new Promise((_, reject) => setTimeout(reject, this.timeoutSeconds * 1_000));
+    const asked = async () => (this.token = await Promise.race([this.getToken(refused), late()]));
     return (this.asking ??= asked().finally(() => (this.asking = undefined)));
   }
 
@@ -95,9 +96,8 @@ export class Tracker {
     const body = batch.events.map((event) => JSON.stringify(event)).join("\n");
     // navigator.sendBeacon outlives the page too, but can't carry a token
     const options = { method: "POST", keepalive: true, credentials: "omit", redirect: "error", headers, body };
-    batch.sent ??= Date.now();
-    this.save();
-    const answer = await fetch(`${this.url}/api/track/`, options);
+    batch.sent ??= Date.now(); this.save();
+    const answer = await fetch(`${this.url}/api/track/`, { ...options, signal: AbortSignal.timeout?.(this.timeoutSeconds * 1_000) });
     if (answer.status !== 401) return answer;
     if (this.token === token) this.token = undefined;
     return again ? this.post(batch, this.token ?? (await this.ask(token)), false) : answer;

@@ -4,6 +4,7 @@ import json
 from collections import deque
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event
 
 import pytest
 
@@ -58,10 +59,16 @@ class SiteHandler(BaseHTTPRequestHandler):
         self.wfile.write(body.encode())
 
     def do_POST(self):
-        """Answer in place of the service what a test says, and 201 once there is nothing left."""
+        """Answer in place of the service what a test says, and 201 once there is nothing left.
+
+        (None, event) is no answer, for as long as the event isn't set.
+        """
         self.rfile.read(int(self.headers["Content-Length"]))
         self.server.posts.append((self.path, self.headers["Idempotency-Key"]))
         status, headers = self.server.answers.popleft() if self.server.answers else (201, {})
+        if status is None:
+            headers.wait(60)
+            return
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -329,6 +336,30 @@ def test_only_a_201_says_that_events_are_stored(page, site, status, to):
     assert {path for path, _ in site.posts} == {"/api/track/"}
     assert len({key for _, key in site.posts}) == 1
     assert page.evaluate("refused") == []
+
+
+def test_a_request_without_an_answer_keeps_nothing_back(page, site):
+    is_over = Event()
+    site.answers.append((None, is_over))
+    page.evaluate("make({ url: location.origin, timeoutSeconds: 0.2 })")
+    track(page, "Shop", [0])
+
+    wait_until(lambda: waiting(page) == [], 10, lambda: str(site.posts))
+    is_over.set()
+    assert len(site.posts) >= 2
+    assert len(set(site.posts)) == 1
+
+
+def test_a_token_that_never_comes_keeps_nothing_back(page, site):
+    page.evaluate("""{
+        let calls = 0;
+        const getToken = () => (calls++ ? "token" : new Promise(() => {}));
+        make({ url: location.origin, timeoutSeconds: 0.2, getToken });
+    }""")
+    track(page, "Shop", [0])
+
+    wait_until(lambda: waiting(page) == [], 10)
+    assert len(set(site.posts)) == 1
 
 
 def test_past_the_limit_the_oldest_are_dropped(page, site, way, namespace):
