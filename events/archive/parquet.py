@@ -21,6 +21,7 @@ _OPTIONS = {
     "use_dictionary": ["namespace", "name"],
     "column_encoding": _ENCODINGS,
     "write_statistics": ["timestamp"],  # by which readers skip what lies outside of a window
+    "write_page_checksum": True,  # or most bytes that a disk has changed would be read as other values
     "store_schema": False,  # saves a third of a small file, and the types are told without it
 }
 
@@ -111,7 +112,7 @@ def _read(
 ) -> Iterator[tuple[Sequence[str], Sequence[str], Stretch]]:
     pyarrow = _pyarrow()
     try:
-        parquet = pyarrow.parquet.ParquetFile(file)
+        parquet = pyarrow.parquet.ParquetFile(file, page_checksum_verification=True)
         for number in range(parquet.num_row_groups):
             table = parquet.read_row_group(number, columns=columns)
             instants = table["timestamp"].cast(pyarrow.timestamp("us", tz="UTC")).cast("int64")

@@ -1,11 +1,14 @@
 """A file of the archive that is damaged: it is named, and stands in the way of its own series alone."""
 
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 
 import pytest
 from django.utils import timezone
 
+from events.archive import parquet
 from events.archive.models import ArchivedFile
+from events.archive.store import ArchiveError
 from events.models import Event
 from events.tests.support.commands import fails
 from events.tests.support.rolling_up import roll_up_all
@@ -78,3 +81,26 @@ def test_other_series_are_pruned_all_the_same(damaged, caplog):
 def test_commands_name_it(damaged, archive):
     assert fails("export_events", "-", "--archived", "--format", "csv") == damaged
     assert fails("import_events", archive / damaged.partition(":")[0]).endswith(damaged)
+
+
+def test_no_byte_of_events_that_a_disk_has_changed_gives_others():
+    file, stretch = BytesIO(), parquet.Stretch([*range(0, 40_000_000, 1_000_000)], [number / 8 for number in range(40)])
+    writer = parquet.Writer(file, "Shop", "click")
+    writer.write(stretch)
+    writer.close()
+    data = file.getvalue()
+    end = len(data) - 8 - int.from_bytes(data[-8:-4], "little")  # where the events end, and what describes them begins
+    found = {"as written": 0, "refused": 0}
+
+    for place in range(end):
+        changed = bytearray(data)
+        changed[place] ^= 1
+        try:
+            [(instants, values)] = parquet.read(BytesIO(changed), "a.parquet")
+        except ArchiveError:
+            found["refused"] += 1
+        else:
+            assert (instants, values) == stretch
+            found["as written"] += 1  # a byte of the names, which the list says too
+
+    assert found["refused"] > 100
