@@ -77,7 +77,7 @@ class Answer:
         are more than ``MAX_ITEMS`` buckets, where a sum is beyond what a double holds, or where the answer depends on
         events that are pruned.
         """
-        given = self._given_window()
+        given = self._window_to_read
         span = given or self.extent
         window = span and self._window(span)
         if not span or not window:
@@ -98,7 +98,7 @@ class Answer:
         if span and (window := self._window(span)):
             self._check_filled(window)
             part = window.within(span)
-            if part and self._from_histograms(part, widened(part, span)) is None:
+            if part and self._from_histograms(self._span_of_hours(part, widened(part, span))) is None:
                 self._check_events(part)
             if self.state.pruned_before:
                 self._value_before(window.first, span.first)  # it raises where that value depends on pruned events
@@ -116,7 +116,8 @@ class Answer:
         self._check_filled(window)
         found: Iterator[Found] = iter(())
         if part := window.within(span):
-            buckets: Iterable[Bucket] | None = self._from_histograms(part, widened(part, span))
+            read = self._span_of_hours(part, widened(part, span))
+            buckets: Iterable[Bucket] | None = self._from_histograms(read)
             if buckets is None:
                 self._check_events(part)
                 buckets = self._reader(part).iterate()
@@ -140,17 +141,25 @@ class Answer:
             return Span(question.ts_min, question.ts_max)
         return Span(min(ends), max(ends)) if ends else None
 
+    @cached_property
     def _given_window(self) -> Span | None:
-        """Return the window of the question where it is enough to read by; None where the extent is needed too."""
+        """The window of the question where both its ends are given and it is no longer than what is read at once."""
         question = self.question
         first, last = question.ts_min, question.ts_max
-        if first is None or last is None or question.fill != "none":
-            return None
-        if self.accuracy and self.state.pruned_before:  # an end amid the series' first or last hour reads it whole
+        if first is None or last is None:
             return None
         if question.granularity != "none" and self._count(Span(first, last)) > settings.MAX_ITEMS:
             return None
         return Span(first, last)
+
+    @property
+    def _window_to_read(self) -> Span | None:
+        """The given window where it is enough to read by; None where the extent is needed too."""
+        if self.question.fill != "none":
+            return None
+        if self.accuracy and self.state.pruned_before:  # an end amid the series' first or last hour reads it whole
+            return None
+        return self._given_window
 
     def _window(self, span: Span) -> Span | None:
         """Return the window of the question; None where it is empty.
@@ -225,23 +234,27 @@ class Answer:
     def _reader(self, span: Span) -> Reader:
         return reader_of(self.question, span, self.state)
 
-    def _from_histograms(self, span: Span, whole: Span) -> list[Bucket] | None:
-        """Read the buckets from histograms; None where these don't cover all of them.
+    def _span_of_hours(self, part: Span, whole: Span) -> Span:
+        """Return the span whose whole hours are read from histograms to answer for a part of the window.
 
-        ``whole`` is as for ``_read``: where events are pruned, the hours in which the series begins and ends are read
-        as a whole, as nothing else is known of them.
+        It is the same in every format, and however buckets are filled, as it tells how accurate the answer is. Where
+        events are pruned, it is ``whole``, as for ``_read``: nothing else is known of the hours in which the series
+        begins and ends.
         """
+        return whole if self.state.pruned_before else self._given_window or part
+
+    def _from_histograms(self, span: Span) -> list[Bucket] | None:
+        """Read the buckets of a span from histograms; None where these don't cover all of them."""
         if not self.accuracy or not histogram_reader.may_answer(self.question):
             return None
-        read = span if self.state.pruned_before is None else whole
-        found = HistogramReader.of(self.question, read, self.state).read_approximate()
+        found = HistogramReader.of(self.question, span, self.state).read_approximate()
         if found is not None:
             self.accuracy = str(ACCURACY)
         return found
 
     def _read(self, span: Span, whole: Span) -> Sequence[Found]:
         """Read the buckets of a span; ``whole`` is the span, or a wider one without any other event of the series."""
-        if (approximate := self._from_histograms(span, whole)) is not None:
+        if (approximate := self._from_histograms(self._span_of_hours(span, whole))) is not None:
             return approximate
         self._check_events(span)
         reader = self._reader(whole)
@@ -277,7 +290,7 @@ class Answer:
             return None
         bucket_start = question.granularity.start_of(latest, question.zone)
         span = Span(max(first, bucket_start), end)
-        found = self._from_histograms(span, widened(span, self.extent or span))
+        found = self._from_histograms(widened(span, self.extent or span) if self.state.pruned_before else span)
         if found is None:
             self._check_events(span, is_before=True)
             found = self._reader(span).read()

@@ -1,5 +1,6 @@
 """``aggregationType`` of what is not in the rollups: percentiles, ``stddev``, ``first``, ``last``; and ``rate``."""
 
+import json
 import math
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
@@ -241,6 +242,40 @@ def test_few_events_are_counted_by_no_query(client, make_orders, django_assert_n
     # the token, the series' state, the buckets; then the values of the first events
     with django_assert_num_queries(3 + more):
         client.get(PATH, {"aggregationType": kind, "granularity": "day", "tsMin": "2024-03-01", "tsMax": "2024-03-02"})
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "accuracy"),
+    [
+        ("2024-03-01", "2024-03-01", "0.01"),  # its hours are whole, however many events each has
+        ("2024-03-01T10:03:00Z", "2024-03-01T10:57:00Z", "exact"),
+        ("2024-03-01T10:03:00Z", "2024-03-01T11:59:59.999999Z", "0.01"),
+    ],
+)
+def test_a_percentile_is_the_same_in_every_format(
+    client, make_orders, settings, partition_count, first, last, accuracy
+):
+    settings.ROLLUP_HISTOGRAMS = Namespaces.of("Shop")
+    make_orders(*range(100, 200), start=datetime(2024, 3, 1, 10, 5, tzinfo=UTC), step=timedelta(seconds=30))
+    roll_up_all()
+    query = {"aggregationType": "p95", "granularity": "day", "tsMin": first, "tsMax": last}
+
+    answers = [
+        client.get(PATH, {**query, "fill": fill, "format": form})
+        for fill in ("none", "zero")
+        for form in ("json", "csv", "ndjson")
+    ]
+
+    assert {(each.status_code, each["Tracking-Accuracy"]) for each in answers} == {(200, accuracy)}
+    item = answers[0].json()[0]
+    assert item == {
+        "aggregatedTimestamp": "2024-03-01T10:05:00Z",
+        "value": pytest.approx(194.05, rel=1e-9 if accuracy == "exact" else 0.01),
+    }
+    for in_json, in_csv, in_ndjson in (answers[:3], answers[3:]):
+        assert in_json.json() == [item]
+        assert in_csv.getvalue().decode().splitlines()[1:] == [f"2024-03-01T10:05:00Z,{item['value']}"]
+        assert json.loads(in_ndjson.getvalue()) == item
 
 
 # The oracle: numpy, with its default for percentiles, over buckets made by Python.
