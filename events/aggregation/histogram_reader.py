@@ -24,7 +24,6 @@ from events.aggregation.plan import Piece, plan
 from events.aggregation.question import Question, fraction_of
 from events.aggregation.reader import Bucket, Reader
 from events.aggregation.sources import Source
-from events.calendar.granularity import MICROSECOND
 from events.database import reading
 from events.database.dialect import choose, is_postgresql
 from events.database.statement_timeout import restart_clock
@@ -95,14 +94,10 @@ class HistogramReader(Reader):
 
     def _histogram_pieces(self) -> list[Piece] | None:
         """Plan the read; None where histograms are of no use, or where pruned events would be needed."""
-        resolutions = [each for each in (_Hist.DAY, _Hist.HOUR) if self._composes(each.value)]
-        if _Hist.HOUR not in resolutions:
-            return None
-        ends = [(self.first, self.last)]
-        before = self.state.pruned_before
-        if before is not None and self.first < before <= self.last:
-            ends = [(self.first, before - MICROSECOND), (before, self.last)]
-        pieces = [piece for end in ends for piece in plan(*end, cast(Any, resolutions))]
+        usable = self._usable((_Hist.DAY, _Hist.HOUR))
+        pieces: list[Piece] = []
+        for span in self._stretches(self.state.pruned_before, *usable.values()):
+            pieces += plan(*span, cast(Any, [each for each, since in usable.items() if since <= span.first]))
         if not any(piece.resolution for piece in pieces):
             return None
         edges = (piece for piece in pieces if piece.resolution is None and self.state.is_pruned(piece.first))

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, tzinfo
 from functools import cached_property
 from itertools import chain
 from operator import add, itemgetter
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from django.db import models
 from django.db.models import F, OuterRef, Q, Subquery
@@ -36,6 +36,8 @@ _CLOCK_CHARACTERS = {"minute": 16, "hour": 13}
 # Merging so many rows at once takes half as long as merging each bucket's by themselves.
 _MERGED_AT_A_TIME = 1_000
 _BOTH: dict[str, Callable[..., Any]] = {"min": min, "max": max, "count": add}
+
+_ResolutionT = TypeVar("_ResolutionT", bound=models.IntegerChoices)
 
 _MAY_NOT_OVERLAP = {*CLOCK_UNITS, Granularity.NONE}
 
@@ -71,7 +73,7 @@ class Reader:
     def aligned(self) -> bool:
         """Tell whether the buckets are minutes or hours of UTC, so that a timestamp's text is enough to group by."""
         seconds = {Granularity.MINUTE: 60, Granularity.HOUR: 3600}.get(self.granularity)
-        return seconds is not None and self._composes(seconds)
+        return seconds is not None and self.granularity.composes(seconds, self.first, self.last, self.zone)
 
     def read(self) -> list[Bucket]:
         """Read the buckets in order; a sum that might not fit a double is infinite.
@@ -254,18 +256,28 @@ class Reader:
 
     @cached_property
     def _pieces(self) -> list[Piece]:
-        usable = [each for each in reversed(self.state.watermark.finest_first) if self._composes(each.value)]
+        usable = self._usable(reversed(self.state.watermark.finest_first))
         thinned = self.state.thinned if Resolution.MINUTE in usable else None
-        without_minutes = [each for each in usable if each != Resolution.MINUTE]
         ends = [self.state.pruned_before, *((thinned.first, thinned.last + MICROSECOND) if thinned else ())]
-        cuts = sorted({each for each in ends if each is not None and self.first < each <= self.last})
         pieces: list[Piece] = []
-        for first, last in zip([self.first, *cuts], [*(cut - MICROSECOND for cut in cuts), self.last], strict=True):
-            pieces += plan(first, last, usable if self.state.has_minutes(first) else without_minutes)
+        for first, last in self._stretches(*ends, *usable.values()):
+            has_minutes = self.state.has_minutes(first)
+            kept = (each for each, since in usable.items() if since <= first)
+            pieces += plan(first, last, [each for each in kept if has_minutes or each != Resolution.MINUTE])
         return pieces
 
-    def _composes(self, seconds: int) -> bool:
-        return self.granularity.composes(seconds, self.first, self.last, self.zone)
+    def _usable(self, resolutions: Iterable[_ResolutionT]) -> dict[_ResolutionT, datetime]:
+        """Choose the resolutions that make up buckets up to the last instant, and find since when each of them does."""
+        since = {
+            each: self.granularity.composed_since(each.value, self.first, self.last, self.zone) for each in resolutions
+        }
+        return {each: start for each, start in since.items() if start is not None}
+
+    def _stretches(self, *cuts: datetime | None) -> list[Span]:
+        """Cut the time between both instants into stretches, of which each but the first starts at one of the cuts."""
+        starts = sorted({each for each in cuts if each is not None and self.first < each <= self.last})
+        lasts = [*(start - MICROSECOND for start in starts), self.last]
+        return [Span(*each) for each in zip([self.first, *starts], lasts, strict=True)]
 
     def _all_events(self) -> list[EventQuerySet]:
         """List the events of each source."""

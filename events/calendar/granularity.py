@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from enum import StrEnum
+from itertools import pairwise
 from typing import NamedTuple
 
 from events.calendar import timestamps, zones
@@ -102,13 +103,28 @@ class Granularity(StrEnum):
 
     def composes(self, seconds: int, first: datetime, last: datetime, zone: tzinfo) -> bool:
         """Tell whether stored buckets of so many seconds in UTC straddle no bucket's edge between both instants."""
+        return self.composed_since(seconds, first, last, zone) == first
+
+    def composed_since(self, seconds: int, first: datetime, last: datetime, zone: tzinfo) -> datetime | None:
+        """Find since when, up to ``last``, stored buckets ``compose`` this one: ``first`` or a full hour after it.
+
+        None where they don't at ``last``. Before its standard time a zone was ahead of UTC by odd minutes and seconds.
+        """
         length = seconds * 1_000_000
         if self is Granularity.NONE or CLOCK_UNITS.get(self, length) < length:
-            return False
+            return None
         if zone is UTC:
-            return True
-        before, *changes = zones.runs(zone, microseconds_of(first), microseconds_of(last))
-        return before.offset % length == 0 and all(run.offset % length == 0 == run.start % length for run in changes)
+            return first
+        end = microseconds_of(last)
+        runs = zones.runs(zone, microseconds_of(first), end)
+        if runs[-1].offset % length:
+            return None
+        changes = (run.start for before, run in pairwise(runs) if before.offset % length or run.start % length)
+        since = max(changes, default=None)
+        if since is None:
+            return first
+        since = -(-since // CLOCK_UNITS["hour"]) * CLOCK_UNITS["hour"]
+        return timestamps.from_microseconds(since) if since <= end else None
 
 
 def first_of_day(day: date, zone: tzinfo) -> datetime:

@@ -117,3 +117,26 @@ def test_stored_buckets_compose_those_whose_edges_they_never_straddle(name, year
 
     assert Granularity(unit).composes(3600, first, last, zone(name)) is hours
     assert Granularity(unit).composes(60, first, last, zone(name)) is minutes
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "unit", "seconds", "since"),
+    [
+        ("UTC", "1880-01-01", "hour", 3600, "1880-01-01"),
+        ("UTC", "1880-01-01", "minute", 3600, None),
+        ("Europe/Berlin", "1880-01-01", "day", 3600, "1893-04-01"),
+        ("Europe/Berlin", "1893-04-01", "day", 3600, "1893-04-01"),
+        ("Europe/Paris", "1880-01-01", "hour", 3600, "1911-03-11"),  # at 23:50:39 the day before
+        ("Europe/Paris", "1880-01-01", "minute", 60, "1911-03-11"),
+        ("Asia/Singapore", "1880-01-01", "day", 3600, "1981-12-31T16:00"),
+        ("Asia/Singapore", "1880-01-01", "day", 60, "1905-05-31T18:00"),
+        ("Europe/London", "2024-01-01", "day", 86_400, "2024-10-27T01:00"),
+        ("Asia/Kolkata", "1880-01-01", "day", 3600, None),
+        ("Asia/Kolkata", "2000-01-01", "day", 60, "2000-01-01"),
+    ],
+)
+def test_it_is_known_since_when_stored_buckets_compose_others(name, first, unit, seconds, since):
+    start, last = datetime.fromisoformat(first).replace(tzinfo=UTC), datetime(2024, 11, 30, tzinfo=UTC)
+
+    expected = since and datetime.fromisoformat(since).replace(tzinfo=UTC)
+    assert Granularity(unit).composed_since(seconds, start, last, zone(name)) == expected
