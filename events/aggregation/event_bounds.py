@@ -60,10 +60,10 @@ def _too_many(question: Question, span: Span, state: SeriesState, count: int, is
 def _start_that_fits(question: Question, span: Span, state: SeriesState, most: int) -> datetime | None:
     """Find the earliest start of a minute from which on a span has at most so many events; None where there is none.
 
-    Two queries: the span's hours, and the minutes of the one that is too many.
+    Three queries: the span's months, the hours of the one that is too many, and the minutes of the hour that is.
     """
     end, left = span.last, most
-    for unit in (Granularity.HOUR, Granularity.MINUTE):
+    for unit in (Granularity.MONTH, Granularity.HOUR, Granularity.MINUTE):
         for timestamp, number in reversed(_reader(question, span, state, unit).read()):
             if number > left:
                 start = unit.start_of(datetime.fromisoformat(timestamp), UTC)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from functools import cached_property
 from itertools import chain
+from math import ceil
 from operator import add, itemgetter
 from typing import Any, Self, TypeVar
 
@@ -191,24 +192,31 @@ class Reader:
         return max((each for each in found if each is not None), default=None)
 
     def count_stored(self, most: int) -> int:
-        """Count the buckets that are stored just as they are asked for, no further than ``most``.
+        """Count how many minutes or hours there are at least, by the stored ones, no further than ``most``.
 
-        One query, and another one for the events of hours without minutes.
+        One that the window may cut off is not counted, as its events may all be past the window. Where stored ones lie
+        across those that are asked for, two may be parts of the same. One query, and another one for the events of
+        hours without minutes.
         """
         resolution = next((each for each in Resolution if each.granularity is self.granularity), None)
-        if not self.aligned or resolution not in self.state.watermark.finest_first:
+        if resolution not in self.state.watermark.finest_first:
             return 0
-        within = {"resolution": resolution, "bucket__range": (self.first, self.last)}
+        share = 1 if self.aligned else 2
+        whole = self.state.rolled_up
+        is_cut = len(self.state.sources) > 1 or (whole is not None and self.last < whole.last)
+        last = self.granularity.start_of(self.last, UTC) if is_cut else self.last
+        within = {"resolution": resolution, "bucket__gte": self.first, "bucket__lt" if is_cut else "bucket__lte": last}
         buckets = [
             source.rollups().filter(**within).order_by().values("bucket")
             for source in self.state.sources
             if source.is_rolled_up
         ]
         if len(buckets) > 1:
-            count = buckets[0].union(*buckets[1:])[:most].count()
+            count = buckets[0].union(*buckets[1:])[: most * share].count()
         else:
-            count = sum(each[:most].count() for each in buckets)
-        thinned = self.state.thinned if resolution == Resolution.MINUTE else None
+            count = sum(each[: most * share].count() for each in buckets)
+        count = ceil(count / share)
+        thinned = self.state.thinned if resolution == Resolution.MINUTE and self.aligned else None
         if thinned and count < most and (part := thinned.within(Span(self.first, self.last))):
             starts = events_of(self.state.sources).within(*part).annotate(start=self._rows.start("timestamp"))
             count += starts.order_by().values("start").distinct()[: most - count].count()

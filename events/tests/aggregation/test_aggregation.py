@@ -208,6 +208,46 @@ def test_it_refuses_more_items_than_the_limit(client, make_event, settings, gran
     assert (response.status_code, response.json()) == (400, {"granularity": [advice]})
 
 
+@pytest.mark.one_partition
+@pytest.mark.parametrize("timezone", ["UTC", "Asia/Kolkata"])
+def test_stored_hours_tell_of_too_many_before_any_is_read(
+    client, make_event, settings, django_assert_num_queries, timezone
+):
+    settings.MAX_ITEMS = 3
+    for hour in range(8):
+        make_event(timestamp=f"2020-11-12T{hour:02}:45:00")
+    roll_up.take_step()
+    query = {"granularity": "hour", "tsMin": "2020-11-12", "tsMax": "2020-11-12", "timezone": timezone}
+
+    # the token, the series' state; how many hours are stored
+    with django_assert_num_queries(3) as queries:
+        response = client.get(PATH, query)
+
+    *_, last = (each["sql"] for each in queries if "SAVEPOINT" not in each["sql"])
+    assert last.startswith("SELECT COUNT(*)")
+    advice = "More than 3 items; choose a shorter window, or a coarser granularity such as day."
+    assert (response.status_code, response.json()) == (400, {"granularity": [advice]})
+
+
+@pytest.mark.parametrize(
+    ("timezone", "times", "first"),
+    [
+        ("UTC", ["10:00", "11:00", "12:00", "13:45"], ["10:00", "11:00", "12:00"]),  # the last one is past the window
+        ("Asia/Kolkata", ["09:45", "10:15", "10:45", "11:15", "12:45", "13:15"], ["09:45", "10:45", "12:45"]),
+    ],
+)
+def test_stored_hours_that_are_no_items_do_not_count(client, make_event, settings, timezone, times, first):
+    settings.MAX_ITEMS = 3
+    for time in times:
+        make_event(timestamp=f"2020-11-12T{time}:00")
+    roll_up.take_step()
+    query = {"granularity": "hour", "tsMin": "2020-11-12T09:00:00Z", "tsMax": "2020-11-12T13:30:00Z"}
+
+    response = client.get(PATH, {**query, "timezone": timezone})
+
+    assert items_of(response) == [(f"2020-11-12T{time}:00Z", 1.0) for time in first]
+
+
 BIG = 1.7e308
 
 

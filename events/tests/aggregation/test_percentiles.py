@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from events.aggregation.answer import aggregate
 from events.aggregation.question import Question, fraction_of
+from events.aggregation.reader import Reader
 from events.calendar.granularity import Granularity
 from events.log.namespace_patterns import Namespaces
 from events.models import Event
@@ -198,6 +199,38 @@ def test_more_events_than_may_be_read_are_refused_with_the_window_that_fits(
     assert refused(client.get(PATH, {**query, **before})) == {
         "fill": ["The bucket before the window has 3 events; p95 may read 1 (PERCENTILE_EVENTS). Choose another fill."]
     }
+
+
+@pytest.mark.parametrize(
+    ("most", "start"),
+    [(1_000, "2024-05-28T07:01:00Z"), (47, "2024-07-07T00:01:00Z"), (1, "2024-07-08T22:01:00Z")],
+)
+def test_the_window_that_fits_is_found_by_few_buckets(client, settings, monkeypatch, partition_count, most, start):
+    Event.objects.bulk_create(
+        Event(
+            namespace="Shop", name="order", timestamp=datetime(2024, 3, 31, tzinfo=UTC) + timedelta(hours=hour), value=1
+        )
+        for hour in range(2_400)
+    )
+    roll_up_all()
+    settings.PERCENTILE_EVENTS = most
+    numbers = []
+
+    def count(reader):
+        found = read(reader)
+        numbers.append(len(found))
+        return found
+
+    read = Reader.read
+    monkeypatch.setattr(Reader, "read", count)
+
+    assert refused(client.get(PATH, {"aggregationType": "p95", "granularity": "year"})) == {
+        "tsMin": [
+            f"The window has 2400 events; p95 may read {most} (PERCENTILE_EVENTS). "
+            f"The longest window up to the same end that fits starts at {start}."
+        ]
+    }
+    assert max(numbers) <= 31 * 24
 
 
 @pytest.mark.parametrize("kind", ["median", "stddev", "first", "last"])
