@@ -135,7 +135,7 @@ class _Deviation:
         values = self._values
         if len(values) < 2:
             return None
-        exponent = max(frexp(max(values))[1], frexp(min(values))[1])
+        exponent = frexp(max(abs(max(values)), abs(min(values))))[1]
         # each is below 1 then, so that no square overflows
         values = [ldexp(value, -exponent) for value in values]
         mean = fsum(values) / len(values)

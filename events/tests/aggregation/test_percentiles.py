@@ -164,6 +164,25 @@ def test_no_value_is_too_large(client, make_orders):
     assert ask("stddev", format="csv", tsMin="2024-03-03").getvalue().splitlines()[1] == b"2024-03-03T00:00:00Z,"
 
 
+@pytest.mark.parametrize(
+    ("values", "deviation"),
+    [
+        ((0, 1e-200), 7.071067811865475e-201),
+        ((0, -1e-200), 7.071067811865475e-201),
+        ((0, 0, -3e-300), 1.7320508075688774e-300),
+        ((-1e-200, 1e-180), 7.071067811865475e-181),
+        ((0, 5e-324), 5e-324),
+        ((0, 0), 0.0),
+    ],
+)
+def test_no_value_is_too_small(client, make_orders, values, deviation):
+    make_orders(*values)
+
+    items = items_of(client.get(PATH, {"aggregationType": "stddev", "granularity": "day"}))
+
+    assert items == [("2024-03-01T00:00:00Z", pytest.approx(deviation, rel=1e-12, abs=0))]
+
+
 @pytest.mark.parametrize("rolled_up", [True, False])
 def test_more_events_than_may_be_read_are_refused_with_the_window_that_fits(
     client, make_orders, settings, partition_count, rolled_up
