@@ -13,7 +13,6 @@ from typing_extensions import override
 from events.aggregation.question import Question
 from events.aggregation.reader import Bucket, Reader
 from events.aggregation.series_state import SeriesState
-from events.calendar.granularity import MICROSECOND
 from events.calendar.spans import Span
 
 _SECOND = 1.0
@@ -58,6 +57,5 @@ class RateReader(Reader):
         for timestamp, total in found:
             start = self.granularity.start_of(datetime.fromisoformat(timestamp), self.zone)
             end = self.granularity.end_of(start, self.zone)
-            start, end = max(start, first or start), min(end, last or end)
-            seconds = (end - start + MICROSECOND).total_seconds()
+            seconds = self.granularity.time_between(max(start, first or start), min(end, last or end), start, self.zone)
             yield timestamp, total / max(seconds, _SECOND) if isfinite(total) else total

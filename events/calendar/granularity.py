@@ -86,6 +86,21 @@ class Granularity(StrEnum):
         offset = _offset(instant, zone)
         return timestamps.from_microseconds(_last_showing(_unit_of(instant + offset, self)[1], zone))
 
+    def time_between(self, first: datetime, last: datetime, start: datetime, zone: tzinfo) -> float:
+        """Add up the seconds between two instants, both included, that lie in the bucket that starts at ``start``.
+
+        Where clocks go back over midnight but not to it, a part of another day lies between two parts of a day.
+        """
+        at, end, of_bucket, total = microseconds_of(first), microseconds_of(last) + 1, microseconds_of(start), 0
+        if self.is_clock_unit or len(zones.runs(zone, of_bucket, end - 1)) == 1:
+            return (end - at) / 1_000_000
+        while at < end:
+            piece = self.piece_of(at, zone)
+            if piece.start == of_bucket:
+                total += min(piece.end, end) - at
+            at = piece.end
+        return total / 1_000_000
+
     def starts(self, first: datetime, last: datetime, zone: tzinfo) -> Iterator[datetime]:
         """Yield the start, in UTC, of each bucket that has an instant between ``first`` and ``last``, both included."""
         walk = _clock_starts if self.is_clock_unit else _calendar_starts

@@ -143,6 +143,30 @@ def test_a_rate_goes_by_the_seconds_that_pass(client, make_event, query, rates):
     assert [float(line.split(",")[1]) for line in lines[1:]] == pytest.approx(rates, rel=1e-15)
 
 
+@pytest.mark.parametrize(
+    ("query", "rates"),
+    [
+        ({}, [("2006-10-28T12:00:00Z", 120 / 89_940), ("2006-10-29T02:30:10Z", 80 / 86_460)]),
+        # both parts of the 28th, one of the 29th
+        ({"tsMax": "2006-10-29T03:29:59.999999Z"}, [("2006-10-28T12:00:00Z", 120 / 89_940), ("2006-10-29T02:30:10Z", 50 / 60)]),
+        # half an hour of the 28th, the second part of the 29th
+        ({"tsMin": "2006-10-29T03:00:00Z"}, [("2006-10-29T03:10:00Z", 20 / 1800), ("2006-10-29T12:00:00Z", 30 / 86_400)]),
+        ({"granularity": "week"}, [("2006-10-28T12:00:00Z", 200 / (7 * 86_400 + 3600))]),
+        ({"granularity": "hour", "tsMin": "2006-10-29T02:31:00Z"},
+         [("2006-10-29T03:10:00Z", 20 / 3540), ("2006-10-29T12:00:00Z", 30 / 3600)]),
+    ],
+)  # fmt: skip
+def test_a_day_that_comes_twice_has_the_seconds_of_both_its_parts(client, make_event, query, rates):
+    """In St John's, one minute into the 29th, clocks went back by an hour to the 28th."""
+    make_event("Shop", "order", "2006-10-28T12:00:00", 100)
+    make_event("Shop", "order", "2006-10-29T02:30:10", 50)
+    make_event("Shop", "order", "2006-10-29T03:10:00", 20)
+    make_event("Shop", "order", "2006-10-29T12:00:00", 30)
+    question = {"aggregationType": "rate", "granularity": "day", "timezone": "America/St_Johns", **query}
+
+    assert items_of(client.get(PATH, question)) == [(first, pytest.approx(rate, rel=1e-15)) for first, rate in rates]
+
+
 def test_no_value_is_too_large(client, make_orders):
     largest = 1.7976931348623157e308
     make_orders(-largest, largest, 5e-324, -largest, largest)
