@@ -226,6 +226,21 @@ def test_an_answer_that_is_known_is_not_sent_again(client, stored, django_assert
     assert client.get(DAYS, headers={"If-None-Match": '"x"'}).json() == first.json()
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [{"If-Match": '"x"'}, {"If-Unmodified-Since": "Wed, 21 Oct 2015 07:28:00 GMT"}],
+    ids=["match", "date"],
+)
+def test_conditions_of_a_change_hinder_no_reading(client, stored, headers):
+    first = client.get(DAYS)
+
+    answers = [client.get(DAYS, headers={**headers, "If-None-Match": tag}) for tag in ('"x"', first["ETag"])]
+
+    assert [(each.status_code, each.content, each["ETag"]) for each in answers] == [
+        (200, first.content, first["ETag"]), (304, b"", first["ETag"])
+    ]  # fmt: skip
+
+
 def test_rolling_up_changes_no_answer(client, make_event):
     make_event()
     tag = client.get(PATH)["ETag"]
