@@ -120,6 +120,22 @@ def test_filling_what_was_never_sent_is_limited_too(client, stored, settings):
     assert (response.status_code, response.json()) == (400, {"granularity": [advice]})
 
 
+@pytest.mark.parametrize("fill", ["none", "zero"])
+@pytest.mark.parametrize(
+    ("timestamp", "items"),
+    [
+        ("first", [("2006-10-29T02:30:30Z", 1.0), ("2006-10-29T03:00:00Z", 2.0)]),
+        ("bucket", [("2006-10-28T02:30:00Z", 2.0), ("2006-10-29T02:30:00Z", 1.0)]),
+    ],
+)
+def test_where_a_day_comes_once_more_an_answer_goes_by_its_timestamps(client, make_event, fill, timestamp, items):
+    make_event(timestamp="2006-10-29T02:30:30", value=1)  # in the first minute of the 29th
+    make_event(timestamp="2006-10-29T03:00:00", value=2)  # on the 28th, half an hour after it came back
+    question = {"granularity": "day", "timezone": "America/St_Johns", "timestamp": timestamp, "fill": fill}
+
+    assert items_of(client.get("/api/events/Frontend/pageView", question)) == items
+
+
 # The value before the window.
 
 
