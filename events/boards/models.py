@@ -79,6 +79,10 @@ class Board(models.Model):
         """Tell whether a user may change the board: its owner, and who may change every board."""
         return (self.owner_id is not None and self.owner_id == user.pk) or user.has_perm(CHANGE_BOARD)
 
+    def may_get_charts_of(self, user: User | AnonymousUser) -> bool:
+        """Tell whether a user may put charts on the board, which on a public one shows their series to everybody."""
+        return self.may_be_changed_by(user) and (not self.is_public or user.has_perm(PUBLISH_BOARD))
+
     def publish(self) -> str:
         """Make a public link in the place of one there was, and return its token, which isn't stored."""
         token = secrets.token_urlsafe(_LINK_BYTES)

@@ -41,6 +41,7 @@ from events.http.exceptions import RateLimited
 from events.series.models import SeriesSettings
 
 MOST_BOARDS = 100  # of a user
+_PUBLISHERS = "users with the permission “Can make a board public by a link”"
 
 
 class BoardForm(forms.ModelForm):
@@ -196,7 +197,7 @@ class BoardView(BoardPage):
 
     def _publish(self, board: Board) -> HttpResponse:
         if not self.user.has_perm(PUBLISH_BOARD):
-            raise PermissionDenied("Only users with the permission “Can make a board public by a link” may do that.")
+            raise PermissionDenied(f"Only {_PUBLISHERS} may do that.")
         link = self.request.build_absolute_uri(reverse("public-board", args=[board.publish()]))
         response = self.render_to_response(self.get_context_data(board=board, link=link))
         response["Cache-Control"] = "no-store"
@@ -230,7 +231,7 @@ class AddChartPage(BoardPage):
 
     @override
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        boards = [board for board in Board.objects.seen_by(self.user) if board.may_be_changed_by(self.user)]
+        boards = [board for board in Board.objects.seen_by(self.user) if board.may_get_charts_of(self.user)]
         state = self.request.META["QUERY_STRING"]
         return super().get_context_data(boards=boards, **{"state": state, "error": "", **kwargs})
 
@@ -250,6 +251,8 @@ class AddChartPage(BoardPage):
         self.kwargs["key"] = given["key"]
         with transaction.atomic():
             board = self.lock()
+            if not board.may_get_charts_of(self.user):
+                raise PermissionDenied(f"This board is public; only {_PUBLISHERS} add to it.")
             if len(board.charts) >= MOST_CHARTS:
                 return self._refuse(f"A board has {MOST_CHARTS} charts at most.")
             board.charts = [*board.charts, serializer.stored()]

@@ -359,6 +359,29 @@ def test_publishing_needs_a_permission(bob):
     assert not board.is_public
 
 
+def test_what_a_link_shows_needs_the_permission_too(bob, make_user):
+    board = Board.objects.create(owner=bob[0], name="Mine", charts=[{"id": "0", "title": "", "state": STATE}])
+    _, admin = make_user("eve", "change_board", "publish_board")
+    _, keeper = make_user("kim", "change_board")
+    link = publish(admin, board)
+
+    for browser in (bob[1], keeper):
+        refused = browser.post("/boards/add", {"key": board.key, "title": "", "state": OTHER})
+        assert refused.status_code == 403
+        said = "This board is public; only users with the permission “Can make a board public by a link” add to it."
+        assert said in refused.text
+        assert f'value="{board.key}"' not in browser.get(f"/boards/add?{OTHER}").text
+    assert [each["status"] for each in ask(link, "visit").json()["answers"]] == [403]
+    # but it is still theirs to lead, and to show less
+    assert do(bob[1], board, "title", chart="0", title="Orders").status_code == 302
+    assert titles(board) == ["Orders"]
+    added = admin.post("/boards/add", {"key": board.key, "title": "Visits", "state": OTHER})
+    assert (added.status_code, titles(board)) == (302, ["Orders", "Visits"])
+    assert do(bob[1], board, "revoke").status_code == 302
+    assert bob[1].post("/boards/add", {"key": board.key, "title": "Posts", "state": OTHER}).status_code == 302
+    assert titles(board) == ["Orders", "Visits", "Posts"]
+
+
 def test_a_link_has_a_limit_of_its_own(ann, board, settings, clock):
     settings.RATE_LIMIT_BOARD_LINKS = 5
     link, other = publish(ann[1], board), Board.objects.create(name="Other", owner=ann[0])
