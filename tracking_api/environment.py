@@ -31,6 +31,17 @@ _ENV_LINE = re.compile(r"(?:export )?[A-Za-z_]\w*=.*", re.ASCII)
 _ENV_NAME = re.compile(r"\s*(?:export\s+)?[^\W\d]\w*\s*(?==)")
 
 
+def env_file(default: Path) -> Path:
+    """Return the path that ENV_FILE gives, of a file that is there, or else the default one, which may be missing."""
+    value = os.environ.get("ENV_FILE")
+    if value is None:
+        return default
+    path = Path(value)
+    if value not in {"", os.devnull} and not path.is_file():
+        raise ImproperlyConfigured(f"ENV_FILE must be the path of a file, not {value!r}.")
+    return path
+
+
 def read_file(path: Path) -> None:
     """Add the variables of a ``.env`` file, where it exists; a variable that is set already stays."""
     if not path.is_file():

@@ -1,6 +1,5 @@
 """Django's settings, read from the environment; docs/configuration.md lists the variables."""
 
-import os
 import tomllib
 import zoneinfo
 from pathlib import Path
@@ -11,7 +10,7 @@ from tracking_api import environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-environment.read_file(Path(os.environ.get("ENV_FILE", BASE_DIR / ".env")))
+environment.read_file(environment.env_file(BASE_DIR / ".env"))
 
 # This directory keeps what is made once for this machine: the secret key, the first credentials
 LOCAL_DIR = Path(environment.text("LOCAL_DIR", str(BASE_DIR / "local")))

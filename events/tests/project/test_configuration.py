@@ -115,6 +115,26 @@ def test_it_refuses_a_line_of_the_env_file_that_it_cannot_read(show, tmp_path):
     assert line.endswith(f"ImproperlyConfigured: {tmp_path}/.env, line 4, must be NAME=value: 'PORT '")
 
 
+@pytest.mark.parametrize("name", ["missing", "."])  # Docker makes a directory where a file to mount is missing
+def test_an_env_file_that_is_named_and_is_none_is_refused(show, tmp_path, name):
+    file = f"{tmp_path}/{name}"
+
+    line = show("DATABASES", tmp_path, ENV_FILE=file)
+
+    assert line.endswith(f"ImproperlyConfigured: ENV_FILE must be the path of a file, not {file!r}.")
+
+
+def test_the_env_file_that_nobody_names_may_be_missing(tmp_path, monkeypatch):
+    default = tmp_path / ".env"
+
+    monkeypatch.delenv("ENV_FILE")
+    assert readers.env_file(default) == default
+    default.touch()
+    for value in ("", os.devnull):
+        monkeypatch.setenv("ENV_FILE", value)
+        assert not readers.env_file(default).is_file()  # so nothing is read
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
