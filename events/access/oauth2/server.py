@@ -15,7 +15,7 @@ from oauth2_provider.scopes import SettingsScopes, get_scopes_backend
 from oauthlib.common import Request
 from oauthlib.common import urlencode as form_encoded
 from oauthlib.oauth2 import BackendApplicationServer
-from oauthlib.oauth2.rfc6749.errors import InvalidScopeError
+from oauthlib.oauth2.rfc6749.errors import CustomOAuth2Error, InvalidScopeError
 from typing_extensions import override
 
 from events.access.counters import counters
@@ -86,6 +86,15 @@ class ClientValidator(OAuth2Validator):
         # the toolkit accepts “Basic” only; the scheme may be in any case (RFC 9110, 11.1)
         scheme, _, credentials = request.headers.get("HTTP_AUTHORIZATION", "").partition(" ")
         return credentials if credentials and scheme.lower() == "basic" else None
+
+    @override
+    def _validate_resource_uris(self, request: Request, resources: list[str]) -> None:
+        for resource in resources:
+            try:
+                super()._validate_resource_uris(request, [resource])
+            except ValueError:  # of a host that urlsplit can't read, which the toolkit doesn't catch
+                description = f"The resource '{described(resource)}' has no host that can be read."
+                raise CustomOAuth2Error("invalid_target", description, request=request) from None
 
     def _knows(self, request: Request, client_id: str, secret: str | None) -> bool:
         application = self._load_application(client_id, request)

@@ -59,6 +59,9 @@ def seen(monkeypatch):
         ("token", {**TOKEN, "resource": "x"}, 400,
          error("invalid_target", "The resource 'x' is not a valid resource indicator: it must be an absolute URI with "
                "a scheme and host.")),
+        *(("token", {**TOKEN, "resource": ["https://a.example", f"http://{host}"]}, 400,
+           error("invalid_target", f"The resource 'http://{shown}' has no host that can be read."))
+          for host, shown in (("[", "["), ("[a]/", "[a]/"), ("a\u2100b/", "a?b/"), ("[" * 99, f"{'[' * 53}..."))),
         ("revoke_token", {"token": "x"}, 401, error("invalid_client", NO_CLIENT)),
         ("revoke_token", {"token": "x", **SHOP, "client_secret": "wrong"}, 401, error("invalid_client", WRONG_CLIENT)),
         ("revoke_token", SHOP, 400, error("invalid_request", "Missing token parameter.")),
