@@ -23,7 +23,19 @@ from events.log.models import Event, EventQuerySet
 MOST_CHOICES = 200
 
 
-class WindowEndField(forms.DateTimeField):
+class InstantField(forms.DateTimeField):
+    """An instant, given in UTC; one that is outside the years 1 to 9999 there is no date."""
+
+    @override
+    def to_python(self, value: Any) -> datetime | None:
+        instant = super().to_python(value)
+        try:
+            return instant and instant.astimezone(UTC)
+        except OverflowError:
+            raise forms.ValidationError(self.error_messages["invalid"], code="invalid") from None
+
+
+class WindowEndField(InstantField):
     """The end of a range, included; a date alone means the last instant of that day."""
 
     @override
@@ -35,7 +47,7 @@ class WindowEndField(forms.DateTimeField):
 class WindowForm(forms.Form):
     """Both ends of a date range, in UTC."""
 
-    start = forms.DateTimeField(required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
+    start = InstantField(required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
     end = WindowEndField(required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
 
     @classmethod

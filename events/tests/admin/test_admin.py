@@ -2,6 +2,8 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from html import unescape
+from urllib.parse import unquote
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -147,8 +149,21 @@ def test_the_date_range_shows_an_instant_as_a_browser_takes_it(client, stored):
     assert 'value="2020-11-12T11:12:00"' in page
 
 
-def test_it_says_which_date_it_could_not_read(client, stored):
-    assert "Enter a valid date/time." in client.get(f"{LIST}?start=yesterday").text
+@pytest.mark.parametrize(
+    "query", ["start=yesterday", "start=0001-01-01T00:00%2B14:00", "end=9999-12-31T23:59-12:00", "end=yesterday"]
+)
+def test_it_says_which_date_it_could_not_read(client, stored, query):
+    response = client.get(f"{LIST}?{query}")
+
+    assert rows(response) == ARRIVED_LAST_FIRST
+    assert "Enter a valid date/time." in response.text
+    assert f'value="{unquote(query.partition("=")[2])}"' in unescape(response.text)
+    assert rows(client.get(f"{LIST}?{PAGE_VIEWS}&{query}")) == ["14 Frontend/pageView", "10 Frontend/pageView"]
+
+
+@pytest.mark.parametrize("query", ["start=0001-01-01T00:00-14:00", "end=9999-12-31T23:59%2B12:00", "end=9999-12-31"])
+def test_a_window_may_begin_and_end_with_the_years_that_there_are(client, stored, query):
+    assert rows(client.get(f"{LIST}?{PAGE_VIEWS}&{query}")) == ["14 Frontend/pageView", "10 Frontend/pageView"]
 
 
 def fill(count, start=datetime(2020, 1, 1, tzinfo=UTC), **fields):
