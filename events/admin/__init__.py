@@ -1,3 +1,3 @@
 """The pages of the admin site."""
 
-from events.admin import alerts, events  # noqa: F401  # registers them
+from events.admin import alerts, events, users  # noqa: F401  # registers them

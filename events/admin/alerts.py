@@ -8,13 +8,14 @@ from django.contrib import admin, messages
 from django.http import HttpRequest
 from typing_extensions import override
 
+from events.admin.lists import StrictListMixin
 from events.alerts import watched
 from events.alerts.forms import AlertForm, TargetForm
 from events.alerts.models import Alert, AlertTarget, Delivery
 
 
 @admin.register(Alert)
-class AlertAdmin(admin.ModelAdmin):
+class AlertAdmin(StrictListMixin):
     """The pages of alerts, with the same form as elsewhere, and the end of muting besides."""
 
     form = AlertForm
@@ -30,7 +31,7 @@ class AlertAdmin(admin.ModelAdmin):
 
 
 @admin.register(AlertTarget)
-class TargetAdmin(admin.ModelAdmin):
+class TargetAdmin(StrictListMixin):
     """The pages of targets. URL and secret are entered, and never shown, but for a secret that was just made."""
 
     form = TargetForm
@@ -47,12 +48,11 @@ class TargetAdmin(admin.ModelAdmin):
 
 
 @admin.register(Delivery)
-class DeliveryAdmin(admin.ModelAdmin):
+class DeliveryAdmin(StrictListMixin):
     """The log of deliveries, to be read."""
 
     list_display = ("created_at", "event", "subject", "target", "status", "attempts", "outcome")
     list_filter = ("status", "event", "target")
-    date_hierarchy = "created_at"
     ordering = ("-created_at",)
     fields = (
         "id", "subject", "target", "alert", "event", "status", "created_at", "attempts", "next_attempt_at",

@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from events.access import long_lived_tokens
 from events.access.models import ClientUsage, Grant
+from events.admin.lists import StrictListMixin
 from events.admin.tokens import MakeTokenForm, TokenInline
 from events.calendar import timestamps
 
@@ -33,7 +34,7 @@ class GrantInline(admin.StackedInline):
     formfield_overrides = {TextField: {"strip": False, "widget": AdminTextareaWidget(attrs={"rows": 4})}}
 
 
-class UnlistedAdmin(admin.ModelAdmin):
+class UnlistedAdmin(StrictListMixin):
     """Pages that no menu leads to, of the toolkit's tables that stay empty here."""
 
     @override
@@ -41,7 +42,7 @@ class UnlistedAdmin(admin.ModelAdmin):
         return False
 
 
-class ClientAdmin(ApplicationAdmin):
+class ClientAdmin(StrictListMixin, ApplicationAdmin):
     """The toolkit's pages of clients, with the grant, the long-lived tokens, and figures of what the client has sent.
 
     The figures are some seconds old, and can't be changed.

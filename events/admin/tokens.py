@@ -14,6 +14,7 @@ from oauth2_provider.models import AccessToken, Application
 from typing_extensions import override
 
 from events.access import long_lived_tokens
+from events.admin.lists import StrictListMixin
 from events.calendar import timestamps
 
 _DIGEST_CHARACTERS = 12  # enough to tell tokens apart in a list
@@ -140,7 +141,7 @@ def _text(moment: datetime) -> str:
     return timestamps.to_text(moment.replace(microsecond=0))
 
 
-class TokenAdmin(_Columns, AccessTokenAdmin):
+class TokenAdmin(_Columns, StrictListMixin, AccessTokenAdmin):
     """The toolkit's pages of tokens, which revoke them, without their texts; scopes and expiry can be changed."""
 
     form = EditTokenForm

@@ -1,0 +1,127 @@
+"""What the URL of any list of the admin may ask for, and how anything else is refused."""
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import Group, User
+from oauth2_provider.models import Application
+
+from events.admin.lists import MOST_SEARCH_CHARACTERS
+from events.models import Alert, AlertTarget
+
+LISTS = [f"/admin/{model._meta.app_label}/{model._meta.model_name}/" for model in admin.site._registry]
+OTHERS = [path for path in LISTS if path != "/admin/events/event/"]
+ALERTS, DELIVERIES = "/admin/events/alert/", "/admin/events/delivery/"
+USERS, TOKENS = "/admin/auth/user/", "/admin/oauth2_provider/accesstoken/"
+
+
+@pytest.fixture
+def alerts(db):
+    for name in ("first", "second"):
+        Alert.objects.create(name=name, namespace="Shop", series_name="order", threshold=1, severity=name)
+
+
+@pytest.fixture
+def choices(db):
+    """Two of each that a filter offers, which it doesn't where there is one."""
+    for name in ("first", "second"):
+        AlertTarget.objects.create(name=name)
+        Group.objects.create(name=name)
+        Application.objects.create(name=name)
+
+
+def shown(response):
+    assert response.status_code == 200
+    return sorted(str(row) for row in response.context["cl"].result_list)
+
+
+@pytest.mark.parametrize(
+    "query", ["pk__range=", "pk__in=99999999999999999999", "pk__exact=1", "id__regex=(", "pk__gte=99999999999999999999"]
+)
+@pytest.mark.parametrize("path", LISTS)
+def test_a_lookup_that_no_filter_offers_is_refused(client, path, query):
+    response = client.get(f"{path}?{query}")
+
+    assert (response.status_code, "Bad request" in response.text) == (400, True)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "created_at__year=9999&created_at__month=12&created_at__day=31",
+        f"created_at__year={'9' * 25}",
+        "created_at__gte=0001-01-01T00:00%2B14:00",
+    ],
+)
+def test_so_is_a_day_that_is_none(client, query):
+    response = client.get(f"{DELIVERIES}?{query}")
+
+    assert (response.status_code, "Bad request" in response.text) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        (ALERTS, "is_enabled__exact=x"),
+        (USERS, f"groups__id__exact={'9' * 25}"),
+        (DELIVERIES, f"target__id__exact={'9' * 25}"),
+        (DELIVERIES, "target__id__exact=x"),
+        (DELIVERIES, f"target__id__exact=-{'9' * 25}"),
+        (TOKENS, f"application__id__exact={'9' * 25}"),
+    ],
+)
+def test_a_value_that_no_filter_offers_finds_nothing_or_is_left_out(client, choices, alerts, path, query):
+    response = client.get(f"{path}?{query}")
+
+    if response.status_code == 302:
+        assert response["Location"] == f"{path}?e=1"
+        response = client.get(response["Location"])
+    else:
+        assert shown(response) == []
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("word", ["a ", "a"])
+@pytest.mark.parametrize("path", OTHERS)
+def test_a_search_has_a_length(client, path, word):
+    longest = client.get(path, {"q": (word * MOST_SEARCH_CHARACTERS)[:MOST_SEARCH_CHARACTERS]})
+    longer = client.get(path, {"q": word * 60_000})
+
+    assert longest.status_code == 200
+    assert (longer.status_code, longer.get("Location")) == (302, f"{path}?e=1")
+
+
+def test_the_list_of_events_takes_any_search(client, db):
+    assert client.get("/admin/events/event/", {"q": "a " * 60_000}).status_code == 200
+
+
+def test_an_action_takes_nothing_where_the_search_is_too_long(client, alerts):
+    ticked = list(Alert.objects.values_list("pk", flat=True))
+    action = {"action": "delete_selected", "_selected_action": ticked, "select_across": "1", "post": "yes"}
+
+    response = client.post(f"{ALERTS}?q={'a+' * 200}", action)
+
+    assert (response.status_code, response["Location"]) == (302, f"{ALERTS}?e=1")
+    assert Alert.objects.count() == 2
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", ["first", "second"]),
+        ("q=sec", ["second"]),
+        ("q=shop+first", ["first"]),
+        ("is_enabled__exact=1", ["first", "second"]),
+        ("is_enabled__exact=0", []),
+    ],
+)
+def test_its_filters_and_a_search_narrow_a_list(client, alerts, query, expected):
+    assert shown(client.get(f"{ALERTS}?{query}")) == expected
+
+
+def test_users_are_found_and_filtered(client):
+    User.objects.create(username="ann", is_staff=True)
+    User.objects.create(username="bob")
+
+    assert shown(client.get(f"{USERS}?is_staff__exact=1")) == ["admin", "ann"]
+    assert shown(client.get(f"{USERS}?q=bo")) == ["bob"]
+    assert client.get(f"{USERS}?password__startswith=a").status_code == 400
