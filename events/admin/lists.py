@@ -1,4 +1,4 @@
-"""Owns what the URL of an admin's list may ask for: its own filters and a short search."""
+"""Owns what the URL of an admin's page may ask for: a list's own filters and a short search."""
 
 from __future__ import annotations
 
@@ -27,11 +27,15 @@ class FilteredChangeList(ChangeList):
 
 
 class StrictListMixin(admin.ModelAdmin):
-    """Lets no list fail for what its URL asks for."""
+    """Lets no list, and no form to add a row, fail for what its URL asks for."""
 
     @override
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return FilteredChangeList
+
+    @override
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        return {}  # values from the URL would not be validated, and the fields of an instant fail for a text
 
     @override
     def get_search_results(

@@ -125,3 +125,12 @@ def test_users_are_found_and_filtered(client):
     assert shown(client.get(f"{USERS}?is_staff__exact=1")) == ["admin", "ann"]
     assert shown(client.get(f"{USERS}?q=bo")) == ["bob"]
     assert client.get(f"{USERS}?password__startswith=a").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "field"), [(ALERTS, "muted_until"), ("/admin/oauth2_provider/refreshtoken/", "revoked"), (ALERTS, "name")]
+)
+def test_a_form_takes_nothing_from_the_url(client, path, field):
+    response = client.get(f"{path}add/?{field}=yesterday")
+
+    assert (response.status_code, "yesterday" in response.text) == (200, False)
