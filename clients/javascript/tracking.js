@@ -57,8 +57,7 @@ export class Tracker {
     else if (!this.flushing && performance.now() >= this.pause) {
       const next = () => this.batches.find((batch) => batch.sealed && !batch.sending);
       this.flushing = true;
-      for (let batch = next(); batch && (await this.send(batch)); batch = next());
-      this.flushing = false;
+      try { for (let batch = next(); batch && (await this.send(batch)); batch = next()); } finally { this.flushing = false; }
     }
     if (this.batches.length) this.wake(Math.max(this.pause - performance.now(), this.batchSeconds * 1_000));
   }
@@ -75,9 +74,9 @@ export class Tracker {
       await this.settle(batch, answer);
       return true;
     } catch (error) { // an answer, no connection, no token, or the browser takes no more such requests
-      batch.sent = sent;
+      if (error?.name !== "TimeoutError") batch.sent = sent; // else it may be stored
       const random = Math.random() * Math.min(60, 0.5 * 2 ** this.failures++);
-      this.pause = performance.now() + ((Number(error?.headers?.get("Retry-After")) || 0) + random) * 1_000;
+      this.pause = performance.now() + ((Number(error?.headers?.get?.("Retry-After")) || 0) + random) * 1_000;
       return false;
     } finally {
       batch.sending = false;

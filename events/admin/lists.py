@@ -25,6 +25,13 @@ class FilteredChangeList(ChangeList):
             raise DisallowedModelAdminLookup(f"Filtering by {', '.join(others)} not allowed")
         return found
 
+    @override
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
+        # were the search cut, an action could find more than was asked for
+        if len(self.query) > MOST_SEARCH_CHARACTERS:
+            raise IncorrectLookupParameters
+        return super().get_queryset(request, exclude_parameters)
+
 
 class StrictListMixin(admin.ModelAdmin):
     """Lets no list, and no form to add a row, fail for what its URL asks for."""
@@ -41,7 +48,7 @@ class StrictListMixin(admin.ModelAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        # each word is a condition, of which SQLite takes a thousand; and an action is never to find more than was asked
+        # each word is a condition, of which SQLite takes a thousand; a form's field asks too
         if len(search_term) > MOST_SEARCH_CHARACTERS:
-            raise IncorrectLookupParameters
+            return queryset.none(), False
         return super().get_search_results(request, queryset, search_term)

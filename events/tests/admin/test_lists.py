@@ -90,6 +90,15 @@ def test_a_search_has_a_length(client, path, word):
     assert (longer.status_code, longer.get("Location")) == (302, f"{path}?e=1")
 
 
+@pytest.mark.parametrize(("term", "found"), [("a " * 60_000, []), ("econ", ["second"])])
+def test_a_field_that_completes_what_is_typed_finds_nothing_for_what_is_too_long(client, choices, term, found):
+    asked = {"app_label": "auth", "model_name": "user", "field_name": "groups", "term": term}
+
+    answer = client.get("/admin/autocomplete/", asked)
+
+    assert (answer.status_code, [each["text"] for each in answer.json()["results"]]) == (200, found)
+
+
 def test_the_list_of_events_takes_any_search(client, db):
     assert client.get("/admin/events/event/", {"q": "a " * 60_000}).status_code == 200
 

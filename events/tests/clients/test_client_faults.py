@@ -356,7 +356,9 @@ def test_what_is_refused_at_once_is_nothing_that_a_flush_waits_for(make_tracker)
 
 @pytest.mark.parametrize("spool", [False, True])
 def test_a_flush_tells_where_what_it_waited_for_was_dropped(make_tracker, tmp_path, monkeypatch, spool):
-    tracker = make_tracker(batch_events=2, most_events=4, spool=tmp_path / "spool" if spool else None)
+    tracker = make_tracker(
+        batch_events=2, most_events=4, batch_seconds=1_000, spool=tmp_path / "spool" if spool else None
+    )
     gate = gated(tracker, monkeypatch)
     for value in range(4):
         tracker.track("Shop", "order", value)
@@ -374,7 +376,7 @@ def test_a_flush_tells_where_what_it_waited_for_was_dropped(make_tracker, tmp_pa
 
 @pytest.mark.parametrize("spool", [False, True])
 def test_a_flush_waits_for_its_own_events_where_later_ones_are_stored_first(make_tracker, tmp_path, monkeypatch, spool):
-    tracker = make_tracker(senders=2, batch_events=2, spool=tmp_path / "spool" if spool else None)
+    tracker = make_tracker(senders=2, batch_events=2, batch_seconds=1_000, spool=tmp_path / "spool" if spool else None)
     gate = gated(tracker, monkeypatch)
     for value in range(2):
         tracker.track("Shop", "order", value)

@@ -273,9 +273,8 @@ def test_what_others_keep_in_the_storage_is_in_no_way_of_what_is_left(page, site
 
     wait_until(lambda: site.posts == [("/api/track/", "left")], 10)
     wait_until(lambda: page.evaluate("localStorage.getItem('tracking:left')") is None, 10)
-    assert sorted(page.evaluate("Object.keys(localStorage)")) == [
-        "tracking:!consent", "tracking:!number", "tracking:!url",
-    ]  # fmt: skip
+    others = ["tracking:!consent", "tracking:!number", "tracking:!url"]
+    wait_until(lambda: sorted(page.evaluate("Object.keys(localStorage)")) == others, 10)
 
 
 def test_two_pages_at_once_send_their_own(page, site, way, namespace):
@@ -350,12 +349,26 @@ def test_a_request_without_an_answer_keeps_nothing_back(page, site):
     assert len(set(site.posts)) == 1
 
 
-def test_a_token_that_never_comes_keeps_nothing_back(page, site):
+def test_what_no_answer_came_for_may_be_stored(page, site):
+    is_over = Event()
+    site.answers += [(None, is_over)] * 10
+    page.evaluate("make({ url: location.origin, timeoutSeconds: 0.2 })")
+    track(page, "Shop", [0])
+
+    failed = "tracker.failures && !tracker.batches[0].sending && [typeof tracker.batches[0].sent]"
+    assert page.wait_for_function(failed).json_value() == ["number"]
+    page.evaluate("tracker.pause = Infinity")
+    is_over.set()
+    site.answers.clear()
+
+
+@pytest.mark.parametrize("first", ["new Promise(() => {})", "Promise.reject({ headers: {} })"])
+def test_a_token_that_never_comes_or_fails_keeps_nothing_back(page, site, first):
     page.evaluate("""{
         let calls = 0;
-        const getToken = () => (calls++ ? "token" : new Promise(() => {}));
+        const getToken = () => (calls++ ? "token" : FIRST);
         make({ url: location.origin, timeoutSeconds: 0.2, getToken });
-    }""")
+    }""".replace("FIRST", first))
     track(page, "Shop", [0])
 
     wait_until(lambda: waiting(page) == [], 10)

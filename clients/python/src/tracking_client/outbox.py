@@ -202,6 +202,8 @@ class Outbox:
         return None
 
     def _take_or_wait(self) -> Batch | None:
+        if self.is_closed:  # just now; the spool would be opened again
+            return None
         self._look_for_left()
         wait = self._next_due()
         if wait is not None and wait <= 0:
