@@ -364,11 +364,13 @@ def test_what_no_answer_came_for_may_be_stored(page, site):
 
 @pytest.mark.parametrize("first", ["new Promise(() => {})", "Promise.reject({ headers: {} })"])
 def test_a_token_that_never_comes_or_fails_keeps_nothing_back(page, site, first):
-    page.evaluate("""{
+    page.evaluate(
+        """{
         let calls = 0;
         const getToken = () => (calls++ ? "token" : FIRST);
         make({ url: location.origin, timeoutSeconds: 0.2, getToken });
-    }""".replace("FIRST", first))
+    }""".replace("FIRST", first)
+    )
     track(page, "Shop", [0])
 
     wait_until(lambda: waiting(page) == [], 10)
