@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from heapq import merge
-from itertools import chain, islice
+from itertools import islice
 from operator import itemgetter
 
 from django.db import DatabaseError, IntegrityError, InterfaceError, transaction
@@ -72,18 +72,25 @@ def merge_months(
     """Merge the files of each month of a series that is over before an instant, where there are several.
 
     Yields 0 after each step of some thousand events, and returns whether there are more months than it may merge.
-    Raises ArchiveError.
+    Raises ArchiveError, once all others are merged where a month can't be for one of its files.
     """
     kept = ArchivedFile.objects.of_series(namespace, name).kept()
     months = kept.order_by("month").values("month").annotate(files=Count("pk")).filter(files__gt=1)
-    merged = 0
+    merged, wrong = 0, None
     for month in list(months.values_list("month", flat=True)):
         end = month_of(datetime(month.year, month.month, 1, tzinfo=UTC))[1]
         if end is not None and end <= before:
             if merged == most_months:
                 return True
-            merged += 1
-            yield from _merge(list(kept.filter(month=month)))
+            try:
+                yield from _merge(list(kept.filter(month=month)))
+                merged += 1
+            except (ArchiveAwayError, BusyError):
+                raise
+            except ArchiveError as error:
+                wrong = error
+    if wrong:
+        raise wrong
     return False
 
 
@@ -241,12 +248,20 @@ def _in_order(events: EventQuerySet) -> Iterator[Stretch]:
 
 
 def _rows(file: ArchivedFile) -> Iterator[tuple[int, float]]:
+    """Yield the events of a file. Raises ArchiveError where they are not those that the list says."""
     try:
         opened = store().open(file.path)
     except FileNotFoundError:
         raise ArchiveError(f"{file.path} is not in the archive any more.") from None
+    start, end, found = microseconds_of(file.start), microseconds_of(file.end), Content()
     with told(), closing(opened):
-        yield from chain.from_iterable(zip(*stretch, strict=True) for stretch in parquet.read(opened, file.path))
+        for stretch in parquet.read(opened, file.path):
+            if not start <= min(stretch.microseconds) <= max(stretch.microseconds) < end:
+                raise ArchiveError(f"{file.path} holds events that are not of its time; it may be damaged.")
+            found.add(stretch)
+            yield from zip(*stretch, strict=True)
+    if (found.events, found.sum) != (file.events, file.sum):
+        raise ArchiveError(f"{file.path} doesn't hold the {file.events} events that it held; it may be damaged.")
 
 
 def _stretches(rows: Iterator[tuple[int, float]]) -> Iterator[Stretch]:

@@ -118,7 +118,7 @@ def _read(
             instants = table["timestamp"].cast(pyarrow.timestamp("us", tz="UTC")).cast("int64")
             names = [table[column].to_pylist() for column in columns[:-2]] or [[], []]
             yield names[0], names[1], Stretch(instants.to_pylist(), table["value"].cast("double").to_pylist())
-    except (pyarrow.ArrowException, KeyError, OSError) as error:
+    except (pyarrow.ArrowException, KeyError, OSError, ValueError) as error:
         if getattr(error, "errno", None) is not None:
             raise  # it is the disk's; what pyarrow can't make out it tells as an OSError without a number
         reason = str(error).partition("\n")[0]

@@ -235,7 +235,12 @@ def _archive_and_delete(series: Series, *, in_turns: bool = False) -> Generator[
             if (yield from _begin(series)):
                 are_left = yield from _archive_months(series, in_turns=in_turns)
         most = _MONTHS_A_SHARE if in_turns else None
-        are_left |= yield from archiving.merge_months(namespace, name, before, most)
+        try:
+            are_left |= yield from archiving.merge_months(namespace, name, before, most)
+        except ArchiveError as error:
+            if isinstance(error, ArchiveAwayError | BusyError) or not are_left:
+                raise
+            # a file is damaged: that is told once there is nothing left to archive
         yield from archiving.removing_replaced()
     except BusyError:
         raise
