@@ -24,8 +24,8 @@ BACK_OFF = tuple(timedelta(seconds=each) for each in (10, 30, 60, 300, 900, 1_80
 # Longer than any attempt takes; a delivery whose worker was killed meanwhile is sent again after it, with the same id.
 _CLAIMED_FOR = timedelta(seconds=90)
 _MOST_RETRY_AFTER = timedelta(hours=1)
-# So many are sent at once, and so many of them to one target, which may hang: the others are not to wait for it.
-_AT_ONCE, _TO_ONE_TARGET = 8, 2
+# So many are sent at once, and so many of them to one receiver, which may hang: the others are not to wait for it.
+_AT_ONCE, _TO_ONE_RECEIVER = 8, 2
 # While some are being sent, it is looked so often for others that are due.
 _LOOK_SECONDS = 1.0
 
@@ -77,22 +77,24 @@ def _claim(sending: Collection[Delivery] = ()) -> Sequence[Delivery]:
 
     None is claimed before those of the same alert and target that came first were tried once.
     """
-    to_target = Counter(each.target_id for each in sending)
-    full = [target for target, count in to_target.items() if count >= _TO_ONE_TARGET]
+    # by scheme and host, which e-mail has none of, as one server takes it all
+    to_receiver = Counter(each.target.shown_url for each in sending)
+    full = [receiver for receiver, count in to_receiver.items() if count >= _TO_ONE_RECEIVER]
     now, waiting = timezone.now(), Delivery.objects.filter(status=Delivery.WAITING)
     first = waiting.filter(
         alert=OuterRef("alert"), target=OuterRef("target"), created_at__lt=OuterRef("created_at"), outcome=""
     )
-    due = waiting.exclude(target__in=full).filter(~Exists(first), next_attempt_at__lte=now)
-    others = due.exclude(pk__in=[each.pk for each in sending])  # should an attempt outlast its claim
+    due = waiting.filter(~Exists(first), next_attempt_at__lte=now)
+    # should an attempt outlast its claim, it is not made twice
+    others = due.exclude(target__shown_url__in=full).exclude(pk__in=[each.pk for each in sending])
     claimed = []
     for delivery in others.select_related("target").order_by("next_attempt_at")[: _AT_ONCE - len(sending)]:
-        if to_target[delivery.target_id] >= _TO_ONE_TARGET:
+        if to_receiver[delivery.target.shown_url] >= _TO_ONE_RECEIVER:
             continue
         mine = due.filter(pk=delivery.pk, attempts=delivery.attempts)
         if mine.update(next_attempt_at=now + _CLAIMED_FOR, attempts=F("attempts") + 1):
             delivery.attempts += 1
-            to_target[delivery.target_id] += 1
+            to_receiver[delivery.target.shown_url] += 1
             claimed.append(delivery)
     return claimed
 

@@ -460,8 +460,9 @@ def make_test(target, at=NOON):
 def test_a_receiver_that_hangs_holds_up_no_other(make_target, time, monkeypatch):
     """Neither what was due already, later than much for that receiver, nor what comes while it hangs."""
     monkeypatch.setattr(sender, "_LOOK_SECONDS", 0.01)
-    hanging, others = make_target("hangs", "http://hangs.example/"), [make_target(name) for name in "abc"]
-    hung = [make_test(hanging) for _ in range(20)]
+    hanging = [make_target(f"hangs {number}", f"http://hangs.example/{number}") for number in range(4)]
+    others = [make_target(name, f"http://{name}.example/") for name in "abc"]
+    hung = [make_test(target) for _ in range(5) for target in hanging]
     good = [make_test(target, NOON + timedelta(microseconds=1)) for target in others for _ in range(4)]
     time.forward(seconds=1)
     came, under_way, most, done, late = [], [], [], threading.Event(), []
