@@ -248,7 +248,7 @@ class Answer:
         if not self.accuracy or not histogram_reader.may_answer(self.question):
             return None
         found = HistogramReader.of(self.question, span, self.state).read_approximate()
-        if found is not None:
+        if found:
             self.accuracy = str(ACCURACY)
         return found
 

@@ -354,6 +354,19 @@ def test_a_percentile_is_the_same_in_every_format(
         assert json.loads(in_ndjson.getvalue()) == item
 
 
+@pytest.mark.parametrize("form", ["json", "csv", "ndjson"])
+@pytest.mark.parametrize("fill", ["none", "zero"])
+def test_nothing_is_exact_in_every_format(client, make_orders, settings, fill, form):
+    settings.ROLLUP_HISTOGRAMS = Namespaces.of("Shop")
+    make_orders(1, 2)
+    roll_up_all()
+    of_another_year = {"granularity": "day", "tsMin": "2023-03-01", "tsMax": "2023-03-01"}
+
+    answer = client.get(PATH, {"aggregationType": "p95", **of_another_year, "fill": fill, "format": form})
+
+    assert (answer.status_code, answer["Tracking-Accuracy"]) == (200, "exact")
+
+
 # The oracle: numpy, with its default for percentiles, over buckets made by Python.
 
 NIGHT = datetime(2024, 10, 26, 22, tzinfo=UTC)  # the night on which Berlin's clocks go back
