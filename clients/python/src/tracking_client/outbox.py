@@ -214,7 +214,7 @@ class Outbox:
                     self._is_memorys_turn = source is not self._memory
                     return batch
         wait = min(_LOOK_SECONDS, wait if wait is not None else _LOOK_SECONDS)
-        if not (self.is_closed or self._notes):
+        if not self._notes:
             self._changed.wait(wait)
         return None
 
