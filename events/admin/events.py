@@ -12,6 +12,7 @@ from django.utils.html import format_html
 from typing_extensions import override
 
 from events.admin.event_list import EventChangeList, EventPaginator, SeriesFilter, WindowFilter
+from events.admin.lists import StrictListMixin
 from events.calendar import timestamps
 from events.http.csv_files import csv_pieces, marked
 from events.log.models import Event, EventQuerySet
@@ -26,7 +27,7 @@ def _is_final(event: Event | None) -> bool:
 
 
 @admin.register(Event)
-class EventAdmin(admin.ModelAdmin):
+class EventAdmin(StrictListMixin):
     """The pages of events. The list has the newest first: all by arrival, those of a series by timestamp."""
 
     list_display = ("time", "namespace", "name", "value", "chart")
@@ -89,10 +90,6 @@ class EventAdmin(admin.ModelAdmin):
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
         # any other lookup could read the whole table, or fail on its value
         return lookup in {*SeriesFilter.parameters, *WindowFilter.parameters}
-
-    @override
-    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        return {}  # values from the URL would not be validated as those of a form are
 
     @override
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:

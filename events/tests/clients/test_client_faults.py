@@ -327,8 +327,8 @@ def in_background(tracker, timeout=None):
     return thread, found
 
 
-def gated(tracker, monkeypatch):
-    """Hold the first request back, until what this returns is set."""
+def gated(tracker, monkeypatch, count):
+    """Track so many events, and hold the request with the first two back, until what this returns is set."""
     gate, send, calls = threading.Event(), tracker._delivery._send, []
 
     def hold(*arguments):
@@ -338,6 +338,10 @@ def gated(tracker, monkeypatch):
         return send(*arguments)
 
     monkeypatch.setattr(tracker._delivery, "_send", hold)
+    for value in range(count):
+        tracker.track("Shop", "order", value)
+    source = tracker._outbox._spool or tracker._outbox._memory
+    wait_until(lambda: source.unbatched == count - 2, 10)
     return gate
 
 
@@ -359,11 +363,7 @@ def test_a_flush_tells_where_what_it_waited_for_was_dropped(make_tracker, tmp_pa
     tracker = make_tracker(
         batch_events=2, most_events=4, batch_seconds=1_000, spool=tmp_path / "spool" if spool else None
     )
-    gate = gated(tracker, monkeypatch)
-    for value in range(4):
-        tracker.track("Shop", "order", value)
-    source = tracker._outbox._spool or tracker._outbox._memory
-    wait_until(lambda: source.unbatched == 2, 10)
+    gate = gated(tracker, monkeypatch, 4)
     thread, found = in_background(tracker)
     tracker.track("Shop", "order", 4)
     gate.set()
@@ -377,11 +377,7 @@ def test_a_flush_tells_where_what_it_waited_for_was_dropped(make_tracker, tmp_pa
 @pytest.mark.parametrize("spool", [False, True])
 def test_a_flush_waits_for_its_own_events_where_later_ones_are_stored_first(make_tracker, tmp_path, monkeypatch, spool):
     tracker = make_tracker(senders=2, batch_events=2, batch_seconds=1_000, spool=tmp_path / "spool" if spool else None)
-    gate = gated(tracker, monkeypatch)
-    for value in range(2):
-        tracker.track("Shop", "order", value)
-    source = tracker._outbox._spool or tracker._outbox._memory
-    wait_until(lambda: source.unbatched == 0, 10)
+    gate = gated(tracker, monkeypatch, 2)
     thread, found = in_background(tracker)
     for value in range(2, 4):
         tracker.track("Shop", "order", value)
