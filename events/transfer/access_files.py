@@ -33,7 +33,8 @@ _LEFT_OUT = {
     *(f"events.{name}" for name in ("alertstate", "firing", "delivery")),
     *(f"oauth2_provider.{name}" for name in ("grant", "refreshtoken", "idtoken", "devicegrant")),
 }
-_PASSING = {"last_login": None, "last_used": None}  # not compared, as they change with each use
+# Not compared, as they change with each use, by being saved again, or by the worker.
+_PASSING = dict.fromkeys(("last_login", "last_used", "updated", "changed_at", "problem"))
 _NAMES: dict[type[models.Model], tuple[str, ...]] = {
     Permission: ("codename", "content_type__app_label", "content_type__model"),
     AccessToken: ("token_checksum",),

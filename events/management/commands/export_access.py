@@ -19,8 +19,8 @@ from events.transfer.files import PIPE
 class Command(BaseCommand):
     help = (
         "Write users, groups, OAuth2 clients with their grants, tokens that are valid, and what people wrote "
-        "(annotations, boards, texts about series) to a new file that only its owner can read. It holds hashes and "
-        "digests of their secrets. import_access reads it."
+        "(annotations, boards, alerts, texts about series) to a new file that only its owner can read. It holds hashes "
+        "and digests of their secrets. import_access reads it."
     )
     requires_system_checks = OWN_CHECKS
 

@@ -13,6 +13,7 @@ from django.db import models
 from django.utils import timezone
 from oauth2_provider.models import AccessToken, Application
 
+from events.alerts.evaluator import Evaluator
 from events.models import Alert, AlertTarget, Annotation, Grant, LongLivedToken, SeriesSettings
 from events.tests.support import originals, service
 from events.tests.support.commands import fails, run
@@ -148,9 +149,12 @@ def test_alerts_are_moved_with_whom_they_tell(tmp_path, db):
         model.objects.all().delete()
 
     assert run("import_access", path)[0] == "Added 2 rows, replaced 0, found 0 there already.\n"
+    Evaluator().evaluate_if_due()
+    [alert] = Alert.objects.all()
+    assert alert.problem == "No series matches."
+    alert.save()
     assert run("import_access", path)[0] == "Added 0 rows, replaced 0, found 2 there already.\n"
 
-    [alert] = Alert.objects.all()
     assert (alert.name, alert.namespace, alert.series_name, alert.threshold) == ("Hot", "Server-*", "cpu.percent", 90)
     assert [(each.name, each.url, each.secret) for each in alert.targets.all()] == [
         ("Chat", "https://chat.example.com/hooks/1", "of the chat")
