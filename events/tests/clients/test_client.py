@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from email.utils import format_datetime
 from types import SimpleNamespace
@@ -626,6 +626,39 @@ def test_a_fake_tracker_refuses_the_names_that_the_service_refuses(name):
     else:
         assert is_valid
         tracker.assert_tracked(name, "order")
+
+
+@pytest.mark.parametrize(
+    "timestamp",
+    [
+        0, -5.5, 1605179400, 1605179400000.5, 10**11 - 1, 10**11, -62135596800, -62135596801, -62135596800000,
+        -62135596800001, 253402300799999, 253402300800000, 1605179400000000000, 1e308, 10**400, True,
+        datetime(2020, 11, 12), datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999999, UTC),
+        datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5))),
+        datetime(9999, 12, 31, 23, tzinfo=timezone(-timedelta(hours=5))),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_a_fake_tracker_refuses_the_timestamps_that_the_service_refuses(timestamp):
+    written = timestamp.isoformat() if isinstance(timestamp, datetime) else timestamp
+    event = {"namespace": "Shop", "name": "order", "timestamp": written, "value": 1.0}
+    is_valid = EventSerializer(data=event).is_valid()
+    tracker = FakeTracker()
+    try:
+        tracker.track("Shop", "order", 1, timestamp)
+    except ValueError:
+        assert not is_valid
+    else:
+        assert is_valid
+        assert [event.timestamp for event in tracker.events] == [timestamp]
+
+
+@pytest.mark.parametrize(("namespace", "timestamp"), [(1, 0), (None, 0), ("Shop", "2020"), ("Shop", b"2020")])
+def test_a_fake_tracker_refuses_what_is_of_another_type(namespace, timestamp):
+    tracker = FakeTracker()
+    with pytest.raises(ValueError, match=r"^(namespace|timestamp): "):
+        tracker.track(namespace, "order", 1, timestamp)
+    tracker.assert_nothing_tracked()
 
 
 def test_it_brings_nothing_of_django_nor_of_the_service():

@@ -14,6 +14,9 @@ from tracking_client.tracker import Tracker
 
 _MOST_CHARACTERS = 255
 _FORBIDDEN = re.compile("[/\0\ud800-\udfff]")
+# The years 1 to 9999 in seconds since 1970; a number of this size or more is one of milliseconds.
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
+_MILLISECONDS_FROM = 10**11
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,16 @@ class FakeTracker(Tracker):
     def track(
         self, namespace: str, name: str, value: SupportsFloat = 1.0, timestamp: datetime | float | None = None
     ) -> None:
-        """Remember the event. Raises ValueError for one that the service would refuse for its name or its value."""
-        for field, text in (("namespace", namespace), ("name", name)):
-            if not 0 < len(text) <= _MOST_CHARACTERS or not text.strip():
+        """Remember the event. Raises ValueError for one that the service would refuse."""
+        texts: dict[str, object] = {"namespace": namespace, "name": name}
+        for field, text in texts.items():
+            if not isinstance(text, str) or not 0 < len(text) <= _MOST_CHARACTERS or not text.strip():
                 raise NoEventError(f"{field}: text of 1 to {_MOST_CHARACTERS} characters is required, not {text!r}.")
             if _FORBIDDEN.search(text) or text in (".", ".."):
                 raise NoEventError(f"{field}: may not be {text!r}, as this is one segment of a path.")
         event = decode(encode(namespace, name, value, timestamp))
+        if timestamp is not None and not _is_instant(timestamp):
+            raise NoEventError(f"timestamp: a time within the years 1 to 9999 is required, not {timestamp!r}.")
         if timestamp is None:
             timestamp = datetime.fromtimestamp(event["timestamp"], UTC)
         self.events.append(TrackedEvent(namespace, name, event["value"], timestamp))
@@ -91,3 +97,16 @@ class FakeTracker(Tracker):
         """Raise AssertionError where anything was tracked."""
         if self.events:
             raise AssertionError(f"Nothing was to be tracked; tracked was {self.events}.")
+
+
+def _is_instant(timestamp: object) -> bool:
+    """Tell whether the service would take a timestamp: a datetime, or unix time in seconds or in milliseconds."""
+    if isinstance(timestamp, datetime):
+        try:
+            return timestamp.tzinfo is None or bool(timestamp.astimezone(UTC))
+        except OverflowError:
+            return False
+    if isinstance(timestamp, bool) or not isinstance(timestamp, int | float):
+        return False
+    unit = 1_000 if abs(timestamp) >= _MILLISECONDS_FROM else 1
+    return _FIRST_SECOND * unit <= timestamp < (_LAST_SECOND + 1) * unit
