@@ -46,8 +46,12 @@ def read_file(path: Path) -> None:
     """Add the variables of a ``.env`` file, where it exists; a variable that is set already stays."""
     if not path.is_file():
         return
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise ImproperlyConfigured(f"{path} must be UTF-8 text.") from None
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         if not _ENV_LINE.fullmatch(line):

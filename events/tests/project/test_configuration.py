@@ -12,7 +12,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import Client
 
-from events.tests.support.service import PROJECT_DIR, environment
+from events.tests.support.service import PROJECT_DIR, environment, manage
 from tracking_api import environment as readers
 
 # Each line that comes is an expression and an environment, which a process of its own evaluates. They are copies of one
@@ -113,6 +113,33 @@ def test_it_refuses_a_line_of_the_env_file_that_it_cannot_read(show, tmp_path):
     line = show("PORT", tmp_path, ENV_FILE=tmp_path / ".env")
 
     assert line.endswith(f"ImproperlyConfigured: {tmp_path}/.env, line 4, must be NAME=value: 'PORT '")
+
+
+def test_an_env_file_may_begin_with_the_mark_of_an_editor(tmp_path, monkeypatch):
+    file = tmp_path / ".env"
+    file.write_bytes(b"\xef\xbb\xbfMARKED=yes\n")
+    monkeypatch.setenv("MARKED", "")
+    monkeypatch.delenv("MARKED")
+
+    readers.read_file(file)
+
+    assert readers.text("MARKED", "no") == "yes"
+
+
+def test_an_env_file_that_is_no_utf8_is_refused_by_its_name(tmp_path):
+    file = tmp_path / ".env"
+    file.write_bytes(b"DEFAULT_FROM_EMAIL=B\xfcro@example.com\n")
+
+    with pytest.raises(ImproperlyConfigured, match=f"^{re.escape(str(file))} must be UTF-8 text.$"):
+        readers.read_file(file)
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_a_command_stops_with_a_line_that_names_the_variable(tmp_path, command):
+    done = manage(command, env=environment(tmp_path, MAX_ITEMS="x"))
+
+    said = "ImproperlyConfigured: MAX_ITEMS must be a whole number from 1 to 2147483647, not 'x'.\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
 
 
 @pytest.mark.parametrize("name", ["missing", "."])  # Docker makes a directory where a file to mount is missing

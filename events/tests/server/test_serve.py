@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import ExitStack, suppress
 from http.client import HTTPConnection
+from io import StringIO
 from pathlib import Path
 from threading import Thread
 
@@ -23,6 +24,7 @@ from events.models import Event
 from events.tests.support import service
 from events.tests.support.service import PROJECT_DIR
 from events.tests.support.waiting import wait_until
+from tracking_api.management.commands import serve
 from tracking_api.server.supervisor import Supervisor
 
 
@@ -42,6 +44,18 @@ def test_a_taken_port_is_said_before_anything_is_created(env, tmp_path):
         "Stop what uses it, or choose another with the variables HOST and PORT.\n"
     )
     assert [path.name for path in (tmp_path / "local").iterdir()] == ["secret_key"]
+
+
+@pytest.mark.parametrize(
+    ("host", "url"), [("0.0.0.0", "http://0.0.0.0:8000/"), ("::", "http://[::]:8000/"), ("::1", "http://[::1]:8000/")]
+)
+def test_the_address_that_it_serves_on_is_a_url(settings, host, url):
+    settings.HOST, settings.PORT = host, 8000
+    command = serve.Command(stdout=StringIO())
+
+    command._tell()
+
+    assert command.stdout.getvalue() == f"Serving on {url} – stop with Ctrl+C.\n"
 
 
 def test_it_says_that_it_serves_once_it_does(migrated, tmp_path):

@@ -48,8 +48,12 @@ class Command(BaseCommand):
             raise CommandError("A process of the server can't be started, or ended before it served; see above.")
 
     def _tell(self) -> None:
-        self.stdout.write(f"Serving on http://{settings.HOST}:{settings.PORT}/ – stop with Ctrl+C.")
+        self.stdout.write(f"Serving on http://{self._address()}/ – stop with Ctrl+C.")
         self.stdout.flush()
+
+    def _address(self) -> str:
+        host = f"[{settings.HOST}]" if ":" in settings.HOST else settings.HOST
+        return f"{host}:{settings.PORT}"
 
     def _listen(self) -> socket.socket:
         try:
@@ -57,7 +61,7 @@ class Command(BaseCommand):
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else error
             raise CommandError(
-                f"Can't listen on {settings.HOST}:{settings.PORT}: {reason}. "
+                f"Can't listen on {self._address()}: {reason}. "
                 "Stop what uses it, or choose another with the variables HOST and PORT."
             ) from None
 
