@@ -296,7 +296,8 @@ def _mark(response: HttpResponseBase, answer: Answer, etag: str) -> None:
 
     A 304 says nothing of that, as nothing was read: a cache would take it for what is true of the answer that it keeps.
     """
-    response["ETag"] = etag
+    is_weak = response.get("ETag", "").startswith("W/")  # as a long answer, of which this is the second time, is packed
+    response["ETag"] = f"W/{etag}" if is_weak else etag
     if answer.accuracy is not None and response.status_code != status.HTTP_304_NOT_MODIFIED:
         response[ACCURACY_HEADER] = answer.accuracy
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from fractions import Fraction
-from math import fsum, inf, isfinite
+from math import inf, isfinite
 from operator import add
 from typing import Any
 
@@ -15,7 +14,7 @@ from django.db.models import BigIntegerField, Case, Count, Max, Min, Sum, Value,
 from django.db.models.functions import Cast
 from rest_framework.exceptions import ValidationError
 
-from events.aggregation import bucket_sums
+from events.aggregation import bucket_sums, exact_sums
 from events.aggregation.answer import Answer
 from events.aggregation.event_windows import EventWindow, Found
 from events.aggregation.plan import Piece, plan
@@ -27,6 +26,7 @@ from events.log.models import Event
 from events.log.series import SeriesKey, among
 from events.rollups import sums_sql
 from events.rollups.models import Pruned, Resolution, Rollup, Thinned, Watermark
+from events.rollups.sums import to_double
 from events.worker import moving
 
 # Each of these would be a parameter of a statement, of which SQLite takes some thousands.
@@ -203,24 +203,21 @@ def _rows(grouped: models.QuerySet[Any], **columns: Any) -> models.QuerySet[Any]
 
 def _asked(key: SeriesKey, aggregation_type: str, span: Span) -> Found:
     """Ask for the value by itself. A window that reaches over the turn of a year is merged from the parts of both."""
+    by_year = Question(
+        namespace=key.namespace, name=key.name, ts_min=span.first, ts_max=span.last,
+        granularity=Granularity.YEAR, aggregation_type="avg" if aggregation_type == "sum" else aggregation_type,
+    )  # fmt: skip
     try:
-        if aggregation_type != "avg":
-            values = _by_year(key, aggregation_type, span)
-            if aggregation_type in {"min", "max"}:
-                return _MERGES[aggregation_type](values) if values else None
-            return float(sum(map(Fraction, values)))
-        averages, counts = _by_year(key, "avg", span), _by_year(key, "count", span)
+        if aggregation_type in _SUMMED:
+            parts = exact_sums.read(by_year)
+            units, number = sum(part.units for part in parts), sum(part.number for part in parts)
+            if aggregation_type == "avg":
+                return to_double(units, number) if number else None
+            total = to_double(units)
+            return total if isfinite(total) else beyond_a_double("sum")
+        values = [item["value"] for item in Answer(by_year).items() if item["value"] is not None]
     except ValidationError as error:
         return error
-    except OverflowError:
-        return beyond_a_double("sum")
-    parts = [Fraction(average) * int(count) for average, count in zip(averages, counts, strict=True)]
-    return float(sum(parts) / int(fsum(counts))) if parts else None
-
-
-def _by_year(key: SeriesKey, aggregation_type: str, span: Span) -> list[float]:
-    question = Question(
-        namespace=key.namespace, name=key.name, ts_min=span.first, ts_max=span.last,
-        granularity=Granularity.YEAR, aggregation_type=aggregation_type,
-    )  # fmt: skip
-    return [item["value"] for item in Answer(question).items() if item["value"] is not None]
+    if aggregation_type == "count":
+        return float(sum(values))
+    return _MERGES[aggregation_type](values) if values else None

@@ -3,18 +3,20 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import transaction
 from rest_framework.exceptions import ValidationError
 
 from events.aggregation.answer import aggregate
 from events.aggregation.question import AGGREGATION_TYPES, ROLLED_UP_TYPES, Question, Window
 from events.aggregation.windows import TooManyEvents, read, stored_series
 from events.calendar.granularity import MICROSECOND
+from events.database import partitions
 from events.database.snapshot import snapshot
 from events.log.namespace_patterns import Namespaces
 from events.log.series import SeriesKey
 from events.models import Event, Watermark
 from events.tests.support.rolling_up import roll_up_all
-from events.worker import retention
+from events.worker import moving, retention
 
 pytestmark = pytest.mark.partitions_on("postgresql")
 
@@ -102,6 +104,33 @@ def test_a_window_may_reach_over_the_turn_of_a_year(db):
     assert found([Window(SERIES[0], kind, *ends) for kind in values]) == {
         Window(SERIES[0], kind, *ends): value for kind, value in values.items()
     }
+
+
+@pytest.mark.parametrize("state", ["as it was", "amid a renaming", "pruned"])
+def test_the_years_of_a_window_are_added_up_exactly(db, state):
+    """The first year's sum has no double of its own: to the nearest one, nothing is added."""
+    series, turn, step = SERIES[0], datetime(2027, 1, 1, tzinfo=UTC), timedelta(days=1)
+    track(series, 3, turn - 2 * step, step, lambda number: [2.0**53, 1.0, 1.0][number])
+    roll_up_all()
+    if state == "amid a renaming":
+        with transaction.atomic():
+            Watermark.objects.locked(partitions.partition_of(*series))
+            moving.begin(series, SERIES[1], is_merged=False)
+        series = SERIES[1]
+    elif state == "pruned":
+        list(retention.prune(retention.Series(*series, turn)))
+    of_sum, of_average = (Window(series, kind, turn - 2 * step, turn + step) for kind in ("sum", "avg"))
+
+    assert found([of_sum, of_average]) == {of_sum: 2.0**53 + 2, of_average: (2.0**53 + 2) / 3}
+
+
+def test_a_sum_over_the_turn_of_a_year_may_be_one_that_its_parts_are_not(db):
+    turn = datetime(2027, 1, 1, tzinfo=UTC)
+    track(SERIES[0], 3, turn - timedelta(days=2), timedelta(days=1), lambda number: [1e308, 1e308, -1e308][number])
+    roll_up_all()
+    window = Window(SERIES[0], "sum", turn - timedelta(days=2), turn)
+
+    assert found([window]) == {window: 1e308}
 
 
 def test_a_sum_over_the_turn_of_a_year_may_be_beyond_a_double(db):

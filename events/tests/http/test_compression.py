@@ -99,18 +99,24 @@ def test_a_short_answer_is_sent_as_it_is(client, make_event):
     assert "Accept-Encoding" in response["Vary"]
 
 
+def tag_of(response):
+    """The tag as it is sent: a server that makes a long answer whole first sends the head after it."""
+    body_of(response)
+    return response["ETag"]
+
+
 @pytest.mark.parametrize("parameters", ["", "?format=csv", "?granularity=day"])
 def test_the_tag_is_weak_where_the_coding_may_change_the_bytes(client, stored, parameters):
     path = PATH + parameters
-    plain = client.get(path)
-    tags = [client.get(path, headers={"Accept-Encoding": coding})["ETag"] for coding in ("gzip", "zstd", "identity")]
-    assert tags == [f"W/{plain['ETag']}", f"W/{plain['ETag']}", plain["ETag"]]
+    plain = tag_of(client.get(path))
+    tags = [tag_of(client.get(path, headers={"Accept-Encoding": coding})) for coding in ("gzip", "zstd", "identity")]
+    assert tags == [f"W/{plain}", f"W/{plain}", plain]
 
     for coding in ("gzip", "zstd", "identity"):
         for known in (tags[0], tags[2], f'"x", {tags[0]}', "*"):
             again = client.get(path, headers={"Accept-Encoding": coding, "If-None-Match": known})
             assert (again.status_code, again.content) == (304, b"")
-            assert again["ETag"] == client.get(path, headers={"Accept-Encoding": coding})["ETag"]
+            assert again["ETag"] == tag_of(client.get(path, headers={"Accept-Encoding": coding}))
             assert "Accept-Encoding" in again["Vary"]
             assert "Content-Encoding" not in again
         assert client.get(path, headers={"Accept-Encoding": coding, "If-None-Match": 'W/"x"'}).status_code == 200
