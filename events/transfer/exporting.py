@@ -30,6 +30,7 @@ _PIECE_BYTES = 1 << 15
 # tells which fields it is between.
 _JSON_COLUMNS = "FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02'"
 _JSON_GAPS = (
+    (b"\x02-0\n", b"\x02-0.0\n"),  # an integer has no sign at zero
     (b'"\x02\x02"', b'","timestamp":"'),
     (b'"\x02"', b'","name":"'),
     (b'"\x02', b'Z","value":'),

@@ -74,6 +74,13 @@ class Source(NamedTuple):
     file: BinaryIO
 
 
+def standard_input() -> int:
+    """Return the number of the file that is standard input. Raises OSError where it is closed."""
+    if sys.stdin is None:
+        raise OSError("Standard input is closed.")
+    return sys.stdin.fileno()
+
+
 @contextmanager
 def reading(path: str, file_format: str, encoding: str | None = None) -> Iterator[Source]:
     """Open a file for reading; where no encoding is given, its byte order mark tells it, or else it is UTF-8.
@@ -90,7 +97,7 @@ def reading(path: str, file_format: str, encoding: str | None = None) -> Iterato
             yield Source(archived.lines_of(parquet), _UTF_8, parquet)
         return
     with (
-        open(sys.stdin.fileno() if path == PIPE else path, "rb", _BUFFER_BYTES, closefd=path != PIPE) as file,
+        open(standard_input() if path == PIPE else path, "rb", _BUFFER_BYTES, closefd=path != PIPE) as file,
         io.BufferedReader(
             cast(io.RawIOBase, gzip.open(file) if file_format.endswith(".gz") else file), _BUFFER_BYTES
         ) as lines,

@@ -19,6 +19,7 @@ from events.transfer.files import mark_of
 from events.transfer.import_formats import Format, ImportFailed
 from events.transfer.models import Bookmark
 
+_OF_SOURCE = ("lines", "digest", "head", "events", "rejected", "rejects", "rejects_bytes", "is_done")
 _STEP_LINES = {"postgresql": 50_000, "sqlite": 5_000}
 
 
@@ -107,7 +108,7 @@ def steps(reader: Format, bookmark: Bookmark, rejects: Path | None) -> Iterator[
         yield Step(bookmark.lines, 0, [])
         return
     if bookmark.is_done and bookmark.head not in {head, unended}:
-        _forget(bookmark)
+        _begin_anew(bookmark)
     digest, number = _digest(reader.header), len(reader.header)
     if bookmark.lines:
         number = _skip(reader, bookmark, digest, number)
@@ -127,7 +128,7 @@ def steps(reader: Format, bookmark: Bookmark, rejects: Path | None) -> Iterator[
         if kept and rejected:
             kept.add(chain.from_iterable(each.lines for each in rejected))
             changes |= {"rejected": bookmark.rejected + len(rejected), "rejects_bytes": kept.bytes}
-        if taken:
+        if rows or kept or (taken and not bookmark.was):  # blank lines alone don't make it another source
             _store(rows, bookmark, changes)
         if rejected and kept is None:
             raise ImportFailed(f"Line {rejected[0].number}: {rejected[0].reason} The lines before it are imported.")
@@ -139,10 +140,12 @@ def _digest(lines: list[bytes]) -> hashlib.blake2b:
     return hashlib.blake2b(b"".join(lines), digest_size=32)
 
 
-def _forget(bookmark: Bookmark) -> None:
-    Bookmark.objects.filter(pk=bookmark.pk).delete()
-    Bookmark.objects.create(pk=bookmark.pk, source=bookmark.source)
-    bookmark.refresh_from_db()
+def _begin_anew(bookmark: Bookmark) -> None:
+    """Begin at the start, which is stored with the first step: what stores nothing leaves the old source known."""
+    bookmark.was = bookmark.lines, bookmark.digest
+    unread = Bookmark()
+    for name in _OF_SOURCE:
+        setattr(bookmark, name, getattr(unread, name))
 
 
 def _without_end(line: bytes, encoding: str) -> bytes:
@@ -196,10 +199,12 @@ def _sort_out(reader: Format, lines: list[bytes], stop: bool) -> tuple[list[Row]
 
 def _store(rows: list[Row], bookmark: Bookmark, changes: dict[str, Any]) -> None:
     with transaction.atomic():
-        here = Bookmark.objects.filter(pk=bookmark.pk, lines=bookmark.lines, digest=bookmark.digest)
-        if not here.update(**changes):
+        lines, digest = bookmark.was or (bookmark.lines, bookmark.digest)
+        here = Bookmark.objects.filter(pk=bookmark.pk, lines=lines, digest=digest)
+        if not here.update(**{name: getattr(bookmark, name) for name in _OF_SOURCE} | changes):
             raise ImportFailed("Another import of the same source is at work.")
         if rows:
             append.append(rows)
+    bookmark.was = None
     for field, value in changes.items():
         setattr(bookmark, field, value)

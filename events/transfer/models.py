@@ -20,6 +20,9 @@ class Bookmark(models.Model):
     is_done = models.BooleanField(default=False)
     changed = models.DateTimeField(auto_now=True)
 
+    # lines and digest of another source by this name, which is known until the first step of this one is stored
+    was: tuple[int, str] | None = None
+
     class Meta:
         default_permissions = ()
 

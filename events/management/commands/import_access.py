@@ -1,7 +1,6 @@
 """``manage.py import_access``: store users, clients, grants and tokens from a file of export_access."""
 
 import stat
-import sys
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing_extensions import override
 from events.management.system_checks import OWN_CHECKS
 from events.transfer import access_files
 from events.transfer.access_files import AccessError
-from events.transfer.files import PIPE
+from events.transfer.files import PIPE, standard_input
 
 
 class Command(BaseCommand):
@@ -33,7 +32,7 @@ class Command(BaseCommand):
     @override
     def handle(self, *args: Any, path: str, overwrite: bool, **options: Any) -> None:
         try:
-            with open(sys.stdin.fileno() if path == PIPE else path, encoding="utf-8", closefd=path != PIPE) as file:
+            with open(standard_input() if path == PIPE else path, encoding="utf-8", closefd=path != PIPE) as file:
                 counts = access_files.read(file, overwrite=overwrite)
             is_open_to_others = path != PIPE and stat.S_IMODE(Path(path).stat().st_mode) & 0o077
         except AccessError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, InterfaceError
 from typing_extensions import override
 
 from events.database.dialect import is_postgresql
@@ -90,8 +91,8 @@ class Command(BaseCommand):
             raise CommandError(
                 f"{path}: {error} Import all of it with --restart, or choose another --bookmark."
             ) from None
-        except (ImportFailed, OSError, EOFError, ValueError, zlib.error) as error:
-            raise CommandError(f"{path}: {error}") from None
+        except (ImportFailed, OSError, EOFError, ValueError, zlib.error, DatabaseError, InterfaceError) as error:
+            raise CommandError(f"{path}: {str(error).strip()}") from None
         except KeyboardInterrupt:
             raise CommandError(f"Interrupted after {self.events} events; run it again to go on.") from None
         took = time.monotonic() - began

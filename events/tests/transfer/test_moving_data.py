@@ -12,6 +12,7 @@ from io import StringIO
 
 import psycopg2
 import pytest
+from django.db import OperationalError
 
 from events.database import partitions
 from events.ingest import decoding
@@ -76,6 +77,19 @@ def test_the_lines_are_those_that_the_api_takes(db, tmp_path, client_with_scopes
 
     assert (answer.status_code, answer.json(), log()) == (201, {"accepted": 7}, before)
     assert [json.loads(line)["timestamp"] for line in body.splitlines()] == [row[2] for row in in_order_of_export(ODD)]
+
+
+@pytest.mark.only_on("postgresql")  # SQLite stores no sign of zero
+def test_zero_keeps_its_sign_for_readers_to_whom_an_integer_has_none(db, tmp_path):
+    (tmp_path / "events.csv").write_text("namespace,name,timestamp,value\nS,n,+1,-0.0\nS,-0\x02-0,+1,0\n")
+    run("import_events", tmp_path / "events.csv")
+
+    run("export_events", tmp_path / "events.ndjson")
+
+    assert (tmp_path / "events.ndjson").read_text() == (
+        '{"namespace":"S","name":"n","timestamp":"1970-01-01T00:00:01Z","value":-0.0}\n'
+        '{"namespace":"S","name":"-0\\u0002-0","timestamp":"1970-01-01T00:00:01Z","value":0}\n'
+    )
 
 
 @pytest.mark.parametrize("form", ["csv", "ndjson"])
@@ -427,6 +441,19 @@ def test_another_file_by_the_name_of_a_done_one_is_imported_whole(db, tmp_path, 
     assert Event.objects.count() == 39
 
 
+@pytest.mark.parametrize("cut", ["{", "\n\nbad\n"])
+def test_a_done_file_is_still_known_after_a_run_that_stored_nothing(db, tmp_path, short_steps, cut):
+    path = tmp_path / "events.ndjson"
+    path.write_text(lines(10))
+    run("import_events", path)
+    path.write_text(cut)
+    fails("import_events", path)
+    path.write_text(lines(12))
+
+    assert run("import_events", path)[0].startswith("Imported 2 events in ")
+    assert [value for *_, value in log()] == list(range(12))
+
+
 @pytest.mark.parametrize("form", ["ndjson", "csv"])
 @pytest.mark.parametrize("interrupted_at", [0, 1, 2, 3])
 def test_an_interrupted_import_neither_loses_nor_repeats(db, tmp_path, short_steps, monkeypatch, form, interrupted_at):
@@ -477,6 +504,47 @@ def test_two_imports_of_one_source_do_not_both_store_it(db, tmp_path, short_step
             next(others)
         list(steps)
     assert Event.objects.count() == 9
+
+
+@pytest.mark.parametrize("with_rejects", [False, True])
+def test_nor_do_they_where_another_one_by_its_name_was_done(db, tmp_path, short_steps, with_rejects):
+    path = tmp_path / "events.ndjson"
+    path.write_text(lines(4))
+    run("import_events", path, "--bookmark", "here")
+    path.write_text(lines(9, start=100))
+    rejects = tmp_path / "rejects" if with_rejects else None
+    bookmark, same = Bookmark.objects.get(), Bookmark.objects.get()
+    with path.open("rb") as first, path.open("rb") as second:
+        steps = importing.steps(NDJSON(first, "utf-8"), bookmark, rejects)
+        others = importing.steps(NDJSON(second, "utf-8"), same, rejects)
+        for each in (steps, steps):
+            next(each)
+        with pytest.raises(importing.ImportFailed, match="Another import"):
+            list(others)
+        list(steps)
+    assert [value for *_, value in log()] == [*range(4), *range(100, 109)]
+
+
+def test_an_error_of_the_database_is_told_and_the_import_goes_on_later(db, tmp_path, short_steps, monkeypatch):
+    path = tmp_path / "events.ndjson"
+    path.write_text(lines(9))
+    with monkeypatch.context() as patched:
+        patched.setattr(importing.append, "append", locked)
+        assert fails("import_events", path) == f"{path}: database is locked"
+
+    run("import_events", path)
+    assert [value for *_, value in log()] == list(range(9))
+
+
+def locked(rows):
+    raise OperationalError("database is locked\n")
+
+
+@pytest.mark.parametrize("command", ["import_events", "import_access"])
+def test_closed_standard_input_is_told(db, monkeypatch, command):
+    monkeypatch.setattr(sys, "stdin", None)
+
+    assert "Standard input is closed." in fails(command, "-")
 
 
 def test_rejects_are_not_put_into_a_file_of_something_else(db, tmp_path):
