@@ -78,6 +78,7 @@ class FormerName(models.Model):
     since = models.DateTimeField(default=timezone.now)
 
     objects = FormerNameQuerySet.as_manager()
+    moved_by = ("namespace", "name")
 
     class Meta:
         # Serves the look-up of one series, and of the series of a page.

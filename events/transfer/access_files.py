@@ -100,19 +100,19 @@ def read(file: TextIO, *, overwrite: bool) -> Counts:
             model, fields = known[line["model"]], line["fields"]
             wanted, many = _row_of(model, fields)
             stored = _find(model, fields)
+            if stored is None:
+                _store(wanted, many)
+                added += 1
+            elif _fields_of(stored) | _PASSING == fields | _PASSING:
+                same += 1
+            elif overwrite:
+                wanted.pk = stored.pk
+                _store(wanted, many)
+                replaced += 1
+            else:
+                others.append(f"{model._meta.verbose_name} {'/'.join(map(str, _name_of(stored)))}")
         except (KeyError, TypeError, ValueError, ValidationError) as error:
             raise AccessError(f"Line {number} can't be understood: {type(error).__name__}: {error}.") from None
-        if stored is None:
-            _store(wanted, many)
-            added += 1
-        elif _fields_of(stored) | _PASSING == fields | _PASSING:
-            same += 1
-        elif overwrite:
-            wanted.pk = stored.pk
-            _store(wanted, many)
-            replaced += 1
-        else:
-            others.append(f"{model._meta.verbose_name} {'/'.join(map(str, _name_of(stored)))}")
     if others:
         more = f" and {len(others) - 10} more" if len(others) > 10 else ""
         raise AccessError(f"There already, and not as in the file: {', '.join(others[:10])}{more}.")
@@ -138,7 +138,7 @@ def _lines(file: TextIO) -> Iterator[Any]:
     for line in file:
         try:
             yield json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise AccessError(f"A line is no JSON: {error}.") from None
 
 

@@ -14,7 +14,8 @@ from django.utils import timezone
 from oauth2_provider.models import AccessToken, Application
 
 from events.alerts.evaluator import Evaluator
-from events.models import Alert, AlertTarget, Annotation, Grant, LongLivedToken, SeriesSettings
+from events.log.series import SeriesKey
+from events.models import Alert, AlertTarget, Annotation, FormerName, Grant, LongLivedToken, SeriesSettings
 from events.tests.support import originals, service
 from events.tests.support.commands import fails, run
 from events.tests.support.service import call, fetch_token
@@ -114,25 +115,28 @@ def test_what_people_wrote_is_moved_too(tmp_path, db):
         tag_lines="\ndeploy\n",
     )  # fmt: skip
     SeriesSettings.objects.create(namespace="Shop", name="order", unit="EUR", is_hidden=True)
+    FormerName.objects.create(namespace="Shop", name="sale", to_namespace="Shop", to_name="order")
     path = tmp_path / "access"
     run("export_access", path)
     [annotation] = Annotation.objects.all()
     before = annotation.answered()
-    for model in (Annotation, SeriesSettings):
+    for model in (Annotation, SeriesSettings, FormerName):
         model.objects.all().delete()
         model.objects.create(**OTHER[model])
 
-    assert run("import_access", path)[0] == "Added 2 rows, replaced 0, found 0 there already.\n"
-    assert run("import_access", path)[0] == "Added 0 rows, replaced 0, found 2 there already.\n"
+    assert run("import_access", path)[0] == "Added 3 rows, replaced 0, found 0 there already.\n"
+    assert run("import_access", path)[0] == "Added 0 rows, replaced 0, found 3 there already.\n"
 
     assert Annotation.objects.get(key=annotation.key).answered() == before
     assert SeriesSettings.objects.filter(name="order", unit="EUR", is_hidden=True).count() == 1
-    assert Annotation.objects.count() == SeriesSettings.objects.count() == 2
+    assert FormerName.objects.renamed([SeriesKey("Shop", "sale")]) == {SeriesKey("Shop", "sale"): "Shop/order"}
+    assert Annotation.objects.count() == SeriesSettings.objects.count() == FormerName.objects.count() == 2
 
 
 OTHER = {
     Annotation: {"namespace": "Shop", "timestamp": "2020-11-12T00:00:00Z", "title": "Another"},
     SeriesSettings: {"namespace": "Shop", "name": "visit"},
+    FormerName: {"namespace": "Shop", "name": "visit", "to_namespace": "Shop", "to_name": "view"},
 }
 
 
@@ -258,6 +262,7 @@ def test_a_client_that_is_there_without_its_grant_gets_it(access, tmp_path):
         (lambda all_lines: all_lines[1:], "This is no file of export_access, or one of another version."),
         (lambda all_lines: [], "This is no file of export_access, or one of another version."),
         (lambda all_lines: [all_lines[0], "{"], "A line is no JSON: Expecting property name enclosed in double quotes: line 2 column 1 (char 2)."),
+        (lambda all_lines: [all_lines[0], "[" * 200_000], "A line is no JSON: maximum recursion depth exceeded while decoding a JSON array from a unicode string."),
         (lambda all_lines: [all_lines[0], {"model": "events.event", "fields": {}}], "Line 2 can't be understood: KeyError: 'events.event'."),
         (lambda all_lines: [all_lines[0], *all_lines[3:]], "Line 2 can't be understood: ValueError: there is no user eve."),
         (lambda all_lines: [all_lines[0], {"model": "auth.group", "fields": {"name": "x", "permissions": [["fly", "events", "event"]]}}],
@@ -275,6 +280,19 @@ def test_a_bad_file_changes_nothing(access, tmp_path, change, said):
 
     assert fails("import_access", path) == f"{said} Nothing was imported."
     assert User.objects.count() == Group.objects.count() == Application.objects.count() == 0
+
+
+@pytest.mark.only_on("postgresql")  # SQLite stores the character
+def test_a_character_that_the_database_refuses_is_told(access, tmp_path):
+    path = tmp_path / "access"
+    run("export_access", path)
+    forget()
+    path.write_text(path.read_text().replace('"eve@tracking.example"', '"\\u0000"'))
+
+    assert fails("import_access", path) == (
+        "Line 3 can't be understood: ValueError: A string literal cannot contain NUL (0x00) characters.."
+        " Nothing was imported."
+    )
 
 
 def test_a_file_that_can_not_be_read(db, tmp_path):
