@@ -21,6 +21,7 @@ from events.log.series import SeriesKey
 from events.rollups.models import Watermark
 from events.rollups.moves import Move
 from events.series.models import FormerName, SeriesSettings
+from events.text_inputs import LineBreaksMixin, on_one_line
 from events.worker import moving, pacing
 from events.worker.moving import CannotMoveError
 
@@ -30,7 +31,11 @@ _MOST_FORMER_NAMES = 20
 _MINUTES_SECONDS = 5
 
 
-class SeriesForm(forms.ModelForm):
+def _names(typed: str, series: SeriesKey) -> bool:
+    return on_one_line(typed) == on_one_line("/".join(series))
+
+
+class SeriesForm(LineBreaksMixin, forms.ModelForm):
     """What a user may say of a series."""
 
     class Meta:
@@ -43,7 +48,7 @@ class SeriesForm(forms.ModelForm):
         labels = {"is_hidden": "Hidden from the overview"}
 
 
-class RenameForm(forms.Form):
+class RenameForm(LineBreaksMixin, forms.Form):
     """The new name of a series; to merge it, which can't be undone, its present name is typed too."""
 
     namespace = forms.CharField(max_length=255, strip=False, label="New namespace")
@@ -61,8 +66,8 @@ class RenameForm(forms.Form):
     @override
     def clean(self) -> dict[str, Any]:
         """Require the present name for a merge."""
-        cleaned = self.cleaned_data
-        if cleaned.get("merge") and cleaned.get("confirmation") != "/".join(self.series):
+        cleaned = super().clean()
+        if cleaned.get("merge") and not _names(cleaned.get("confirmation", ""), self.series):
             self.add_error("confirmation", f"Type {'/'.join(self.series)} to merge it: this can’t be undone.")
         return cleaned
 
@@ -90,7 +95,7 @@ class DeleteForm(forms.Form):
     def clean_typed_name(self) -> str:
         """Require the name of the series."""
         typed: str = self.cleaned_data["typed_name"]
-        if typed != "/".join(self.series):
+        if not _names(typed, self.series):
             raise ValidationError(f"Type {'/'.join(self.series)} to delete it: this can’t be undone.")
         return typed
 

@@ -1,12 +1,14 @@
 """The admin's pages of events: to browse, export and delete them, at a cost that doesn't grow with the table."""
 
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
+from datetime import time, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from django import forms
 from django.contrib import admin
-from django.db.models import CharField
+from django.contrib.admin.widgets import AdminSplitDateTime, BaseAdminDateWidget, BaseAdminTimeWidget
+from django.db.models import CharField, DateTimeField
 from django.http import HttpRequest, StreamingHttpResponse
 from django.utils.html import format_html
 from typing_extensions import override
@@ -16,8 +18,30 @@ from events.admin.lists import StrictListMixin
 from events.calendar import timestamps
 from events.http.csv_files import csv_pieces, marked
 from events.log.models import Event, EventQuerySet
+from events.text_inputs import LineBreaksMixin
 
 _AROUND = timedelta(minutes=30)
+
+
+class _TimeInput(BaseAdminTimeWidget):
+    supports_microseconds = True
+
+    @override
+    def format_value(self, value: Any) -> str | None:
+        return value.isoformat() if isinstance(value, time) else super().format_value(value)
+
+
+class _TimestampInput(AdminSplitDateTime):
+    """The admin's inputs of a date and a time, with the fraction of the second."""
+
+    supports_microseconds = True
+
+    def __init__(self, attrs: dict[str, Any] | None = None) -> None:
+        forms.MultiWidget.__init__(self, [BaseAdminDateWidget, _TimeInput({"size": "15"})], attrs)  # as its base has it
+
+
+class EventForm(LineBreaksMixin, forms.ModelForm):
+    """An event, of which stays what isn’t changed."""
 
 
 def _is_final(event: Event | None) -> bool:
@@ -44,7 +68,11 @@ class EventAdmin(StrictListMixin):
     actions_selection_counter = False  # the counter would offer to select every match
     fields = ("namespace", "name", "timestamp", "value", "chart")
     readonly_fields = ("chart",)
-    formfield_overrides = {CharField: {"strip": False}}
+    form = EventForm
+    formfield_overrides = {
+        CharField: {"strip": False},
+        DateTimeField: {"form_class": forms.SplitDateTimeField, "widget": _TimestampInput},
+    }
 
     @admin.display(description="timestamp")
     def time(self, event: Event) -> str:

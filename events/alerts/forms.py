@@ -11,6 +11,7 @@ from typing_extensions import override
 from events.aggregation.question import NAMED_TYPES
 from events.alerts import emails, sealing, webhooks
 from events.alerts.models import Alert, AlertTarget
+from events.text_inputs import LineBreaksMixin
 
 _MOST_SECRET_CHARACTERS = 200
 # Nothing is kept by the browser, and what was entered once is not shown again.
@@ -33,7 +34,7 @@ class WordsInput(forms.TextInput):
         return {**super().get_context(name, value, listed), "words": self.words}
 
 
-class AlertForm(forms.ModelForm):
+class AlertForm(LineBreaksMixin, forms.ModelForm):
     """An alert: what is watched, when that fires, and who is told."""
 
     class Meta:

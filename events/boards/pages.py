@@ -39,12 +39,13 @@ from events.http import csp
 from events.http.error_pages import error_page
 from events.http.exceptions import RateLimited
 from events.series.models import SeriesSettings
+from events.text_inputs import LineBreaksMixin
 
 MOST_BOARDS = 100  # of a user
 _PUBLISHERS = "users with the permission “Can make a board public by a link”"
 
 
-class BoardForm(forms.ModelForm):
+class BoardForm(LineBreaksMixin, forms.ModelForm):
     """What a board is called, and who sees it."""
 
     class Meta:

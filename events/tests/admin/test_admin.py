@@ -14,6 +14,7 @@ from events.admin import event_list
 from events.admin.event_list import EventPaginator
 from events.admin.events import EventAdmin
 from events.models import Event, Rollup
+from events.tests.support.forms import inputs_of
 from events.worker import roll_up
 
 LIST = "/admin/events/event/"
@@ -234,6 +235,41 @@ def test_an_event_keeps_its_blanks_when_it_is_edited(client, make_event):
     assert response.status_code == 302
     event.refresh_from_db()
     assert (event.namespace, event.name, event.value) == (" a ", " b ", 2.0)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "name", "timestamp", "value"),
+    [
+        ("a\nb\r", " c\r\nd ", "2020-11-12T11:10:00.000001", 1 / 3),
+        ("\x01", "\tx", "2020-11-12T11:10:00.5", 5e-324),
+        ("ünïcode 🎉", "“quoted” \\", "0001-01-01T00:00:00", -1.7976931348623157e308),
+        ("a", "b", "9999-12-31T23:59:59.999999", 1e22),
+    ],
+)
+def test_what_is_saved_unchanged_stays_as_it_was(client, make_event, namespace, name, timestamp, value):
+    event = make_event(namespace, name, timestamp, value=value)
+    page = f"{LIST}{event.pk}/change/"
+    form = inputs_of(client.get(page).text)
+
+    assert client.post(page, form).status_code == 302
+
+    found = Event.objects.get(pk=event.pk)
+    assert (found.namespace, found.name, found.timestamp, found.value) == (namespace, name, instant(timestamp), value)
+
+
+def test_a_line_break_goes_with_any_other_change(client, make_event):
+    event = make_event("a\nb", "c\nd", "2020-11-12T11:10:00.25")
+    page = f"{LIST}{event.pk}/change/"
+    form = inputs_of(client.get(page).text)
+
+    client.post(page, {**form, "name": "cde", "timestamp_1": "11:10:00.75"})
+
+    event.refresh_from_db()
+    assert (event.namespace, event.name, event.timestamp) == ("a\nb", "cde", instant("2020-11-12T11:10:00.75"))
+
+
+def instant(text):
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
 @pytest.mark.parametrize(

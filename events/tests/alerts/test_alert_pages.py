@@ -19,6 +19,7 @@ from events.database.snapshot import snapshot
 from events.log.series import SeriesKey
 from events.models import Event
 from events.tests.alerts.conftest import NOON
+from events.tests.support.forms import inputs_of
 from events.tests.support.rolling_up import roll_up_all
 
 SEE = ("view_event", "view_alert")
@@ -398,3 +399,16 @@ def test_the_admin_has_them_too(admin, make_alert, make_target, time):
     for path in ("alert/", "alert/add/", "delivery/", f"delivery/{delivery.pk}/change/"):
         assert admin.get(f"/admin/events/{path}").status_code == 200
     assert admin.post(f"/admin/events/delivery/{delivery.pk}/change/", {"status": "failed"}).status_code == 403
+
+
+def test_a_series_with_line_breaks_is_watched_as_it_is(admin):
+    page = admin.get("/alerts/new?series=Server%0A1/c%0D%0Apu").text
+    series = {name: text for name, text in inputs_of(page).items() if name in {"namespace", "series_name"}}
+
+    assert admin.post("/alerts/new?series=Server%0A1/c%0D%0Apu", {**FORM, **series}).status_code == 302
+
+    alert = Alert.objects.get()
+    assert (alert.namespace, alert.series_name) == ("Server\n1", "c\r\npu")
+    assert admin.post(f"/alerts/{alert.pk}/change", {**FORM, **series, "name": "Other"}).status_code == 302
+    alert = Alert.objects.get()
+    assert (alert.name, alert.namespace, alert.series_name) == ("Other", "Server\n1", "c\r\npu")

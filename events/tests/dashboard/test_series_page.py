@@ -28,13 +28,13 @@ def post(make_event):
     make_event("Shop", "taken")
     user = User.objects.create_user("ada")
 
-    def post(what, permission="change_event", **fields):
+    def post(what, permission="change_event", page=PAGE, **fields):
         user.user_permissions.set(Permission.objects.filter(codename__in=["view_event", permission]))
         client = Client(enforce_csrf_checks=True)
         client.force_login(User.objects.get())
-        token = client.get(PAGE).cookies["csrftoken"].value
+        token = client.get(page).cookies["csrftoken"].value
         post.page = client.get
-        return client.post(PAGE, {"what": what, **fields}, headers={"X-CSRFToken": token})
+        return client.post(page, {"what": what, **fields}, headers={"X-CSRFToken": token})
 
     return post
 
@@ -99,6 +99,21 @@ def test_a_series_is_deleted(post):
     finish()
     assert Event.objects.filter(name="odrer").count() == 0
     assert FormerName.objects.values_list("namespace", "name", "to_name").get() == (*SeriesKey("Shop", "odrer"), "")
+
+
+@pytest.mark.one_partition
+def test_a_name_with_line_breaks_is_typed_without_them_and_keeps_its_own(post, make_event):
+    make_event("Sh\nop", "od\r\nrer")
+    page = "/series/Sh%0Aop/od%0D%0Arer"
+    response = post("rename", page=page, namespace="Shop", new_name="order")
+    assert (response.status_code, response["Location"]) == (302, "/series/Sh%0Aop/order")
+    finish()
+
+    response = post("delete", "delete_event", page="/series/Sh%0Aop/order", typed_name="Shop/order")
+
+    assert response.status_code == 302
+    finish()
+    assert set(Event.objects.values_list("namespace", "name")) == {("Shop", "odrer"), ("Shop", "taken")}
 
 
 @pytest.mark.one_partition
