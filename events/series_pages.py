@@ -16,6 +16,7 @@ from typing_extensions import override
 from events import renaming
 from events.aggregation.catalogue import Series, find
 from events.dashboard import DashboardView
+from events.http.simultaneous import again_where_taken
 from events.log.models import validate_path_segment
 from events.log.series import SeriesKey
 from events.rollups.models import Watermark
@@ -120,6 +121,7 @@ class SeriesPage(DashboardView):
         """Show the series. Raises Http404 where nothing is known of it, neither an event nor a word."""
         return self._show()
 
+    @again_where_taken
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Do what the user says with the series. Raises PermissionDenied where the user may not."""
         what = request.POST.get("what", "settings")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any, cast
 
@@ -21,6 +22,9 @@ from events.calendar.granularity import last_of_day
 from events.log.models import Event, EventQuerySet
 
 MOST_CHOICES = 200
+_PAST_MILLISECONDS = re.compile(r"(?<=\.\d{3})\d+")
+_IN_MILLISECONDS = re.compile(r"\.\d{3}(?!\d)")
+_REST_OF_MILLISECOND = timedelta(microseconds=999)
 
 
 class InstantField(forms.DateTimeField):
@@ -36,19 +40,34 @@ class InstantField(forms.DateTimeField):
 
 
 class WindowEndField(InstantField):
-    """The end of a range, included; a date alone means the last instant of that day."""
+    """The end of a range, included; a date means all of that day, and a millisecond all of that."""
 
     @override
     def to_python(self, value: Any) -> datetime | None:
-        day = timestamps.day_of(value) if isinstance(value, str) else None
-        return super().to_python(value) if day is None else last_of_day(day, UTC)
+        text = value if isinstance(value, str) else ""
+        day = timestamps.day_of(text)
+        if day is not None:
+            return last_of_day(day, UTC)
+        instant = super().to_python(value)
+        return instant + _REST_OF_MILLISECOND if instant and _IN_MILLISECONDS.search(text) else instant
+
+
+class InstantInput(forms.DateTimeInput):
+    """A browser's field of an instant, which shows milliseconds at most."""
+
+    input_type = "datetime-local"
+
+    @override
+    def format_value(self, value: Any) -> str | None:
+        shown = super().format_value(value)
+        return shown and _PAST_MILLISECONDS.sub("", shown)
 
 
 class WindowForm(forms.Form):
     """Both ends of a date range, in UTC."""
 
-    start = InstantField(required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
-    end = WindowEndField(required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
+    start = InstantField(required=False, widget=InstantInput)
+    end = WindowEndField(required=False, widget=InstantInput)
 
     @classmethod
     def of(cls, data: Any) -> WindowForm:

@@ -21,6 +21,7 @@ from events.alerts.lag import read_lag
 from events.alerts.models import Alert, AlertState, Delivery
 from events.alerts.preview import preview
 from events.alerts.states import FIRING, PENDING, RESOLVED
+from events.http.simultaneous import again_where_taken
 from events.log.series import SeriesKey
 
 _MOST_STATES, _MOST_FIRINGS, _MOST_DELIVERIES = 100, 30, 20
@@ -81,6 +82,7 @@ class AlertNew(AlertsPage):
         """Show the form."""
         return self._form(AlertForm(instance=self.alert(**kwargs), label_suffix=""))
 
+    @again_where_taken
     def post(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
         """Store the alert, and lead to its page; or, where ``preview`` was pressed, show what it would have done."""
         alert = self.alert(**kwargs)

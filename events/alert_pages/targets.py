@@ -14,6 +14,7 @@ from events.alert_pages.page import AlertsPage
 from events.alerts import forms, messages
 from events.alerts.forms import TargetForm
 from events.alerts.models import Alert, AlertTarget
+from events.http.simultaneous import again_where_taken
 
 _VIEW = "events.view_alerttarget"
 _CHANGE = "events.change_alerttarget"
@@ -43,6 +44,7 @@ class TargetNew(AlertsPage):
         """Show the form."""
         return self.form(TargetForm(instance=self.target(**kwargs), label_suffix=""))
 
+    @again_where_taken
     def post(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
         """Store the target, and lead to the others; where a secret was made, show it, this once."""
         form = TargetForm(request.POST, instance=self.target(**kwargs), label_suffix="")

@@ -34,7 +34,8 @@ def picture(alert: Alert, found: Preview) -> Picture | None:
     count = len(found.values)
 
     def height(value: float) -> str:
-        share = (value / 2 - low / 2) / (high / 2 - low / 2) if high > low else 0.5  # halves, as doubles end somewhere
+        # halves, as doubles end somewhere; of the least double it is zero
+        share = (value / 2 - low / 2) / (high / 2 - low / 2) if high / 2 > low / 2 else 0.5
         return f"{HEIGHT - _MARGIN - share * (HEIGHT - 2 * _MARGIN):.1f}"
 
     def place(at: datetime) -> float:

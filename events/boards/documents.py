@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from django.core.exceptions import ValidationError as DjangoValidationError
 from rest_framework import serializers
+from rest_framework.validators import ProhibitSurrogateCharactersValidator
 from typing_extensions import override
 
 from events.aggregation.question import is_aggregation_type
@@ -97,6 +98,7 @@ _ELSEWHERE = {"view", "rows"}  # of a chart by itself
 
 def _read(text: str, wanted: dict[str, tuple[int, Check]], others: set[str]) -> str:
     """Return the query with what is wanted, in one form. Raises ValidationError for what is wrong or unknown."""
+    ProhibitSurrogateCharactersValidator()(text)
     found: dict[str, list[str]] = {}
     for name, value in parse_qsl(text.removeprefix("?")):
         if name in others:

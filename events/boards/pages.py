@@ -306,4 +306,4 @@ def _sentence(detail: Any) -> str:
         return " ".join(f"{key}: {_sentence(value)}" for key, value in detail.items())
     if isinstance(detail, list):
         return " ".join(text for text in map(_sentence, detail) if text)
-    return str(detail)
+    return str(detail).encode(errors="backslashreplace").decode()  # a lone surrogate can't stand in a page

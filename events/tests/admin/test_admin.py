@@ -146,8 +146,19 @@ def test_the_date_range_keeps_the_other_filters(client, stored):
 def test_the_date_range_shows_an_instant_as_a_browser_takes_it(client, stored):
     page = client.get(f"{LIST}?start=2020-11-12T12:11:00.250%2B01:00&end=2020-11-12T11:12:00Z").text
 
-    assert 'value="2020-11-12T11:11:00.250000"' in page
+    assert 'value="2020-11-12T11:11:00.250"' in page
     assert 'value="2020-11-12T11:12:00"' in page
+
+
+def test_a_range_that_ends_with_a_day_is_the_same_when_the_browser_sends_it_again(client, stored, make_event):
+    make_event("Frontend", "pageView", "2020-11-12T23:59:59.999999")
+    query = f"{PAGE_VIEWS}&start=2020-11-12T11:14:00&end="
+    page = client.get(f"{LIST}?{query}2020-11-12")
+    assert rows(page) == ["59 Frontend/pageView", "14 Frontend/pageView"]
+    assert 'value="2020-11-12T23:59:59.999"' in page.text
+
+    assert rows(client.get(f"{LIST}?{query}2020-11-12T23:59:59.999")) == rows(page)
+    assert rows(client.get(f"{LIST}?{query}2020-11-12T23:59:59.99")) == ["14 Frontend/pageView"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from django.test import Client
 from events.aggregation import windows
 from events.alerts import preview as previews
 from events.alerts import sliding
-from events.alerts.forms import AlertForm
+from events.alerts.forms import AlertForm, TargetForm
 from events.alerts.models import Alert, AlertState, AlertTarget, Delivery, Firing
 from events.alerts.preview import preview
 from events.database.snapshot import snapshot
@@ -412,3 +412,42 @@ def test_a_series_with_line_breaks_is_watched_as_it_is(admin):
     assert admin.post(f"/alerts/{alert.pk}/change", {**FORM, **series, "name": "Other"}).status_code == 302
     alert = Alert.objects.get()
     assert (alert.name, alert.namespace, alert.series_name) == ("Other", "Server\n1", "c\r\npu")
+
+
+def taken_meanwhile(monkeypatch, form_class, make):
+    """Has another request store a row of the same name once the form was found valid, the first time."""
+    is_valid, requests = form_class.is_valid, [make]
+
+    def found_valid(form):
+        found = is_valid(form)
+        while requests:
+            requests.pop()()
+        return found
+
+    monkeypatch.setattr(form_class, "is_valid", found_valid)
+
+
+def test_of_two_alerts_made_at_once_the_second_is_told_that_the_name_is_taken(transactional_db, admin, monkeypatch):
+    taken_meanwhile(monkeypatch, AlertForm, Alert(name="CPU", namespace="a", series_name="b", threshold=1).save)
+
+    page = admin.post("/alerts/new", FORM)
+
+    assert (page.status_code, "Alert with this Name already exists." in text_of(page)) == (400, True)
+    assert Alert.objects.values_list("name", "namespace").get() == ("CPU", "a")
+
+
+def test_of_two_targets_made_at_once_the_second_is_told_that_the_name_is_taken(transactional_db, admin, monkeypatch):
+    taken_meanwhile(monkeypatch, TargetForm, AlertTarget(name=WEBHOOK["name"], kind="email").save)
+
+    page = admin.post("/alerts/targets/new", WEBHOOK)
+
+    assert (page.status_code, "Alert target with this Name already exists." in text_of(page)) == (400, True)
+    assert AlertTarget.objects.values_list("name", "kind").get() == (WEBHOOK["name"], "email")
+
+
+def test_a_preview_of_the_least_double_is_drawn(admin, make_event, time):
+    make_event("Server-1", "cpu", NOON - timedelta(minutes=3), value=5e-324)
+
+    page = admin.post("/alerts/new", {**FORM, "threshold": 0, "clear_threshold": "", "preview": "1"})
+
+    assert (page.status_code, "The last week of Server-1/cpu" in text_of(page)) == (200, True)

@@ -210,6 +210,10 @@ def test_it_is_exported_and_imported(ann, bob, board):
     assert copy.key != board.key
 
 
+def wrong(**fields):
+    return json.dumps({**json.loads(document_of(demo_board())), **fields}).encode()
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -218,6 +222,10 @@ def test_it_is_exported_and_imported(ann, bob, board):
         (b"[" * 20_000, "The file is no JSON."),
         (b"[]", "The file is no board: non_field_errors: Invalid data. Expected a dictionary, but got list."),
         (b"{}", "The file is no board: format: This field is required. version: This field is required. name: This field is required. charts: This field is required."),
+        (wrong(charts=[{"title": "", "state": "series=a/b\ud800"}]), "The file is no board: charts: 0: state: Surrogate characters are not allowed: U+D800."),
+        (wrong(name="\ud800"), "The file is no board: name: Surrogate characters are not allowed: U+D800."),
+        (wrong(format="\ud800"), "The file is no board: format: &quot;\\ud800&quot; is not a valid choice."),
+        (wrong(view="\ud800"), "The file is no board: view: Surrogate characters are not allowed: U+D800."),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_board_is_refused(ann, content, said):

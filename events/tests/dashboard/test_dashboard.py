@@ -11,6 +11,7 @@ from rest_framework.test import APIClient
 
 from events.http.middleware import CONTENT_SECURITY_POLICY
 from events.models import SeriesSettings
+from events.series_pages import SeriesForm
 
 CATALOGUE = "/api/events/"
 SERIES = "/api/events/Frontend/pageView"
@@ -164,6 +165,21 @@ def test_what_is_said_of_a_series_is_stored(series_client):
     assert "Views of a page" in series_client.get(SERIES_PAGE).text
     series_client.say(description="", unit="")
     assert SeriesSettings.objects.values_list("description", "unit", "is_hidden").get() == ("", "", False)
+
+
+def test_what_is_said_at_once_by_two_is_stored_one_after_the_other(transactional_db, series_client, monkeypatch):
+    is_valid, others = SeriesForm.is_valid, [SeriesSettings(namespace="Frontend", name="pageView", unit="EUR")]
+
+    def meanwhile(form):
+        found = is_valid(form)
+        while others:
+            others.pop().save()
+        return found
+
+    monkeypatch.setattr(SeriesForm, "is_valid", meanwhile)
+
+    assert series_client.say(description="Views of a page", unit="bytes").status_code == 302
+    assert SeriesSettings.objects.values_list("description", "unit").get() == ("Views of a page", "bytes")
 
 
 @pytest.mark.parametrize("name", ["a?b", "a#b", "100%25"])
