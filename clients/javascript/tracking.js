@@ -65,9 +65,10 @@ export class Tracker {
   /** Send a batch; returns whether the next one may be sent. */
   async send(batch) {
     if (batch.sending) return true;
-    const { sent } = batch; // when it first was, by a page that ended before it learned what became of it
+    const { sent } = batch; // when it first was, where no answer said what became of it
     batch.sending = true;
     try {
+      if (Date.now() - sent > KNOWN_MILLISECONDS) return !!(this.batches = this.batches.filter((each) => each !== batch));
       const answer = await this.post(batch, this.token ?? (await this.ask()));
       if (!isForGood(answer.status)) throw answer;
       this.failures = 0;
@@ -129,8 +130,7 @@ export class Tracker {
       try {
         const left = JSON.parse(localStorage.getItem(id));
         const take = () => {
-          const again = left.batches.filter(({ sent }) => !(Date.now() - sent > KNOWN_MILLISECONDS));
-          this.batches.unshift(...again.map(({ key, events, sent }) => ({ key, events, sent, sealed: true })));
+          this.batches.unshift(...left.batches.map(({ key, events, sent }) => ({ key, events, sent, sealed: true })));
           this.save();
           localStorage.removeItem(id);
         };
