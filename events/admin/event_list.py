@@ -57,6 +57,9 @@ class InstantInput(forms.DateTimeInput):
 
     input_type = "datetime-local"
 
+    def __init__(self) -> None:
+        super().__init__({"max": "9999-12-31T23:59:59.999"})
+
     @override
     def format_value(self, value: Any) -> str | None:
         shown = super().format_value(value)

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 from playwright.sync_api import expect
 
 from events.tests.support import service
-from events.tests.support.dashboard import accessible, october, origin, refused, track, until
+from events.tests.support.dashboard import CLICKS, accessible, october, origin, refused, track, until
 
 
 def loaded(page, times=1):
@@ -79,6 +79,31 @@ def test_an_annotation_is_added_drawn_edited_and_deleted(open_page, env):
     page.on("dialog", lambda dialog: dialog.accept())
     form.get_by_role("button", name="Delete").click()
     expect(page.locator(".note-mark")).to_have_count(0)
+
+
+def test_a_year_of_five_digits_is_told_and_nothing_is_sent(open_page):
+    page = open_page(october(CLICKS, timezone="UTC"))
+    page.get_by_role("button", name="Annotate").click()
+    form = page.locator("#note-form")
+    form.get_by_label("Title").fill("Release 4.2")
+    form.get_by_label("Begins").fill("12026-10-08T10:00:00")
+
+    form.get_by_role("button", name="Save").click()
+
+    assert page.evaluate("document.querySelector('#note-form [name=timestamp]').validity.rangeOverflow")
+    expect(page.locator("#note")).to_be_visible()
+
+
+def test_who_is_signed_out_meanwhile_learns_that_from_a_board(open_page):
+    page = open_page("/boards/")
+    page.get_by_role("link", name="Demo").click()
+    loaded(page)
+    page.get_by_role("button", name="Change").click()
+    page.context.clear_cookies(name="sessionid")
+
+    page.get_by_role("button", name="Keep this range, zone and refresh").click()
+
+    expect(page.locator("#kept")).to_have_text("You are signed out.")
 
 
 def test_a_list_is_read_whole_by_requests_that_the_service_takes(open_page):

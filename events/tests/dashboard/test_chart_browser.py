@@ -312,6 +312,27 @@ def test_a_double_click_leads_back_to_before_the_zoom(open_page):
     assert state_of(page) == before
 
 
+def test_it_leaves_a_series_that_was_added_since(open_page):
+    page = open_page(october(CLICKS))
+    drawn(page)
+    before = state_of(page)
+    box = page.locator(".u-over").bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.2, box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 50, steps=4)
+    page.mouse.up()
+    until(page, f"new URLSearchParams(location.search).get('to') !== '{before['to'][0]}'")
+    page.get_by_label("Add a series").fill(QUEUE)
+    page.get_by_label("Add a series").press("Enter")
+    expect(page.locator("#legend li")).to_have_count(2)
+
+    box = page.locator(".u-over").bounding_box()
+    page.mouse.dblclick(box["x"] + 50, box["y"] + 50)
+
+    until(page, f"new URLSearchParams(location.search).get('to') === '{before['to'][0]}'")
+    assert state_of(page) == {**before, "series": [CLICKS, QUEUE]}
+
+
 def test_buttons_move_and_show_all(open_page):
     page = open_page(october(CLICKS, **{}))
     drawn(page)

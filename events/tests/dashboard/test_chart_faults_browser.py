@@ -147,6 +147,26 @@ def test_the_labels_of_the_axis_can_be_read_and_told_apart(open_page, env, value
     assert [label for label in labels if label != "0" and not re.fullmatch(pattern, label)] == []
 
 
+def test_what_is_beyond_a_double_is_left_out_and_not_the_line(open_page, env):
+    for name in "ab":
+        values = ("2026-10-02T00:00:00Z", 1e308), ("2026-10-03T00:00:00Z", 1), ("2026-10-04T00:00:00Z", 2)
+        track(env, "Beyond", f"sum-{name}", *values)
+    page = open_page(None)
+    page.add_init_script(LABELS)
+    query = october("Beyond/sum-a", "Beyond/sum-b", timezone="UTC", kind="stacked", formula="A * B")
+    page.goto(f"http://127.0.0.1:{env['PORT']}{query}")
+    over(page)
+
+    until(page, "written.length >= 3")
+    assert [label for label in page.evaluate("[...new Set(written)]") if "∞" in label or "NaN" in label] == []
+    found = page.evaluate("""async () => {
+        const { parsed } = await import("/static/events/dashboard/formulas.js");
+        const { ticks } = await import("/static/events/dashboard/numbers.js");
+        return [parsed("A * B", 2).does(1e308, 1e308), parsed("A * B", 2).does(2, 3), ticks([0, 1e308, Infinity], "")];
+    }""")
+    assert found == [None, 6, ["0", "1E308", ""]]
+
+
 # 4. Refusals.
 
 

@@ -45,7 +45,7 @@ target = AlertTarget(name="Ops", kind="webhook")
 target.set_url("https://chat.example/hooks/" + "a" * 120)
 target.set_secret("secret")
 target.save()
-alert = Alert.objects.create(name={LONG[:100]!r}, severity="critical", namespace="Server-1", series_name="cpuUtilization",
+alert = Alert.objects.create(name={LONG[:100]!r}, severity="critical", namespace="*", series_name="*",
                              threshold=90, clear_threshold=80, description={LONG!r})
 alert.targets.set([target])
 AlertState.objects.create(alert=alert, namespace="Server-1", name="cpuUtilization", state="firing", since=now,

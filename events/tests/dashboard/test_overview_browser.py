@@ -182,6 +182,12 @@ def test_a_refresh_brings_what_is_new_and_leaves_the_focus(open_page, env):
     expect(row(page, "Fresh/x").locator(".count")).to_have_text("2")
     expect(page.get_by_label("Tick Fresh/x")).to_be_focused()
 
+    page.get_by_role("button", name="Fresh").focus()
+    track(env, "Fresh", "x", (datetime.now(UTC), 3))
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(row(page, "Fresh/x").locator(".count")).to_have_text("3")
+    expect(page.get_by_role("button", name="Fresh")).to_be_focused()
+
 
 def test_a_refresh_leaves_a_selection_alone(open_page, env):
     track(env, "Selected", "x", (datetime.now(UTC), 1))

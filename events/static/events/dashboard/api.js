@@ -18,6 +18,7 @@ async function answered(path, options) {
   const response = await fetch(path, options).catch(() => {
     throw new APIError(0, "The service can’t be reached.");
   });
+  if (response.redirected) throw new APIError(401, "You are signed out."); // to the log-in page
   if (response.ok) return response;
   throw refusal(response.status, await response.json().catch(() => ({ detail: `The service answered ${response.status}.` })));
 }

@@ -2,6 +2,7 @@
 
 import uPlot from "../vendor/uplot-1.6.32/uPlot.esm.js";
 import { cssColor, faint } from "./dom.js";
+import { finite } from "./numbers.js";
 import { visible } from "./picture.js";
 import { scaleOf } from "./scales.js";
 import { LAST } from "./state.js";
@@ -79,7 +80,7 @@ export class Chart {
     const drawn = shown.map((column) => {
       const [key, isPile] = [scaleKey(column), isStacked && !column.previous && column.formula === undefined];
       const below = (isPile && sums.get(key)) || [];
-      const values = column.values.map((value, row) => (below[row] == null ? value : (value ?? 0) + below[row]));
+      const values = column.values.map((value, row) => (below[row] == null ? value : finite((value ?? 0) + below[row])));
       if (isPile) sums.set(key, values);
       return { column, key, isPile, values };
     });

@@ -1,5 +1,7 @@
 // Formulas of two series, such as “hit rate = A / B”; a letter is a series by its place.
 
+import { finite } from "./numbers.js";
+
 const LETTERS = "ABCDEF";
 const DOES = { "/": (a, b) => (b === 0 ? null : a / b), "-": (a, b) => a - b, "+": (a, b) => a + b, "*": (a, b) => a * b };
 
@@ -13,7 +15,7 @@ export function parsed(text, count) {
   const places = [first, second].map((letter) => LETTERS.indexOf(letter.toUpperCase()));
   if (Math.max(...places) >= count) return null;
   const written = `${first.toUpperCase()} ${sign} ${second.toUpperCase()}`;
-  return { label: name ? name.trim() : written, written, places, does: (a, b) => (a == null || b == null ? null : DOES[sign](a, b)) };
+  return { label: name ? name.trim() : written, written, places, does: (a, b) => (a == null || b == null ? null : finite(DOES[sign](a, b))) };
 }
 
 // Those of a state that have a meaning, each with its text.

@@ -254,9 +254,9 @@ function annotate() {
   noteDialog.add([...new Set(state.series.map((each) => each.split("/")[0]))], at ?? (from + to) / 2, state.timezone);
 }
 
-// Back to before the first zoom in a row; where there was none, to all events.
+// Back to the range before the first zoom in a row; where there was none, to all events.
 function reset() {
-  if (unzoomed) change(unzoomed);
+  if (unzoomed) change({ ...state, range: unzoomed.range, from: unzoomed.from, to: unzoomed.to });
   else all();
   unzoomed = null;
 }

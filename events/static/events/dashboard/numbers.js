@@ -29,6 +29,9 @@ export const divisorOf = (unit, size) => (["bytes", "seconds"].includes(unit) &&
 
 const isPlain = (size) => size === 0 || (size >= 1e-4 && size < 1e21);
 
+// What is beyond a double is no value.
+export const finite = (value) => (Number.isFinite(value) ? value : null);
+
 // A value with so many significant digits, and all before the point: 181,524, 1.6 T, 3.2 GiB, 250 ms.
 export function short(value, unit = "", most = 4) {
   if (value == null) return "–";
@@ -50,6 +53,7 @@ function decimalsOf(step) {
 
 // Labels of an axis: all by the same step, with as many decimals as tell them apart.
 export function ticks(values, unit) {
+  if (!values.every(Number.isFinite)) return values.map((each) => (Number.isFinite(each) ? short(each, unit, 3) : ""));
   const size = Math.max(...values.map(Math.abs));
   const least = Math.min(...values.map(Math.abs).filter(Boolean));
   if (size / least > 1e3 && values[0] > 0) return values.map((each) => short(each, unit, 3)); // a logarithmic scale

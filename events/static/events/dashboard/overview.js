@@ -63,7 +63,7 @@ function rows(lines) {
   return lines.flatMap((line, index) => {
     const isNew = isGrouped && line.namespace !== lines[index - 1]?.namespace;
     const narrow = element("button", { type: "button", click: () => change({ search: `${line.namespace}/`, page: 1 }) }, line.namespace);
-    return [...(isNew ? [element("tr", { class: "group" }, element("th", { colspan: 9, scope: "rowgroup" }, narrow))] : []), row(line)];
+    return [...(isNew ? [element("tr", { class: "group", "data-group": line.namespace }, element("th", { colspan: 9, scope: "rowgroup" }, narrow))] : []), row(line)];
   });
 }
 
@@ -120,10 +120,11 @@ function draw({ count, page, pages, series }) {
   if (drawn === state && !getSelection().isCollapsed && byId("series").contains(getSelection().anchorNode)) return;
   drawn = state;
   const focused = document.activeElement;
-  const of = focused?.closest("tbody tr")?.dataset.series;
-  const kind = focused?.matches("input") ? "input" : focused?.className === "more" ? "a.more" : "a";
+  const of = { ...focused?.closest("tbody tr")?.dataset };
+  const kind = focused?.matches("input") ? "input" : focused?.className === "more" ? "a.more" : "a, button";
   document.querySelector("#series tbody").replaceChildren(...rows(series));
-  if (of) [...document.querySelectorAll("tbody tr")].find((each) => each.dataset.series === of)?.querySelector(kind)?.focus();
+  const isIt = ({ dataset: { series, group } }) => series === of.series && group === of.group;
+  [...document.querySelectorAll("tbody tr")].find(isIt)?.querySelector(kind)?.focus();
   const start = (page - 1) * 50;
   const [from, to, all] = [start + 1, start + series.length, count].map((each) => each.toLocaleString("en-GB"));
   say(count ? `${from} to ${to} of ${all} series` : "No series is called so.");
