@@ -348,7 +348,7 @@ def test_the_admins_list_ends_with_the_end_of_a_day(admin_client, make_event):
 
     shown = [timestamps.to_text(event.timestamp) for event in page.context["cl"].result_list]
     assert shown == ["2020-11-12T23:59:59.999999Z", "2020-11-12T00:00:00Z"]
-    assert 'value="2020-11-12T23:59:59.999999"' in page.text
+    assert 'value="2020-11-12T23:59:59.999"' in page.text
 
 
 def test_a_form_is_read_as_an_import_is():
