@@ -18,6 +18,21 @@ class RunOnPostgreSQL(migrations.RunSQL):
             super()._run_sql(schema_editor, sqls)
 
 
+class AddFieldOnce(migrations.AddField):
+    """Adds a column that may be there already, as a process was killed before Django noted the migration."""
+
+    def database_forwards(self, app_label, schema_editor, from_state, to_state):
+        # sqlmigrate prints the statement whatever is there
+        if schema_editor.collect_sql or not self._is_there(app_label, schema_editor, to_state):
+            super().database_forwards(app_label, schema_editor, from_state, to_state)
+
+    def _is_there(self, app_label, schema_editor, state):
+        table = state.apps.get_model(app_label, self.model_name)._meta.db_table
+        with schema_editor.connection.cursor() as cursor:
+            columns = schema_editor.connection.introspection.get_table_description(cursor, table)
+        return self.name in {column.name for column in columns}
+
+
 class Migration(migrations.Migration):
 
     # beside the writers, which a transaction can't
@@ -38,7 +53,7 @@ class Migration(migrations.Migration):
             [f"DROP INDEX CONCURRENTLY IF EXISTS {NAME}"],
         ),
         # last, as it can't be done again where the index fails
-        migrations.AddField(
+        AddFieldOnce(
             "grant",
             "new_series_a_day",
             models.PositiveIntegerField(

@@ -28,6 +28,7 @@ from events.models import (
     Watermark,
 )
 from events.rollups.marks import Marks
+from events.tests.support.commands import run
 
 MIGRATIONS = sorted(
     (migration for (app, _), migration in MigrationLoader(None).disk_migrations.items() if app == "events"),
@@ -204,3 +205,18 @@ def test_what_is_worth_nothing_any_more_stops_nobody(back_to, make, application)
         assert len(MigrationRecorder(connection).migration_qs.filter(app="events")) == int(back_to)
     finally:
         call_command("migrate", verbosity=0)
+
+
+@pytest.mark.not_on_a_cluster  # as above
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("migration", [each.name for each in MIGRATIONS if not each.atomic])
+def test_one_that_was_killed_before_it_was_noted_is_run_again(migration):
+    try:
+        call_command("migrate", "events", migration, verbosity=0)
+        MigrationRecorder(connection).record_unapplied("events", migration)
+    finally:
+        call_command("migrate", verbosity=0)
+
+    applied = MigrationRecorder(connection).migration_qs.filter(app="events")
+    assert set(applied.values_list("name", flat=True)) == {each.name for each in MIGRATIONS}
+    assert 'ADD COLUMN "new_series_a_day"' in run("sqlmigrate", "events", "0008")[0]
