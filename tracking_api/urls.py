@@ -8,6 +8,7 @@ from django.views.generic import RedirectView
 
 from events.access.login_throttle import slow_log_ins
 from events.access.oauth2.views import ServerMetadataView
+from events.admin.lists import row_page
 from events.boards.pages import AddChartPage, BoardFile, BoardListPage, BoardView, PublicBoardPage
 from events.dashboard import ChartPage, OverviewPage
 from events.observability.probes import PROBES
@@ -43,6 +44,7 @@ urlpatterns = [
     path("favicon.ico", _icon, name="favicon"),
     path("admin/login", _admin_log_in, name="admin-login"),
     path("admin/login/", _admin_log_in, name="admin-login"),
+    path("admin/r/<path:content_type_id>/<path:object_id>/", admin.site.admin_view(row_page), name="admin-row"),
     path("admin/", admin.site.urls),
     *(path(probe[1:], view, name=probe[1:]) for probe, view in PROBES.items()),
 ]

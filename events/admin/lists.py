@@ -1,4 +1,4 @@
-"""Owns what the URL of an admin's page may ask for: a list's own filters and a short search."""
+"""Owns what may be asked of the admin's pages: a list's own filters, a short search, and rows that there can be."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.exceptions import DisallowedModelAdminLookup
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
-from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.contrib.contenttypes.views import shortcut
+from django.core.exceptions import ValidationError
+from django.db.models import ManyToManyField, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
 from typing_extensions import override
+
+from events.keys import KeysField, is_key
 
 MOST_SEARCH_CHARACTERS = 255
 
@@ -33,8 +38,18 @@ class FilteredChangeList(ChangeList):
         return super().get_queryset(request, exclude_parameters)
 
 
+def row_page(request: HttpRequest, content_type_id: str, object_id: str) -> HttpResponse:
+    """Lead to the page of a row, as Django does. Raises Http404 where there is none, also for a key that can't be."""
+    try:
+        return shortcut(request, content_type_id, object_id)
+    except (OverflowError, ValidationError):  # SQLite's of a large number, and that of a text that is no UUID
+        raise Http404("There is no such row.") from None
+
+
 class StrictListMixin(admin.ModelAdmin):
-    """Lets no list, and no form to add a row, fail for what its URL asks for."""
+    """Lets no list and no form fail for what is asked of it."""
+
+    formfield_overrides = {ManyToManyField: {"form_class": KeysField}}
 
     @override
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
@@ -43,6 +58,15 @@ class StrictListMixin(admin.ModelAdmin):
     @override
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         return {}  # values from the URL would not be validated, and the fields of an instant fail for a text
+
+    @override
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        if ACTION_CHECKBOX_NAME in request.POST:
+            data = request.POST.copy()
+            ticked = data.getlist(ACTION_CHECKBOX_NAME)
+            data.setlist(ACTION_CHECKBOX_NAME, [text for text in ticked if is_key(self.model, text)])
+            request.POST = data  # type: ignore[assignment]
+        return super().changelist_view(request, extra_context)
 
     @override
     def get_search_results(

@@ -11,6 +11,7 @@ from typing_extensions import override
 from events.aggregation.question import NAMED_TYPES
 from events.alerts import emails, sealing, webhooks
 from events.alerts.models import Alert, AlertTarget
+from events.keys import KeysField
 from events.text_inputs import LineBreaksMixin
 
 _MOST_SECRET_CHARACTERS = 200
@@ -44,6 +45,7 @@ class AlertForm(LineBreaksMixin, forms.ModelForm):
             "window_minutes", "comparison", "threshold", "clear_threshold", "compare_minutes", "for_minutes",
             "resolve_minutes", "delay_minutes", "quiet_start", "quiet_end", "quiet_zone", "targets",
         )  # fmt: skip
+        field_classes = {"targets": KeysField}
         widgets = {
             "description": forms.Textarea(attrs={"rows": 2}),
             "namespace": forms.TextInput(attrs=_ONCE),

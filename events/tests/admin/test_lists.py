@@ -1,17 +1,20 @@
-"""What the URL of any list of the admin may ask for, and how anything else is refused."""
+"""What any page of the admin may be asked for, and how anything else is refused."""
 
 import pytest
 from django.contrib import admin
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
+from django.contrib.contenttypes.models import ContentType
 from oauth2_provider.models import Application
 
 from events.admin.lists import MOST_SEARCH_CHARACTERS
-from events.models import Alert, AlertTarget
+from events.models import Alert, AlertTarget, Delivery, LongLivedToken
 
 LISTS = [f"/admin/{model._meta.app_label}/{model._meta.model_name}/" for model in admin.site._registry]
 OTHERS = [path for path in LISTS if path != "/admin/events/event/"]
 ALERTS, DELIVERIES = "/admin/events/alert/", "/admin/events/delivery/"
-USERS, TOKENS = "/admin/auth/user/", "/admin/oauth2_provider/accesstoken/"
+USERS, GROUPS, TOKENS = "/admin/auth/user/", "/admin/auth/group/", "/admin/oauth2_provider/accesstoken/"
+NO_KEYS = ["x", "9" * 20, "9" * 5_000]
+no_keys = pytest.mark.parametrize("key", NO_KEYS, ids=["a text", "beyond 64 bits", "beyond Python's digits"])
 
 
 @pytest.fixture
@@ -143,3 +146,59 @@ def test_a_form_takes_nothing_from_the_url(client, path, field):
     response = client.get(f"{path}add/?{field}=yesterday")
 
     assert (response.status_code, "yesterday" in response.text) == (200, False)
+
+
+@no_keys
+@pytest.mark.parametrize("path", LISTS)
+def test_an_action_takes_no_row_for_what_is_no_key(client, path, key):
+    response = client.post(path, {"action": "delete_selected", "index": 0, "_selected_action": [key], "post": "yes"})
+
+    has_none = path == DELIVERIES
+    assert (response.status_code, response.headers.get("Location")) == ((200, None) if has_none else (302, path))
+
+
+def test_an_action_takes_the_other_rows(client, alerts):
+    ticked = [Alert.objects.get(name="first").pk, *NO_KEYS]
+
+    client.post(ALERTS, {"action": "delete_selected", "_selected_action": ticked, "post": "yes"})
+
+    assert Alert.objects.get().name == "second"
+
+
+@no_keys
+@pytest.mark.parametrize("model", [Alert, Delivery, LongLivedToken])
+def test_there_is_no_row_of_what_is_no_key(client, model, key):
+    kind = ContentType.objects.get_for_model(model)
+
+    response = client.get(f"/admin/r/{kind.pk}/{key}/")
+
+    assert (response.status_code, "Not found" in response.text) == (404, True)
+
+
+def test_a_row_that_has_a_page_leads_there(client, choices):
+    row = Application.objects.get(name="first")
+
+    response = client.get(f"/admin/r/{ContentType.objects.get_for_model(row).pk}/{row.pk}/")
+
+    assert (response.status_code, response["Location"]) == (302, f"http://testserver/o/applications/{row.pk}/")
+
+
+@no_keys
+def test_a_form_says_of_what_is_no_key_that_it_is_none(client, choices, key):
+    error = [f"“{key}” is not a valid value."]
+    user = User.objects.get()
+    for path, fields in (
+        (f"{ALERTS}add/", ["targets"]), (f"{GROUPS}add/", ["permissions"]),
+        (f"{USERS}{user.pk}/change/", ["groups", "user_permissions"]),
+    ):  # fmt: skip
+        form = client.post(path, dict.fromkeys(fields, key)).context["adminform"].form
+        assert {name: form.errors[name] for name in fields} == dict.fromkeys(fields, error)
+
+
+def test_a_form_stores_the_rows_of_keys(client, choices):
+    chosen = [str(pk) for pk in Permission.objects.values_list("pk", flat=True)[:2]]
+
+    assert client.post(f"{GROUPS}add/", {"name": "third", "permissions": chosen}).status_code == 302
+
+    stored = Group.objects.get(name="third").permissions.all()
+    assert {str(each.pk) for each in stored} == set(chosen)
