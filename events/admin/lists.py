@@ -15,6 +15,7 @@ from django.db.models import ManyToManyField, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from typing_extensions import override
 
+from events.http.simultaneous import again_where_taken
 from events.keys import KeysField, is_key
 
 MOST_SEARCH_CHARACTERS = 255
@@ -58,6 +59,11 @@ class StrictListMixin(admin.ModelAdmin):
     @override
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         return {}  # values from the URL would not be validated, and the fields of an instant fail for a text
+
+    @again_where_taken
+    @override
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        return super().changeform_view(request, *args, **kwargs)
 
     @override
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:

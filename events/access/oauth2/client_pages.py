@@ -17,6 +17,7 @@ from oauth2_provider.models import Application
 
 from events.access.models import ClientUsage, Grant
 from events.access.permissions import PermittedPage
+from events.http.simultaneous import again_where_taken
 from events.log.namespace_patterns import ALL, lines_of, validate_patterns
 
 _SCOPES = {
@@ -173,6 +174,7 @@ class ClientUpdate(ClientPage):
         client = self.client(pk)
         return self._form(client, ClientForm(instance=_grant_of(client), initial={"name": client.name}))
 
+    @again_where_taken
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Store both, and lead to the client."""
         client = self.client(pk)

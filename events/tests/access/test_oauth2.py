@@ -8,6 +8,8 @@ from django.test import Client
 from oauth2_provider.models import AccessToken, Application
 from rest_framework.test import APIClient
 
+from events.access.models import Grant
+from events.access.oauth2.client_pages import ClientForm
 from events.tests.support.clients import fetch_token
 
 REGISTER = "/o/applications/register/"
@@ -214,6 +216,26 @@ def test_who_has_the_permission_edits_and_deletes_a_client_of_their_own(client, 
 
     assert client.post(f"{page}delete/").status_code == 302
     assert not Application.objects.exists()
+
+
+def test_of_two_first_grants_that_are_stored_at_once_the_last_counts(client, user, application, monkeypatch):
+    application.user = user
+    application.save()
+    client.force_login(user)
+    is_valid, others = ClientForm.is_valid, [Grant(application=application, write_namespaces="Other")]
+
+    def meanwhile(form):
+        found = is_valid(form)
+        while others:
+            others.pop().save()
+        return found
+
+    monkeypatch.setattr(ClientForm, "is_valid", meanwhile)
+
+    response = client.post(f"/o/applications/{application.pk}/update/", {"name": "Till", "write_namespaces": "Shop"})
+
+    assert (response.status_code, response["Location"]) == (302, f"/o/applications/{application.pk}/")
+    assert Grant.objects.values_list("application__name", "write_namespaces").get() == ("Till", "Shop")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.contenttypes.models import ContentType
+from django.db.models import Model
 from oauth2_provider.models import Application
 
 from events.admin.lists import MOST_SEARCH_CHARACTERS
@@ -13,6 +14,11 @@ LISTS = [f"/admin/{model._meta.app_label}/{model._meta.model_name}/" for model i
 OTHERS = [path for path in LISTS if path != "/admin/events/event/"]
 ALERTS, DELIVERIES = "/admin/events/alert/", "/admin/events/delivery/"
 USERS, GROUPS, TOKENS = "/admin/auth/user/", "/admin/auth/group/", "/admin/oauth2_provider/accesstoken/"
+ALERT = {
+    "severity": "critical", "namespace": "a", "series_name": "b", "kind": "threshold", "aggregation_type": "avg",
+    "window_minutes": 5, "comparison": "above", "threshold": 90, "compare_minutes": 10_080, "for_minutes": 10,
+    "resolve_minutes": 5, "delay_minutes": 1, "quiet_zone": "UTC",
+}  # fmt: skip
 NO_KEYS = ["x", "9" * 20, "9" * 5_000]
 no_keys = pytest.mark.parametrize("key", NO_KEYS, ids=["a text", "beyond 64 bits", "beyond Python's digits"])
 
@@ -202,3 +208,27 @@ def test_a_form_stores_the_rows_of_keys(client, choices):
 
     stored = Group.objects.get(name="third").permissions.all()
     assert {str(each.pk) for each in stored} == set(chosen)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "error"),
+    [
+        (GROUPS, {}, "Group with this Name already exists."),
+        (ALERTS, ALERT, "Alert with this Name already exists."),
+    ],
+)
+def test_of_two_forms_that_are_sent_at_once_the_second_is_told_that_the_name_is_taken(
+    client, choices, alerts, monkeypatch, path, fields, error
+):
+    validate, before_the_first_is_stored = Model.validate_unique, [True]
+
+    def looked(row, exclude=None):
+        if not before_the_first_is_stored:
+            validate(row, exclude)
+        before_the_first_is_stored.clear()
+
+    monkeypatch.setattr(Model, "validate_unique", looked)
+
+    response = client.post(f"{path}add/", {**fields, "name": "first"})
+
+    assert (response.status_code, response.context["errors"]) == (200, [[error]])
