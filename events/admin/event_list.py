@@ -58,7 +58,7 @@ class InstantInput(forms.DateTimeInput):
     input_type = "datetime-local"
 
     def __init__(self) -> None:
-        super().__init__({"max": "9999-12-31T23:59:59.999"})
+        super().__init__({"max": "9999-12-31T23:59:59.999", "step": "any"})  # else whole minutes from what is shown
 
     @override
     def format_value(self, value: Any) -> str | None:

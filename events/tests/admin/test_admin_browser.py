@@ -160,6 +160,18 @@ def test_events_are_ticked_by_shift_click_and_all_at_once(page, env):
     expect(ticked).to_have_count(0)
 
 
+def test_a_range_that_ends_with_a_day_gets_another_end(page, env):
+    go_to(page, env, "/admin/events/event/?namespace=Frontend&name=pageView&end=2020-11-12")
+    end = page.get_by_label("End:")
+    expect(end).to_have_value("2020-11-12T23:59:59.999")
+
+    end.fill("2020-11-12T12:00:30")
+    page.get_by_role("button", name="Apply").click()
+
+    expect(page).to_have_url(re.compile(r"&end=2020-11-12T12%3A00%3A30$"))
+    expect(end).to_have_value("2020-11-12T12:00:30")
+
+
 def test_every_page_of_the_admin_opens(page, env):
     go_to(page, env, "/admin/")
     paths = page.locator("#content-main a[href^='/admin/']").evaluate_all("all => all.map((a) => a.pathname)")
