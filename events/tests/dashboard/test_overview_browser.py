@@ -70,6 +70,20 @@ def test_who_logs_in_sees_at_a_glance_what_is_there_and_how_it_is_going(open_pag
     expect(row(page, "Secret/x")).to_have_count(0)
 
 
+def test_a_day_of_values_that_are_far_apart_is_drawn(open_page, env):
+    def answer(route):
+        body = route.fetch().json()
+        body["series"][0]["hours"]["values"] = [-1.7e308, 1.7e308, 0]
+        route.fulfill(json=body)
+
+    page = open_page(None)
+    page.route("**/api/series?*", answer)
+    page.goto(f"http://127.0.0.1:{env['PORT']}/?search=Many-0/load-000")
+
+    expect(row(page, "Many-0/load-000").locator("path").first).to_have_attribute("d", "M0.0 26.0L50.0 2.0L100.0 14.0")
+    page.unroute_all(behavior="wait")
+
+
 # Nothing else on a chart of one series is.
 IS_RED_SOMEWHERE = """(() => {
   const canvas = document.querySelector("#chart canvas");

@@ -19,7 +19,7 @@ function sparkline({ firstTimestamp, values }) {
   const known = rows.map((index) => values[index] / 2); // half of it, as the difference of two doubles may be none
   const [low, high] = [Math.min(...known), Math.max(...known)];
   const places = rows.map((index, at) => `${((index * 100) / Math.max(1, values.length - 1)).toFixed(1)} ${
-    (high > low ? 26 - (24 * (known[at] - low)) / (high - low) : 14).toFixed(1)}`);
+    (high > low ? 26 - 24 * ((known[at] - low) / (high - low)) : 14).toFixed(1)}`);
   const isFilling = Date.parse(firstTimestamp) + values.length * 36e5 > Date.now();
   const parts = { whole: "", soFar: "" };
   rows.forEach((index, at) => {
