@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from events.aggregation.question import FILLS, LABELS
 from events.calendar.granularity import Granularity, first_of_day, last_of_day
+from events.calendar.timestamps import WrittenFloat
 from events.fields import (
     AggregationTypeField,
     LimitField,
@@ -67,6 +68,7 @@ class StrictFieldsMixin(PlainSerializer):
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         """Validate the fields, and name unknown and repeated ones among the errors."""
         errors: dict[str, Any] = {}
+        data = float(data) if isinstance(data, WrittenFloat) else data  # the error names the type
         if isinstance(data, Mapping):
             unknown = sorted(set(data) - set(self.fields))
             accepted = ", ".join(self.fields) or "none"

@@ -87,8 +87,12 @@ class TrackView(EndpointView):
         batch = cast(Batch, request.data or self._decode_nothing(request))
         check_rows(grant_of(request), batch.rows, single=batch.single)
         key = idempotency_key_of(request)
-        EVENTS.take(request, self, len(batch.rows))
-        take_new_series(request, self, batch.rows)
+        give_back = EVENTS.take(request, self, len(batch.rows))
+        try:
+            take_new_series(request, self, batch.rows)
+        except APIException:
+            give_back()
+            raise
         answer = store(batch, cast(KnownToken, request.auth).client, key)
         return json_response(answer, status.HTTP_201_CREATED)
 

@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 from typing_extensions import override
 
-from events.access.counters import counters
+from events.access.counters import GiveBack, Window, counters
 from events.access.tokens import KnownToken, known_token
 from events.http.exceptions import RateLimited, RequestTooLarge
 
@@ -32,8 +32,10 @@ class RateLimit:
     span: str = "a minute"
     seconds: int = 60
 
-    def take(self, request: Request, view: APIView, cost: int, *, called: str | None = None) -> None:
+    def take(self, request: Request, view: APIView, cost: int, *, called: str | None = None) -> GiveBack:
         """Count what a client sends, and add header fields to the view's answer that say what is left.
+
+        Returns a function that takes the count back, for a request that is refused after it.
 
         ``called`` names what counts as the unit, where that is something else.
 
@@ -43,20 +45,31 @@ class RateLimit:
         known = known_token(request)
         quota = self.quota(known)
         if known is None or not quota:
-            return
+            return _nothing
         if cost > quota:
             allowed = f"this client may {self.what} {f'{quota} {self.unit}' if called else quota} {self.span}"
             raise RequestTooLarge(f"The request has {cost} {called or self.unit}; {allowed}.")
         key = f"{self.unit} of {known.client}"
-        taken = counters().take(key, quota, self.seconds, cost)
+        release = counters().lend(key, quota, self.seconds, cost)
         window = counters().look(key, self.seconds)
-        remaining = window.remaining(quota)
-        more_in = window.wait_seconds(quota, remaining + 1) if remaining < quota else 0
+        left = self._left(window, quota)
         _append(view.headers, "RateLimit-Policy", f'"{self.unit}";q={quota};qu="{self.unit}";w={self.seconds}')
-        _append(view.headers, "RateLimit", f'"{self.unit}";r={remaining};t={more_in}')
-        if not taken:
+        _append(view.headers, "RateLimit", left)
+        if release is None:
             # a second at least: by now the request might fit, but it was refused
             raise RateLimited(f"More than {quota} {self.unit} {self.span}", max(1, window.wait_seconds(quota, cost)))
+
+        def give_back() -> None:
+            release()
+            now = self._left(counters().look(key, self.seconds), quota)
+            view.headers["RateLimit"] = view.headers["RateLimit"].replace(left, now)
+
+        return give_back
+
+    def _left(self, window: Window, quota: int) -> str:
+        remaining = window.remaining(quota)
+        more_in = window.wait_seconds(quota, remaining + 1) if remaining < quota else 0
+        return f'"{self.unit}";r={remaining};t={more_in}'
 
     def quota(self, known: KnownToken | None) -> int:
         """Return how much a token's client may send; 0 for no limit, as for whoever comes without a token."""
@@ -79,6 +92,10 @@ class RequestThrottle(BaseThrottle):
     def allow_request(self, request: Request, view: APIView) -> bool:
         REQUESTS.take(request, view, 1)
         return True
+
+
+def _nothing() -> None:
+    """Take nothing back, as nothing was counted."""
 
 
 def _append(headers: dict[str, str], name: str, item: str) -> None:

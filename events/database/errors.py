@@ -8,7 +8,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError
 
 _SQLITE_AWAY = {
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL,
-    sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY,
 }  # fmt: skip
 # What Citus says where a node goes away within a transaction: its own words, or those of its connection to the node. It
 # calls both internal errors, as it does mistakes of the node. Of what a node says amid a COPY it passes on the words
@@ -43,8 +43,11 @@ def is_database_away(error: BaseException | None) -> bool:
 
 
 def is_read_only(error: BaseException | None) -> bool:
-    """Tell whether it says that the server behind this connection takes no writes."""
-    return isinstance(error.__cause__ if error else None, psycopg2.errors.ReadOnlySqlTransaction)
+    """Tell whether it says that the server, or the file, behind this connection takes no writes."""
+    cause = error.__cause__ if error else None
+    if isinstance(cause, sqlite3.Error):
+        return getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
+    return isinstance(cause, psycopg2.errors.ReadOnlySqlTransaction)
 
 
 def is_cancelled(error: BaseException | None) -> bool:

@@ -101,7 +101,7 @@ def _unavailable(error: BaseException | None) -> ServiceUnavailable:
     """Return the 503 for an error of the database that may be gone when the client tries again."""
     current().database_error = "cancelled" if is_cancelled(error) else "away"
     if is_read_only(error):
-        connection.close()  # a new connection may lead to the server that has taken over
+        connection.close()  # a new one may lead to the server that has taken over, or open the file for writing again
     return StatementCancelled() if is_cancelled(error) else ServiceUnavailable()
 
 
@@ -129,6 +129,8 @@ def server_error(request: HttpRequest) -> HttpResponse:
         answer = _json_error(request, str(unavailable.detail), unavailable.status_code)
         answer["Retry-After"] = str(unavailable.wait)
         return answer
+    if is_api(request.path) or is_oauth2_endpoint(request.path):
+        return _json_error(request, "Server error.", status.HTTP_500_INTERNAL_SERVER_ERROR)
     return defaults.server_error(request)
 
 

@@ -64,7 +64,8 @@ class JSONAlways(DefaultContentNegotiation):
             return first
         essence = (request.content_type or "").partition(";")[0].strip().lower()
         another = next((each for each in parsers if essence in getattr(each, "also", ())), None)
-        if found := another or super().select_parser(request, parsers):
+        # a range, such as */*, names no media type, though the base class takes it for any
+        if found := another or ("*" not in essence and super().select_parser(request, parsers)):
             return found
         accepted = ", ".join(each.media_type for each in parsers)
         given = request.content_type or ""

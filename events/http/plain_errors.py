@@ -14,12 +14,17 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 
+_OAUTH2_ERRORS: dict[int, str] = {
+    HTTPStatus.SERVICE_UNAVAILABLE: "temporarily_unavailable",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "server_error",
+}
+
+
 def error_body(path: str, detail: str, status: int) -> dict[str, str]:
     """Return the body of an error, as REST framework writes it; below ``/o/`` as RFC 6749, 5.2, defines it."""
     if not path.startswith("/o/"):
         return {"detail": detail}
-    error = "temporarily_unavailable" if status == HTTPStatus.SERVICE_UNAVAILABLE else "invalid_request"
-    return {"error": error, "error_description": detail}
+    return {"error": _OAUTH2_ERRORS.get(status, "invalid_request"), "error_description": detail}
 
 
 def refuse(status: HTTPStatus, detail: str, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:

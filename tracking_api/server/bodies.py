@@ -8,6 +8,8 @@ from io import BytesIO
 from tempfile import TemporaryFile
 from typing import IO
 
+from django.conf import settings
+
 from tracking_api.server.budget import Budget
 
 _IN_MEMORY_BYTES = 1 << 20
@@ -29,7 +31,8 @@ class Bodies:
 
     def __init__(self) -> None:
         self.memory = Budget(_MOST_IN_MEMORY_BYTES, _MOST_IN_MEMORY_BYTES // _SHARE)
-        self.disk = Budget(_MOST_BYTES, _MOST_BYTES // _SHARE)
+        most = max(_MOST_BYTES, _SHARE * settings.MAX_BODY_BYTES)  # so that one which is allowed always fits
+        self.disk = Budget(most, most // _SHARE)
         self.coming_in: dict[Body, None] = {}  # unfinished bodies on the disk, in the order in which they came there
 
     def take_disk(self, body: Body, size: int) -> bool:

@@ -209,6 +209,18 @@ def test_a_client_may_start_so_many_series_a_day(client, midnight, settings):
     assert client.post("/api/track/", named("g")[0]).status_code == 429
 
 
+def test_a_request_that_is_refused_for_its_new_series_takes_no_events_away(client, midnight, settings):
+    settings.RATE_LIMIT_NEW_SERIES, settings.RATE_LIMIT_EVENTS = 2, 20
+    client.post("/api/track/", named("a", "b"))
+
+    for status, refused in ((429, named("c")), (413, named("c", "d", "e"))):
+        response = client.post("/api/track/", [*refused, *named("a") * 5])
+        assert (response.status_code, response["RateLimit"].split(", ")[0]) == (status, left(18, 61, "events"))
+
+    assert client.post("/api/track/", named("a") * 18).status_code == 201
+    assert client.post("/api/track/", named("a")).status_code == 429
+
+
 def test_a_batch_with_more_new_series_than_a_days_is_too_large(client, midnight, settings):
     settings.RATE_LIMIT_NEW_SERIES = 2
 

@@ -1,12 +1,14 @@
 """Which errors of the database may be over when a request is sent again."""
 
+import sqlite3
+
 import psycopg2.errors
 import pytest
-from django.db import InternalError
+from django.db import InternalError, OperationalError, connection
 
 from events.aggregation.answer import Answer
 from events.database import snapshot
-from events.database.errors import is_database_away
+from events.database.errors import is_database_away, is_read_only
 
 ON_A_NODE = "\nCONTEXT:  while executing command on 127.0.0.1:9701\n"
 CASES = {
@@ -32,6 +34,40 @@ def test_a_node_that_goes_away_amid_a_statement_is_no_mistake(text, is_away):
     error.__cause__ = psycopg2.errors.InternalError_(text)
 
     assert is_database_away(error) is is_away
+
+
+def test_a_sqlite_file_that_takes_no_writes_is_no_mistake(tmp_path):
+    sqlite3.connect(tmp_path / "file").close()
+    connection = sqlite3.connect(f"file:{tmp_path}/file?mode=ro", uri=True)
+    error = OperationalError()
+    with pytest.raises(sqlite3.OperationalError) as raised:
+        connection.execute("CREATE TABLE t (a)")
+    error.__cause__ = raised.value
+
+    assert (is_database_away(error), is_read_only(error)) == (True, True)
+    error.__cause__ = sqlite3.OperationalError("a mistake of ours")
+    error.__cause__.sqlite_errorcode = sqlite3.SQLITE_ERROR
+    assert (is_database_away(error), is_read_only(error)) == (False, False)
+    connection.close()
+
+
+@pytest.mark.only_on("sqlite")
+@pytest.mark.django_db(transaction=True)
+def test_events_are_taken_again_once_the_file_can_be_written(client_with_scopes, monkeypatch):
+    """The session is read-only, as SQLite opens a file that it may not write."""
+    client, event = client_with_scopes("write"), {"namespace": "a", "name": "b", "timestamp": 0, "value": 1}
+    client.post("/api/track/", event, format="json")
+    execute("PRAGMA query_only = on")  # the same error
+    monkeypatch.setattr(connection, "close", lambda: execute("PRAGMA query_only = off"))
+    answers = [client.post("/api/track/", event, format="json") for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [503, 201]
+    assert answers[0]["Retry-After"] == "1"
+
+
+def execute(sql):
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
 
 
 @pytest.mark.only_on("postgresql")

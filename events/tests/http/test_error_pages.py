@@ -5,6 +5,7 @@ import re
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.contrib.staticfiles import finders
+from django.core.handlers.base import BaseHandler
 from django.db import OperationalError
 from django.test import Client
 
@@ -101,6 +102,25 @@ def test_a_failure(user, client, monkeypatch, error, status, heading):
     if status == 503:
         program = client.get("/")
         assert (program.status_code, list(program.json())) == (503, ["detail"])
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/track/", {"detail": "Server error."}),
+        ("/o/token/", {"error": "server_error", "error_description": "Server error."}),
+    ],
+)
+def test_a_program_is_told_of_a_failure_in_json(client, monkeypatch, db, path, body):
+    def fail(*args):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(BaseHandler, "resolve_request", fail)
+    client.raise_request_exception = False
+
+    response = client.post(path)
+
+    assert (response.status_code, response.json()) == (500, body)
 
 
 def test_the_icon_answers(client):

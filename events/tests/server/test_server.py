@@ -473,10 +473,11 @@ OTHERS_NEED_IT = (503, "Others need the room that the body takes up; try again, 
 
 
 @pytest.fixture
-def begin(monkeypatch):
+def begin(monkeypatch, settings):
     """Begins bodies of clients: two of a client fit into its share of the memory, and four into that of the disk."""
     monkeypatch.setattr(bodies, "_MOST_IN_MEMORY_BYTES", 4 << 20)
     monkeypatch.setattr(bodies, "_MOST_BYTES", 8 << 20)
+    settings.MAX_BODY_BYTES = 1 << 20
     of_all, begun = bodies.Bodies(), []
 
     def begin(client, count=1):
@@ -490,6 +491,15 @@ def begin(monkeypatch):
     yield begin
     for each in begun:
         each.request.close_body()
+
+
+@pytest.mark.parametrize("most", [1, 200_000_000, (1 << 31) - 1])
+def test_a_body_that_is_allowed_fits_by_itself(settings, most):
+    settings.MAX_BODY_BYTES = most
+    shared = bodies.Bodies()
+
+    assert shared.disk.take("192.0.2.1", most)
+    assert shared.disk.most_each >= 128 << 20
 
 
 def test_half_sent_bodies_share_what_room_there_is(begin):
