@@ -398,7 +398,9 @@ def test_it_reads_utf8_whatever_charset_is_claimed(client, media_type, charset):
     assert (response.status_code, response.json()) == (201, {**STORED, "name": "é"})
 
 
-@pytest.mark.parametrize("content_type", ["text/csv", "application/xml", "nonsense", "*/*", "application/*"])
+@pytest.mark.parametrize(
+    "content_type", ["text/csv", "application/xml", "nonsense", "application/msgpack", "*/*", "application/*"]
+)
 def test_it_refuses_another_media_type(client, content_type):
     response = client.post("/api/track/", b"x", content_type=content_type)
 
