@@ -33,7 +33,7 @@ def is_database_away(error: BaseException | None) -> bool:
     cause = error.__cause__ if error else None
     if isinstance(error, OperationalError) and isinstance(cause, sqlite3.Error):
         # SQLite has this one class for its own troubles and for mistakes in our statements
-        return cause.sqlite_errorcode & 0xFF in _SQLITE_AWAY
+        return _sqlite_code(cause) in _SQLITE_AWAY
     if type(error) is DatabaseError and isinstance(cause, psycopg2.Error):
         # what libpq says where it can't write any more, and where a warning was the last that it could read
         return cause.pgcode is None
@@ -45,14 +45,16 @@ def is_database_away(error: BaseException | None) -> bool:
 def is_read_only(error: BaseException | None) -> bool:
     """Tell whether it says that the server, or the file, behind this connection takes no writes."""
     cause = error.__cause__ if error else None
-    if isinstance(cause, sqlite3.Error):
-        return getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
-    return isinstance(cause, psycopg2.errors.ReadOnlySqlTransaction)
+    return isinstance(cause, psycopg2.errors.ReadOnlySqlTransaction) or _sqlite_code(cause) == sqlite3.SQLITE_READONLY
 
 
 def is_cancelled(error: BaseException | None) -> bool:
     """Tell whether it says that the database cancelled a statement that took too long."""
     cause = error.__cause__ if error else None
-    if isinstance(cause, sqlite3.Error):
-        return getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
-    return isinstance(cause, psycopg2.errors.QueryCanceled)
+    return isinstance(cause, psycopg2.errors.QueryCanceled) or _sqlite_code(cause) == sqlite3.SQLITE_INTERRUPT
+
+
+def _sqlite_code(cause: BaseException | None) -> int:
+    """Return SQLite's primary result code; SQLITE_OK where the error is none of SQLite's."""
+    code: int = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return code & 0xFF

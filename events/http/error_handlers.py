@@ -107,7 +107,7 @@ def _unavailable(error: BaseException | None) -> ServiceUnavailable:
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer 400 to a request that Django refuses, as for an unknown ``Host``: JSON where programs ask, else a page."""
-    if is_api(request.path) or is_oauth2_endpoint(request.path):
+    if _is_for_programs(request):
         return _json_error(request, _UNREADABLE, status.HTTP_400_BAD_REQUEST)
     return defaults.bad_request(request, exception)
 
@@ -124,14 +124,18 @@ def server_error(request: HttpRequest) -> HttpResponse:
     error = sys.exc_info()[1]
     if is_cancelled(error) or is_database_away(error):
         unavailable = _unavailable(error)
-        if wants_page(request) and not (is_api(request.path) or is_oauth2_endpoint(request.path)):
+        if wants_page(request) and not _is_for_programs(request):
             return error_page(unavailable.status_code, "Unavailable", str(unavailable.detail), unavailable.wait)
         answer = _json_error(request, str(unavailable.detail), unavailable.status_code)
         answer["Retry-After"] = str(unavailable.wait)
         return answer
-    if is_api(request.path) or is_oauth2_endpoint(request.path):
+    if _is_for_programs(request):
         return _json_error(request, "Server error.", status.HTTP_500_INTERNAL_SERVER_ERROR)
     return defaults.server_error(request)
+
+
+def _is_for_programs(request: HttpRequest) -> bool:
+    return is_api(request.path) or bool(is_oauth2_endpoint(request.path))
 
 
 def _json_error(request: HttpRequest, detail: str, status_code: int) -> HttpResponse:

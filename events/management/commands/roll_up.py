@@ -7,7 +7,6 @@ import threading
 import time
 from argparse import ArgumentParser
 from datetime import timedelta
-from threading import TIMEOUT_MAX
 from typing import Any
 
 from django.conf import settings
@@ -71,8 +70,8 @@ class Command(BaseCommand):
     def handle(
         self, *args: Any, watch: float | None, rebuild: bool, accept_loss: bool, parent: int | None, **options: Any
     ) -> None:
-        if watch is not None and not 0 < watch <= TIMEOUT_MAX:
-            raise CommandError(f"--watch takes a number of seconds above 0, and at most {TIMEOUT_MAX:.0f}.")
+        if watch is not None and not 0 < watch <= threading.TIMEOUT_MAX:
+            raise CommandError(f"--watch takes a number of seconds above 0, and at most {threading.TIMEOUT_MAX:.0f}.")
         self.parent = parent
         self.stopping = threading.Event()
         self.added = self.steps = self.deleted = 0

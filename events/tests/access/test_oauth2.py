@@ -11,6 +11,7 @@ from rest_framework.test import APIClient
 from events.access.models import Grant
 from events.access.oauth2.client_pages import ClientForm
 from events.tests.support.clients import fetch_token
+from events.tests.support.forms import stored_meanwhile
 
 REGISTER = "/o/applications/register/"
 FORM = {"name": "Shop", "scopes": ["write", "read", "aggregation"], "namespaces": "*"}
@@ -222,15 +223,7 @@ def test_of_two_first_grants_that_are_stored_at_once_the_last_counts(client, use
     application.user = user
     application.save()
     client.force_login(user)
-    is_valid, others = ClientForm.is_valid, [Grant(application=application, write_namespaces="Other")]
-
-    def meanwhile(form):
-        found = is_valid(form)
-        while others:
-            others.pop().save()
-        return found
-
-    monkeypatch.setattr(ClientForm, "is_valid", meanwhile)
+    stored_meanwhile(monkeypatch, ClientForm, Grant(application=application, write_namespaces="Other"))
 
     response = client.post(f"/o/applications/{application.pk}/update/", {"name": "Till", "write_namespaces": "Shop"})
 

@@ -19,7 +19,7 @@ from events.database.snapshot import snapshot
 from events.log.series import SeriesKey
 from events.models import Event
 from events.tests.alerts.conftest import NOON
-from events.tests.support.forms import inputs_of
+from events.tests.support.forms import inputs_of, stored_meanwhile
 from events.tests.support.rolling_up import roll_up_all
 
 SEE = ("view_event", "view_alert")
@@ -414,21 +414,8 @@ def test_a_series_with_line_breaks_is_watched_as_it_is(admin):
     assert (alert.name, alert.namespace, alert.series_name) == ("Other", "Server\n1", "c\r\npu")
 
 
-def taken_meanwhile(monkeypatch, form_class, make):
-    """Has another request store a row of the same name once the form was found valid, the first time."""
-    is_valid, requests = form_class.is_valid, [make]
-
-    def found_valid(form):
-        found = is_valid(form)
-        while requests:
-            requests.pop()()
-        return found
-
-    monkeypatch.setattr(form_class, "is_valid", found_valid)
-
-
 def test_of_two_alerts_made_at_once_the_second_is_told_that_the_name_is_taken(transactional_db, admin, monkeypatch):
-    taken_meanwhile(monkeypatch, AlertForm, Alert(name="CPU", namespace="a", series_name="b", threshold=1).save)
+    stored_meanwhile(monkeypatch, AlertForm, Alert(name="CPU", namespace="a", series_name="b", threshold=1))
 
     page = admin.post("/alerts/new", FORM)
 
@@ -437,7 +424,7 @@ def test_of_two_alerts_made_at_once_the_second_is_told_that_the_name_is_taken(tr
 
 
 def test_of_two_targets_made_at_once_the_second_is_told_that_the_name_is_taken(transactional_db, admin, monkeypatch):
-    taken_meanwhile(monkeypatch, TargetForm, AlertTarget(name=WEBHOOK["name"], kind="email").save)
+    stored_meanwhile(monkeypatch, TargetForm, AlertTarget(name=WEBHOOK["name"], kind="email"))
 
     page = admin.post("/alerts/targets/new", WEBHOOK)
 

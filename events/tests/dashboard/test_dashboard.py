@@ -12,6 +12,7 @@ from rest_framework.test import APIClient
 from events.http.middleware import CONTENT_SECURITY_POLICY
 from events.models import SeriesSettings
 from events.series_pages import SeriesForm
+from events.tests.support.forms import stored_meanwhile
 
 CATALOGUE = "/api/events/"
 SERIES = "/api/events/Frontend/pageView"
@@ -168,15 +169,7 @@ def test_what_is_said_of_a_series_is_stored(series_client):
 
 
 def test_what_is_said_at_once_by_two_is_stored_one_after_the_other(transactional_db, series_client, monkeypatch):
-    is_valid, others = SeriesForm.is_valid, [SeriesSettings(namespace="Frontend", name="pageView", unit="EUR")]
-
-    def meanwhile(form):
-        found = is_valid(form)
-        while others:
-            others.pop().save()
-        return found
-
-    monkeypatch.setattr(SeriesForm, "is_valid", meanwhile)
+    stored_meanwhile(monkeypatch, SeriesForm, SeriesSettings(namespace="Frontend", name="pageView", unit="EUR"))
 
     assert series_client.say(description="Views of a page", unit="bytes").status_code == 302
     assert SeriesSettings.objects.values_list("description", "unit").get() == ("Views of a page", "bytes")

@@ -1,4 +1,4 @@
-"""Forms as a browser sends them that changes nothing."""
+"""Forms as a browser sends them that changes nothing, and as another request does at the same time."""
 
 from html.parser import HTMLParser
 
@@ -23,3 +23,16 @@ def inputs_of(page):
     inputs = _Inputs()
     inputs.feed(page)
     return inputs.found
+
+
+def stored_meanwhile(monkeypatch, form_class, row):
+    """Has another request store a row once a form was found valid, the first time."""
+    is_valid, rows = form_class.is_valid, [row]
+
+    def found_valid(form):
+        found = is_valid(form)
+        while rows:
+            rows.pop().save()
+        return found
+
+    monkeypatch.setattr(form_class, "is_valid", found_valid)

@@ -70,7 +70,9 @@ def test_a_worker_rests_three_times_as_long_as_its_steps_took(db, monkeypatch, w
             command.stopping.set()
         return (Step(1, 1, False, seconds) for seconds in worked)
 
-    monkeypatch.setattr(roll_up_command, "threading", SimpleNamespace(Event=Stopping))
+    monkeypatch.setattr(
+        roll_up_command, "threading", SimpleNamespace(Event=Stopping, TIMEOUT_MAX=threading.TIMEOUT_MAX)
+    )
     monkeypatch.setattr(signal, "signal", lambda *arguments: None)
     monkeypatch.setattr(pacing.Roller, "catch_up", catch_up)
     monkeypatch.setattr(roll_up_command.Command, "_prune", lambda self: done.append("prune"))
